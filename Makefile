@@ -1,0 +1,42 @@
+# Everyday commands. `make` alone lists them.
+
+# The Python that makes .venv (3.11 or newer); the lock in envs/ that it is made from (cpu or cuda; if
+# neither is named, what it was made from before, at first cpu); the processor cores for the demo.
+PYTHON ?= python3
+ENV ?=
+CORES ?= all
+
+IN_VENV := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format environment lock clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+demo: environment ## Recompute every table and figure on the embedded data (CORES=2 for fewer cores)
+	@$(IN_VENV) workflow/run.py --cores $(CORES) --workflow-profile workflow/profiles/default
+	@cat results/demo/tables/table5.txt
+
+test: lint ## Check everything
+	@$(IN_VENV) -m pytest
+
+lint: environment ## Check style and workflow without running them
+	@$(IN_VENV) -m ruff check --quiet
+	@$(IN_VENV) -m ruff format --check --quiet
+	@$(IN_VENV) -m snakefmt --check Snakefile workflow
+	@$(IN_VENV) -m snakemake --lint
+
+format: environment ## Bring code and rules into the project's style
+	@$(IN_VENV) -m ruff check --fix --quiet
+	@$(IN_VENV) -m ruff format --quiet
+	@$(IN_VENV) -m snakefmt Snakefile workflow
+
+environment: ## Make .venv from the lock (the others do this by themselves; ENV=cuda for a GPU)
+	@$(PYTHON) envs/install.py $(ENV)
+
+lock: environment ## Recompute the locks from envs/requirements.in (LOCK_FLAGS=--upgrade for newer versions)
+	@$(IN_VENV) envs/lock.py $(LOCK_FLAGS)
+
+clean: ## Remove the demo's results and the tools' caches; .venv and the paper's results stay
+	@rm -rf results/demo .pytest_cache .ruff_cache

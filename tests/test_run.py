@@ -1,0 +1,89 @@
+"""workflow/run.py: one run at a time in a folder, and a killed one is no obstacle to the next."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+RUN = Path(__file__).parent.parent / "workflow" / "run.py"
+COMMAND = [sys.executable, RUN, "--cores", "1", "--rerun-incomplete"]
+
+# A job that notes when it starts and ends, and takes long enough to be killed or waited for.
+SNAKEFILE = """
+rule work:
+    output:
+        "results/demo/done.txt",
+    shell:
+        "echo start >> notes; sleep 2; echo end >> notes; touch {output}"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    return tmp_path
+
+
+def start(folder: Path) -> subprocess.Popen:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(COMMAND, cwd=folder, start_new_session=True, **pipes)
+
+
+def started(folder: Path) -> subprocess.Popen:
+    """A run whose job is at work."""
+    run = start(folder)
+    deadline = time.monotonic() + 300
+    while not (folder / "notes").exists():
+        assert time.monotonic() < deadline and run.poll() is None
+        time.sleep(0.05)
+    return run
+
+
+def notes(folder: Path) -> list[str]:
+    return (folder / "notes").read_text().split()
+
+
+def snakemake_of(run: subprocess.Popen) -> int:
+    """The process that run.py started."""
+    (child,) = psutil.Process(run.pid).children()
+    return child.pid
+
+
+@pytest.mark.slow
+def test_a_second_run_waits_for_the_first_and_finds_its_work_done(folder):
+    first = started(folder)
+    said = start(folder).communicate(timeout=300)[0]
+    assert first.communicate(timeout=300) and first.returncode == 0
+    assert f"Waiting for the run in this folder to end, jobs included: process {first.pid}" in said
+    assert "Nothing to be done" in said
+    assert notes(folder) == ["start", "end"]
+
+
+@pytest.mark.slow
+def test_after_snakemake_is_killed_the_next_run_waits_for_its_job_then_goes_on(folder):
+    first = started(folder)
+    os.kill(snakemake_of(first), signal.SIGKILL)
+    second = start(folder)
+    said = second.communicate(timeout=300)[0]
+    assert first.wait() == 128 + signal.SIGKILL
+    assert second.returncode == 0, said
+    assert "The last run here was killed." in said
+    # The orphan came to its end before its work was begun again.
+    assert notes(folder) == ["start", "end", "start", "end"]
+
+
+@pytest.mark.slow
+def test_after_everything_is_killed_the_next_run_goes_on_at_once(folder):
+    first = started(folder)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    second = start(folder)
+    said = second.communicate(timeout=300)[0]
+    assert second.returncode == 0, said
+    assert "Waiting" not in said
+    assert notes(folder) == ["start", "start", "end"]

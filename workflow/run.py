@@ -1,0 +1,71 @@
+"""Run Snakemake in this folder, one run at a time: `python workflow/run.py TARGET … OPTION …`.
+
+Snakemake's own lock is a file. A killed run leaves it behind, and the next one refuses to start
+until somebody unlocks; to unlock while jobs of the killed run still write is to give their outputs
+a second writer. So `make demo` takes turns by a lock that the system gives back when its last
+holder ends, and every process of the run holds it: it is their standard input, which is the one
+file that Snakemake hands down to a job. Who comes second waits for the first and for its jobs, and
+after a kill nothing has to be unlocked. Snakemake's lock stays as well, against a `snakemake` that
+somebody starts without this program.
+"""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TextIO
+
+STATE = Path(".snakemake")  # Snakemake's own folder
+DEMO = "results/demo/"  # what is written under this lock
+
+
+def take_turn() -> TextIO:
+    """The lock: an open file that names its holder, or is empty if the last one came to its end."""
+    STATE.mkdir(exist_ok=True)
+    turn = open(STATE / "turn", "a+")  # noqa: SIM115 (open as long as this process lives)
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        turn.seek(0)
+        holder = turn.read() or "somebody"
+        print(f"Waiting for the run in this folder to end, jobs included: {holder}", flush=True)
+        fcntl.flock(turn, fcntl.LOCK_EX)
+    turn.seek(0)
+    return turn
+
+
+def remove_locks_of_killed_run() -> None:
+    """Remove Snakemake's locks on the demo's files; those of a run of the paper stay."""
+    for lock in STATE.glob("locks/*.lock"):
+        if DEMO in lock.read_text():
+            lock.unlink()
+
+
+def main() -> int:
+    turn = take_turn()
+    if turn.read():
+        print("The last run here was killed. Going on from what it finished.", flush=True)
+        remove_locks_of_killed_run()
+    turn.truncate(0)
+    turn.write(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')}")
+    turn.flush()
+
+    # The rules say `python …` and mean this one, whether or not its environment is activated.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    command = [sys.executable, "-m", "snakemake", *sys.argv[1:]]
+    run = subprocess.Popen(command, stdin=turn, env=os.environ | {"PATH": path})
+    # Ctrl-C reaches Snakemake by itself; it stops its jobs, and this waits for that.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: run.terminate())
+    status = run.wait()
+    if status < 0:
+        return 128 - status  # killed: the file keeps saying so
+    turn.truncate(0)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
