@@ -1,0 +1,74 @@
+"""The embedded base models: tokenizer or image processor, architecture, training from scratch."""
+
+import shutil
+from itertools import chain
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+from ffmerge import checkpoint, config
+from ffmerge.tasks import task_for
+from ffmerge.tasks.task import Task
+from ffmerge.tokenizer import byte_level_bpe, shared_bpe
+from ffmerge.training import set_seed, train
+
+
+def train_base_model(
+    settings: config.Task,
+    recipe: config.TrainedFromScratch,
+    data: dict[str, Path],
+    directory: Path,
+    checkpoints: Path,
+    *,
+    seed: int,
+    device: str = "cpu",
+) -> list[dict]:
+    """Train the base model of a task by a recipe and write it to `directory`, in float16.
+
+    data: split -> file; checkpoints: see `train`. Returns the learning curve.
+    """
+    task = task_for(settings, checkpoints / "processor", data)
+    write_processor(task, recipe, checkpoints / "processor")
+    set_seed(seed)
+    model = checkpoint.from_scratch(recipe.architecture)
+    curve = train(model, task, recipe.training, checkpoints, seed=seed, device=device)
+    checkpoint.save(half_precision(model), directory)
+    for file in (checkpoints / "processor").iterdir():
+        shutil.copy(file, directory)
+    return curve
+
+
+def write_processor(task: Task, recipe: config.TrainedFromScratch, directory: Path) -> None:
+    """Train and write the tokenizer, or write the image processor, that a task's model needs."""
+    settings, architecture = task.settings, recipe.architecture
+    match settings.kind:
+        case "language_modeling":
+            processor = byte_level_bpe(
+                task.rows("train")["text"], recipe.vocabulary, settings.context
+            )
+        case "translation":
+            rows = task.rows("train")
+            sentences = chain(rows[settings.source], rows[settings.target])
+            processor = shared_bpe(
+                sentences, recipe.vocabulary, architecture["max_position_embeddings"]
+            )
+        case "image_classification":
+            side = architecture["image_size"]
+            processor = ViTImageProcessorPil(
+                size={"height": side, "width": side}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+            )
+    processor.save_pretrained(directory)
+
+
+def half_precision(model: nn.Module) -> nn.Module:
+    """The model with its weights in float16, as it is shipped.
+
+    Raises ValueError naming a weight that float16 cannot hold.
+    """
+    model = model.half()
+    for name, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise ValueError(f"{name} does not fit into float16")
+    return model

@@ -1,0 +1,35 @@
+"""Cross-correlation of features (Eq. 1)."""
+
+import torch
+from torch import Tensor
+
+
+def standardize(features: Tensor) -> Tensor:
+    """Features with mean 0 and norm 1 a neuron, so that products of columns are correlations.
+
+    features: (n_tokens, d_ff). Returns float32 of the same shape; a constant neuron becomes 0.
+    Two passes with the means in float64: E[xy] - E[x]E[y] in one float32 pass cancels.
+    Raises ValueError naming the first neuron with a value that is not finite.
+    """
+    mean = features.mean(dim=0, dtype=torch.float64)
+    if not torch.isfinite(mean).all():
+        neuron = int((~torch.isfinite(mean)).nonzero()[0])
+        raise ValueError(f"the features of neuron {neuron} are not all finite")
+    centred = (features - mean).float()
+    norm = torch.linalg.vector_norm(centred, dim=0, dtype=torch.float64)
+    # what is left of a constant after rounding is noise, not a feature
+    rounding = torch.finfo(torch.float32).eps * mean.abs() * len(features) ** 0.5
+    scale = torch.where(norm > rounding, 1 / norm, 0.0)
+    return centred * scale.float()
+
+
+def cross_correlation(anchor: Tensor, other: Tensor) -> Tensor:
+    """Correlation of every anchor neuron with every other neuron (Eq. 1).
+
+    anchor, other: (n_tokens, d_ff) features of the same tokens, before the activation.
+    Returns (d_ff, d_ff) in [-1, 1]; row j is anchor neuron j. A constant neuron correlates 0 with
+    all. Raises ValueError if the token counts differ or a feature is not finite.
+    """
+    if len(anchor) != len(other):
+        raise ValueError(f"features of {len(anchor)} and of {len(other)} tokens do not pair")
+    return (standardize(anchor).T @ standardize(other)).clamp_(-1, 1)

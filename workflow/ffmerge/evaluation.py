@@ -1,0 +1,40 @@
+"""What an evaluation returns: a score, its loss, and the per-example values both come from."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a score is named, compared and rounded."""
+
+    name: str
+    label: str  # as Table 5 prints it
+    unit: str  # for axes
+    higher_is_better: bool
+    decimals: int  # as Table 5 rounds it
+
+    def better(self, a: float, b: float) -> bool:
+        """Whether score a is strictly better than score b."""
+        return a > b if self.higher_is_better else a < b
+
+
+METRICS = {
+    "language_modeling": Metric("perplexity", "PPL↓", "perplexity", False, 2),
+    "image_classification": Metric("accuracy", "Accuracy (%) ↑", "top-1 accuracy (%)", True, 1),
+    "translation": Metric("bleu", "BLEU↑", "BLEU", True, 1),
+}
+
+
+@dataclass
+class Evaluation:
+    """A score with the evidence for it.
+
+    score: the metric; loss: mean cross-entropy (nats) on the same examples.
+    per_example: column name -> one value an example (window, image or sentence).
+    details: what else a reader needs (sacreBLEU's signature, counts).
+    """
+
+    score: float
+    loss: float
+    per_example: dict[str, list]
+    details: dict = field(default_factory=dict)

@@ -1,0 +1,123 @@
+"""Neuron alignment as a linear assignment (Eq. 2), and the pairs of layers that need one.
+
+A permutation π of an ordered pair (anchor, other) sends anchor neuron j to the other sublayer's
+neuron π(j). Only pairs i < j are solved: the cost matrix of a swapped pair is the transpose, so
+π(j→i) is the inverse of π(i→j).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy
+import torch
+from torch import Tensor
+
+from ffmerge.correlation import cross_correlation
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """A solved pair: its permutation and the mean correlation of matched neurons it reaches.
+
+    permutation: (d_ff,), anchor neuron j is matched with the other's neuron permutation[j].
+    aligned, unaligned: mean of C(j, π(j)), and of C(j, j) for comparison.
+    """
+
+    permutation: Tensor
+    aligned: float
+    unaligned: float
+
+
+def best_permutation(correlation: Tensor) -> Tensor:
+    """The permutation π that maximises Σ_j C(j, π(j)) (Eq. 2), by scipy's Jonker-Volgenant solver.
+
+    correlation: (d_ff, d_ff), row j is anchor neuron j. Returns (d_ff,) int64.
+    Raises ValueError if an entry is not finite.
+    """
+    if not torch.isfinite(correlation).all():  # scipy takes one of its infinities for "forbidden"
+        raise ValueError("a correlation is not finite")
+    from scipy.optimize import linear_sum_assignment  # half a second that only this needs
+
+    _, columns = linear_sum_assignment(correlation.cpu().numpy(), maximize=True)
+    return torch.from_numpy(columns)
+
+
+def inverse(permutation: Tensor) -> Tensor:
+    """The permutation that undoes one: inverse(π)[π(j)] = j."""
+    return torch.argsort(permutation)
+
+
+def align_all_pairs(
+    features: Callable[[int], Tensor], pairs: Iterable[Pair], workers: int = 1
+) -> Iterator[tuple[Pair, Alignment]]:
+    """Solve every pair, `workers` at a time; each holds two layers' features and one matrix.
+
+    features: layer -> (n_tokens, d_ff), read anew for each pair. Yields in the order of `pairs`.
+    """
+
+    def solve(pair: Pair) -> Alignment:
+        try:
+            correlation = cross_correlation(features(pair[0]), features(pair[1]))
+        except ValueError as error:
+            raise ValueError(f"layers {pair[0]} and {pair[1]}: {error}") from None
+        permutation = best_permutation(correlation)
+        matched = correlation[torch.arange(len(permutation)), permutation]
+        return Alignment(permutation, matched.mean().item(), correlation.diag().mean().item())
+
+    pairs = list(pairs)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // workers))
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            yield from zip(pairs, pool.map(solve, pairs), strict=True)
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Permutations:
+    """The solved pairs of one tower, for any anchor.
+
+    solved: (i, j) with i < j -> (d_ff,) permutation.
+    """
+
+    def __init__(self, solved: dict[Pair, Tensor]) -> None:
+        self.solved = solved
+
+    def towards(self, anchor: int, layer: int) -> Tensor:
+        """π that aligns `layer` to `anchor`, (d_ff,); the identity for the anchor itself.
+
+        Raises KeyError naming the pair if it was not solved.
+        """
+        if anchor == layer:
+            d_ff = len(next(iter(self.solved.values())))
+            return torch.arange(d_ff)
+        pair = (min(anchor, layer), max(anchor, layer))
+        if pair not in self.solved:
+            raise KeyError(f"no permutation was solved for layers {pair[0]} and {pair[1]}")
+        return self.solved[pair] if anchor < layer else inverse(self.solved[pair])
+
+
+def save_permutations(towers: dict[str, dict[Pair, Alignment]], file: str) -> None:
+    """Write every tower's permutations as safetensors `tower.i.j`, (d_ff,) int32."""
+    from safetensors.numpy import save_file
+
+    tensors = {
+        f"{tower}.{i}.{j}": alignment.permutation.numpy().astype(numpy.int32)
+        for tower, solved in towers.items()
+        for (i, j), alignment in solved.items()
+    }
+    save_file(tensors, file)
+
+
+def load_permutations(file: str) -> dict[str, Permutations]:
+    """Every tower's permutations, as written by `save_permutations`."""
+    from safetensors.torch import load_file
+
+    solved: dict[str, dict[Pair, Tensor]] = {}
+    for name, permutation in load_file(file).items():
+        tower, i, j = name.split(".")
+        solved.setdefault(tower, {})[int(i), int(j)] = permutation.long()
+    return {tower: Permutations(pairs) for tower, pairs in solved.items()}

@@ -1,0 +1,86 @@
+"""Perplexity with a sliding window (Section 4.1)."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+
+def sliding_windows(n_tokens: int, context: int, stride: int) -> list[tuple[int, int, int]]:
+    """Windows (begin, first_scored, end) over a text of `n_tokens`.
+
+    Every token but the first is scored exactly once, with as much left context as a window of at
+    most `context` tokens and a step of `stride` leaves it.
+
+    Raises ValueError unless stride < context.
+    """
+    if not 0 < stride < context:
+        raise ValueError(f"stride {stride} has to be from 1 to context - 1 = {context - 1}")
+    windows, scored = [], 1
+    while scored < n_tokens:
+        end = min(n_tokens, context if scored == 1 else scored + stride)
+        windows.append((max(0, end - context), scored, end))
+        scored = end
+    return windows
+
+
+@torch.inference_mode()
+def window_losses(
+    model: torch.nn.Module,
+    token_ids: Sequence[int],
+    context: int,
+    stride: int,
+    batch_size: int,
+    device: str = "cpu",
+) -> Iterator[tuple[float, int]]:
+    """Summed negative log-likelihood (nats) and number of scored tokens of each window, in order.
+
+    model: causal language model whose output has `.logits` (batch, length, vocabulary).
+    """
+    ids = torch.as_tensor(token_ids, dtype=torch.long)
+    windows = sliding_windows(len(ids), context, stride)
+    for group in _of_equal_length(windows, batch_size):
+        inputs = torch.stack([ids[begin:end] for begin, _, end in group]).to(device)
+        first = min(scored - begin for begin, scored, _ in group)  # first scored position
+        logits = model(input_ids=inputs).logits[:, first - 1 : -1].float()
+        targets = inputs[:, first:]
+        losses = cross_entropy(logits.transpose(1, 2), targets, reduction="none").cpu()
+        for row, (begin, scored, end) in zip(losses, group, strict=True):
+            own = row[scored - begin - first :]
+            yield _checked(own.double().sum().item(), begin), end - scored
+
+
+def perplexity(losses: Sequence[float], counts: Sequence[int], average: str) -> float:
+    """exp of the mean loss: over tokens, or the plain mean of the windows' mean losses.
+
+    losses: summed nats a window; counts: scored tokens a window; average: `tokens` or `windows`.
+    The paper's "average test perplexity" leaves the choice open; the released code takes `windows`.
+    """
+    if average == "tokens":
+        return math.exp(math.fsum(losses) / sum(counts))
+    return math.exp(math.fsum(x / n for x, n in zip(losses, counts, strict=True)) / len(losses))
+
+
+def _of_equal_length(windows: list[tuple[int, int, int]], size: int) -> Iterator[list]:
+    group: list[tuple[int, int, int]] = []
+    for window in windows:
+        full = len(group) == size
+        if group and (full or window[2] - window[0] != group[0][2] - group[0][0]):
+            yield group
+            group = []
+        group.append(window)
+    if group:
+        yield group
+
+
+def _checked(loss: float, begin: int) -> float:
+    if not math.isfinite(loss):
+        raise ValueError(f"the loss of the window that begins at token {begin} is not finite")
+    return loss
+
+
+def mean_loss(losses: Tensor | Sequence[float], counts: Sequence[int]) -> float:
+    """Mean loss (nats) over tokens."""
+    return math.fsum(losses) / sum(counts)

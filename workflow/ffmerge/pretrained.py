@@ -1,0 +1,111 @@
+"""A pretrained model as its repository has it, to the project's own form, with nothing left out.
+
+Its own form: float32 safetensors with the names that the modules have in `transformers` 5 (see
+`ffmerge.checkpoint`), and the tokenizer's or image processor's files beside it.
+"""
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import save_file
+from torch import nn
+
+from ffmerge import checkpoint
+from ffmerge.architectures import towers
+from ffmerge.digest import sha256_of
+
+SAFETENSORS, PICKLES = ("model*.safetensors",), ("pytorch_model*.bin",)
+CONFIGURATION = ("config.json", "generation_config.json")
+BESIDE = ("*.json", "*.txt", "*.spm", "*.model")  # of tokenizers and image processors
+SOURCE = "source.json"  # where a converted model is from
+
+
+def wanted(names: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Patterns of the weights and of the other files to fetch; only the top of a repository.
+
+    Safetensors where there are any, else the pickled weights.
+    Raises ValueError if the repository has neither.
+    """
+    top = [name for name in names if "/" not in name]
+    for patterns in (SAFETENSORS, PICKLES):
+        if any(Path(name).match(pattern) for name in top for pattern in patterns):
+            return patterns, BESIDE
+    raise ValueError(f"no weights ({SAFETENSORS[0]}, {PICKLES[0]}) among {', '.join(top)}")
+
+
+def unpickle(files: list[Path], safetensors: Path) -> None:
+    """Write pickled weights as safetensors, every tensor by itself.
+
+    Tensors only: a pickle that would run code is refused (`weights_only`).
+    Raises ValueError naming such a file.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for file in files:
+        try:
+            tensors |= torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # pickle.UnpicklingError, RuntimeError of a damaged archive, …
+            reason = str(error).split("\n")[0]
+            raise ValueError(f"{file.name} holds no plain tensors: {reason}") from None
+    whole = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+    save_file(whole, safetensors, metadata={"format": "pt"})
+
+
+def load_whole(directory: Path) -> nn.Module:
+    """The model in a directory of a repository's files, in float32.
+
+    Code that comes with a model is not run. What the file has and the model has no place for is
+    given as a warning.
+    Raises ValueError naming the tensors that the file lacks or has in another shape: transformers
+    would give them random values; or if the architecture has no entry in ffmerge.architectures.
+    """
+    config = transformers.AutoConfig.from_pretrained(directory, trust_remote_code=False)
+    towers(config.model_type)
+    names = config.architectures or []
+    if len(names) != 1 or not hasattr(transformers, names[0]):
+        raise ValueError(f"architectures {names}: has to be one class of transformers")
+    model, report = getattr(transformers, names[0]).from_pretrained(
+        directory,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    for what in ("mismatched_keys", "error_msgs"):
+        if found := sorted(map(str, report.get(what) or [])):
+            raise ValueError(f"the weights do not fill {names[0]}: {what} {', '.join(found)}")
+    if unused := sorted(report.get("unexpected_keys") or []):
+        warnings.warn(f"{names[0]} has no place for {', '.join(unused)}", stacklevel=2)
+    return model.eval()
+
+
+def convert(
+    files: dict[str, Path], n_layers: int, directory: Path, source: dict[str, Any]
+) -> nn.Module:
+    """Write the model that a repository's files hold to `directory`, and return it.
+
+    files: name -> file, all in one directory, see `wanted`; pickled weights are converted there.
+    n_layers: layers a tower, checked. source: repository and revision, kept in `source.json` with
+    the digests of the files.
+    Raises ValueError for whatever `load_whole`, `unpickle` or `checkpoint.check_layers` refuse.
+    """
+    snapshot = files["config.json"].parent
+    pickles = [files[name] for name in sorted(files) if name.endswith(".bin")]
+    if pickles:
+        unpickle(pickles, snapshot / "model.safetensors")
+    model = load_whole(snapshot)
+    checkpoint.check_layers(model, n_layers)
+    checkpoint.save(model, directory)
+    for name, file in files.items():
+        weights = name.endswith((".bin", ".safetensors", ".index.json"))
+        if name not in CONFIGURATION and not weights:
+            shutil.copyfile(file, directory / name)
+    digests = {name: sha256_of(file) for name, file in sorted(files.items())}
+    text = json.dumps({**source, "files": digests}, indent=2)
+    (directory / SOURCE).write_text(f"{text}\n")
+    return model

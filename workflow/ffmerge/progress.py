@@ -1,0 +1,38 @@
+"""Progress of long work: a bar where a person watches, a line every so often in the log."""
+
+import sys
+import time
+from collections.abc import Iterable
+from typing import TextIO
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+class _Bar(tqdm):
+    """A bar on the terminal, if there is one, and lines in the log, if there is one."""
+
+    log: TextIO | None = None
+
+    def __init__(self, *arguments, **options) -> None:
+        self._line_due = time.monotonic()
+        options["leave"] = False
+        super().__init__(*arguments, dynamic_ncols=True, **options)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        if sys.stderr.isatty():
+            super().display(msg, pos)
+        if self.log and self.n and time.monotonic() >= self._line_due:
+            print(msg or str(self), file=self.log, flush=True)
+            self._line_due = time.monotonic() + SECONDS_BETWEEN_LINES
+
+
+def log_to(stream: TextIO) -> None:
+    """Write the lines of every later bar to a stream."""
+    _Bar.log = stream
+
+
+def progress(iterable: Iterable | None = None, total: int | None = None, desc: str = "") -> tqdm:
+    """Rate and remaining time of work over an iterable (or, without one, of `total` updates)."""
+    return _Bar(iterable, total=total, desc=desc)

@@ -1,0 +1,63 @@
+"""Language modeling (Section 4.1): packed text, perplexity with a sliding window."""
+
+from collections.abc import Iterator
+from functools import cache, cached_property
+
+import torch
+from torch import nn
+from transformers import AutoTokenizer
+
+from ffmerge.evaluation import Evaluation
+from ffmerge.perplexity import mean_loss, perplexity, window_losses
+from ffmerge.tasks.task import Batch, Task
+
+ROWS_A_BLOCK = 10_000  # rows that are joined and tokenized at a time
+SEPARATOR = "\n\n"  # between rows, as the released evaluation joins WikiText's lines
+
+
+class LanguageModeling(Task):
+    """A causal language model on running text."""
+
+    @cached_property
+    def tokenizer(self):
+        """The base model's tokenizer."""
+        return AutoTokenizer.from_pretrained(self.base_model)
+
+    @cache  # noqa: B019 - a task lives as long as its job
+    def token_ids(self, split: str) -> torch.Tensor:
+        """All of a split's tokens in order, (n_tokens,)."""
+        text = self.rows(split)["text"]
+        blocks = [
+            SEPARATOR.join(text[i : i + ROWS_A_BLOCK]) for i in range(0, len(text), ROWS_A_BLOCK)
+        ]
+        ids = self.tokenizer(blocks, add_special_tokens=False, verbose=False)["input_ids"]
+        return torch.cat([torch.tensor(block, dtype=torch.int32) for block in ids])
+
+    def _chunks(self, split: str) -> torch.Tensor:
+        """A split packed to the context length, (n_chunks, context); a short rest is left out."""
+        ids, context = self.token_ids(split), self.settings.context
+        return ids[: len(ids) // context * context].view(-1, context)
+
+    def training_examples(self) -> torch.Tensor:
+        return self._chunks("train")
+
+    def collate(self, examples: list[torch.Tensor]) -> Batch:
+        ids = torch.stack(examples).long()
+        return {"input_ids": ids, "labels": ids}
+
+    def feature_batches(self) -> Iterator[Batch]:
+        for ids in self._chunks("validation").split(self.settings.features.batch_size):
+            yield {"input_ids": ids.long(), "attention_mask": torch.ones_like(ids).long()}
+
+    def evaluate(self, model: nn.Module, split: str, device: str = "cpu") -> Evaluation:
+        how = getattr(self.settings, split)
+        ids = self.token_ids(split)[: how.max_tokens]
+        model.eval()
+        windows = window_losses(model, ids, how.context, how.stride, how.batch_size, device)
+        losses, counts = zip(*windows, strict=True)
+        return Evaluation(
+            score=perplexity(losses, counts, how.average),
+            loss=mean_loss(losses, counts),
+            per_example={"negative_log_likelihood": list(losses), "n_tokens": list(counts)},
+            details={"average": how.average, "n_tokens": sum(counts), "n_windows": len(counts)},
+        )

@@ -1,0 +1,106 @@
+"""Machine translation (Section 4.3): beam search, sacreBLEU."""
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset
+from transformers import AutoTokenizer
+
+from ffmerge.bleu import corpus_bleu, sentence_counts
+from ffmerge.evaluation import Evaluation
+from ffmerge.tasks.task import Batch, Task
+
+IGNORED = -100  # label of a padded target position
+
+
+class Translation(Task):
+    """An encoder-decoder that translates sentence by sentence."""
+
+    @cached_property
+    def tokenizer(self):
+        """The base model's tokenizer."""
+        return AutoTokenizer.from_pretrained(self.base_model)
+
+    def training_examples(self) -> Dataset:
+        rows = self.rows("train")
+        pairs = zip(rows[self.settings.source], rows[self.settings.target], strict=True)
+        # characters, a cheap stand-in for tokens: read only where batches are grouped by length
+        return rows.add_column("length", [len(source) + len(target) for source, target in pairs])
+
+    def collate(self, examples: list[dict]) -> Batch:
+        cut = {"truncation": True, "max_length": self.settings.max_tokens}
+        sources = [example[self.settings.source] for example in examples]
+        targets = [example[self.settings.target] for example in examples]
+        batch = self.tokenizer(sources, padding=True, return_tensors="pt", **cut)
+        target = self.tokenizer(text_target=targets, padding=True, return_tensors="pt", **cut)
+        labels = target["input_ids"].masked_fill(target["attention_mask"] == 0, IGNORED)
+        return {
+            "input_ids": batch["input_ids"],
+            "attention_mask": batch["attention_mask"],
+            "labels": labels,
+        }
+
+    def feature_batches(self) -> Iterator[Batch]:
+        rows, size = self.rows("validation"), self.settings.features.batch_size
+        for start in range(0, len(rows), size):
+            batch = self.collate([rows[i] for i in range(start, min(start + size, len(rows)))])
+            # masks the features' rows; the decoder itself is causal and needs none
+            batch["decoder_attention_mask"] = (batch["labels"] != IGNORED).long()
+            yield batch
+
+    @torch.inference_mode()
+    def evaluate(self, model: nn.Module, split: str, device: str = "cpu") -> Evaluation:
+        how = getattr(self.settings, split)
+        rows = list(self.limited(split))
+        model.eval()
+        lengths = [len(row[self.settings.source]) for row in rows]
+        by_length = sorted(range(len(rows)), key=lambda i: (-lengths[i], i))  # little padding
+        hypotheses, losses, counts = [""] * len(rows), [0.0] * len(rows), [0] * len(rows)
+        for start in range(0, len(rows), how.batch_size):
+            chosen = by_length[start : start + how.batch_size]
+            batch = {k: v.to(device) for k, v in self.collate([rows[i] for i in chosen]).items()}
+            for i, text, loss, n in zip(
+                chosen,
+                self._translations(model, batch, how.num_beams, how.max_length),
+                *_target_losses(model, batch),
+                strict=True,
+            ):
+                hypotheses[i], losses[i], counts[i] = text, loss, n
+        references = [row[self.settings.target] for row in rows]
+        score, signature = corpus_bleu(hypotheses, references)
+        return Evaluation(
+            score=score,
+            loss=math.fsum(losses) / sum(counts),
+            per_example={
+                **sentence_counts(hypotheses, references),
+                "negative_log_likelihood": losses,
+                "n_tokens": counts,
+                "hypothesis": hypotheses,
+            },
+            details={"signature": signature, "n_sentences": len(rows)},
+        )
+
+    def _translations(
+        self, model: nn.Module, batch: Batch, num_beams: int, max_length: int
+    ) -> list[str]:
+        generated = model.generate(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            num_beams=num_beams,
+            max_length=max_length,
+            do_sample=False,
+        )
+        return self.tokenizer.batch_decode(generated, skip_special_tokens=True)
+
+
+def _target_losses(model: nn.Module, batch: Batch) -> tuple[list[float], list[int]]:
+    """Summed loss (nats) and number of target tokens of each sentence, under teacher forcing."""
+    logits: Tensor = model(**batch).logits.float()
+    losses = cross_entropy(
+        logits.transpose(1, 2), batch["labels"], reduction="none", ignore_index=IGNORED
+    )
+    return losses.double().sum(dim=1).tolist(), (batch["labels"] != IGNORED).sum(dim=1).tolist()

@@ -1,0 +1,113 @@
+"""Windows of k adjacent feed-forward sublayers and their selection (Section 3.4)."""
+
+from collections.abc import Callable, Iterable, Sequence
+from random import Random
+
+ANCHORS = {"first": lambda k: 0, "middle": lambda k: (k - 1) // 2, "last": lambda k: k - 1}
+
+
+def starts(n_layers: int, k: int) -> list[int]:
+    """All first layers of windows of k: 0 … N-k. Raises ValueError unless 1 < k <= N."""
+    if not 1 < k <= n_layers:
+        raise ValueError(f"k = {k}: a window has from 2 to all {n_layers} layers")
+    return list(range(n_layers - k + 1))
+
+
+def printed_starts(n_layers: int, k: int) -> list[int]:
+    """The starts that the paper prints, 0 … (N-1)-k inclusive.
+
+    They leave out the last valid start, N-k, and are empty for k = N, which Table 5 reports.
+    """
+    return starts(n_layers, k)[:-1]
+
+
+def layers_of(start: int, k: int) -> list[int]:
+    """The layers of a window."""
+    return list(range(start, start + k))
+
+
+def anchor_layer(start: int, k: int, anchor: str) -> int:
+    """The layer that the others align to (Section 5.3): the window's first, middle or last.
+
+    The middle of an even number is the earlier of the two. Raises ValueError for another anchor.
+    """
+    if anchor not in ANCHORS:
+        raise ValueError(f"anchor {anchor!r}: allowed are {', '.join(ANCHORS)}")
+    return start + ANCHORS[anchor](k)
+
+
+def pairs_in_windows(n_layers: int, sizes: Iterable[int]) -> list[tuple[int, int]]:
+    """All pairs i < j that some window of one of the sizes k holds, whichever its anchor is."""
+    reach = max(sizes)
+    return [(i, j) for i in range(n_layers) for j in range(i + 1, min(i + reach, n_layers))]
+
+
+def best_start(
+    scores: dict[int, float], among: Sequence[int], better: Callable[[float, float], bool]
+) -> int | None:
+    """The start whose score no other one beats; the earliest of equals, None among none.
+
+    scores: start -> validation score; better(a, b): whether a is strictly better.
+    """
+    best = None
+    for start in among:
+        if best is None or better(scores[start], scores[best]):
+            best = start
+    return best
+
+
+def random_starts(among: Sequence[int], excluded: int, n: int, seed: int) -> list[int]:
+    """Up to n different starts other than the selected one, drawn with a seed (Table 2)."""
+    others = [start for start in among if start != excluded]
+    return Random(seed).sample(others, min(n, len(others)))
+
+
+RANDOM_WINDOWS = 3  # of Table 2
+
+
+def selected(
+    scores: dict[int, dict[str, dict[int, float]]],
+    n_layers: int,
+    better: Callable[[float, float], bool],
+    range_of_starts: str,
+    seed: int,
+) -> dict[str, dict]:
+    """What is chosen for each k, as JSON: which starts have which role, and who won where.
+
+    scores: k -> method -> start -> validation score. range_of_starts: `full` or `printed`; where
+    the printed range is empty, the full one is used.
+    A row of Table 5 has one window for both methods: aligned merging selects it (`best`), or the
+    first method there is. `winners` keeps each method's own under either range.
+    """
+    chosen = {}
+    for k, methods in sorted(scores.items()):
+        ranges = {"full": starts(n_layers, k), "printed": printed_starts(n_layers, k)}
+        winners = {
+            method: {name: best_start(of, among, better) for name, among in ranges.items()}
+            for method, of in methods.items()
+        }
+        selecting = "permute" if "permute" in winners else next(iter(winners))
+        best = winners[selecting][range_of_starts]
+        best = winners[selecting]["full"] if best is None else best
+        among = ranges[range_of_starts] or ranges["full"]
+        chosen[str(k)] = {
+            "best": best,
+            "random": random_starts(among, best, RANDOM_WINDOWS, seed),
+            "selected_by": selecting,
+            "winners": winners,
+        }
+    return chosen
+
+
+def start_of_role(selection: dict[str, dict], k: int, role: str) -> int:
+    """The first layer of the window of size k that has a role: `best`, `random1`, `random2`, …
+
+    Raises ValueError if there are fewer random windows than the role asks for.
+    """
+    of_k = selection[str(k)]
+    if role == "best":
+        return of_k["best"]
+    n = int(role.removeprefix("random"))
+    if n > len(of_k["random"]):
+        raise ValueError(f"role {role!r}: k = {k} leaves {len(of_k['random'])} random windows")
+    return of_k["random"][n - 1]
