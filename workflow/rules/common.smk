@@ -1,0 +1,90 @@
+# The configuration, and how a rule becomes a command. The rules themselves only name things.
+import json
+import sys
+from pathlib import Path
+
+WORKFLOW = Path(workflow.current_basedir).parent
+sys.path.insert(0, str(WORKFLOW))
+
+from ffmerge import config as configuration
+from ffmerge import sources, variants, windows
+
+try:
+    CONFIG = configuration.validated(config)
+except ValueError as error:
+    sys.exit("\n".join(f"error: configuration: {line}" for line in str(error).splitlines()))
+
+RESULTS = CONFIG.results
+TASKS = CONFIG.tasks
+
+
+wildcard_constraints:
+    task="|".join(TASKS),
+    variant=variants.PATTERN,
+    model=f"{variants.BASE}|{variants.TUNED_BASE}|{variants.PATTERN}",
+    part=r"\d+-of-\d+",
+
+
+def job(script, params=lambda wildcards: {}, reproduces="bits"):
+    """What a job is to do: its rule's script, its parameters, and the digest of the script's code.
+
+    One JSON value, so that Snakemake compares it as a whole: two parameters that swap their values
+    are a change. The digest is of all code the script can reach (ffmerge.sources), so that an
+    edited library module is a change and a touched file or a new comment is none.
+    reproduces: what a second run must give again: "bits", "decisions", or {metric: tolerance}.
+    """
+
+    def described(wildcards):
+        task = TASKS.get(getattr(wildcards, "task", None))
+        code = sources.closure(WORKFLOW / "scripts" / f"{script}.py", without=other_kinds(task))
+        description = {
+            "rule": script,
+            "wildcards": dict(wildcards.items()),
+            "params": params(wildcards),
+            "reproduces": reproduces,
+            "code": sources.code_digest(code),
+        }
+        return json.dumps(description, ensure_ascii=False)
+
+    return described
+
+
+def files(wildcards, input, output):
+    """A job's named inputs and outputs, as JSON.
+
+    Apart from `job`, for Snakemake does not look for changes in a parameter made from these.
+    """
+    named = {
+        "input": {name: plain(value) for name, value in input.items()},
+        "output": {name: plain(value) for name, value in output.items()},
+    }
+    return json.dumps(named, ensure_ascii=False)
+
+
+def plain(value):
+    return str(value) if isinstance(value, str) else [str(item) for item in value]
+
+
+def other_kinds(task):
+    """The modules of the kinds of task that this one is not: its jobs cannot reach them."""
+    if task is None:
+        return []
+    return [f"ffmerge.tasks.{kind}" for kind in configuration.KINDS if kind != task.kind]
+
+
+def command(script, offline=True):
+    """The command line of a rule: anybody can copy it from a record and run it."""
+    hub = "HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 " if offline else ""
+    return (
+        f"env PYTHONPATH=workflow {hub}HF_HOME=.cache/huggingface TOKENIZERS_PARALLELISM=false "
+        "TRANSFORMERS_VERBOSITY=error OMP_NUM_THREADS={threads} "
+        f"python workflow/scripts/{script}.py "
+        "{params.job:q} {params.files:q} --threads {threads} --log {log}"
+    )
+
+
+def part(task, *keys):
+    """The keys of a task's configuration that a job depends on, with those it needs to read data."""
+    settings = TASKS[task]
+    reading = [key for key in configuration.READING if hasattr(settings, key)]
+    return settings.model_dump(mode="json", include={"kind", *reading, *keys})

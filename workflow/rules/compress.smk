@@ -1,0 +1,24 @@
+# Section 3.3: the sublayers of the selected window become one (Eqs. 3 and 4), stored once.
+
+
+def variant_params(wildcards):
+    chosen = variants.Variant.parse(wildcards.variant)
+    return {**vars(chosen), "inputs": pinned(wildcards.task)}
+
+
+rule compress:
+    """Merge and tie the selected window of the base model."""
+    input:
+        base_model=base_model,
+        permutations="{results}/{task}/permutations.safetensors",
+        selection="{results}/{task}/selection.json",
+    output:
+        model=directory("{results}/{task}/models/{variant}/compressed"),
+        record="{results}/{task}/models/{variant}/compressed.record.json",
+    log:
+        "{results}/{task}/logs/compress-{variant}.log",
+    params:
+        job=job("compress", variant_params),
+        files=files,
+    shell:
+        command("compress")

@@ -1,0 +1,37 @@
+# Section 3.4, Appendix B: recovery fine-tuning.
+
+
+def untuned_model(wildcards):
+    """Input function: what is fine-tuned, a compressed model or the base model itself."""
+    if wildcards.model == variants.TUNED_BASE:
+        return base_model(wildcards)
+    return f"{{results}}/{{task}}/models/{wildcards.model}/compressed"
+
+
+rule fine_tune:
+    """Tune a model by Tables 6-8 and keep the weights of its best validation score."""
+    input:
+        model=untuned_model,
+        base_model=base_model,
+        train=dataset("train"),
+        validation=dataset("validation"),
+    output:
+        model=directory("{results}/{task}/models/{model}/tuned"),
+        curve="{results}/{task}/models/{model}/learning_curve.csv",
+        record="{results}/{task}/models/{model}/tuned.record.json",
+    log:
+        "{results}/{task}/logs/fine_tune-{model}.log",
+    params:
+        job=job(
+            "fine_tune",
+            lambda w: {
+                "task": part(w.task, "fine_tuning", "validation"),
+                "seed": CONFIG.seed,
+                "device": CONFIG.device,
+                "inputs": pinned(w.task, "train", "validation"),
+            },
+            reproduces={"score": 0.5, "validation_loss": 0.02},
+        ),
+        files=files,
+    shell:
+        command("fine_tune")

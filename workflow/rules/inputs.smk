@@ -1,0 +1,159 @@
+# Data and base models: embedded in resources/, or fetched once on a node that has a network.
+SPLITS = "train|validation|test"
+
+
+def dataset(split):
+    """Input function: the Parquet of a split, embedded, fetched, or made from an archive.
+
+    What a commit of a hub holds is known by its name, as embedded files are by their digests: both
+    are among the parameters of whoever reads them (`pinned`), and when they were fetched is no change.
+    """
+
+    def found(wildcards):
+        source = TASKS[wildcards.task].dataset
+        same = split == "test" and source.test == source.validation
+        path = f"{RESULTS}/{wildcards.task}/dataset/{'validation' if same else split}"
+        if source.repository:
+            return ancient(path)
+        if source.url or source.devkit:
+            return path
+        return ancient(getattr(source, split).path)
+
+    return found
+
+
+def base_model(wildcards):
+    """Input function: the directory of the base model, embedded, fetched or trained from scratch."""
+    source = TASKS[wildcards.task].base_model
+    if source.path:
+        return ancient(source.path)
+    made = "base_model" if source.repository else "trained_base_model"
+    return f"{RESULTS}/{wildcards.task}/{made}"
+
+
+def pinned(task, *splits):
+    """What embedded and fetched inputs are: a change of content is a change, a new date is none."""
+    settings = TASKS[task]
+    source = settings.dataset
+    digests = {split: getattr(source, split).sha256 for split in splits}
+    if source.repository:
+        at = f"{source.repository}@{source.revision}"
+        digests = {split: f"{at}:{getattr(source, split).path}" for split in splits}
+    return {"base_model": settings.base_model.sha256, **digests}
+
+
+def tasks_with(key):
+    """Wildcard constraint: the tasks whose data set has this key."""
+    return "|".join(name for name, task in TASKS.items() if getattr(task.dataset, key)) or "(?!)"
+
+
+rule fetch_dataset:
+    """Fetch one split from the hub, at its pinned commit; on a node that has a network."""
+    output:
+        files=directory("{results}/{task}/dataset/{split}"),
+        record="{results}/{task}/dataset/{split}.record.json",
+    log:
+        "{results}/{task}/logs/fetch_dataset-{split}.log",
+    wildcard_constraints:
+        task=tasks_with("repository"),
+        split=SPLITS,
+    localrule: True
+    params:
+        job=job(
+            "fetch_dataset",
+            lambda w: {
+                **TASKS[w.task].dataset.model_dump(include={"repository", "revision"}),
+                **getattr(TASKS[w.task].dataset, w.split).model_dump(include={"path", "sha256"}),
+            },
+        ),
+        files=files,
+    shell:
+        command("fetch_dataset", offline=False)
+
+
+rule fetch_archive:
+    """Download the archive that holds all splits of a data set; on a node that has a network."""
+    output:
+        archive="{results}/{task}/dataset/archive.tar",
+        record="{results}/{task}/dataset/archive.record.json",
+    log:
+        "{results}/{task}/logs/fetch_archive.log",
+    wildcard_constraints:
+        task=tasks_with("url"),
+    localrule: True
+    params:
+        job=job(
+            "fetch_archive",
+            lambda w: TASKS[w.task].dataset.model_dump(include={"url", "sha256"}),
+        ),
+        files=files,
+    shell:
+        command("fetch_archive", offline=False)
+
+
+rule unpack_parallel_text:
+    """Take one split's sentence pairs out of the archive."""
+    input:
+        archive="{results}/{task}/dataset/archive.tar",
+    output:
+        files=directory("{results}/{task}/dataset/{split}"),
+        record="{results}/{task}/dataset/{split}.record.json",
+    log:
+        "{results}/{task}/logs/unpack_parallel_text-{split}.log",
+    wildcard_constraints:
+        task=tasks_with("url"),
+        split=SPLITS,
+    params:
+        job=job(
+            "unpack_parallel_text",
+            lambda w: {
+                "member": getattr(TASKS[w.task].dataset, w.split).path,
+                "sides": TASKS[w.task].dataset.sides,
+            },
+        ),
+        files=files,
+    shell:
+        command("unpack_parallel_text")
+
+
+rule unpack_ilsvrc2012:
+    """Take one split's images and labels out of the tar files of ILSVRC 2012."""
+    input:
+        archive=lambda w: ancient(getattr(TASKS[w.task].dataset, w.split).path),
+        devkit=lambda w: ancient(TASKS[w.task].dataset.devkit),
+    output:
+        files=directory("{results}/{task}/dataset/{split}"),
+        record="{results}/{task}/dataset/{split}.record.json",
+    log:
+        "{results}/{task}/logs/unpack_ilsvrc2012-{split}.log",
+    wildcard_constraints:
+        task=tasks_with("devkit"),
+        split=SPLITS,
+    params:
+        job=job(
+            "unpack_ilsvrc2012",
+            lambda w: getattr(TASKS[w.task].dataset, w.split).model_dump(include={"sha256"}),
+        ),
+        files=files,
+    shell:
+        command("unpack_ilsvrc2012")
+
+
+rule fetch_base_model:
+    """Fetch the base model at its pinned commit, and name its tensors as transformers does now."""
+    output:
+        model=directory("{results}/{task}/base_model"),
+        record="{results}/{task}/base_model.record.json",
+    log:
+        "{results}/{task}/logs/fetch_base_model.log",
+    localrule: True
+    params:
+        job=job(
+            "fetch_base_model",
+            lambda w: TASKS[w.task].base_model.model_dump(
+                include={"repository", "revision", "n_layers"}
+            ),
+        ),
+        files=files,
+    shell:
+        command("fetch_base_model", offline=False)

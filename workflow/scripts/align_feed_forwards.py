@@ -1,0 +1,28 @@
+"""Find the permutation that aligns each pair of feed-forward sublayers (Eqs. 1 and 2)."""
+
+import csv
+from functools import partial
+
+from ffmerge.features import Features
+from ffmerge.job import Job
+from ffmerge.permutation import align_all_pairs, save_permutations
+
+if __name__ == "__main__":
+    with Job.from_command_line() as job:
+        features = Features(job.input.features)
+        pairs = [tuple(pair) for pair in job.params.pairs]
+        solved = {}
+        with job.progress(total=len(pairs) * len(features.towers())) as bar:
+            for tower in features.towers():
+                layer = partial(features.layer, tower)
+                solved[tower] = {}
+                for pair, alignment in align_all_pairs(layer, pairs, workers=job.threads):
+                    solved[tower][pair] = alignment
+                    bar.update()
+        save_permutations(solved, job.output.permutations)
+        with job.output.alignment.open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["tower", "anchor", "layer", "correlation", "unaligned_correlation"])
+            for tower, alignments in solved.items():
+                for (i, j), alignment in alignments.items():
+                    table.writerow([tower, i, j, alignment.aligned, alignment.unaligned])

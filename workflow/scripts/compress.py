@@ -1,0 +1,21 @@
+"""Merge the selected window's feed-forward sublayers into one and store it once (Eqs. 3 and 4)."""
+
+import json
+
+from ffmerge.compress import merge_on_disk
+from ffmerge.job import Job
+from ffmerge.permutation import load_permutations
+from ffmerge.windows import anchor_layer, layers_of, start_of_role
+
+if __name__ == "__main__":
+    with Job.from_command_line() as job:
+        k = job.params.k
+        start = start_of_role(json.loads(job.input.selection.read_text()), k, job.params.role)
+        permutations = load_permutations(job.input.permutations)
+        merge_on_disk(
+            job.input.base_model,
+            layers_of(start, k),
+            anchor_layer(start, k, job.params.anchor),
+            permutations if job.params.method == "permute" else None,
+            job.output.model,
+        )

@@ -1,0 +1,14 @@
+"""Download the archive of a data set; a killed download is resumed."""
+
+from ffmerge.download import download
+from ffmerge.job import Job
+
+if __name__ == "__main__":
+    with Job.from_command_line() as job:
+        download(
+            job.params.url,
+            job.output.archive,
+            job.checkpoints,
+            job.params.sha256,
+            progress=job.progress,
+        )

@@ -1,0 +1,19 @@
+"""Fetch the Parquet files of one split from a hub repository, at its pinned commit."""
+
+from ffmerge.fetch import fetch_files, list_files, matching
+from ffmerge.job import Job, check_digest
+
+if __name__ == "__main__":
+    with Job.from_command_line() as job:
+        repository, revision = job.params.repository, job.params.revision
+        listing = list_files(repository, revision, "dataset")
+        chosen = matching(listing, [job.params.path], f"{repository} at {revision}")
+        files = fetch_files(
+            repository, revision, "dataset", chosen, job.checkpoints, progress=job.progress
+        )
+        for name, file in files.items():
+            target = job.output.files / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
+        if job.params.sha256 is not None:
+            check_digest(job.output.files, job.params.sha256)

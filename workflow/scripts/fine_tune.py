@@ -1,0 +1,22 @@
+"""Recovery fine-tuning of a compressed model (Section 3.4, Tables 6-8)."""
+
+from ffmerge import checkpoint
+from ffmerge.job import Job
+from ffmerge.tasks import task_for
+from ffmerge.training import train, write_curve
+
+if __name__ == "__main__":
+    with Job.from_command_line() as job:
+        data = {"train": job.input.train, "validation": job.input.validation}
+        task = task_for(job.task, job.input.base_model, data)
+        model = checkpoint.load(job.input.model, job.params.device)
+        curve = train(
+            model,
+            task,
+            task.settings.fine_tuning,
+            job.checkpoints,
+            seed=job.params.seed,
+            device=job.params.device,
+        )
+        checkpoint.save(model, job.output.model)
+        write_curve(curve, job.output.curve)

@@ -1,0 +1,32 @@
+"""Score a model on the test split and keep every example's share in the score (Section 5)."""
+
+import csv
+import json
+
+from ffmerge import checkpoint
+from ffmerge.compress import GROUPS
+from ffmerge.job import Job
+from ffmerge.tasks import task_for
+from ffmerge.tie import count_parameters, count_sublayers
+
+if __name__ == "__main__":
+    with Job.from_command_line() as job:
+        task = task_for(job.task, job.input.base_model, {"test": job.input.test})
+        model = checkpoint.load(job.input.model, job.params.device)
+        result = task.evaluate(model, "test", job.params.device)
+        computed, stored = count_sublayers(model)
+        summary = {
+            "metric": task.metric.name,
+            "score": result.score,
+            "loss": result.loss,
+            "n_parameters": count_parameters(model),
+            "n_sublayers": computed,
+            "n_sublayers_removed": computed - stored,
+            "merged": getattr(model.config, GROUPS, []),
+            **result.details,
+        }
+        job.output.score.write_text(json.dumps(summary, indent=2) + "\n")
+        with job.output.per_example.open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(result.per_example)
+            table.writerows(zip(*result.per_example.values(), strict=True))

@@ -1,0 +1,32 @@
+"""Score windows of merged feed-forward sublayers before tuning (Section 3.4, Algorithm 1)."""
+
+import csv
+
+from ffmerge import checkpoint
+from ffmerge.job import Job
+from ffmerge.merge import merge_in_model
+from ffmerge.permutation import load_permutations
+from ffmerge.tasks import task_for
+from ffmerge.tie import untouched
+from ffmerge.variants import Candidate
+from ffmerge.windows import anchor_layer, layers_of
+
+if __name__ == "__main__":
+    with Job.from_command_line() as job:
+        task = task_for(job.task, job.input.base_model, {"validation": job.input.validation})
+        model = checkpoint.load(job.input.base_model, job.params.device)
+        permutations = load_permutations(job.input.permutations)
+        rows = []
+        for method, k, start in job.progress([Candidate(*c) for c in job.params.candidates]):
+            layers = layers_of(start, k)
+            with untouched(model):
+                merge_in_model(
+                    model,
+                    layers,
+                    anchor_layer(start, k, job.params.anchor),
+                    permutations if method == "permute" else None,
+                )
+                result = task.evaluate(model, "validation", job.params.device)
+            rows.append([method, k, start, result.score, result.loss])
+        with job.output.scores.open("w", newline="") as file:
+            csv.writer(file).writerows([["method", "k", "start", "score", "loss"], *rows])

@@ -1,0 +1,29 @@
+"""Select the best window of each ratio by its validation score (Section 3.4)."""
+
+import csv
+import json
+
+from ffmerge.evaluation import METRICS
+from ffmerge.job import Job
+from ffmerge.windows import selected
+
+if __name__ == "__main__":
+    with Job.from_command_line() as job:
+        rows = [row for file in job.input.scores for row in csv.DictReader(file.open())]
+        rows.sort(key=lambda row: (row["method"], int(row["k"]), int(row["start"])))
+        with job.output.scores.open("w", newline="") as file:
+            table = csv.DictWriter(file, ["method", "k", "start", "score", "loss"])
+            table.writeheader()
+            table.writerows(rows)
+        scores = {}
+        for row in rows:
+            of_k = scores.setdefault(int(row["k"]), {}).setdefault(row["method"], {})
+            of_k[int(row["start"])] = float(row["score"])
+        selection = selected(
+            scores,
+            job.params.n_layers,
+            METRICS[job.params.metric].better,
+            job.params.starts,
+            job.params.seed,
+        )
+        job.output.selection.write_text(json.dumps(selection, indent=2) + "\n")

@@ -1,0 +1,19 @@
+"""Train an embedded base model from scratch, with its tokenizer or image processor."""
+
+from ffmerge.base_model import train_base_model
+from ffmerge.config import TrainedFromScratch
+from ffmerge.job import Job
+from ffmerge.training import write_curve
+
+if __name__ == "__main__":
+    with Job.from_command_line() as job:
+        curve = train_base_model(
+            job.task,
+            TrainedFromScratch.model_validate(job.params.recipe),
+            {"train": job.input.train, "validation": job.input.validation},
+            job.output.model,
+            job.checkpoints,
+            seed=job.params.seed,
+            device=job.params.device,
+        )
+        write_curve(curve, job.output.curve)
