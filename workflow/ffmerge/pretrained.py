@@ -76,7 +76,7 @@ def load_whole(directory: Path) -> nn.Module:
         local_files_only=True,
         output_loading_info=True,
     )
-    for what in ("mismatched_keys", "error_msgs"):
+    for what in ("missing_keys", "mismatched_keys", "error_msgs"):
         if found := sorted(map(str, report.get(what) or [])):
             raise ValueError(f"the weights do not fill {names[0]}: {what} {', '.join(found)}")
     if unused := sorted(report.get("unexpected_keys") or []):

@@ -1,12 +1,6 @@
 # The embedded base models: trained from scratch on the embedded data (resources/demo/README.md).
 
 
-def training_data(wildcards):
-    """Input function: what a base model is trained on, where that is more than the train split."""
-    recipe = TASKS[wildcards.task].base_model.from_scratch
-    return recipe.train.path if recipe.train else dataset("train")(wildcards)
-
-
 rule train_base_model:
     """Train a base model by the recipe of the configuration; resumes after a kill."""
     input:

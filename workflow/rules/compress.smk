@@ -1,11 +1,6 @@
 # Section 3.3: the sublayers of the selected window become one (Eqs. 3 and 4), stored once.
 
 
-def variant_params(wildcards):
-    chosen = variants.Variant.parse(wildcards.variant)
-    return {**vars(chosen), "inputs": pinned(wildcards.task)}
-
-
 rule compress:
     """Merge and tie the selected window of the base model."""
     input:

@@ -1,13 +1,6 @@
 # The paper's figures, each as PDF and PNG.
 
 
-def figure_tasks():
-    return {
-        name: {"kind": task.kind, "label": task.label, "k": task.merge.k.third}
-        for name, task in TASKS.items()
-    }
-
-
 rule plot_figure2:
     """Figure 2: performance against compression, with and without alignment."""
     input:

@@ -1,13 +1,6 @@
 # Section 3.4, Appendix B: recovery fine-tuning.
 
 
-def untuned_model(wildcards):
-    """Input function: what is fine-tuned, a compressed model or the base model itself."""
-    if wildcards.model == variants.TUNED_BASE:
-        return base_model(wildcards)
-    return f"{{results}}/{{task}}/models/{wildcards.model}/compressed"
-
-
 rule fine_tune:
     """Tune a model by Tables 6-8 and keep the weights of its best validation score."""
     input:

@@ -2,51 +2,6 @@
 SPLITS = "train|validation|test"
 
 
-def dataset(split):
-    """Input function: the Parquet of a split, embedded, fetched, or made from an archive.
-
-    What a commit of a hub holds is known by its name, as embedded files are by their digests: both
-    are among the parameters of whoever reads them (`pinned`), and when they were fetched is no change.
-    """
-
-    def found(wildcards):
-        source = TASKS[wildcards.task].dataset
-        same = split == "test" and source.test == source.validation
-        path = f"{RESULTS}/{wildcards.task}/dataset/{'validation' if same else split}"
-        if source.repository:
-            return ancient(path)
-        if source.url or source.devkit:
-            return path
-        return ancient(getattr(source, split).path)
-
-    return found
-
-
-def base_model(wildcards):
-    """Input function: the directory of the base model, embedded, fetched or trained from scratch."""
-    source = TASKS[wildcards.task].base_model
-    if source.path:
-        return ancient(source.path)
-    made = "base_model" if source.repository else "trained_base_model"
-    return f"{RESULTS}/{wildcards.task}/{made}"
-
-
-def pinned(task, *splits):
-    """What embedded and fetched inputs are: a change of content is a change, a new date is none."""
-    settings = TASKS[task]
-    source = settings.dataset
-    digests = {split: getattr(source, split).sha256 for split in splits}
-    if source.repository:
-        at = f"{source.repository}@{source.revision}"
-        digests = {split: f"{at}:{getattr(source, split).path}" for split in splits}
-    return {"base_model": settings.base_model.sha256, **digests}
-
-
-def tasks_with(key):
-    """Wildcard constraint: the tasks whose data set has this key."""
-    return "|".join(name for name, task in TASKS.items() if getattr(task.dataset, key)) or "(?!)"
-
-
 rule fetch_dataset:
     """Fetch one split from the hub, at its pinned commit; on a node that has a network."""
     output:

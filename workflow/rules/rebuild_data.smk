@@ -7,16 +7,6 @@ SOURCES = yaml.safe_load(Path("resources/demo/sources.yaml").read_text())
 PACKAGES = {package["file"]: package for package in SOURCES["packages"].values()}
 
 
-def package(name):
-    return f"{{results}}/rebuild/packages/{SOURCES['packages'][name]['file']}"
-
-
-def shipped_digests(kind):
-    """Digest of every split of a kind of data: "text", "images" or "translation"."""
-    digests = {Path(file["path"]): file["sha256"] for file in SOURCES["data"]}
-    return {path.stem: sha256 for path, sha256 in digests.items() if path.parent.name == kind}
-
-
 rule rebuild_data:
     """Every embedded data file, built again and found equal."""
     input:

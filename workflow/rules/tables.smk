@@ -1,20 +1,6 @@
 # The paper's tables.
 
 
-def table5_models(task):
-    """The models in a task's rows of Table 5: the uncompressed one first."""
-    settings = TASKS[task]
-    return [variants.reported_base(settings), *map(str, variants.table5_variants(settings))]
-
-
-def table5_files(name):
-    return [
-        f"{{results}}/{task}/models/{model}/{name}"
-        for task in TASKS
-        for model in dict.fromkeys([variants.BASE, *table5_models(task)])
-    ]
-
-
 rule make_table5:
     """Table 5, and beside it every number unrounded with its interval."""
     input:

@@ -1,13 +1,6 @@
 # Section 5: the reported score, with the per-example values behind it.
 
 
-def finished_model(wildcards):
-    """Input function: the base model as it is, or what fine-tuning made."""
-    if wildcards.model == variants.BASE:
-        return base_model(wildcards)
-    return f"{{results}}/{{task}}/models/{wildcards.model}/tuned"
-
-
 rule score_test:
     """Perplexity, accuracy or BLEU of a model on the test split."""
     input:

@@ -1,18 +1,6 @@
 # Section 3.4: every window is merged and scored before tuning, and the best one is selected.
 
 
-def window_parts(wildcards):
-    """Input function: the files over which a task's candidates are spread."""
-    n = TASKS[wildcards.task].windows.jobs
-    return [f"{{results}}/{{task}}/windows/{i}-of-{n}.csv" for i in range(1, n + 1)]
-
-
-def candidates_of(wildcards):
-    """The candidates of one part: every n-th one."""
-    i, n = map(int, wildcards.part.split("-of-"))
-    return variants.candidates(TASKS[wildcards.task])[i - 1 :: n]
-
-
 rule score_windows:
     """Merge and score many windows, one after the other, in one job: the model is loaded once."""
     input:
