@@ -1,16 +1,13 @@
 """The configuration: typed, validated before any job starts, documented from the same classes.
 
-`config/README.md` and `config/schema.json` are generated from this module by
-`python -m ffmerge.config`; a test keeps them in step. Light on purpose: Snakemake imports it at
-every start, so no torch here.
+`config/README.md` and `config/schema.json` are generated from these classes and descriptions by
+`python -m ffmerge.config_reference`; a test keeps them in step. Light on purpose: Snakemake imports
+it at every start, so no torch here.
 """
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
-
-from ffmerge.digest import sha256_of
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 METHODS = ("permute", "vanilla")
 Method = Literal["permute", "vanilla"]
@@ -26,36 +23,52 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _no_commit(repository: str | None, revision: str | None) -> str:
+    are = f"(are {repository!r}, {revision!r})"
+    return f"repository, revision: a hub repository needs a 40-hex commit, both or none {are}"
+
+
 class DataFile(Strict):
     """One split of a data set."""
 
     path: str = Field(
-        description="Parquet file or directory, from the top of this repository; with "
-        "`repository`: pattern of Parquet files in it; with `url`: member of the archive, without "
-        "the suffix that names the side; with `devkit`: tar file of images"
+        description="Parquet file, or directory of such, from the top of this repository. With "
+        "`dataset.repository`: pattern of Parquet files in it; with `url`: file in the archive, "
+        "without the suffix of its side; with `devkit`: tar file of images"
     )
-    sha256: Sha256 | None = Field(None, description="digest of what is there")
+    sha256: Sha256 | None = Field(
+        None,
+        description="digest of that file; of a directory: of what `sha256sum` prints for its files "
+        "in the order of their names. What is here is compared before any job",
+    )
     n_tokens: Positive | None = Field(
-        None, description="positions the split holds; bounds `features.n_tokens` before any job"
+        None,
+        description="positions (tokens or patches) in it, with which `features.n_tokens` is "
+        "compared before any job; of use for `validation` alone",
     )
 
 
 class Dataset(Strict):
-    """Real data of a task: Parquet that is here or on a hub, or an archive that is made into it."""
+    """Real data of a task: Parquet that is here or on a hub, or an archive that is made into it.
 
-    repository: str | None = Field(None, description="hub repository the splits are fetched from")
-    revision: Commit | None = Field(None, description="40-hex commit of that repository")
+    With none of `repository`, `url` and `devkit`, the splits are Parquet files that are here.
+    """
+
+    repository: str | None = Field(None, description="data set on the hub, `owner/name`")
+    revision: Commit | None = Field(None, description="commit of that repository; a branch moves")
     url: str | None = Field(
-        None, description="tar of line-aligned text (`train.src.gz`, `train.trg.gz`, …)"
+        None, description="where to get a tar of aligned lines (`train.src.gz`, `train.trg.gz`, …)"
     )
     sha256: Sha256 | None = Field(
-        None, description="digest of that tar; unset: the digest that was found is in the record"
+        None, description="digest of that tar; without it the job's record says what came"
     )
     sides: dict[str, str] | None = Field(
-        None, description="of that tar: suffix of a side -> column, such as `src: en`"
+        None, description="column of each suffix in that tar, such as `{src: en, trg: zh}`"
     )
     devkit: str | None = Field(
-        None, description="ILSVRC2012_devkit_t12.tar.gz, where the splits are ILSVRC 2012 tar files"
+        None,
+        description="path of `ILSVRC2012_devkit_t12.tar.gz`, where the splits are the tar files of "
+        "ILSVRC 2012",
     )
     train: DataFile = Field(description="for recovery fine-tuning")
     validation: DataFile = Field(description="for features, window scores and model selection")
@@ -67,34 +80,45 @@ class Dataset(Strict):
         if len(named) > 1:
             raise ValueError(f"{', '.join(named)}: only one of them can say where the data are")
         if bool(self.repository) != bool(self.revision):
-            raise ValueError("repository, revision: a hub repository needs a 40-hex commit")
+            raise ValueError(_no_commit(self.repository, self.revision))
         if bool(self.url) != bool(self.sides):
-            raise ValueError("url, sides: an archive of text needs the columns of its two sides")
+            are = f"(are {self.url!r}, {self.sides!r})"
+            raise ValueError(f"url, sides: an archive of text needs the columns of its sides {are}")
         if self.url and not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"url: {self.url} does not begin with http:// or https://")
+            raise ValueError(f"url: does not begin with http:// or https:// (is {self.url!r})")
         if self.sha256 and not self.url:
-            raise ValueError("sha256: is the archive's at `url`; a split has its own")
+            raise ValueError(f"sha256: is for a url, a split has its own (is {self.sha256!r})")
         return self
 
 
 class Training(Strict):
     """How a model is trained: recovery fine-tuning, or a base model from scratch."""
 
-    learning_rate: float = Field(gt=0, description="peak learning rate")
+    learning_rate: float = Field(gt=0, description="the highest; `schedule` says how it goes on")
     schedule: Literal["inverse_sqrt", "linear_to_minimum", "cosine", "constant"] = Field(
-        description="of the learning rate, see ffmerge.schedules"
+        description="of the learning rate, after the warm-up. `inverse_sqrt`: times √(timescale / "
+        "(t + timescale)) at step t (Tables 6 and 8); `linear_to_minimum`: down to the minimum, "
+        "then flat (Table 7); `cosine`: half a wave down to the minimum; `constant`"
     )
-    warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")
-    timescale: Positive = Field(10_000, description="of inverse_sqrt, in steps")
-    decay_steps: Positive | None = Field(None, description="of linear_to_minimum, and of cosine")
-    minimum_learning_rate: float = Field(0.0, ge=0, description="of linear_to_minimum and cosine")
+    warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up from 0")
+    timescale: Positive = Field(10_000, description="of `inverse_sqrt`, in steps")
+    decay_steps: Positive | None = Field(
+        None, description="steps to the minimum; unset: `max_steps` (not for `linear_to_minimum`)"
+    )
+    minimum_learning_rate: float = Field(
+        0.0, ge=0, description="where `linear_to_minimum` and `cosine` end"
+    )
     batch_size: Positive = Field(description="examples an optimizer step, over all devices")
-    max_steps: Positive = Field(description="optimizer steps")
-    evaluate_every: Positive = Field(description="steps between validation scores")
-    precision: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="mixed precision")
+    max_steps: Positive = Field(description="optimizer steps in all")
+    evaluate_every: Positive = Field(
+        description="steps between validation scores; the weights with the best one are kept"
+    )
+    precision: Literal["fp32", "fp16", "bf16"] = Field(
+        "fp32", description="`fp32`: single; `fp16`, `bf16`: mixed with that half precision"
+    )
     weight_decay: float = Field(0.0, ge=0, description="of AdamW")
-    adam_epsilon: float = Field(1e-6, gt=0, description="of AdamW")
-    adam_beta2: float = Field(0.999, gt=0, lt=1, description="of AdamW")
+    adam_epsilon: float = Field(1e-6, gt=0, description="ε of AdamW")
+    adam_beta2: float = Field(0.999, gt=0, lt=1, description="β₂ of AdamW")
     group_by_length: bool = Field(
         False, description="batches of sentences of about the same length (translation only)"
     )
@@ -103,36 +127,42 @@ class Training(Strict):
     @model_validator(mode="after")
     def _schedule_is_complete(self) -> "Training":
         if self.schedule == "linear_to_minimum" and self.decay_steps is None:
-            raise ValueError("decay_steps: needed by the schedule linear_to_minimum")
-        if self.minimum_learning_rate > self.learning_rate:
-            raise ValueError(
-                f"minimum_learning_rate: {self.minimum_learning_rate} is above "
-                f"learning_rate {self.learning_rate}"
-            )
+            needed = "has to be a whole number above 0 for schedule linear_to_minimum"
+            raise ValueError(f"decay_steps: {needed} (is empty)")
+        lowest, highest = self.minimum_learning_rate, self.learning_rate
+        if lowest > highest:
+            allowed = f"has to be at most learning_rate, {highest}"
+            raise ValueError(f"minimum_learning_rate: {allowed} (is {lowest})")
         return self
 
 
 class TrainedFromScratch(Strict):
-    """How an embedded base model was made."""
+    """How a base model is trained from scratch, or was, if the model itself is named too."""
 
     train: DataFile | None = Field(
-        None, description="what it is trained on, where that is more than the shipped train split"
+        None, description="what it is trained on, where that is not the task's own train split"
     )
     architecture: dict[str, str | int | float | bool | list[str]] = Field(
-        description="keys of the transformers configuration class; `model_type` names it"
+        description="keys of the configuration class in transformers that `model_type` names"
     )
-    vocabulary: Positive | None = Field(None, description="tokens of the BPE trained on the data")
-    training: Training = Field(description="the recipe")
+    vocabulary: Positive | None = Field(
+        None, description="tokens of the byte-pair encoding that is trained on the data (text only)"
+    )
+    training: Training = Field(description="the settings")
 
 
 class BaseModelSource(Strict):
     """The model that is compressed."""
 
-    n_layers: Positive = Field(description="layers a tower; checked against the model on loading")
-    path: str | None = Field(None, description="directory with config, tokenizer and safetensors")
-    sha256: Sha256 | None = Field(None, description="digest of model.safetensors in that directory")
-    repository: str | None = Field(None, description="hub repository it is fetched from")
-    revision: Commit | None = Field(None, description="40-hex commit of that repository")
+    n_layers: Positive = Field(description="number of layers; in an encoder-decoder, on each side")
+    path: str | None = Field(
+        None, description="directory of a model that is here: weights (safetensors) and tokenizer"
+    )
+    sha256: Sha256 | None = Field(
+        None, description="digest of that directory, made as `dataset.train.sha256` is"
+    )
+    repository: str | None = Field(None, description="model on the hub, `owner/name`")
+    revision: Commit | None = Field(None, description="commit of that repository; a branch moves")
     from_scratch: TrainedFromScratch | None = Field(
         None, description="how the model at `path` was trained; without a path it is trained anew"
     )
@@ -140,32 +170,33 @@ class BaseModelSource(Strict):
     @model_validator(mode="after")
     def _has_one_source(self) -> "BaseModelSource":
         if self.path and self.repository:
-            raise ValueError("path, repository: only one of the two says where the model is")
+            raise ValueError("path, repository: only one of them can say where the model is")
         if not (self.path or self.repository or self.from_scratch):
             raise ValueError("path, repository, from_scratch: one says where the model comes from")
         if bool(self.repository) != bool(self.revision):
-            raise ValueError("repository, revision: a hub repository needs a 40-hex commit")
+            raise ValueError(_no_commit(self.repository, self.revision))
         return self
 
 
 class Features(Strict):
     """Section 3.3: exemplar features, from the validation split."""
 
-    n_tokens: Positive = Field(10_000, description="positions (tokens or patches) a tower")
+    n_tokens: Positive = Field(10_000, description="positions (tokens or patches) for each layer")
     batch_size: Positive = Field(description="examples a forward pass")
 
 
 class WindowSizes(Strict):
     """Section 5.1: k, the FF sublayers merged into one, for each ratio of Table 5."""
 
-    third: int = Field(gt=1, description="k that removes 1/3 of the FF sublayers")
-    half: int = Field(gt=1, description="k that removes 1/2")
-    all: int = Field(gt=1, description="k that removes (n-1)/n")
+    third: int = Field(gt=1, description="FF sublayers in a window, so that merging it removes 1/3")
+    half: int = Field(gt=1, description="the same for 1/2")
+    all: int = Field(gt=1, description="the same for all but one: the number of layers")
 
     @model_validator(mode="after")
     def _grow(self) -> "WindowSizes":
         if not self.third < self.half < self.all:
-            raise ValueError(f"third < half < all has to hold, but they are {self.sizes()}")
+            sizes = ", ".join(str(k) for k in self.sizes())
+            raise ValueError(f"has to grow, third < half < all (is {sizes})")
         return self
 
     def sizes(self) -> list[int]:
@@ -176,19 +207,24 @@ class WindowSizes(Strict):
 class Merge(Strict):
     """What is merged, and how."""
 
-    k: WindowSizes
-    methods: list[Method] = Field(list(METHODS), min_length=1, description="merging methods")
-    anchor: Anchor = Field("first", description="of a window: the sublayer others align to")
+    k: WindowSizes = Field(description="sizes of the windows")
+    methods: list[Method] = Field(
+        list(METHODS),
+        min_length=1,
+        description="`permute`: aligned, then averaged (Section 3.2); `vanilla`: only averaged",
+    )
+    anchor: Anchor = Field("first", description="the sublayer of a window that others align to")
 
 
 class Windows(Strict):
     """Section 3.4: the sliding-window search."""
 
-    jobs: Positive = Field(1, description="jobs over which a task's candidates are spread")
+    jobs: Positive = Field(1, description="jobs over which a task's windows are spread")
     starts: Literal["full", "printed"] = Field(
         "full",
-        description="full: starts 0 … N-k; printed: the paper's 0 … (N-1)-k, which leaves out the "
-        "last (and, for k = N, every) start: then the full range is used. Both winners are kept",
+        description="first layers of the windows among which one is selected. `full`: 0 … N-k; "
+        "`printed`: 0 … (N-1)-k as in the paper, without the last one (for k = N without any: then "
+        "`full`). All are scored, and the winners of both ranges kept",
     )
 
 
@@ -196,30 +232,26 @@ class TaskBase(Strict):
     """One model with its data: what one block of rows in Table 5 needs."""
 
     label: str = Field(description="name in tables and figures")
-    base_model: BaseModelSource
+    base_model: BaseModelSource = Field(description="where it comes from")
     fine_tune_base: bool = Field(
-        False, description="whether the uncompressed baseline is fine-tuned too (Section 4.1)"
+        False, description="whether the uncompressed model is fine-tuned as well (Section 4.1)"
     )
-    dataset: Dataset
-    features: Features
-    merge: Merge
-    windows: Windows = Windows()
-    fine_tuning: Training
+    dataset: Dataset = Field(description="where its three splits come from")
+    features: Features = Field(description="from which neurons are aligned")
+    merge: Merge = Field(description="what is merged")
+    windows: Windows = Field(Windows(), description="how windows are searched")
+    fine_tuning: Training = Field(description="recovery fine-tuning after compression")
 
     @model_validator(mode="after")
     def _fits_the_model(self) -> "TaskBase":
         for ratio, k in self.merge.k:
             if k > self.base_model.n_layers:
-                raise ValueError(
-                    f"merge.k.{ratio}: {k} is more than the model's {self.base_model.n_layers} "
-                    f"layers; allowed are 2 to {self.base_model.n_layers}"
-                )
-        held = self.dataset.validation.n_tokens
-        if held is not None and self.features.n_tokens > held:
-            raise ValueError(
-                f"features.n_tokens: {self.features.n_tokens} is more than the validation split "
-                f"holds; allowed are 1 to {held}"
-            )
+                most = f"base_model.n_layers, {self.base_model.n_layers}"
+                raise ValueError(f"merge.k.{ratio}: has to be from 2 to {most} (is {k})")
+        asked, held = self.features.n_tokens, self.dataset.validation.n_tokens
+        if held is not None and asked > held:
+            most = f"{held}, which dataset.validation holds"
+            raise ValueError(f"features.n_tokens: has to be from 1 to {most} (is {asked})")
         return self
 
 
@@ -228,21 +260,19 @@ class PerplexityEvaluation(Strict):
 
     context: Positive = Field(description="tokens a forward pass sees")
     stride: Positive = Field(
-        description="tokens between two windows, below `context`; only the new ones count"
+        description="tokens from one window to the next, below `context`: those that are scored"
     )
     average: Literal["tokens", "windows"] = Field(
-        "windows", description="mean of the loss over tokens, or of window means over windows"
+        "windows", description="what the loss is averaged over: tokens, or the means of the windows"
     )
     batch_size: Positive = Field(description="windows a forward pass")
-    max_tokens: Positive | None = Field(None, description="of the split; unset: all")
+    max_tokens: Positive | None = Field(None, description="the first of the split; unset: all")
 
     @model_validator(mode="after")
     def _covers_every_token(self) -> "PerplexityEvaluation":
         if self.stride >= self.context:
-            raise ValueError(
-                f"stride: {self.stride} leaves the first token of a window without context; "
-                f"allowed are 1 to context - 1 = {self.context - 1}"
-            )
+            most = f"{self.context - 1}, below context"
+            raise ValueError(f"stride: has to be from 1 to {most} (is {self.stride})")
         return self
 
 
@@ -250,7 +280,7 @@ class AccuracyEvaluation(Strict):
     """Top-1 accuracy."""
 
     batch_size: Positive = Field(description="images a forward pass")
-    max_examples: Positive | None = Field(None, description="of the split; unset: all")
+    max_examples: Positive | None = Field(None, description="the first of the split; unset: all")
 
 
 class BleuEvaluation(Strict):
@@ -259,35 +289,35 @@ class BleuEvaluation(Strict):
     num_beams: Positive = Field(description="beam width; 1 is greedy")
     max_length: Positive = Field(description="tokens generated at most")
     batch_size: Positive = Field(description="sentences a forward pass")
-    max_examples: Positive | None = Field(None, description="of the split; unset: all")
+    max_examples: Positive | None = Field(None, description="the first of the split; unset: all")
 
 
 class LanguageModeling(TaskBase):
     """A causal language model, scored by perplexity."""
 
-    kind: Literal["language_modeling"]
-    context: Positive = Field(description="tokens a packed training example holds")
-    validation: PerplexityEvaluation = Field(description="for windows and model selection")
-    test: PerplexityEvaluation = Field(description="for the reported score")
+    kind: Literal["language_modeling"] = Field(description="kind of task")
+    context: Positive = Field(description="tokens of an example, in training and for features")
+    validation: PerplexityEvaluation = Field(description="scores windows, and selects the model")
+    test: PerplexityEvaluation = Field(description="gives the reported score")
 
 
 class ImageClassification(TaskBase):
     """An image classifier, scored by top-1 accuracy."""
 
-    kind: Literal["image_classification"]
-    validation: AccuracyEvaluation = Field(description="for windows and model selection")
-    test: AccuracyEvaluation = Field(description="for the reported score")
+    kind: Literal["image_classification"] = Field(description="kind of task")
+    validation: AccuracyEvaluation = Field(description="scores windows, and selects the model")
+    test: AccuracyEvaluation = Field(description="gives the reported score")
 
 
 class Translation(TaskBase):
     """An encoder-decoder translator, scored by BLEU; a window is merged on both sides."""
 
-    kind: Literal["translation"]
+    kind: Literal["translation"] = Field(description="kind of task")
     source: str = Field(description="column of the source sentence")
     target: str = Field(description="column of the reference translation")
-    max_tokens: Positive = Field(128, description="source and target are cut at this length")
-    validation: BleuEvaluation = Field(description="for windows and model selection")
-    test: BleuEvaluation = Field(description="for the reported score")
+    max_tokens: Positive = Field(128, description="tokens at which either side is cut")
+    validation: BleuEvaluation = Field(description="scores windows, and selects the model")
+    test: BleuEvaluation = Field(description="gives the reported score")
 
     @model_validator(mode="after")
     def _columns_are_there(self) -> "Translation":
@@ -306,19 +336,22 @@ Task = Annotated[LanguageModeling | ImageClassification | Translation, Field(dis
 class Intervals(Strict):
     """Bootstrap confidence intervals over per-example scores."""
 
-    resamples: Positive = Field(1000, description="bootstrap resamples")
-    confidence: float = Field(0.95, gt=0, lt=1, description="of the interval")
+    resamples: Positive = Field(1000, description="bootstrap resamples of the test examples")
+    confidence: float = Field(0.95, gt=0, lt=1, description="of an interval")
 
 
 class Config(Strict):
     """One run of the whole DAG."""
 
-    results: str = Field(description="directory of everything that is computed")
+    results: str = Field(
+        description="directory of everything that is computed; no two configurations share one"
+    )
     device: Literal["cpu", "cuda"] = Field("cpu", description="where models run")
     seed: int = Field(0, ge=0, description="of every random choice")
-    intervals: Intervals = Intervals()
+    intervals: Intervals = Field(Intervals(), description="confidence intervals of the scores")
     tasks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Task] = Field(
-        min_length=1, description="by the name their results are filed under"
+        min_length=1,
+        description="models with their data, each by the name of its folder in `results`",
     )
 
 
@@ -343,49 +376,3 @@ def part_of_task(parts: dict[str, Any]) -> Any:
         for key, value in parts.items()
     }
     return kind.model_construct(set(fields), **fields)
-
-
-def validated(raw: dict[str, Any]) -> Config:
-    """The configuration, checked together with the files it names.
-
-    Raises ValueError with one line a fault: key, value, and what is allowed.
-    """
-    try:
-        checked = Config.model_validate(raw)
-    except ValidationError as error:
-        raise ValueError("\n".join(_fault(fault) for fault in error.errors())) from None
-    faults = [fault for name, task in checked.tasks.items() for fault in _file_faults(name, task)]
-    if faults:
-        raise ValueError("\n".join(faults))
-    return checked
-
-
-def _fault(fault: Any) -> str:
-    kinds = set(KINDS)  # pydantic names the chosen member of the union in the path
-    key = ".".join(str(part) for part in fault["loc"] if part not in kinds)
-    message = fault["msg"].removeprefix("Value error, ")
-    value = fault["input"]
-    shown = f" (is {value!r})" if isinstance(value, str | int | float | bool | None) else ""
-    return f"{key}: {message}{shown}" if key else message
-
-
-def _file_faults(name: str, task: TaskBase) -> list[str]:
-    """What is wrong with the local files of a task: missing, or not the ones that are named."""
-    named = []
-    if task.dataset.repository is None and task.dataset.url is None:
-        for split in ("train", "validation", "test"):
-            file: DataFile = getattr(task.dataset, split)
-            # tar files of 145 GB are digested by their job, not at every start
-            digest = file.sha256 if task.dataset.devkit is None else None
-            named.append((f"tasks.{name}.dataset.{split}", file.path, digest))
-    if task.base_model.path is not None:
-        named.append((f"tasks.{name}.base_model", task.base_model.path, task.base_model.sha256))
-    faults = []
-    if task.dataset.devkit is not None and not Path(task.dataset.devkit).exists():
-        faults.append(f"tasks.{name}.dataset.devkit: {task.dataset.devkit} does not exist")
-    for key, path, expected in named:
-        if not Path(path).exists():
-            faults.append(f"{key}.path: {path} does not exist")
-        elif expected is not None and (found := sha256_of(Path(path))) != expected:
-            faults.append(f"{key}.sha256: {path} has {found}, allowed is {expected}")
-    return faults

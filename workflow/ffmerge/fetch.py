@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from huggingface_hub import RepoFile
 
 FILES_AT_A_TIME = 8
+SAFETENSORS, PICKLES = "model*.safetensors", "pytorch_model*.bin"
+BESIDE = ("*.json", "*.txt", "*.spm", "*.model")  # configuration, tokenizer, image processor
 ADVICE = "this job runs on a node that has a network"
 Listing = dict[str, "RepoFile"]
 Answer = TypeVar("Answer")
@@ -54,6 +56,22 @@ def matching(listing: Listing, patterns: Sequence[str], where: str) -> Listing:
         there = ", ".join(sorted(listing)[:8])
         raise ValueError(f"{where} has no file {' or '.join(patterns)}; it has {there}, …")
     return {name: listing[name] for name in names}
+
+
+def model_files(listing: Listing, where: str) -> Listing:
+    """What of a model's repository is wanted: weights, configuration, tokenizer or processor.
+
+    Safetensors where there are any, else pickled weights, for `ffmerge.pretrained` to convert.
+    Other formats and whatever is in a folder are left out.
+    Raises ValueError if there are no weights or no configuration.
+    """
+    top = {name: file for name, file in listing.items() if "/" not in name}
+    safe = any(fnmatchcase(name, SAFETENSORS) for name in top)
+    return {
+        **matching(top, ["config.json"], where),
+        **matching(top, [SAFETENSORS if safe else PICKLES], where),
+        **matching(top, BESIDE, where),
+    }
 
 
 def fetch_files(

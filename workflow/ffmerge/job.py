@@ -95,7 +95,7 @@ class Job:
 
     @cached_property
     def checkpoints(self) -> Path:
-        """A directory for this very job (its parameters, code and inputs), kept through kills."""
+        """A directory for this very job (parameters, code, inputs, threads), kept through kills."""
         identity = {
             **{name: self._description[name] for name in ("rule", "wildcards", "params", "code")},
             "threads": self.threads,
@@ -126,7 +126,7 @@ class Job:
         _each(
             lambda path: path.parent.mkdir(parents=True, exist_ok=True), vars(self.output).values()
         )
-        self._threads_of_torch()
+        self._prepare_torch()
         self._show_warning, warnings.showwarning = warnings.showwarning, self._note_warning
         return self
 
@@ -148,6 +148,8 @@ class Job:
         record.write_record(self._record_file, self._record())
         if "checkpoints" in vars(self):
             shutil.rmtree(self.checkpoints)
+            if not any(self.checkpoints.parent.iterdir()):  # other jobs' may be there
+                self.checkpoints.parent.rmdir()
         return False
 
     def _record(self) -> dict[str, Any]:
@@ -167,7 +169,7 @@ class Job:
             "input": self._inputs,
             "output": record.digests(self._files["output"]),
             "code": {"digest": description["code"], "files": sources},
-            "git": record.git_state(self._record_file.parent / ".patches"),
+            "git": record.git_state(Path(self.wildcards.results) / "patches"),
             "environment": record.environment(),
             "machine": record.machine(self.threads),
             "time": {
@@ -180,9 +182,14 @@ class Job:
             "warnings": self._warnings,
         }
 
-    def _threads_of_torch(self) -> None:
+    def _prepare_torch(self) -> None:
+        """Threads as given and, on a GPU, the same bits in every run."""
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(self.threads)
+            if getattr(self.params, "device", "cpu") != "cpu":
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+                torch.use_deterministic_algorithms(True, warn_only=True)
+                torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
     def _note_warning(self, message: Warning | str, category: type, *where: Any) -> None:
         line = f"{category.__name__}: {message}"

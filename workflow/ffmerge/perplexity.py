@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from ffmerge.progress import progress
+
 
 def sliding_windows(n_tokens: int, context: int, stride: int) -> list[tuple[int, int, int]]:
     """Windows (begin, first_scored, end) over a text of `n_tokens`.
@@ -41,7 +43,7 @@ def window_losses(
     """
     ids = torch.as_tensor(token_ids, dtype=torch.long)
     windows = sliding_windows(len(ids), context, stride)
-    for group in _of_equal_length(windows, batch_size):
+    for group in progress(list(_of_equal_length(windows, batch_size)), desc="perplexity"):
         inputs = torch.stack([ids[begin:end] for begin, _, end in group]).to(device)
         first = min(scored - begin for begin, scored, _ in group)  # first scored position
         logits = model(input_ids=inputs).logits[:, first - 1 : -1].float()

@@ -19,23 +19,8 @@ from ffmerge import checkpoint
 from ffmerge.architectures import towers
 from ffmerge.digest import sha256_of
 
-SAFETENSORS, PICKLES = ("model*.safetensors",), ("pytorch_model*.bin",)
 CONFIGURATION = ("config.json", "generation_config.json")
-BESIDE = ("*.json", "*.txt", "*.spm", "*.model")  # of tokenizers and image processors
 SOURCE = "source.json"  # where a converted model is from
-
-
-def wanted(names: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Patterns of the weights and of the other files to fetch; only the top of a repository.
-
-    Safetensors where there are any, else the pickled weights.
-    Raises ValueError if the repository has neither.
-    """
-    top = [name for name in names if "/" not in name]
-    for patterns in (SAFETENSORS, PICKLES):
-        if any(Path(name).match(pattern) for name in top for pattern in patterns):
-            return patterns, BESIDE
-    raise ValueError(f"no weights ({SAFETENSORS[0]}, {PICKLES[0]}) among {', '.join(top)}")
 
 
 def unpickle(files: list[Path], safetensors: Path) -> None:
@@ -85,27 +70,31 @@ def load_whole(directory: Path) -> nn.Module:
 
 
 def convert(
-    files: dict[str, Path], n_layers: int, directory: Path, source: dict[str, Any]
+    snapshot: Path, n_layers: int, directory: Path, scratch: Path, source: dict[str, Any]
 ) -> nn.Module:
     """Write the model that a repository's files hold to `directory`, and return it.
 
-    files: name -> file, all in one directory, see `wanted`; pickled weights are converted there.
-    n_layers: layers a tower, checked. source: repository and revision, kept in `source.json` with
-    the digests of the files.
+    snapshot: the files, see `ffmerge.fetch.model_files`. n_layers: layers a tower, checked.
+    scratch: a directory, for pickled weights that are made safetensors. source: repository and
+    revision, kept in `source.json` with the digests of the files.
     Raises ValueError for whatever `load_whole`, `unpickle` or `checkpoint.check_layers` refuse.
     """
-    snapshot = files["config.json"].parent
-    pickles = [files[name] for name in sorted(files) if name.endswith(".bin")]
+    files = sorted(f for f in snapshot.iterdir() if f.is_file() and not f.name.startswith("."))
+    pickles = [file for file in files if file.suffix == ".bin"]
     if pickles:
-        unpickle(pickles, snapshot / "model.safetensors")
-    model = load_whole(snapshot)
+        scratch.mkdir(parents=True, exist_ok=True)
+        unpickle(pickles, scratch / checkpoint.WEIGHTS)
+        for file in files:
+            if file.name in CONFIGURATION:
+                shutil.copyfile(file, scratch / file.name)
+    model = load_whole(scratch if pickles else snapshot)
     checkpoint.check_layers(model, n_layers)
     checkpoint.save(model, directory)
-    for name, file in files.items():
-        weights = name.endswith((".bin", ".safetensors", ".index.json"))
-        if name not in CONFIGURATION and not weights:
-            shutil.copyfile(file, directory / name)
-    digests = {name: sha256_of(file) for name, file in sorted(files.items())}
+    for file in files:
+        weights = file.name.endswith((".bin", ".safetensors", ".index.json"))
+        if file.name not in CONFIGURATION and not weights:
+            shutil.copyfile(file, directory / file.name)
+    digests = {file.name: sha256_of(file) for file in files}
     text = json.dumps({**source, "files": digests}, indent=2)
     (directory / SOURCE).write_text(f"{text}\n")
     return model

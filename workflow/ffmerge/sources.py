@@ -2,8 +2,8 @@
 
 Snakemake does not look into what a script imports. Each rule therefore carries the digest of its
 closure among its parameters (design: change), so that a job reruns when code on its path changes
-and only then: the digest is of the syntax tree without docstrings, so that comments, formatting
-and modification times rerun nothing.
+and only then: the digest is of the syntax tree without docstrings and `description=…` arguments, so
+that comments, documentation, formatting and modification times rerun nothing.
 """
 
 import ast
@@ -86,6 +86,8 @@ def _tree_digest(file: Path) -> str:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             has_docstring = ast.get_docstring(node, clean=False) is not None
             node.body = node.body[1:] if has_docstring else node.body
+        elif isinstance(node, ast.Call):
+            node.keywords = [word for word in node.keywords if word.arg != "description"]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 

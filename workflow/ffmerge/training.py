@@ -79,7 +79,7 @@ def _arguments(
         adam_epsilon=training.adam_epsilon,
         adam_beta2=training.adam_beta2,
         max_grad_norm=training.max_gradient_norm,
-        train_sampling_strategy="group_by_length" if training.group_by_length else "random",
+        train_sampling_strategy="sequential" if training.group_by_length else "random",
         fp16=training.precision == "fp16",
         bf16=training.precision == "bf16",
         eval_strategy="steps",
@@ -106,7 +106,7 @@ class _Trainer(Trainer):
         self, task: Task, training: Training, model: nn.Module, args: TrainingArguments
     ) -> None:
         self.task, self.training = task, training
-        examples = task.training_examples()
+        examples = task.training_examples(training, args.seed)
         super().__init__(
             model=model,
             args=args,

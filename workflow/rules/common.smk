@@ -8,9 +8,10 @@ sys.path.insert(0, str(WORKFLOW))
 
 from ffmerge import config as configuration
 from ffmerge import sources, variants, windows
+from ffmerge.config_faults import validated
 
 try:
-    CONFIG = configuration.validated(config)
+    CONFIG = validated(config)
 except ValueError as error:
     sys.exit("\n".join(f"error: configuration: {line}" for line in str(error).splitlines()))
 

@@ -4,19 +4,16 @@
 def dataset(split):
     """Input function: the Parquet of a split, embedded, fetched, or made from an archive.
 
-    What a commit of a hub holds is known by its name, as embedded files are by their digests: both
-    are among the parameters of whoever reads them (`pinned`), and when they were fetched is no change.
+    Only what no job makes is `ancient`: where a job makes an ancient file anew, Snakemake does not
+    look for changes in those that read it.
     """
 
     def found(wildcards):
         source = TASKS[wildcards.task].dataset
         same = split == "test" and source.test == source.validation
         path = f"{RESULTS}/{wildcards.task}/dataset/{'validation' if same else split}"
-        if source.repository:
-            return ancient(path)
-        if source.url or source.devkit:
-            return path
-        return ancient(getattr(source, split).path)
+        fetched = source.repository or source.url or source.devkit
+        return path if fetched else ancient(getattr(source, split).path)
 
     return found
 
@@ -31,13 +28,9 @@ def base_model(wildcards):
 
 
 def pinned(task, *splits):
-    """What embedded and fetched inputs are: a change of content is a change, a new date is none."""
+    """Digests of the embedded inputs: a change of content is a change, a touched file is none."""
     settings = TASKS[task]
-    source = settings.dataset
-    digests = {split: getattr(source, split).sha256 for split in splits}
-    if source.repository:
-        at = f"{source.repository}@{source.revision}"
-        digests = {split: f"{at}:{getattr(source, split).path}" for split in splits}
+    digests = {split: getattr(settings.dataset, split).sha256 for split in splits}
     return {"base_model": settings.base_model.sha256, **digests}
 
 

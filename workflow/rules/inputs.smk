@@ -95,20 +95,39 @@ rule unpack_ilsvrc2012:
 
 
 rule fetch_base_model:
-    """Fetch the base model at its pinned commit, and name its tensors as transformers does now."""
+    """Fetch the base model's files at its pinned commit; on a node that has a network."""
     output:
-        model=directory("{results}/{task}/base_model"),
-        record="{results}/{task}/base_model.record.json",
+        files=directory("{results}/{task}/base_model_files"),
+        record="{results}/{task}/base_model_files.record.json",
     log:
         "{results}/{task}/logs/fetch_base_model.log",
     localrule: True
     params:
         job=job(
             "fetch_base_model",
+            lambda w: TASKS[w.task].base_model.model_dump(include={"repository", "revision"}),
+        ),
+        files=files,
+    shell:
+        command("fetch_base_model", offline=False)
+
+
+rule convert_base_model:
+    """Store the base model in the project's form, its tensors named as transformers does now."""
+    input:
+        files="{results}/{task}/base_model_files",
+    output:
+        model=directory("{results}/{task}/base_model"),
+        record="{results}/{task}/base_model.record.json",
+    log:
+        "{results}/{task}/logs/convert_base_model.log",
+    params:
+        job=job(
+            "convert_base_model",
             lambda w: TASKS[w.task].base_model.model_dump(
                 include={"repository", "revision", "n_layers"}
             ),
         ),
         files=files,
     shell:
-        command("fetch_base_model", offline=False)
+        command("convert_base_model")

@@ -12,7 +12,9 @@ from torch.utils.data import Dataset
 from transformers import AutoImageProcessor
 
 from ffmerge.accuracy import accuracy, top1_correct
+from ffmerge.config import Training
 from ffmerge.evaluation import Evaluation
+from ffmerge.progress import progress
 from ffmerge.tasks.task import Batch, Task
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ class ImageClassification(Task):
         """The base model's image processor."""
         return AutoImageProcessor.from_pretrained(self.base_model)
 
-    def training_examples(self) -> Dataset:
+    def training_examples(self, training: Training, seed: int) -> Dataset:
         return self.rows("train")
 
     def collate(self, examples: list[dict]) -> Batch:
@@ -38,7 +40,7 @@ class ImageClassification(Task):
         }
 
     def _batches(self, rows: "datasets.Dataset", size: int) -> Iterator[Batch]:
-        for start in range(0, len(rows), size):
+        for start in progress(range(0, len(rows), size), desc="images"):
             yield self.collate([rows[i] for i in range(start, min(start + size, len(rows)))])
 
     def feature_batches(self) -> Iterator[Batch]:

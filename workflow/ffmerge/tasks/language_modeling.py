@@ -7,11 +7,12 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer
 
+from ffmerge.config import Training
 from ffmerge.evaluation import Evaluation
 from ffmerge.perplexity import mean_loss, perplexity, window_losses
 from ffmerge.tasks.task import Batch, Task
 
-ROWS_A_BLOCK = 10_000  # rows that are joined and tokenized at a time
+ROWS_A_BLOCK = 1000  # rows that are joined and tokenized at a time
 SEPARATOR = "\n\n"  # between rows, as the released evaluation joins WikiText's lines
 
 
@@ -25,20 +26,25 @@ class LanguageModeling(Task):
 
     @cache  # noqa: B019 - a task lives as long as its job
     def token_ids(self, split: str) -> torch.Tensor:
-        """All of a split's tokens in order, (n_tokens,)."""
-        text = self.rows(split)["text"]
-        blocks = [
-            SEPARATOR.join(text[i : i + ROWS_A_BLOCK]) for i in range(0, len(text), ROWS_A_BLOCK)
-        ]
-        ids = self.tokenizer(blocks, add_special_tokens=False, verbose=False)["input_ids"]
-        return torch.cat([torch.tensor(block, dtype=torch.int32) for block in ids])
+        """All of a split's tokens in order, (n_tokens,) int32.
+
+        The same as of the whole text at once, since a tokenizer never joins what is before a
+        separator with it; but a block at a time, for an encoding is far larger than its tokens.
+        """
+        text, blocks = self.rows(split)["text"], []
+        for start in range(0, len(text), ROWS_A_BLOCK):
+            block = SEPARATOR.join(text[start : start + ROWS_A_BLOCK])
+            block = SEPARATOR + block if start else block
+            ids = self.tokenizer(block, add_special_tokens=False, verbose=False)["input_ids"]
+            blocks.append(torch.tensor(ids, dtype=torch.int32))
+        return torch.cat(blocks)
 
     def _chunks(self, split: str) -> torch.Tensor:
         """A split packed to the context length, (n_chunks, context); a short rest is left out."""
         ids, context = self.token_ids(split), self.settings.context
         return ids[: len(ids) // context * context].view(-1, context)
 
-    def training_examples(self) -> torch.Tensor:
+    def training_examples(self, training: Training, seed: int) -> torch.Tensor:
         return self._chunks("train")
 
     def collate(self, examples: list[torch.Tensor]) -> Batch:

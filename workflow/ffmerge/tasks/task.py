@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ffmerge.config import Training
 from ffmerge.evaluation import METRICS, Evaluation, Metric
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Task(ABC):
         return METRICS[self.settings.kind]
 
     @abstractmethod
-    def training_examples(self) -> Dataset:
+    def training_examples(self, training: Training, seed: int) -> Dataset:
         """The training split, as examples that `collate` takes."""
 
     @abstractmethod

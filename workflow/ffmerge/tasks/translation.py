@@ -1,8 +1,9 @@
 """Machine translation (Section 4.3): beam search, sacreBLEU."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from random import Random
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,12 @@ from torch.utils.data import Dataset
 from transformers import AutoTokenizer
 
 from ffmerge.bleu import corpus_bleu, sentence_counts
+from ffmerge.config import Training
 from ffmerge.evaluation import Evaluation
+from ffmerge.progress import progress
 from ffmerge.tasks.task import Batch, Task
 
+POOL = 20  # batches among which examples are grouped by length
 IGNORED = -100  # label of a padded target position
 
 
@@ -25,11 +29,13 @@ class Translation(Task):
         """The base model's tokenizer."""
         return AutoTokenizer.from_pretrained(self.base_model)
 
-    def training_examples(self) -> Dataset:
+    def training_examples(self, training: Training, seed: int) -> Dataset:
         rows = self.rows("train")
+        if not training.group_by_length:
+            return rows
         pairs = zip(rows[self.settings.source], rows[self.settings.target], strict=True)
-        # characters, a cheap stand-in for tokens: read only where batches are grouped by length
-        return rows.add_column("length", [len(source) + len(target) for source, target in pairs])
+        lengths = [len(source) + len(target) for source, target in pairs]  # characters
+        return rows.select(grouped_by_length(lengths, training.batch_size, seed))
 
     def collate(self, examples: list[dict]) -> Batch:
         cut = {"truncation": True, "max_length": self.settings.max_tokens}
@@ -60,7 +66,7 @@ class Translation(Task):
         lengths = [len(row[self.settings.source]) for row in rows]
         by_length = sorted(range(len(rows)), key=lambda i: (-lengths[i], i))  # little padding
         hypotheses, losses, counts = [""] * len(rows), [0.0] * len(rows), [0] * len(rows)
-        for start in range(0, len(rows), how.batch_size):
+        for start in progress(range(0, len(rows), how.batch_size), desc="translations"):
             chosen = by_length[start : start + how.batch_size]
             batch = {k: v.to(device) for k, v in self.collate([rows[i] for i in chosen]).items()}
             for i, text, loss, n in zip(
@@ -95,6 +101,23 @@ class Translation(Task):
             do_sample=False,
         )
         return self.tokenizer.batch_decode(generated, skip_special_tokens=True)
+
+
+def grouped_by_length(lengths: Sequence[int], batch_size: int, seed: int) -> list[int]:
+    """An order of examples in which each batch has examples of about the same length.
+
+    Shuffled examples are sorted within pools of batches, and the pool's batches are shuffled: in
+    order of length, a model would unlearn long sentences while it is shown the short ones.
+    """
+    random = Random(seed)
+    order = random.sample(range(len(lengths)), len(lengths))
+    grouped = []
+    for start in range(0, len(order), POOL * batch_size):
+        pool = sorted(order[start : start + POOL * batch_size], key=lambda i: lengths[i])
+        batches = [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+        random.shuffle(batches)
+        grouped += [i for batch in batches for i in batch]
+    return grouped
 
 
 def _target_losses(model: nn.Module, batch: Batch) -> tuple[list[float], list[int]]:

@@ -1,0 +1,15 @@
+"""Store a pretrained model as the project's own: float32 safetensors, names of transformers 5."""
+
+from ffmerge.job import Job
+from ffmerge.pretrained import convert
+
+if __name__ == "__main__":
+    with Job.from_command_line() as job:
+        source = {"repository": job.params.repository, "revision": job.params.revision}
+        convert(
+            job.input.files,
+            job.params.n_layers,
+            job.output.model,
+            job.checkpoints / "unpickled",
+            source,
+        )
