@@ -1,0 +1,59 @@
+"""A broken configuration ends a real Snakemake run before any job, with a line for each fault."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from workflow_copy import Copy
+
+pytestmark = pytest.mark.slow  # Snakemake starts three times
+
+
+@pytest.fixture
+def copy(tmp_path) -> Copy:
+    """A repository of its own, to break."""
+    return Copy(tmp_path, ["gpt2"])
+
+
+def refused(copy: Copy, *options: str) -> list[str]:
+    """What a run that starts no job says on stderr."""
+    run = subprocess.run(
+        [sys.executable, "-m", "snakemake", *options],
+        cwd=copy.root,
+        env=os.environ | {"PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 1
+    assert "rule" not in run.stdout
+    assert not copy.results.exists()
+    return run.stderr.splitlines()
+
+
+def test_a_run_says_each_fault_in_one_line_and_starts_no_job(copy):
+    task = copy.config["tasks"]["gpt2"]
+    task["features"]["n_token"] = task["features"].pop("n_tokens")
+    task["merge"]["k"]["third"] = 1
+    copy.write_config()
+    assert refused(copy, "--cores", "1", "--configfile", "config/run.yaml") == [
+        "error: configuration: tasks.gpt2.features.n_token: is not a key here, the nearest is "
+        "n_tokens (is 500)",
+        "error: configuration: tasks.gpt2.merge.k.third: has to be a whole number above 1 (is 1)",
+    ]
+
+
+def test_a_dry_run_looks_for_the_files_that_are_named(copy):
+    copy.config["tasks"]["gpt2"]["dataset"]["train"]["path"] = "nothing.parquet"
+    copy.write_config()
+    assert refused(copy, "--dry-run", "--configfile", "config/run.yaml") == [
+        "error: configuration: tasks.gpt2.dataset.train.path: nothing.parquet does not exist, "
+        f"seen from {copy.root}"
+    ]
+
+
+def test_a_key_on_the_command_line_is_checked_and_does_not_replace_the_demo(copy):
+    assert refused(copy, "--dry-run", "--config", "sead=2") == [
+        "error: configuration: sead: is not a key here, the nearest is seed (is 2)"
+    ]

@@ -1,0 +1,177 @@
+"""Features: what W_in puts out at exactly n_tokens positions that carry tokens."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from ffmerge.architectures import towers
+from ffmerge.features import Features, FeatureWriter, collect_features
+
+
+def batches_for(model_type, random_batch, n: int = 4) -> list[dict]:
+    return [random_batch(model_type, seed=seed) for seed in range(n)]
+
+
+def token_positions(model_type: str, tower: str, batch: dict) -> torch.Tensor:
+    """Which positions of a batch carry tokens of a tower, (batch, length)."""
+    if model_type == "vit":
+        return torch.ones(3, 1 + 4, dtype=torch.bool)  # the class token and 2 × 2 patches
+    if (model_type, tower) == ("marian", "decoder"):
+        return batch["labels"] != -100
+    return batch["input_ids"] != 0
+
+
+def by_hand(model, model_type: str, batches: list[dict]) -> dict[str, torch.Tensor]:
+    """W_in x + b of every token of every layer, from the inputs x that the module sees."""
+    modules = {
+        f"{name}.{layer}": (model.get_submodule(tower.module(layer, "up")), tower.layout)
+        for name, tower in towers(model_type).items()
+        for layer in range(4)
+    }
+    inputs: dict[str, list[torch.Tensor]] = {name: [] for name in modules}
+    hooks = [
+        module.register_forward_pre_hook(lambda _, args, name=name: inputs[name].append(args[0]))
+        for name, (module, _) in modules.items()
+    ]
+    with torch.inference_mode():
+        for batch in batches:
+            model(**batch)
+    for hook in hooks:
+        hook.remove()
+    expected = {}
+    for name, (module, layout) in modules.items():
+        w = module.weight.detach() if layout == "in_out" else module.weight.detach().T
+        tokens = [
+            x[token_positions(model_type, name.split(".")[0], batch)]
+            for x, batch in zip(inputs[name], batches, strict=True)
+        ]
+        expected[name] = torch.cat(tokens) @ w + module.bias.detach()
+    return expected
+
+
+@pytest.mark.parametrize("n_tokens", [1, 16, 40])  # of a batch, about a batch, of several
+def test_features_are_w_in_x_plus_b_of_the_first_n_tokens(
+    model_type, n_tokens, pico, random_batch, tmp_path
+):
+    model, batches = pico(model_type), batches_for(model_type, random_batch)
+    collect_features(model, batches, n_tokens, tmp_path / "f")
+    features, expected = Features(tmp_path / "f"), by_hand(model, model_type, batches)
+    assert features.towers() == dict.fromkeys(towers(model_type), 4)
+    for name in towers(model_type):
+        for layer in range(4):
+            found = features.layer(name, layer)
+            assert found.dtype == torch.float32
+            # bias and product may be added in another order than the model's
+            reference = expected[f"{name}.{layer}"][:n_tokens]
+            torch.testing.assert_close(found, reference, rtol=0, atol=1e-5)
+
+
+def test_padding_gives_no_features_on_either_side(pico, random_batch, tmp_path):
+    model, batch = pico("marian"), random_batch("marian")
+    n_source, n_target = 9 + 6 + 2, 3 + 8 + 5
+    assert batch["attention_mask"].sum() == n_source < batch["attention_mask"].numel()
+    assert batch["decoder_attention_mask"].sum() == n_target
+    collect_features(model, [batch], n_target, tmp_path / "f")  # just enough
+    with pytest.raises(
+        ValueError, match=f"n_tokens = {n_source} positions: .*'decoder.3': {n_target}"
+    ):
+        collect_features(model, [batch], n_source, tmp_path / "g")
+
+
+def test_padding_does_not_count_as_tokens_that_the_data_hold(
+    model_type, pico, random_batch, tmp_path
+):
+    model, batches = pico(model_type), batches_for(model_type, random_batch)
+    held = {
+        name: sum(int(token_positions(model_type, name, batch).sum()) for batch in batches)
+        for name in towers(model_type)
+    }
+    n = min(held.values())
+    collect_features(model, batches, n, tmp_path / "f")
+    with pytest.raises(ValueError, match=f"fewer than n_tokens = {n + 1} positions") as error:
+        collect_features(model, batches, n + 1, tmp_path / "f")
+    for name, count in held.items():
+        assert (f"'{name}.0'" in str(error.value)) == (count == n)
+        assert (f"'{name}.0': {n}" in str(error.value)) == (count == n)
+
+
+def test_no_more_batches_are_run_than_n_tokens_need(pico, random_batch, tmp_path):
+    batches = iter(batches_for("gpt2", random_batch, n=5))
+    collect_features(pico("gpt2"), batches, 17 + 1, tmp_path / "f")  # 17 tokens a batch
+    assert len(list(batches)) == 3
+
+
+@pytest.mark.parametrize(
+    ("model_type", "broken"), [("gpt2", "decoder.2"), ("vit", "encoder.0"), ("marian", "decoder.3")]
+)
+def test_a_layer_whose_features_are_not_finite_is_named(
+    model_type, broken, pico, random_batch, tmp_path
+):
+    model = pico(model_type)
+    tower, layer = broken.split(".")
+    with torch.no_grad():
+        model.get_parameter(towers(model_type)[tower].tensors(int(layer))["up.bias"])[5] = torch.nan
+    with pytest.raises(ValueError, match=f"features of {broken} .tower.layer. are not all finite"):
+        collect_features(model, [random_batch(model_type)], 10, tmp_path / "f")
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_the_model_is_left_without_hooks(pico, random_batch, tmp_path):
+    model = pico("vit")
+    collect_features(model, [random_batch("vit")], 10, tmp_path / "f")
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+# --- the file -------------------------------------------------------------------------------------
+
+
+def test_the_file_is_plain_safetensors_with_a_tensor_for_each_layer(pico, random_batch, tmp_path):
+    from safetensors.torch import load_file
+
+    collect_features(pico("marian"), [random_batch("marian")], 11, tmp_path / "f")
+    shapes = {name: tuple(tensor.shape) for name, tensor in load_file(tmp_path / "f").items()}
+    names = {f"{tower}.{layer}" for tower in ("encoder", "decoder") for layer in range(4)}
+    assert shapes == dict.fromkeys(names, (11, 16))
+
+
+def test_rows_fill_a_file_in_order_and_those_past_the_end_are_left_out(tmp_path):
+    rows = torch.arange(30.0).view(10, 3)
+    with FeatureWriter(tmp_path / "f", {"t.0": (7, 3), "t.1": (2, 3)}) as writer:
+        for begin in range(0, 10, 4):
+            writer.append("t.0", rows[begin : begin + 4])
+        writer.append("t.1", rows[3:5].half())
+    assert writer.written == {"t.0": 7, "t.1": 2}
+    assert torch.equal(Features(tmp_path / "f").layer("t", 0), rows[:7])
+    assert torch.equal(Features(tmp_path / "f").layer("t", 1), rows[3:5])
+
+
+def test_a_file_far_larger_than_the_memory_it_takes_is_written_and_read(tmp_path):
+    resource = pytest.importorskip("resource")
+    unit = 1 if sys.platform == "darwin" else 1024
+
+    def peak() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+    before = peak()
+    with FeatureWriter(tmp_path / "f", {"t.0": (2**19, 512), "t.1": (3, 4)}) as writer:
+        writer.append("t.0", torch.ones(2, 512))
+        writer.append("t.1", torch.ones(3, 4))
+    assert (tmp_path / "f").stat().st_size > 2**30  # sparse
+    features = Features(tmp_path / "f")
+    assert features.layer("t", 1).sum() == 12
+    assert features.layer("t", 0)[:3].sum() == 1024
+    assert peak() - before < 2**28
+
+
+@pytest.mark.parametrize("tower", ["a", "ab", "abc", "abcd"])  # so that headers differ in length
+def test_the_header_describes_every_byte_of_the_file(tower, tmp_path):
+    with FeatureWriter(tmp_path / "f", {f"{tower}.0": (5, 3), f"{tower}.1": (5, 3)}):
+        pass
+    content = (tmp_path / "f").read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    assert size % 8 == 0  # so that the tensors are aligned
+    header = json.loads(content[8 : 8 + size])
+    assert [header[f"{tower}.{i}"]["data_offsets"] for i in (0, 1)] == [[0, 60], [60, 120]]
+    assert len(content) == 8 + size + 120

@@ -1,0 +1,662 @@
+"""The paper's real inputs: fetched from a server on this machine that has files of the same layout.
+
+Not run here: the real hub and its own storage protocol, the real archives.
+"""
+
+import gzip
+import hashlib
+import http.server
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ffmerge.digest import sha256_of
+from ffmerge.download import download
+from ffmerge.fetch import fetch_files, list_files, matching, model_files
+from ffmerge.ilsvrc2012 import features, read_devkit, training_images, validation_images
+from ffmerge.parallel_text import pairs, schema
+from ffmerge.parquet import write_shards
+
+REPOSITORY = Path(__file__).parents[1]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SIDES = {"src": "en", "trg": "zh"}
+
+
+class Server:
+    """Files over HTTP, with what goes wrong on a network, and enough of the hub's interface."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.refusals: dict[str, tuple[int, str]] = {}  # path -> status, error code of the hub
+        self.cut_after: dict[str, list[int]] = {}  # path -> bytes of the next answers
+        self.requests: list[tuple[str, str | None]] = []  # path, Range
+
+    def publish(self, kind: str, repository: str, files: dict[str, bytes]) -> None:
+        """Put a repository on the hub; kind: models or datasets."""
+        listing = []
+        for name, content in files.items():
+            oid = hashlib.sha1(b"blob %d\0%b" % (len(content), content)).hexdigest()
+            entry = {"type": "file", "path": name, "size": len(content), "oid": oid}
+            if name.endswith((".parquet", ".safetensors", ".bin")):
+                digest = hashlib.sha256(content).hexdigest()
+                entry["lfs"] = {"oid": digest, "size": len(content), "pointerSize": 134}
+            listing.append(entry)
+            prefix = "" if kind == "models" else "/datasets"
+            self.files[f"{prefix}/{repository}/resolve/{COMMIT}/{name}"] = content
+        tree = f"/api/{kind}/{repository}/tree/{COMMIT}"
+        self.files[tree] = json.dumps(listing).encode()
+
+    def answer(self, request: http.server.BaseHTTPRequestHandler, body: bool) -> None:
+        path = urlsplit(request.path).path
+        content, span = self.files.get(path), request.headers.get("Range")
+        self.requests.append((path, span))
+        if content is None:
+            status, code = self.refusals.get(path, (404, "EntryNotFound"))
+            request.send_response(status)
+            request.send_header("X-Error-Code", code)
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return
+        tag, start = f'"{hashlib.sha1(content).hexdigest()}"', 0
+        if span and request.headers.get("If-Range", tag) == tag:
+            start = int(span.removeprefix("bytes=").split("-")[0])
+            past = start >= len(content)
+            request.send_response(416 if past else 206)
+            where = "*" if past else f"{start}-{len(content) - 1}"
+            request.send_header("Content-Range", f"bytes {where}/{len(content)}")
+        else:
+            request.send_response(200)
+        request.send_header("ETag", tag)
+        request.send_header("X-Repo-Commit", COMMIT)
+        request.send_header("Content-Length", str(len(content[start:])))
+        request.end_headers()
+        if body:
+            cuts = self.cut_after.get(path)
+            request.wfile.write(content[start:][: cuts.pop(0) if cuts else None])
+            request.close_connection = True
+
+
+@pytest.fixture
+def server():
+    """A server of its own for a test; `server.url` is where."""
+    files = Server()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        do_GET = lambda self: files.answer(self, body=True)  # noqa: E731
+        do_HEAD = lambda self: files.answer(self, body=False)  # noqa: E731
+        log_message = lambda *_: None  # noqa: E731
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        files.url = f"http://127.0.0.1:{listening.server_port}"
+        threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True).start()
+        yield files
+        listening.shutdown()
+
+
+def parquet(**columns: list) -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(pa.table(columns), stream)
+    return stream.getvalue()
+
+
+# --- files of a hub repository --------------------------------------------------------------------
+
+WIKITEXT = {
+    "README.md": b"about",
+    "raw/train-00000-of-00002.parquet": parquet(text=["one", "two"]),
+    "raw/train-00001-of-00002.parquet": parquet(text=["three"]),
+    "raw/test-00000-of-00001.parquet": parquet(text=["four"]),
+}
+
+
+def run(script: str, server: Server, output: dict, params: dict, inputs: dict | None = None):
+    """A script of the workflow as the workflow runs it."""
+    wildcards = {"results": str(Path(next(iter(output.values()))).parent), "split": "train"}
+    job = {"rule": script, "wildcards": wildcards, "params": params}
+    job |= {"reproduces": "bits", "code": "0"}
+    record = Path(next(iter(output.values()))).with_suffix(".record.json")
+    files = {"input": inputs or {}, "output": {**output, "record": str(record)}}
+    environment = {
+        "PYTHONPATH": "workflow",
+        "HF_ENDPOINT": server.url,
+        "HF_HOME": str(record.parent),
+    }
+    return subprocess.run(
+        [sys.executable, f"workflow/scripts/{script}.py", json.dumps(job), json.dumps(files)],
+        cwd=REPOSITORY,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    ), record
+
+
+def test_the_files_of_one_split_are_fetched_and_read_in_order(server, tmp_path):
+    server.publish("datasets", "a/wikitext", WIKITEXT)
+    params = {"repository": "a/wikitext", "revision": COMMIT, "sha256": None}
+    output = {"files": str(tmp_path / "train")}
+    done, record = run("fetch_dataset", server, output, {**params, "path": "raw/train-*.parquet"})
+    assert done.returncode == 0, done.stderr
+    fetched = {
+        p.relative_to(tmp_path / "train").as_posix() for p in (tmp_path / "train").rglob("*.*")
+    }
+    assert fetched == {name for name in WIKITEXT if "train" in name}
+    assert json.loads(record.read_text())["output"]["files"]["sha256"] == sha256_of(
+        tmp_path / "train"
+    )
+    assert not list(tmp_path.glob(".checkpoints/*"))
+    from ffmerge.tasks.task import parquet_files
+
+    texts = [pq.read_table(file)["text"].to_pylist() for file in parquet_files(tmp_path / "train")]
+    assert texts == [["one", "two"], ["three"]]
+
+
+def test_a_file_that_is_not_the_one_of_the_commit_is_refused_and_removed(server, tmp_path):
+    server.publish("datasets", "a/wikitext", WIKITEXT)
+    for name in ("README.md", "raw/test-00000-of-00001.parquet"):
+        path = f"/datasets/a/wikitext/resolve/{COMMIT}/{name}"
+        server.files[path] = server.files[path][::-1]
+        listing = list_files("a/wikitext", COMMIT, "dataset", server.url)
+        chosen = matching(listing, [name], "it")
+        with pytest.raises(ValueError, match=f"{name} came with .* others than the commit's"):
+            fetch_files("a/wikitext", COMMIT, "dataset", chosen, tmp_path, server.url)
+        assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (404, "RevisionNotFound", f"a/b has no commit {COMMIT}"),
+        (401, "RepoNotFound", "a/b is no dataset on the hub, or not one that is open"),
+        (403, "GatedRepo", "accept them at https://huggingface.co/datasets/a/b and put a token"),
+        (418, "", "the hub did not answer .* a node that has a network"),
+    ],
+)
+def test_a_refusal_of_the_hub_is_one_line_that_says_what_to_do(server, status, code, said):
+    server.refusals[f"/api/datasets/a/b/tree/{COMMIT}"] = (status, code)
+    with pytest.raises(OSError, match=said) as error:
+        list_files("a/b", COMMIT, "dataset", server.url)
+    assert "\n" not in str(error.value)
+
+
+def test_a_gated_file_of_a_repository_that_can_be_listed_says_what_to_do(server, tmp_path):
+    server.publish("datasets", "ILSVRC/imagenet-1k", {"data/train-0.parquet": b"images"})
+    chosen = list_files("ILSVRC/imagenet-1k", COMMIT, "dataset", server.url)
+    path = f"/datasets/ILSVRC/imagenet-1k/resolve/{COMMIT}/data/train-0.parquet"
+    del server.files[path]
+    server.refusals[path] = (401, "GatedRepo")
+    said = r"HF_TOKEN, or name the tar files in dataset.devkit$"
+    with pytest.raises(OSError, match=said):
+        fetch_files("ILSVRC/imagenet-1k", COMMIT, "dataset", chosen, tmp_path, server.url)
+
+
+def test_without_a_network_one_line_says_so(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the hub's library tries 6 times
+    said = r"a/b: the hub did not answer .* refused.*; this job runs on a node that has a network"
+    with pytest.raises(OSError, match=said):
+        list_files("a/b", COMMIT, "dataset", "http://127.0.0.1:9")
+
+
+def test_a_pattern_that_matches_nothing_is_an_error_that_shows_what_is_there(server):
+    server.publish("datasets", "a/wikitext", WIKITEXT)
+    listing = list_files("a/wikitext", COMMIT, "dataset", server.url)
+    with pytest.raises(ValueError, match=r"a/wikitext has no file raw/dev-\*; it has README.md"):
+        matching(listing, ["raw/dev-*"], "a/wikitext")
+
+
+def test_data_that_are_not_there_are_named(tmp_path):
+    from ffmerge.tasks.task import parquet_files
+
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"empty has no \*.parquet in it"):
+        parquet_files(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match=r"nowhere.parquet does not exist"):
+        parquet_files(str(tmp_path / "nowhere.parquet"))
+
+
+# --- a large file from a URL ----------------------------------------------------------------------
+
+LARGE = bytes(range(256)) * 4096  # 1 MiB
+LARGE_SHA256 = hashlib.sha256(LARGE).hexdigest()
+
+
+@pytest.fixture
+def fetch(server, tmp_path):
+    """fetch(sha256): download of the large file; fetch.file and fetch.parts are where."""
+    server.files["/large.tar"] = LARGE
+
+    def fetched(sha256: str | None = LARGE_SHA256) -> str:
+        return download(f"{server.url}/large.tar", fetched.file, fetched.parts, sha256, waits=())
+
+    fetched.file, fetched.parts = tmp_path / "large.tar", tmp_path / "parts"
+    return fetched
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(server, fetch):
+    server.cut_after["/large.tar"] = [100_000, 50_000]
+    assert fetch() == LARGE_SHA256
+    assert fetch.file.read_bytes() == LARGE
+    spans = [span for _, span in server.requests]
+    assert spans == [None, "bytes=100000-", "bytes=150000-"]
+
+
+def test_a_killed_download_goes_on_in_the_next_job(server, fetch):
+    server.cut_after["/large.tar"] = [100_000, 0]
+    with pytest.raises(OSError, match=r"100000 bytes are kept for the next try; .* has a network"):
+        fetch()
+    assert not fetch.file.exists()
+    assert fetch() == LARGE_SHA256
+    assert server.requests[-1] == ("/large.tar", "bytes=100000-")
+
+
+def test_a_download_killed_at_its_very_end_is_taken_as_it_is(server, fetch):
+    fetch(), fetch.parts.mkdir(exist_ok=True)
+    fetch.file.replace(fetch.parts / "part")
+    (fetch.parts / "validator").write_text(f'"{hashlib.sha1(LARGE).hexdigest()}"')
+    assert fetch() == LARGE_SHA256
+
+
+def test_the_beginning_of_another_file_is_not_continued(server, fetch):
+    server.files["/large.tar"], server.cut_after["/large.tar"] = LARGE[::-1], [100_000, 0]
+    with pytest.raises(OSError, match="100000 bytes are kept"):
+        fetch()
+    server.files["/large.tar"] = LARGE
+    assert fetch() == LARGE_SHA256
+
+
+def test_a_wrong_digest_is_refused_and_nothing_is_kept(fetch):
+    with pytest.raises(ValueError, match=f"sha256 is {LARGE_SHA256}, expected 0000"):
+        fetch("0" * 64)
+    assert not fetch.file.exists()
+    assert list(fetch.parts.iterdir()) == []
+
+
+def test_a_digest_that_is_not_configured_is_said_and_recorded(server, tmp_path):
+    server.files["/large.tar"] = LARGE
+    params = {"url": f"{server.url}/large.tar", "sha256": None}
+    done, record = run("fetch_archive", server, {"archive": str(tmp_path / "large.tar")}, params)
+    assert done.returncode == 0, done.stderr
+    assert LARGE_SHA256 in done.stderr
+    content = json.loads(record.read_text())
+    assert LARGE_SHA256 in content["warnings"][0]
+    assert content["output"]["archive"]["sha256"] == LARGE_SHA256
+
+
+def test_a_missing_file_and_a_silent_server_are_one_line(server, tmp_path):
+    with pytest.raises(OSError, match="/none: the server answers 404"):
+        download(f"{server.url}/none", tmp_path / "file", tmp_path / "parts", waits=())
+    with pytest.raises(OSError, match=r"refused; 0 bytes are kept .* a node that has a network"):
+        download("http://127.0.0.1:9/", tmp_path / "file", tmp_path / "parts", waits=())
+
+
+# --- sentence pairs of the Tatoeba Challenge ------------------------------------------------------
+
+
+def tar(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+EN, ZH = "Good\rmorning.\n Two\u2028lines? \nYes.\r\n", "早上好。\n两行？\n是。\n"
+TATOEBA = {
+    f"data/release/v2020-07-28/eng-zho/{name}": content
+    for name, content in {
+        "train.src.gz": gzip.compress(EN.encode()),
+        "train.trg.gz": gzip.compress(ZH.encode()),
+        "train.id.gz": gzip.compress(b"OpenSubtitles\teng\tcmn_Hans\n" * 3),
+        "dev.src": b"Hello.\n",
+        "dev.trg": "你好。\n".encode(),
+        "dev.id": b"eng\tcmn_Hans\n",
+        "test.src": b"Bye.\nNo.\n",
+        "test.trg": "再见。\n".encode(),
+        "test.id": b"eng\tcmn_Hans\n" * 2,
+    }.items()
+}
+
+
+def test_the_archive_becomes_pairs_in_the_named_columns(server, tmp_path):
+    inputs = {"archive": str(tar(tmp_path / "eng-zho.tar", TATOEBA))}
+    params = {"member": "train", "sides": SIDES}
+    done, _ = run(
+        "unpack_parallel_text", server, {"files": str(tmp_path / "train")}, params, inputs
+    )
+    assert done.returncode == 0, done.stderr
+    assert pq.read_table(tmp_path / "train").to_pydict() == {
+        "en": ["Good\rmorning.", "Two\u2028lines?", "Yes."],
+        "zh": ["早上好。", "两行？", "是。"],
+    }
+    assert list(pairs(tmp_path / "eng-zho.tar", "dev", SIDES)) == [{"en": "Hello.", "zh": "你好。"}]
+
+
+def test_files_and_row_groups_are_of_bounded_size(tmp_path):
+    rows = ({"en": str(i), "zh": str(-i)} for i in range(25))
+    assert write_shards(rows, schema(SIDES), tmp_path / "out", 4, 8) == 25
+    files = sorted((tmp_path / "out").iterdir())
+    assert [pq.read_metadata(file).num_rows for file in files] == [8, 8, 8, 1]
+    assert pq.read_metadata(files[0]).num_row_groups == 2
+    assert pq.read_table(tmp_path / "out")["en"].to_pylist() == [str(i) for i in range(25)]
+    with pytest.raises(ValueError, match="no rows"):
+        write_shards([], schema(SIDES), tmp_path / "none", 4, 8)
+
+
+def test_sides_that_differ_in_length_are_refused(tmp_path):
+    archive = tar(tmp_path / "eng-zho.tar", TATOEBA)
+    with pytest.raises(ValueError, match="the sides of test differ in length"):
+        list(pairs(archive, "test", SIDES))
+
+
+def test_a_missing_member_is_named(tmp_path):
+    archive = tar(tmp_path / "x.tar", {k: v for k, v in TATOEBA.items() if "train.trg" not in k})
+    with pytest.raises(ValueError, match=r"holds 0 files train.trg, not 1; it has .*train.src.gz"):
+        list(pairs(archive, "train", SIDES))
+
+
+def test_an_archive_that_is_cut_off_is_refused(tmp_path):
+    archive = tar(tmp_path / "eng-zho.tar", TATOEBA)
+    whole = archive.read_bytes()
+    with tarfile.open(archive) as opened:
+        second = opened.getmembers()[1]
+    archive.write_bytes(whole[: second.offset_data + 10])
+    with pytest.raises(ValueError, match=r"eng-zho.tar (is damaged or cut off|holds 0 files)"):
+        list(pairs(archive, "train", SIDES))
+
+
+# --- the tar files of ILSVRC 2012 -----------------------------------------------------------------
+
+# ids of the kit -> WordNet ids; the classes' order is that of the WordNet ids: 2, 3, 1
+KIT = {1: "n03000000", 2: "n01000000", 3: "n02000000", 4: "n00000001"}
+TRUTH = [3, 1, 2, 2]
+
+
+def jpeg(shade: int) -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.new("L", (8, 8), shade).save(stream, format="JPEG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def ilsvrc(tmp_path) -> dict[str, Path]:
+    """Tar files of three classes with two images each, four validation images, the kit."""
+    import numpy as np
+    from scipy.io import savemat
+
+    fields = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O")]
+    rows = [(i, name, f"word {i}", 3 if i == 4 else 0) for i, name in KIT.items()]
+    meta = io.BytesIO()
+    savemat(meta, {"synsets": np.array(rows, dtype=fields)[:, None]})
+    truth = "".join(f"{i}\n" for i in TRUTH).encode()
+    kit = tmp_path / "ILSVRC2012_devkit_t12.tar.gz"
+    files = {"meta.mat": meta.getvalue(), "ILSVRC2012_validation_ground_truth.txt": truth}
+    tar(tmp_path / "kit.tar", {f"ILSVRC2012_devkit_t12/data/{n}": c for n, c in files.items()})
+    kit.write_bytes(gzip.compress((tmp_path / "kit.tar").read_bytes()))
+
+    def of_class(i: int) -> bytes:
+        images = {f"{KIT[i]}_{j}.JPEG": jpeg(20 * i + 100 * j) for j in (0, 1)}
+        return tar(tmp_path / "class.tar", images).read_bytes()
+
+    train = {f"{KIT[i]}.tar": of_class(i) for i in (1, 2, 3)}
+    val = {f"ILSVRC2012_val_{n:08d}.JPEG": jpeg(50 * n) for n in (1, 3, 2, 4)}
+    return {
+        "kit": kit,
+        "train": tar(tmp_path / "ILSVRC2012_img_train.tar", train),
+        "validation": tar(tmp_path / "ILSVRC2012_img_val.tar", val),
+    }
+
+
+def test_labels_are_in_the_order_of_the_wordnet_ids(ilsvrc):
+    kit = read_devkit(ilsvrc["kit"])
+    assert kit.classes == ["n01000000", "n02000000", "n03000000"]
+    labels = {row["image"]["path"]: row["label"] for row in training_images(ilsvrc["train"], kit)}
+    assert labels == {f"{KIT[i]}_{j}.JPEG": [2, 0, 1][i - 1] for i in (1, 2, 3) for j in (0, 1)}
+    rows = list(validation_images(ilsvrc["validation"], kit))
+    assert [row["image"]["path"][-6] for row in rows] == list("1324")
+    assert [row["label"] for row in rows] == [1, 0, 2, 0]
+
+
+def test_the_images_are_read_as_those_of_the_hub(ilsvrc, server, tmp_path):
+    inputs = {"archive": str(ilsvrc["train"]), "devkit": str(ilsvrc["kit"])}
+    output = {"files": str(tmp_path / "train")}
+    done, _ = run("unpack_ilsvrc2012", server, output, {"sha256": None}, inputs)
+    assert done.returncode == 0, done.stderr
+    import datasets
+
+    kit = read_devkit(ilsvrc["kit"])
+    file = str(tmp_path / "train" / "00000.parquet")
+    rows = datasets.Dataset.from_parquet(file, cache_dir=str(tmp_path), features=features(kit))
+    assert [(row["label"], row["image"].getpixel((0, 0))) for row in rows] == [
+        (2, 20), (2, 120), (0, 40), (0, 140), (1, 60), (1, 160),
+    ]  # fmt: skip
+    assert rows[0]["image"].size == (8, 8)
+    assert pq.read_schema(file).metadata  # what tells `datasets` that these bytes are an image
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_tar_that_is_cut_off_is_refused_wherever_it_is_cut(ilsvrc, split):
+    kit, whole = read_devkit(ilsvrc["kit"]), ilsvrc[split].read_bytes()
+    images = {"train": training_images, "validation": validation_images}[split]
+    with tarfile.open(ilsvrc[split]) as opened:
+        last = opened.getmembers()[-1]
+    for length in (last.offset, last.offset + 100, last.offset_data + 10):
+        ilsvrc[split].write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="cut off"):
+            list(images(ilsvrc[split], kit))
+
+
+# --- base models ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def repository_of(pico, model_type, tmp_path):
+    """repository_of(change): directory of a pico model as its repository has it, and the model.
+
+    change: what happens to its tensors before they are written.
+    """
+    from safetensors.torch import load_file, save_file
+
+    def written(change=lambda tensors: tensors):
+        model, directory = pico(model_type), tmp_path / "repository"
+        model.save_pretrained(directory)
+        weights = directory / "model.safetensors"
+        save_file(change(load_file(weights)), weights, metadata={"format": "pt"})
+        return directory, model
+
+    return written
+
+
+def check_same(model, other, logits, batch) -> None:
+    """Every tensor, and what comes out."""
+    ours, theirs = model.state_dict(), other.state_dict()
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert tensor.equal(theirs[name]), name
+    assert logits(model, batch).equal(logits(other, batch))
+
+
+def test_a_model_is_the_same_after_it_is_converted(
+    repository_of, model_type, logits, random_batch, tmp_path
+):
+    import torch
+    from safetensors import safe_open
+
+    from ffmerge import checkpoint
+    from ffmerge.pretrained import convert
+
+    def as_on_the_hub(tensors):
+        if model_type == "gpt2":  # without the head's prefix, and with masks that are no weights
+            tensors = {k.removeprefix("transformer."): v for k, v in tensors.items()}
+            tensors |= {f"h.{i}.attn.bias": torch.ones(1, 1, 64, 64) for i in range(4)}
+        return tensors
+
+    repository, model = repository_of(as_on_the_hub)
+    with safe_open(repository / "model.safetensors", "pt") as stored:  # names before transformers 5
+        old = "vit.encoder.layer.0.attention.attention.query.weight"
+        assert (old in stored.keys()) == (model_type == "vit")  # noqa: SIM118 - not a mapping
+    (repository / "vocab.json").write_text("{}")
+    convert(repository, 4, tmp_path / "ours", tmp_path / "scratch", {"revision": COMMIT})
+    converted = checkpoint.load(tmp_path / "ours")
+    check_same(converted, model, logits, random_batch(model_type))
+    assert {p.dtype for p in converted.parameters()} == {torch.float32}
+    assert (tmp_path / "ours" / "vocab.json").exists()
+    source = json.loads((tmp_path / "ours" / "source.json").read_text())
+    assert source["revision"] == COMMIT
+    assert source["files"] == {file.name: sha256_of(file) for file in repository.iterdir()}
+
+
+def test_a_tensor_that_is_missing_is_named_and_not_made_up(repository_of, model_type):
+    from ffmerge.pretrained import load_whole
+
+    lost, said = {
+        "gpt2": ("transformer.h.2.mlp.c_fc.bias", "transformer.h.2.mlp.c_fc.bias"),
+        "vit": ("vit.encoder.layer.1.intermediate.dense.weight", "vit.layers.1.mlp.fc1.weight"),
+        "marian": ("model.decoder.layers.3.fc2.weight", "model.decoder.layers.3.fc2.weight"),
+    }[model_type]
+    repository, _ = repository_of(lambda tensors: {k: v for k, v in tensors.items() if k != lost})
+    with pytest.raises(ValueError, match=f"missing_keys {said}$"):
+        load_whole(repository)
+
+
+@pytest.mark.parametrize("model_type", ["vit"], indirect=True)
+def test_what_a_model_has_no_place_for_is_said(repository_of):
+    import torch
+
+    from ffmerge.pretrained import load_whole
+
+    pooler = {"vit.pooler.dense.bias": torch.ones(8)}
+    repository, _ = repository_of(lambda tensors: tensors | pooler)
+    with pytest.warns(UserWarning, match=r"has no place for .*pooler.dense.bias"):
+        load_whole(repository)
+
+
+@pytest.mark.parametrize("model_type", ["marian"], indirect=True)
+def test_a_pickled_model_from_the_hub_is_converted_with_equal_weights(
+    repository_of, server, logits, random_batch, tmp_path
+):
+    """A repository as that of OPUS-MT: pickled weights, how to generate in the configuration."""
+    import torch
+
+    from ffmerge import checkpoint
+    from ffmerge.pretrained import convert
+
+    repository, model = repository_of()
+    weights = io.BytesIO()
+    torch.save(dict(model.state_dict()), weights)
+    old = json.loads((repository / "config.json").read_text())
+    old |= {"num_beams": 6, "max_length": 512, "bad_words_ids": [[49]]}
+    files = {"config.json": json.dumps(old).encode(), "pytorch_model.bin": weights.getvalue()}
+    others = {"README.md": b"about", "tf_model.h5": b"large", "onnx/model.json": b"{}"}
+    server.publish("models", "a/opus", {**files, "source.spm": b"spm", **others})
+    chosen = model_files(list_files("a/opus", COMMIT, "model", server.url), "a/opus")
+    assert set(chosen) == {*files, "source.spm"}
+    fetch_files("a/opus", COMMIT, "model", chosen, tmp_path / "files", server.url)
+    before = sha256_of(tmp_path / "files")
+    convert(tmp_path / "files", 4, tmp_path / "ours", tmp_path / "scratch", {})
+    assert sha256_of(tmp_path / "files") == before
+    converted = checkpoint.load(tmp_path / "ours")
+    check_same(converted, model, logits, random_batch("marian"))
+    assert converted.generation_config.num_beams == 6
+    assert converted.generation_config.bad_words_ids == [[49]]
+    ours = {file.name for file in (tmp_path / "ours").iterdir()} - {"generation_config.json"}
+    assert ours == {"config.json", "model.safetensors", "source.json", "source.spm"}
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path):
+    import torch
+
+    from ffmerge.pretrained import unpickle
+
+    class Mischief:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "was here"),)
+
+    torch.save({"weight": Mischief()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"pytorch_model.bin holds no plain tensors"):
+        unpickle([tmp_path / "pytorch_model.bin"], tmp_path / "model.safetensors")
+    assert not (tmp_path / "was here").exists()
+
+
+def test_safetensors_are_preferred_and_a_repository_without_weights_is_refused(server):
+    some = {"config.json": b"{}", "pytorch_model.bin": b"", "onnx/model.safetensors": b""}
+    server.publish("models", "a/b", some)
+    listing = list_files("a/b", COMMIT, "model", server.url)
+    assert set(model_files(listing, "a/b")) == {"config.json", "pytorch_model.bin"}
+    server.publish("models", "a/b", some | {"model.safetensors": b""})
+    listing = list_files("a/b", COMMIT, "model", server.url)
+    assert set(model_files(listing, "a/b")) == {"config.json", "model.safetensors"}
+    del listing["model.safetensors"], listing["pytorch_model.bin"]
+    with pytest.raises(
+        ValueError, match=r"a/b has no file pytorch_model\*.bin; it has config.json"
+    ):
+        model_files(listing, "a/b")
+
+
+@pytest.mark.parametrize("model_type", ["gpt2"], indirect=True)
+def test_another_architecture_or_number_of_layers_is_refused(repository_of, tmp_path):
+    from ffmerge.pretrained import convert, load_whole
+
+    repository, _ = repository_of()
+    with pytest.raises(ValueError, match="n_layers: 5 in the configuration, but the decoder has 4"):
+        convert(repository, 5, tmp_path / "ours", tmp_path / "scratch", {})
+    bert = '{"model_type": "bert", "architectures": ["BertModel"]}'
+    (repository / "config.json").write_text(bert)
+    with pytest.raises(ValueError, match=r"'bert' has no entry in ffmerge.architectures"):
+        load_whole(repository)
+
+
+# --- the sizes of the paper's models --------------------------------------------------------------
+
+SIZES = {  # parameters, of one feed-forward sublayer, of one layer of each tower
+    "gpt2": (774_030_080, 13_113_600, [19_677_440]),
+    "vit": (86_567_656, 4_722_432, [7_087_872]),
+    "marian": (77_943_296, 2_099_712, [3_152_384, 4_204_032]),
+}
+ARCHITECTURE = {
+    "gpt2": {"n_layer": 36, "n_embd": 1280, "n_head": 20},
+    "vit": {"num_labels": 1000},
+    "marian": {
+        "vocab_size": 65001, "d_model": 512, "encoder_layers": 6, "decoder_layers": 6,
+        "encoder_ffn_dim": 2048, "decoder_ffn_dim": 2048, "encoder_attention_heads": 8,
+        "decoder_attention_heads": 8, "max_position_embeddings": 512, "pad_token_id": 65000,
+        "decoder_start_token_id": 65000,
+    },
+}  # fmt: skip
+CLASSES = {
+    "gpt2": "GPT2LMHeadModel", "vit": "ViTForImageClassification", "marian": "MarianMTModel",
+}  # fmt: skip
+
+
+def test_the_papers_models_have_the_sizes_that_its_ratios_rest_on(model_type):
+    import torch
+
+    from ffmerge import checkpoint
+    from ffmerge.architectures import towers
+
+    settings = {"model_type": model_type, "architectures": [CLASSES[model_type]]}
+    with torch.device("meta"):
+        model = checkpoint.from_scratch(settings | ARCHITECTURE[model_type])
+
+    def size(*modules):
+        return sum(p.numel() for module in modules for p in module.parameters())
+
+    parameters, feed_forward, layers = SIZES[model_type]
+    assert size(model) == parameters
+    found = []
+    for tower in towers(model_type).values():
+        both = [model.get_submodule(tower.module(0, which)) for which in ("up", "down")]
+        assert size(*both) == feed_forward
+        found.append(size(model.get_submodule(tower.layers)[0]))
+    assert found == layers

@@ -1,0 +1,168 @@
+"""The whole DAG on pico models, run by the real Snakemake: what it makes, what a change reruns."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from workflow_copy import Copy
+
+from ffmerge.digest import sha256_of
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Copy:
+    """A run of all three tasks."""
+    copy = Copy(tmp_path_factory.mktemp("finished"), ["gpt2", "vit", "marian"])
+    copy.run()
+    return copy
+
+
+@pytest.fixture
+def changed(finished):
+    """The finished run, to be edited; put back as it was afterwards."""
+    kept = finished.root.with_name("kept")
+    shutil.copytree(finished.root / "workflow", kept)
+    config = json.loads(json.dumps(finished.config))
+    yield finished
+    shutil.rmtree(finished.root / "workflow")
+    shutil.move(kept, finished.root / "workflow")
+    finished.config = config
+    finished.write_config()
+    assert finished.jobs_to_run() == []  # git checkout back and forth reruns nothing
+
+
+def test_table5_has_a_row_for_each_ratio_of_each_task(finished):
+    with (finished.results / "tables/table5.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [
+        "Model",
+        "Metric",
+        "Merged Indices",
+        "FFs Removed",
+        "Vanilla",
+        "Permute",
+    ]
+    assert [row["FFs Removed"] for row in rows] == [
+        *("0/4", "1/4", "2/4", "3/4"),
+        *("0/4", "1/4", "2/4", "3/4"),
+        *("0/8", "2/8", "4/8", "6/8"),
+    ]
+    assert rows[-1]["Merged Indices"] == "0-3/0-3"
+    assert all(float(row["Permute"]) > 0 for row in rows[:4])
+
+
+def test_every_tidy_score_lies_in_its_interval_and_every_merged_model_is_smaller(finished):
+    with (finished.results / "tables/table5_tidy.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all(float(row["low"]) <= float(row["score"]) <= float(row["high"]) for row in rows)
+    assert all((float(row["reduction_percent"]) > 0) == bool(row["method"]) for row in rows)
+
+
+def test_every_window_is_scored_once_by_every_method(finished):
+    with (finished.results / "gpt2/windows.csv").open(newline="") as file:
+        scored = [(r["method"], int(r["k"]), int(r["start"])) for r in csv.DictReader(file)]
+    assert sorted(scored) == sorted(
+        (method, k, start)
+        for method in ("permute", "vanilla")
+        for k in (2, 3, 4)
+        for start in range(4 - k + 1)
+    )
+
+
+def test_windows_spread_over_two_jobs_are_all_there(finished):
+    assert len(list((finished.results / "vit/windows").glob("*.csv"))) == 2
+    with (finished.results / "vit/windows.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 3 + 2 + 1
+
+
+def test_every_job_has_a_record_that_fits_its_files(finished):
+    records = list(finished.results.rglob("*record.json"))
+    assert len(records) == 56
+    for file in records:
+        record = json.loads(file.read_text())
+        for kind in ("input", "output"):
+            for entry in record[kind].values():
+                for named in entry if isinstance(entry, list) else [entry]:
+                    assert sha256_of(finished.root / named["path"]) == named["sha256"]
+        for source, digest in record["code"]["files"].items():
+            assert sha256_of(finished.root / source) == digest
+        assert record["machine"]["threads"] >= 1 and record["time"]["peak_memory_bytes"] > 1e6
+
+
+def test_a_job_of_one_kind_of_task_does_not_depend_on_the_code_of_another(finished):
+    file = finished.results / "gpt2/models/base-tuned/test.record.json"
+    sources = json.loads(file.read_text())["code"]["files"]
+    assert "workflow/ffmerge/tasks/language_modeling.py" in sources
+    assert "workflow/ffmerge/tasks/translation.py" not in sources
+
+
+def test_no_checkpoint_or_partial_file_is_left(finished):
+    assert not [p for p in finished.results.rglob("*") if p.name.startswith(".partial")]
+    assert not list(finished.results.rglob("checkpoint-*"))
+
+
+def test_a_finished_run_has_nothing_to_do(finished):
+    assert "Nothing to be done" in finished.run()
+
+
+def test_an_edited_plot_script_redraws_its_figure_alone(changed):
+    changed.edit("workflow/scripts/plot_figure4.py", "merged FF sublayers", "merged sublayers")
+    assert changed.jobs_to_run() == ["default", "plot_figure4"]
+
+
+def test_an_edited_module_reruns_what_reaches_it(changed):
+    changed.edit(
+        "workflow/ffmerge/intervals.py", "100 * (1 - confidence) / 2", "50 * (1 - confidence)"
+    )
+    assert changed.jobs_to_run() == ["default", "make_table5", "plot_figure2"]
+
+
+def test_comments_formatting_and_modification_times_rerun_nothing(changed):
+    for file in (changed.root / "workflow").rglob("*.py"):
+        file.write_text(file.read_text() + "\n\n# a comment\n")
+    for file in changed.results.rglob("selection.record.json"):
+        os.utime(file)
+    assert changed.jobs_to_run() == []
+
+
+def test_two_parameters_that_swap_their_values_are_a_change(changed):
+    test = changed.config["tasks"]["gpt2"]["test"]
+    test["batch_size"], test["max_tokens"] = test["max_tokens"], test["batch_size"]
+    changed.write_config()
+    assert changed.jobs_to_run().count("score_test") == 8
+
+
+def test_a_fine_tuning_setting_reruns_that_task_from_fine_tuning_on(changed):
+    changed.config["tasks"]["vit"]["fine_tuning"]["learning_rate"] = 2e-3
+    changed.write_config()
+    jobs = changed.jobs_to_run()
+    assert {job: jobs.count(job) for job in set(jobs)} == {
+        "fine_tune": 3,
+        "score_test": 3,
+        **dict.fromkeys(["default", "make_table5", "plot_figure2"], 1),
+    }
+
+
+@pytest.mark.parametrize("seconds", [12, 25, 40])
+def test_a_run_killed_at_any_moment_finishes_with_the_same_table(tmp_path, finished, seconds):
+    copy = Copy(tmp_path / "killed", ["vit"])
+    run = copy.start()
+    time.sleep(seconds)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+    copy.run()
+    expected = [row for row in _rows(finished) if row["Model"] == "pico ViT"]
+    assert _rows(copy) == expected
+
+
+def _rows(copy: Copy) -> list[dict[str, str]]:
+    path: Path = copy.results / "tables/table5.csv"
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

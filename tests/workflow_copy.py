@@ -1,0 +1,76 @@
+"""A copy of the repository to run Snakemake in, sharing only what is never written to."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+REPOSITORY = Path(__file__).parent.parent
+COPIED = ("Snakefile", "workflow", "config", "envs")
+SHARED = ("resources",)
+
+
+class Copy:
+    """A repository of its own at `root`, with the pico configuration cut to `tasks`."""
+
+    def __init__(self, root: Path, tasks: list[str]) -> None:
+        self.root = root
+        for name in COPIED:
+            source = REPOSITORY / name
+            ignored = shutil.ignore_patterns("__pycache__")
+            if source.is_dir():
+                shutil.copytree(source, root / name, ignore=ignored)
+            else:
+                shutil.copy(source, root / name)
+        for name in SHARED:
+            (root / name).symlink_to(REPOSITORY / name)
+        self.config = yaml.safe_load((root / "config/pico.yaml").read_text())
+        self.config["tasks"] = {name: self.config["tasks"][name] for name in tasks}
+        self.write_config()
+
+    def write_config(self) -> None:
+        """Write the configuration as it now is."""
+        (self.root / "config/run.yaml").write_text(yaml.safe_dump(self.config))
+
+    @property
+    def results(self) -> Path:
+        """Where its results land."""
+        return self.root / "results/pico"
+
+    def start(self, *options: str) -> subprocess.Popen:
+        """Start a run as `make demo` does, in a process group of its own."""
+        command = [sys.executable, "workflow/run.py", "--cores", "2", "--configfile"]
+        return subprocess.Popen(
+            [*command, "config/run.yaml", "--rerun-incomplete", *options],
+            cwd=self.root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": ""},
+        )
+
+    def run(self, *options: str) -> str:
+        """Run to the end and return what was printed; fails with it if the run fails."""
+        process = self.start(*options)
+        printed = process.communicate(timeout=1500)[0]
+        assert process.returncode == 0, printed
+        return printed
+
+    def jobs_to_run(self) -> list[str]:
+        """The rules of the jobs that a run would do now, one entry a job."""
+        printed = self.run("--dry-run", "--quiet", "host")
+        return sorted(
+            rule for rule in re.findall(r"^(?:local)?rule (\w+):$", printed, re.MULTILINE)
+        )
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Replace text in a file, which has to be there."""
+        path = self.root / file
+        text = path.read_text()
+        assert old in text, f"{file} has no {old!r}"
+        path.write_text(text.replace(old, new))
