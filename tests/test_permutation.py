@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from ffmerge.architectures import towers
 from ffmerge.correlation import cross_correlation
 from ffmerge.features import Features, collect_features
 from ffmerge.permutation import (
@@ -258,9 +257,3 @@ def test_d_ff_fits_the_integers_on_disk(tmp_path):
     reversed_order = torch.arange(70_000).flip(0)
     save_permutations({"t": {(0, 1): Alignment(reversed_order, 1.0, 0.0)}}, str(tmp_path / "p"))
     assert torch.equal(load_permutations(str(tmp_path / "p"))["t"].towards(0, 1), reversed_order)
-
-
-def test_every_tower_s_features_are_named_as_its_architecture_names_it():
-    assert set(towers("marian")) == {"encoder", "decoder"}
-    assert set(towers("gpt2")) == {"decoder"}
-    assert set(towers("vit")) == {"encoder"}

@@ -126,4 +126,6 @@ def _target_losses(model: nn.Module, batch: Batch) -> tuple[list[float], list[in
     losses = cross_entropy(
         logits.transpose(1, 2), batch["labels"], reduction="none", ignore_index=IGNORED
     )
+    if not torch.isfinite(losses).all():
+        raise ValueError("the loss of a translation is not finite")
     return losses.double().sum(dim=1).tolist(), (batch["labels"] != IGNORED).sum(dim=1).tolist()

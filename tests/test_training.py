@@ -1,0 +1,126 @@
+"""Training: ties hold, the best weights are kept, and a kill costs nothing but time."""
+
+import pytest
+import torch
+
+from ffmerge.config import Training
+from ffmerge.evaluation import Evaluation
+from ffmerge.tasks import Task
+from ffmerge.tie import count_parameters
+
+VOCABULARY, LENGTH = 50, 8  # of the pico GPT-2
+
+
+class RandomTokens(Task):
+    """A task of random tokens; `scores` are what its evaluations return, one after the other."""
+
+    def __init__(self, scores: list[float] | None = None, interrupt_at: int | None = None) -> None:
+        self.scores, self.interrupt_at, self.evaluations = scores, interrupt_at, 0
+
+    @property
+    def metric(self):
+        from ffmerge.evaluation import METRICS
+
+        return METRICS["language_modeling"]
+
+    def training_examples(self, training, seed):
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(VOCABULARY, (40, LENGTH), generator=generator)
+
+    def collate(self, examples):
+        ids = torch.stack(examples)
+        return {"input_ids": ids, "labels": ids}
+
+    def feature_batches(self):
+        raise AssertionError("training asks for no features")
+
+    def evaluate(self, model, split, device="cpu"):
+        if self.evaluations == self.interrupt_at:
+            raise KeyboardInterrupt
+        self.evaluations += 1
+        with torch.no_grad():
+            loss = model(**self.collate(list(self.training_examples(None, 0)))).loss.item()
+        score = self.scores[self.evaluations - 1] if self.scores else loss
+        return Evaluation(score=score, loss=loss, per_example={})
+
+
+def settings(**changed) -> Training:
+    values = {
+        "learning_rate": 1e-2,
+        "schedule": "inverse_sqrt",
+        "batch_size": 4,
+        "max_steps": 6,
+        "evaluate_every": 2,
+        "warmup_steps": 2,
+    }
+    return Training(**values | changed)
+
+
+def tuned(pico, task, training, checkpoints):
+    from ffmerge.training import train
+
+    torch.manual_seed(0)
+    model = pico("gpt2")
+    curve = train(model, task, training, checkpoints, seed=3)
+    return model, curve
+
+
+def weights(model) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(a, b) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_an_interrupted_training_ends_with_the_same_bits(pico, tmp_path):
+    whole, curve = tuned(pico, RandomTokens(), settings(), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        tuned(pico, RandomTokens(interrupt_at=2), settings(), tmp_path / "cut")
+    assert [p.name for p in (tmp_path / "cut").glob("checkpoint-*/complete")] == ["complete"] * 2
+    resumed, resumed_curve = tuned(pico, RandomTokens(), settings(), tmp_path / "cut")
+    assert same(weights(whole), weights(resumed))
+    assert resumed_curve == curve
+
+
+def test_a_half_written_checkpoint_is_not_resumed(pico, tmp_path):
+    whole, _ = tuned(pico, RandomTokens(), settings(), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        tuned(pico, RandomTokens(interrupt_at=2), settings(), tmp_path / "cut")
+    newest = tmp_path / "cut/checkpoint-4"
+    (newest / "complete").unlink()
+    (newest / "optimizer.pt").write_bytes(b"half")
+    resumed, _ = tuned(pico, RandomTokens(), settings(), tmp_path / "cut")
+    assert same(weights(whole), weights(resumed))
+
+
+def test_the_weights_of_the_best_validation_score_are_kept(pico, tmp_path):
+    first, _ = tuned(pico, RandomTokens([1.0]), settings(max_steps=2), tmp_path / "first")
+    best, curve = tuned(pico, RandomTokens([1.0, 3.0, 2.0]), settings(), tmp_path / "all")
+    assert same(weights(first), weights(best))  # perplexity: lower is better
+    assert [p["score"] for p in curve if "score" in p] == [1.0, 3.0, 2.0]
+
+
+def test_tied_sublayers_stay_tied_through_training_and_resuming(pico, tmp_path):
+    from ffmerge.merge import merge_in_model
+    from ffmerge.training import train
+
+    model = pico("gpt2")
+    merge_in_model(model, [0, 1, 2], 0, None)
+    n_parameters = count_parameters(model)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, RandomTokens(interrupt_at=2), settings(), tmp_path, seed=1)
+    train(model, RandomTokens(), settings(), tmp_path, seed=1)
+    assert count_parameters(model) == n_parameters
+    first, last = (model.transformer.h[i].mlp.c_fc.weight for i in (0, 2))
+    assert first is last
+
+
+def test_a_loss_that_is_not_finite_names_its_step(pico, tmp_path):
+    from ffmerge.training import train
+
+    model = pico("gpt2")
+    with torch.no_grad():
+        model.transformer.h[1].mlp.c_fc.weight[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="loss is nan at step 2"):
+        train(model, RandomTokens(), settings(), tmp_path, seed=1)
