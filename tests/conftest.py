@@ -1,6 +1,6 @@
 """Pico models of each architecture with random weights, and random batches for them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -16,9 +16,14 @@ def model_type(request) -> str:
 
 
 @pytest.fixture
-def pico() -> Callable:
+def pico() -> Iterator[Callable]:
     """pico(model_type, n_layers=…, d_ff=…, seed=…): a model whose every weight and bias counts."""
-    return _pico
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so small a model only waits for a second one
+    yield _pico
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

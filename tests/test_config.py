@@ -112,6 +112,10 @@ BAD = {
         {"tasks.gpt2.merge.k.all": 5},
         "tasks.gpt2.merge.k.all: has to be from 2 to base_model.n_layers, 4 (is 5)",
     ),
+    "fp16 on a CPU": (
+        {"tasks.gpt2.fine_tuning.precision": "fp16"},
+        "tasks.gpt2.fine_tuning.precision: has to be fp32 or bf16 with device cpu (is 'fp16')",
+    ),
     "k that does not grow": (
         {"tasks.gpt2.merge.k.half": 2},
         "tasks.gpt2.merge.k: has to grow, third < half < all (is 2, 2, 4)",

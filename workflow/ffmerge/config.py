@@ -340,6 +340,9 @@ class Intervals(Strict):
     confidence: float = Field(0.95, gt=0, lt=1, description="of an interval")
 
 
+FOLDERS = ("figures", "logs", "patches", "rebuild", "tables")  # of `results` that hold no task
+
+
 class Config(Strict):
     """One run of the whole DAG."""
 
@@ -353,6 +356,18 @@ class Config(Strict):
         min_length=1,
         description="models with their data, each by the name of its folder in `results`",
     )
+
+    @model_validator(mode="after")
+    def _runs_and_is_filed(self) -> "Config":
+        for name, task in self.tasks.items():
+            if name in FOLDERS:
+                raise ValueError(f"tasks.{name}: a name other than {', '.join(FOLDERS)}")
+            if task.fine_tuning.precision == "fp16" and self.device == "cpu":
+                raise ValueError(
+                    f"tasks.{name}.fine_tuning.precision: has to be fp32 or bf16 with device cpu "
+                    "(is 'fp16')"
+                )
+        return self
 
 
 KINDS: dict[str, type[TaskBase]] = {

@@ -1,4 +1,4 @@
-"""Neuron alignment as a linear assignment (Eq. 2), and the pairs of layers that need one.
+"""Neuron alignment as a linear assignment (Eq. 2), for all pairs of layers that need one.
 
 A permutation π of an ordered pair (anchor, other) sends anchor neuron j to the other sublayer's
 neuron π(j). Only pairs i < j are solved: the cost matrix of a swapped pair is the transpose, so

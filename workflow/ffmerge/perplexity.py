@@ -40,10 +40,14 @@ def window_losses(
     """Summed negative log-likelihood (nats) and number of scored tokens of each window, in order.
 
     model: causal language model whose output has `.logits` (batch, length, vocabulary).
+    Raises ValueError if there is no token to score, or for a loss that is not finite.
     """
     ids = torch.as_tensor(token_ids, dtype=torch.long)
-    windows = sliding_windows(len(ids), context, stride)
-    for group in progress(list(_of_equal_length(windows, batch_size)), desc="perplexity"):
+    windows = sliding_windows(len(ids), context, stride)  # of one length, or there is but one
+    if not windows:
+        raise ValueError(f"a text of {len(ids)} tokens has none that follows another")
+    for i in progress(range(0, len(windows), batch_size), desc="perplexity"):
+        group = windows[i : i + batch_size]
         inputs = torch.stack([ids[begin:end] for begin, _, end in group]).to(device)
         first = min(scored - begin for begin, scored, _ in group)  # first scored position
         logits = model(input_ids=inputs).logits[:, first - 1 : -1].float()
@@ -59,22 +63,13 @@ def perplexity(losses: Sequence[float], counts: Sequence[int], average: str) -> 
 
     losses: summed nats a window; counts: scored tokens a window; average: `tokens` or `windows`.
     The paper's "average test perplexity" leaves the choice open; the released code takes `windows`.
+    Raises ValueError for another average.
     """
     if average == "tokens":
         return math.exp(math.fsum(losses) / sum(counts))
+    if average != "windows":
+        raise ValueError(f"average {average!r}: allowed are tokens and windows")
     return math.exp(math.fsum(x / n for x, n in zip(losses, counts, strict=True)) / len(losses))
-
-
-def _of_equal_length(windows: list[tuple[int, int, int]], size: int) -> Iterator[list]:
-    group: list[tuple[int, int, int]] = []
-    for window in windows:
-        full = len(group) == size
-        if group and (full or window[2] - window[0] != group[0][2] - group[0][0]):
-            yield group
-            group = []
-        group.append(window)
-    if group:
-        yield group
 
 
 def _checked(loss: float, begin: int) -> float:

@@ -28,8 +28,8 @@ class LanguageModeling(Task):
     def token_ids(self, split: str) -> torch.Tensor:
         """All of a split's tokens in order, (n_tokens,) int32.
 
-        The same as of the whole text at once, since a tokenizer never joins what is before a
-        separator with it; but a block at a time, for an encoding is far larger than its tokens.
+        A block at a time, for an encoding is far larger than its tokens. They are the tokens of the
+        whole text at once, except where a block ends in white space: there a few may differ.
         """
         text, blocks = self.rows(split)["text"], []
         for start in range(0, len(text), ROWS_A_BLOCK):
