@@ -30,6 +30,11 @@ def cross_correlation(anchor: Tensor, other: Tensor) -> Tensor:
     Returns (d_ff, d_ff) in [-1, 1]; row j is anchor neuron j. A constant neuron correlates 0 with
     all. Raises ValueError if the token counts differ or a feature is not finite.
     """
+    return correlation_of_standardized(standardize(anchor), standardize(other))
+
+
+def correlation_of_standardized(anchor: Tensor, other: Tensor) -> Tensor:
+    """`cross_correlation` of features that went through `standardize`."""
     if len(anchor) != len(other):
         raise ValueError(f"features of {len(anchor)} and of {len(other)} tokens do not pair")
-    return (standardize(anchor).T @ standardize(other)).clamp_(-1, 1)
+    return (anchor.T @ other).clamp_(-1, 1)

@@ -8,12 +8,13 @@ neuron π(j). Only pairs i < j are solved: the cost matrix of a swapped pair is 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy
 import torch
 from torch import Tensor
 
-from ffmerge.correlation import cross_correlation
+from ffmerge.correlation import correlation_of_standardized, standardize
 
 Pair = tuple[int, int]
 
@@ -53,14 +54,17 @@ def inverse(permutation: Tensor) -> Tensor:
 def align_all_pairs(
     features: Callable[[int], Tensor], pairs: Iterable[Pair], workers: int = 1
 ) -> Iterator[tuple[Pair, Alignment]]:
-    """Solve every pair, `workers` at a time; each holds two layers' features and one matrix.
+    """Solve every pair, `workers` at a time; each holds one layer's features and one matrix.
 
-    features: layer -> (n_tokens, d_ff), read anew for each pair. Yields in the order of `pairs`.
+    features: layer -> (n_tokens, d_ff). Besides, the workers share the features of the latest
+    anchor: sort `pairs` to read it but once. Yields in the order of `pairs`.
     """
+    anchors = lru_cache(maxsize=1)(lambda layer: standardize(features(layer)))
 
     def solve(pair: Pair) -> Alignment:
         try:
-            correlation = cross_correlation(features(pair[0]), features(pair[1]))
+            other = standardize(features(pair[1]))
+            correlation = correlation_of_standardized(anchors(pair[0]), other)
         except ValueError as error:
             raise ValueError(f"layers {pair[0]} and {pair[1]}: {error}") from None
         permutation = best_permutation(correlation)
