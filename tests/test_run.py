@@ -26,6 +26,8 @@ rule work:
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/demo.yaml").write_text("results: results/demo")
     return tmp_path
 
 

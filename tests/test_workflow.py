@@ -1,5 +1,6 @@
 """The whole DAG on pico models, run by the real Snakemake: what it makes, what a change reruns."""
 
+import copy
 import csv
 import json
 import os
@@ -19,9 +20,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Copy:
     """A run of all three tasks."""
-    copy = Copy(tmp_path_factory.mktemp("finished"), ["gpt2", "vit", "marian"])
-    copy.run()
-    return copy
+    repository = Copy(tmp_path_factory.mktemp("finished"), ["gpt2", "vit", "marian"])
+    repository.run()
+    return repository
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def changed(finished):
     """The finished run, to be edited; put back as it was afterwards."""
     kept = finished.root.with_name("kept")
     shutil.copytree(finished.root / "workflow", kept)
-    config = json.loads(json.dumps(finished.config))
+    config = copy.deepcopy(finished.config)
     yield finished
     shutil.rmtree(finished.root / "workflow")
     shutil.move(kept, finished.root / "workflow")
@@ -84,7 +85,7 @@ def test_windows_spread_over_two_jobs_are_all_there(finished):
 
 def test_every_job_has_a_record_that_fits_its_files(finished):
     records = list(finished.results.rglob("*record.json"))
-    assert len(records) == 56
+    assert len(records) == 60
     for file in records:
         record = json.loads(file.read_text())
         for kind in ("input", "output"):
@@ -152,17 +153,17 @@ def test_a_fine_tuning_setting_reruns_that_task_from_fine_tuning_on(changed):
 
 @pytest.mark.parametrize("seconds", [12, 25, 40])
 def test_a_run_killed_at_any_moment_finishes_with_the_same_table(tmp_path, finished, seconds):
-    copy = Copy(tmp_path / "killed", ["vit"])
-    run = copy.start()
+    repository = Copy(tmp_path / "killed", ["vit"])
+    run = repository.start()
     time.sleep(seconds)
     os.killpg(run.pid, signal.SIGKILL)
     run.communicate()
-    copy.run()
+    repository.run()
     expected = [row for row in _rows(finished) if row["Model"] == "pico ViT"]
-    assert _rows(copy) == expected
+    assert _rows(repository) == expected
 
 
-def _rows(copy: Copy) -> list[dict[str, str]]:
-    path: Path = copy.results / "tables/table5.csv"
+def _rows(repository: Copy) -> list[dict[str, str]]:
+    path: Path = repository.results / "tables/table5.csv"
     with path.open(newline="") as file:
         return list(csv.DictReader(file))

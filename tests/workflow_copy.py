@@ -19,6 +19,7 @@ class Copy:
 
     def __init__(self, root: Path, tasks: list[str]) -> None:
         self.root = root
+        root.mkdir(exist_ok=True)
         for name in COPIED:
             source = REPOSITORY / name
             ignored = shutil.ignore_patterns("__pycache__")
@@ -34,7 +35,7 @@ class Copy:
 
     def write_config(self) -> None:
         """Write the configuration as it now is."""
-        (self.root / "config/run.yaml").write_text(yaml.safe_dump(self.config))
+        (self.root / "config/run.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
 
     @property
     def results(self) -> Path:

@@ -15,11 +15,14 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
 
+import yaml
+
 STATE = Path(".snakemake")  # Snakemake's own folder
-DEMO = "results/demo/"  # what is written under this lock
+DEFAULT = Path("config/demo.yaml")  # as in workflow/Snakefile
 
 
 def take_turn() -> TextIO:
@@ -37,10 +40,17 @@ def take_turn() -> TextIO:
     return turn
 
 
-def remove_locks_of_killed_run() -> None:
-    """Remove Snakemake's locks on the demo's files; those of a run of the paper stay."""
+def results_of(arguments: list[str]) -> str:
+    """The folder of results that a run with these arguments writes to."""
+    named = [after for option, after in pairwise(arguments) if option == "--configfile"]
+    file = Path(named[0]) if named else DEFAULT
+    return yaml.safe_load(file.read_text())["results"] + "/"
+
+
+def remove_locks_of_killed_run(results: str) -> None:
+    """Remove Snakemake's locks on these results; those of a run with other results stay."""
     for lock in STATE.glob("locks/*.lock"):
-        if DEMO in lock.read_text():
+        if results in lock.read_text():
             lock.unlink()
 
 
@@ -48,7 +58,7 @@ def main() -> int:
     turn = take_turn()
     if turn.read():
         print("The last run here was killed. Going on from what it finished.", flush=True)
-        remove_locks_of_killed_run()
+        remove_locks_of_killed_run(results_of(sys.argv[1:]))
     turn.truncate(0)
     turn.write(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')}")
     turn.flush()
