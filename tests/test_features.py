@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ffmerge.architectures import towers
-from ffmerge.features import Features, FeatureWriter, collect_features
+from ffmerge.feature_writer import FeatureWriter
+from ffmerge.features import Features, collect_features
 
 
 def batches_for(model_type, random_batch, n: int = 4) -> list[dict]:

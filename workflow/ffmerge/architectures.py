@@ -1,4 +1,4 @@
-"""Where each architecture keeps its feed-forward sublayers: data only, no algorithm.
+"""Where each architecture keeps its sublayers: data only, no algorithm.
 
 An entry lists the towers of a model (a stack of layers whose FF sublayers may be merged with each
 other: GPT-2 and ViT have one, an encoder-decoder has two) by the names their modules carry in
@@ -15,6 +15,8 @@ class FeedForward:
 
     layers: path of the tower's list of layers.
     up, down: the linear maps W_in and W_out, relative to one layer.
+    attention: the output projection of the layer's self-attention, relative to it.
+    count: the key of the model's configuration that says how many layers there are.
     layout: how a weight is stored: `out_in` (nn.Linear) or `in_out` (GPT-2's Conv1D).
     mask: which positions of a batch carry tokens: a key of the batch, or None where all do.
     """
@@ -22,11 +24,13 @@ class FeedForward:
     layers: str
     up: str
     down: str
+    attention: str
+    count: str
     layout: Literal["out_in", "in_out"] = "out_in"
     mask: str | None = "attention_mask"
 
-    def module(self, layer: int, which: Literal["up", "down"]) -> str:
-        """Full name of the module that holds W_in (`up`) or W_out (`down`) of a layer."""
+    def module(self, layer: int, which: Literal["up", "down", "attention"]) -> str:
+        """Full name of a layer's W_in (`up`), W_out (`down`) or attention output projection."""
         return f"{self.layers}.{layer}.{getattr(self, which)}"
 
     def tensors(self, layer: int) -> dict[str, str]:
@@ -40,15 +44,40 @@ class FeedForward:
 
 ARCHITECTURES: dict[str, dict[str, FeedForward]] = {
     "gpt2": {
-        "decoder": FeedForward("transformer.h", up="mlp.c_fc", down="mlp.c_proj", layout="in_out"),
+        "decoder": FeedForward(
+            layers="transformer.h",
+            up="mlp.c_fc",
+            down="mlp.c_proj",
+            attention="attn.c_proj",
+            count="n_layer",
+            layout="in_out",
+        ),
     },
     "vit": {
-        "encoder": FeedForward("vit.layers", up="mlp.fc1", down="mlp.fc2", mask=None),
+        "encoder": FeedForward(
+            layers="vit.layers",
+            up="mlp.fc1",
+            down="mlp.fc2",
+            attention="attention.o_proj",
+            count="num_hidden_layers",
+            mask=None,
+        ),
     },
     "marian": {
-        "encoder": FeedForward("model.encoder.layers", up="fc1", down="fc2"),
+        "encoder": FeedForward(
+            layers="model.encoder.layers",
+            up="fc1",
+            down="fc2",
+            attention="self_attn.out_proj",
+            count="encoder_layers",
+        ),
         "decoder": FeedForward(
-            "model.decoder.layers", up="fc1", down="fc2", mask="decoder_attention_mask"
+            layers="model.decoder.layers",
+            up="fc1",
+            down="fc2",
+            attention="self_attn.out_proj",
+            count="decoder_layers",
+            mask="decoder_attention_mask",
         ),
     },
 }

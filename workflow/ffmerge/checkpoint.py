@@ -9,40 +9,83 @@ from typing import Any
 
 import safetensors.torch
 import transformers
+from safetensors import safe_open
 from torch import nn
 from transformers.initialization import no_init_weights
 
 from ffmerge.architectures import towers
-from ffmerge.compress import GROUPS, WEIGHTS
+from ffmerge.compress import GROUPS, INT8, WEIGHTS
 from ffmerge.tie import tie
 
 
 def save(model: nn.Module, directory: Path) -> None:
     """Write a model's configuration and weights; tensors that share memory are written once."""
+    save_configuration(model, directory)
+    safetensors.torch.save_model(model, str(directory / WEIGHTS), metadata={"format": "pt"})
+
+
+def save_configuration(model: nn.Module, directory: Path) -> None:
+    """Write what a model is, without its weights."""
     directory.mkdir(parents=True, exist_ok=True)
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(directory)
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.save_pretrained(directory)
-    safetensors.torch.save_model(model, str(directory / WEIGHTS), metadata={"format": "pt"})
 
 
 def load(directory: Path, device: str = "cpu") -> nn.Module:
-    """A model from disk, its merged sublayers tied, in float32 and in evaluation mode.
+    """A model from disk, its merged sublayers tied, in evaluation mode; in float32 unless int8.
 
-    Raises ValueError if the file lacks a tensor of the model or has one that the model lacks.
+    Raises ValueError if the file lacks a tensor of the model or has one that the model lacks, or
+    has another number of layers than the configuration says.
     """
     directory = Path(directory)
+    if hasattr(transformers.AutoConfig.from_pretrained(directory), INT8):
+        from ffmerge import quantization  # bitsandbytes: seconds that only this needs
+
+        return quantization.load(directory, device)
+    model = build(directory)
+    load_weights(model, directory / WEIGHTS)
+    return model.to(device).eval()
+
+
+def build(directory: Path) -> nn.Module:
+    """The model that a directory's configuration describes, tied but without its weights.
+
+    Raises ValueError naming both counts if its file has another number of layers.
+    """
     config = transformers.AutoConfig.from_pretrained(directory)
+    check_stored_layers(config, directory)
     with no_init_weights():
         model = getattr(transformers, config.architectures[0])(config)
     model.tie_weights()
     for group in getattr(config, GROUPS, []):
         tie(model, towers(config.model_type)[group["tower"]], group["layers"])
-    load_weights(model, directory / WEIGHTS)
     if (directory / "generation_config.json").exists():
         model.generation_config = transformers.GenerationConfig.from_pretrained(directory)
-    return model.to(device).eval()
+    return model
+
+
+def check_stored_layers(config: transformers.PreTrainedConfig, directory: Path) -> None:
+    """Raises ValueError unless a model's file holds as many layers as its configuration says.
+
+    A dropped model that kept the old count would load with random layers in the place of those
+    that are gone.
+    """
+    with safe_open(str(directory / WEIGHTS), framework="pt") as file:
+        names = list(file.keys())
+    for name, tower in towers(config.model_type).items():
+        stored = {
+            tensor[len(tower.layers) + 1 :].split(".")[0]
+            for tensor in names
+            if tensor.startswith(f"{tower.layers}.")
+        }
+        said = getattr(config, tower.count)
+        if stored and stored != {str(layer) for layer in range(said)}:
+            raise ValueError(
+                f"{directory}: {tower.count} is {said} in config.json, but {WEIGHTS} holds "
+                f"{len(stored)} layers of the {name}; put the number of layers it holds there"
+            )
 
 
 def load_weights(model: nn.Module, file: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -15,7 +16,9 @@ from ffmerge.merge import merged_sublayer
 from ffmerge.permutation import Permutations
 
 WEIGHTS = "model.safetensors"
-GROUPS = "ffmerge_groups"  # key in config.json: [{"tower": …, "layers": […]}, …]
+# keys in config.json, [{"tower": …, "layers": […]}, …]: what shares its weights, and what is gone
+GROUPS, DROPPED = "ffmerge_groups", "ffmerge_dropped"
+INT8 = "ffmerge_int8"  # key in config.json of a quantized model: what its linear maps need
 
 
 def merge_on_disk(
@@ -31,35 +34,43 @@ def merge_on_disk(
     out, and config.json says which layers share it. Nothing is built: only tensors are read. All
     weights are float32. permutations: by tower; None averages without aligning.
     """
-    shutil.copytree(
-        base_model, directory, ignore=lambda _, names: {n for n in names if _is_not_model(n)}
-    )
-    config = json.loads((base_model / "config.json").read_text())
-    table = towers(config["model_type"])
+    table = towers(json.loads((base_model / "config.json").read_text())["model_type"])
     with safe_open(str(base_model / WEIGHTS), framework="pt") as file:
 
         def tensor(name: str) -> Tensor:
-            value = file.get_tensor(name)
-            return value.float() if value.is_floating_point() else value
+            return _float32(file.get_tensor(name))
 
-        dropped, merged = set(), {}
+        left_out, merged = set(), {}
         for name, tower in table.items():
             own = permutations[name] if permutations is not None else None
             sublayer = merged_sublayer(tensor, tower, layers, anchor, own)
             for layer in layers:
-                dropped |= set(tower.tensors(layer).values())
+                left_out |= set(tower.tensors(layer).values())
             merged |= {tower.tensors(layers[0])[role]: value for role, value in sublayer.items()}
-        kept = {name: tensor(name) for name in file.keys() if name not in dropped}  # noqa: SIM118
-        metadata = file.metadata() or {}
-    save_file(
-        {name: value.contiguous() for name, value in (kept | merged).items()},
-        str(directory / WEIGHTS),
-        metadata=metadata,
-    )
-    config[GROUPS] = [{"tower": name, "layers": list(layers)} for name in table]
-    config["dtype"] = str(torch.float32).removeprefix("torch.")
+        kept = {name: tensor(name) for name in file.keys() if name not in left_out}  # noqa: SIM118
+    groups = [{"tower": name, "layers": list(layers)} for name in table]
+    write_model(base_model, directory, kept | merged, {GROUPS: groups})
+
+
+def write_model(
+    base_model: Path, directory: Path, tensors: dict[str, Tensor], changes: dict[str, Any]
+) -> None:
+    """Write a model made from a base model: its tensors in float32, its configuration changed.
+
+    changes: keys of config.json with their values.
+    """
+    directory.mkdir(parents=True)
+    if (base_model / "generation_config.json").exists():
+        shutil.copy(base_model / "generation_config.json", directory)
+    config = json.loads((base_model / "config.json").read_text())
+    config |= {**changes, "dtype": str(torch.float32).removeprefix("torch.")}
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    save_file(
+        {name: _float32(tensor).contiguous() for name, tensor in tensors.items()},
+        str(directory / WEIGHTS),
+        metadata={"format": "pt"},
+    )
 
 
-def _is_not_model(name: str) -> bool:
-    return name not in {"config.json", "generation_config.json"}
+def _float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor

@@ -228,6 +228,24 @@ class Windows(Strict):
     )
 
 
+class LayerDrop(Strict):
+    """Section 4.4: the baseline, in which whole layers are left out."""
+
+    sixth: Positive = Field(description="adjacent layers left out, on each side, as 1/6 of them")
+    third: Positive = Field(description="the same for 1/3")
+    jobs: Positive = Field(1, description="jobs over which a task's windows of layers are spread")
+
+    @model_validator(mode="after")
+    def _grow(self) -> "LayerDrop":
+        if not self.sixth < self.third:
+            raise ValueError(f"has to grow, sixth < third (is {self.sixth}, {self.third})")
+        return self
+
+    def sizes(self) -> list[int]:
+        """Layers left out at the two ratios of Figure 3."""
+        return [self.sixth, self.third]
+
+
 class TaskBase(Strict):
     """One model with its data: what one block of rows in Table 5 needs."""
 
@@ -240,6 +258,7 @@ class TaskBase(Strict):
     features: Features = Field(description="from which neurons are aligned")
     merge: Merge = Field(description="what is merged")
     windows: Windows = Field(Windows(), description="how windows are searched")
+    layer_drop: LayerDrop = Field(description="the baseline that leaves layers out")
     fine_tuning: Training = Field(description="recovery fine-tuning after compression")
 
     @model_validator(mode="after")
@@ -248,6 +267,11 @@ class TaskBase(Strict):
             if k > self.base_model.n_layers:
                 most = f"base_model.n_layers, {self.base_model.n_layers}"
                 raise ValueError(f"merge.k.{ratio}: has to be from 2 to {most} (is {k})")
+        if self.layer_drop.third >= self.base_model.n_layers:
+            most = f"{self.base_model.n_layers - 1}, below base_model.n_layers"
+            raise ValueError(
+                f"layer_drop.third: has to be at most {most} (is {self.layer_drop.third})"
+            )
         asked, held = self.features.n_tokens, self.dataset.validation.n_tokens
         if held is not None and asked > held:
             most = f"{held}, which dataset.validation holds"
@@ -334,10 +358,13 @@ Task = Annotated[LanguageModeling | ImageClassification | Translation, Field(dis
 
 
 class Intervals(Strict):
-    """Bootstrap confidence intervals over per-example scores."""
+    """Statistics over per-example scores: bootstrap intervals and paired tests."""
 
     resamples: Positive = Field(1000, description="bootstrap resamples of the test examples")
     confidence: float = Field(0.95, gt=0, lt=1, description="of an interval")
+    permutations: Positive = Field(
+        10_000, description="random swaps of two models' examples in a paired test of a claim"
+    )
 
 
 FOLDERS = ("figures", "logs", "patches", "rebuild", "tables")  # of `results` that hold no task

@@ -1,5 +1,6 @@
 """What an evaluation returns: a score, its loss, and the per-example values both come from."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -10,19 +11,31 @@ class Metric:
     name: str
     label: str  # as Table 5 prints it
     unit: str  # for axes
+    short_unit: str  # behind a difference
     higher_is_better: bool
-    decimals: int  # as Table 5 rounds it
+    decimals: int  # as Table 5 rounds it; Tables 2-4 have one for all
 
     def better(self, a: float, b: float) -> bool:
         """Whether score a is strictly better than score b."""
         return a > b if self.higher_is_better else a < b
 
+    def best(self, scores: Iterable[float]) -> float:
+        """The best of some scores."""
+        return max(scores) if self.higher_is_better else min(scores)
+
 
 METRICS = {
-    "language_modeling": Metric("perplexity", "PPL↓", "perplexity", False, 2),
-    "image_classification": Metric("accuracy", "Accuracy (%) ↑", "top-1 accuracy (%)", True, 1),
-    "translation": Metric("bleu", "BLEU↑", "BLEU", True, 1),
+    "language_modeling": Metric("perplexity", "PPL↓", "perplexity", "PPL", False, 2),
+    "image_classification": Metric(
+        "accuracy", "Accuracy (%) ↑", "top-1 accuracy (%)", "%", True, 1
+    ),
+    "translation": Metric("bleu", "BLEU↑", "BLEU", "BLEU", True, 1),
 }
+
+
+def metric_named(name: str) -> Metric:
+    """The metric with this name."""
+    return next(metric for metric in METRICS.values() if metric.name == name)
 
 
 @dataclass

@@ -1,91 +1,47 @@
-"""Feed-forward features (Section 3.3): one forward pass for every layer of every tower."""
+"""What linear maps put out on real tokens: one forward pass for every layer of every tower.
 
-import json
-import struct
-from collections.abc import Iterable
+A file holds one float32 tensor a layer: `tower.layer` for the features of Section 3.3, the outputs
+of W_in, and `sublayer.tower.layer` for the outputs of whole sublayers, which CKA compares.
+"""
+
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 
-import numpy
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from ffmerge.architectures import towers
+from ffmerge.feature_writer import FeatureWriter
 
-Shapes = dict[str, tuple[int, int]]
-
-
-class FeatureWriter:
-    """A safetensors file that is filled row by row, so that it never has to fit into memory.
-
-    shapes: name -> (n_rows, d). Rows are float32.
-    """
-
-    def __init__(self, file: Path, shapes: Shapes) -> None:
-        offset, header = 0, {}
-        for name, shape in shapes.items():
-            size = 4 * shape[0] * shape[1]
-            header[name] = {
-                "dtype": "F32",
-                "shape": list(shape),
-                "data_offsets": [offset, offset + size],
-            }
-            offset += size
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
-        with file.open("wb") as stream:
-            stream.write(struct.pack("<Q", len(text)) + text)
-            stream.truncate(8 + len(text) + offset)
-        self._rows = {
-            name: numpy.memmap(
-                file,
-                dtype="<f4",
-                mode="r+",
-                offset=8 + len(text) + header[name]["data_offsets"][0],
-                shape=shape,
-            )
-            for name, shape in shapes.items()
-        }
-        self.written = dict.fromkeys(shapes, 0)
-
-    def append(self, name: str, rows: Tensor) -> None:
-        """Append (n, d) rows; those past the end are left out."""
-        begin = self.written[name]
-        rows = rows[: len(self._rows[name]) - begin]
-        self._rows[name][begin : begin + len(rows)] = rows.float().cpu().numpy()
-        self.written[name] = begin + len(rows)
-
-    def __enter__(self) -> "FeatureWriter":
-        return self
-
-    def __exit__(
-        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for rows in self._rows.values():
-            rows.flush()
+SUBLAYERS = {"feed_forward": "down", "attention": "attention"}
+"""Sublayer -> its last linear map, which puts out what is then added to the residual stream."""
 
 
 class Features:
-    """Features on disk, memory-mapped: a layer is read when it is asked for."""
+    """Outputs on disk, memory-mapped: a layer is read when it is asked for.
 
-    def __init__(self, file: Path) -> None:
+    sublayer: of which one, in a file that has several; None for a file of features.
+    """
+
+    def __init__(self, file: Path, sublayer: str | None = None) -> None:
         self._file = safe_open(str(file), framework="pt")
+        self._prefix = _prefix(sublayer)
 
     def towers(self) -> dict[str, int]:
         """Each tower's number of layers."""
         layers: dict[str, int] = {}
-        for name in self._file.keys():  # noqa: SIM118 - not a dict
-            tower, layer = name.split(".")
-            layers[tower] = max(layers.get(tower, 0), int(layer) + 1)
+        for name in self._file.offset_keys():  # as written: an encoder before its decoder
+            if name.startswith(self._prefix):
+                tower, layer = name.removeprefix(self._prefix).split(".")
+                layers[tower] = max(layers.get(tower, 0), int(layer) + 1)
         return layers
 
     def layer(self, tower: str, layer: int) -> Tensor:
-        """(n_tokens, d_ff) float32."""
-        return self._file.get_tensor(f"{tower}.{layer}")
+        """(n_tokens, d) float32, where d is d_ff for features and d_model for whole sublayers."""
+        return self._file.get_tensor(f"{self._prefix}{tower}.{layer}")
 
 
-@torch.inference_mode()
 def collect_features(
     model: nn.Module,
     batches: Iterable[dict[str, Tensor]],
@@ -93,25 +49,41 @@ def collect_features(
     file: Path,
     device: str = "cpu",
 ) -> None:
-    """Write every layer's output of W_in, before the activation, at exactly n_tokens positions.
+    """Write every layer's output of W_in, before the activation, as `collect_outputs` does."""
+    collect_outputs(model, batches, {None: "up"}, n_tokens, file, device)
 
+
+@torch.inference_mode()
+def collect_outputs(
+    model: nn.Module,
+    batches: Iterable[dict[str, Tensor]],
+    maps: Mapping[str | None, str],
+    n_tokens: int,
+    file: Path,
+    device: str = "cpu",
+) -> None:
+    """Write the output of linear maps of every layer at exactly n_tokens positions.
+
+    maps: sublayer -> which of the maps in the table of architectures; `SUBLAYERS` are those of CKA.
     Each tower gets the first n_tokens of its own tokens, padding excluded; an encoder-decoder's
     encoder thus counts source tokens and its decoder target tokens of the same examples. Tensors
-    are named `tower.layer` and are (n_tokens, d_ff) float32.
+    are named `sublayer.tower.layer` (no more than `tower.layer` for a sublayer None) and are
+    (n_tokens, width of the map's output) float32.
     Raises ValueError if the data hold fewer tokens, or naming the layer that is not finite.
     """
     table = towers(model.config.model_type)
     modules = {
-        f"{name}.{layer}": model.get_submodule(tower.module(layer, "up"))
+        f"{_prefix(sublayer)}{name}.{layer}": model.get_submodule(tower.module(layer, which))
+        for sublayer, which in maps.items()
         for name, tower in table.items()
         for layer in range(len(model.get_submodule(tower.layers)))
     }
-    d_ff = {name: module.bias.numel() for name, module in modules.items()}
-    with FeatureWriter(file, {name: (n_tokens, d) for name, d in d_ff.items()}) as writer:
+    widths = {name: module.bias.numel() for name, module in modules.items()}
+    with FeatureWriter(file, {name: (n_tokens, d) for name, d in widths.items()}) as writer:
         hooks = [
             module.register_forward_hook(
                 lambda _module, _inputs, output, name=name: writer.append(
-                    name, _token_rows(output, masks[name.split(".")[0]], name)
+                    name, _token_rows(output, masks[name.split(".")[-2]], name)
                 )
             )
             for name, module in modules.items()
@@ -130,9 +102,15 @@ def collect_features(
         raise ValueError(f"the data hold fewer than n_tokens = {n_tokens} positions: {short}")
 
 
+def _prefix(sublayer: str | None) -> str:
+    return f"{sublayer}." if sublayer else ""
+
+
 def _token_rows(output: Tensor, mask: Tensor | None, name: str) -> Tensor:
-    """(batch, length, d_ff) -> (n, d_ff) of the positions that carry tokens."""
+    """(batch, length, d) -> (n, d) of the positions that carry tokens."""
     rows = output.flatten(0, -2) if mask is None else output[mask.bool()]
     if not torch.isfinite(rows).all():
-        raise ValueError(f"the features of {name} (tower.layer) are not all finite")
+        *sublayer, tower, layer = name.split(".")
+        what = f"{sublayer[0]} outputs" if sublayer else "features"
+        raise ValueError(f"the {what} of {tower}.{layer} (tower.layer) are not all finite")
     return rows

@@ -39,7 +39,8 @@ def window_losses(
 ) -> Iterator[tuple[float, int]]:
     """Summed negative log-likelihood (nats) and number of scored tokens of each window, in order.
 
-    model: causal language model whose output has `.logits` (batch, length, vocabulary).
+    model: causal language model that takes `logits_to_keep`, n, and whose output has `.logits`
+    (batch, n, vocabulary) of the last n positions.
     Raises ValueError if there is no token to score, or for a loss that is not finite.
     """
     ids = torch.as_tensor(token_ids, dtype=torch.long)
@@ -50,9 +51,11 @@ def window_losses(
         group = windows[i : i + batch_size]
         inputs = torch.stack([ids[begin:end] for begin, _, end in group]).to(device)
         first = min(scored - begin for begin, scored, _ in group)  # first scored position
-        logits = model(input_ids=inputs).logits[:, first - 1 : -1].float()
         targets = inputs[:, first:]
-        losses = cross_entropy(logits.transpose(1, 2), targets, reduction="none").cpu()
+        needed = targets.shape[1] + 1  # logits before each target; the last position's are not used
+        logits = model(input_ids=inputs, logits_to_keep=needed).logits[:, :-1].float()
+        losses = cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        losses = losses.view_as(targets).cpu()
         for row, (begin, scored, end) in zip(losses, group, strict=True):
             own = row[scored - begin - first :]
             yield _checked(own.double().sum().item(), begin), end - scored

@@ -7,9 +7,9 @@ ANCHORS = {"first": lambda k: 0, "middle": lambda k: (k - 1) // 2, "last": lambd
 
 
 def starts(n_layers: int, k: int) -> list[int]:
-    """All first layers of windows of k: 0 … N-k. Raises ValueError unless 1 < k <= N."""
-    if not 1 < k <= n_layers:
-        raise ValueError(f"k = {k}: a window has from 2 to all {n_layers} layers")
+    """All first layers of windows of k: 0 … N-k. Raises ValueError unless 1 <= k <= N."""
+    if not 1 <= k <= n_layers:
+        raise ValueError(f"k = {k}: a window has from 1 to all {n_layers} layers")
     return list(range(n_layers - k + 1))
 
 
@@ -62,20 +62,18 @@ def random_starts(among: Sequence[int], excluded: int, n: int, seed: int) -> lis
     return Random(seed).sample(others, min(n, len(others)))
 
 
-RANDOM_WINDOWS = 3  # of Table 2
-
-
 def selected(
     scores: dict[int, dict[str, dict[int, float]]],
     n_layers: int,
     better: Callable[[float, float], bool],
     range_of_starts: str,
+    n_random: int,
     seed: int,
 ) -> dict[str, dict]:
     """What is chosen for each k, as JSON: which starts have which role, and who won where.
 
     scores: k -> method -> start -> validation score. range_of_starts: `full` or `printed`; where
-    the printed range is empty, the full one is used.
+    the printed range is empty, the full one is used. n_random: random windows to draw (Table 2).
     A row of Table 5 has one window for both methods: aligned merging selects it (`best`), or the
     first method there is. `winners` keeps each method's own under either range.
     """
@@ -92,7 +90,7 @@ def selected(
         among = ranges[range_of_starts] or ranges["full"]
         chosen[str(k)] = {
             "best": best,
-            "random": random_starts(among, best, RANDOM_WINDOWS, seed),
+            "random": random_starts(among, best, n_random, seed),
             "selected_by": selecting,
             "winners": winners,
         }

@@ -9,6 +9,7 @@ sys.path.insert(0, str(WORKFLOW))
 from ffmerge import config as configuration
 from ffmerge import sources, variants, windows
 from ffmerge.config_faults import validated
+from ffmerge.digest import sha256_of
 
 try:
     CONFIG = validated(config)
@@ -21,23 +22,24 @@ TASKS = CONFIG.tasks
 
 wildcard_constraints:
     task="|".join(TASKS),
-    variant=variants.PATTERN,
-    model=f"{variants.BASE}|{variants.TUNED_BASE}|{variants.PATTERN}",
+    variant=variants.MERGED,
+    model=variants.MODEL,
     part=r"\d+-of-\d+",
 
 
-def job(script, params=lambda wildcards: {}, reproduces="bits"):
+def job(script, params=lambda wildcards: {}, reproduces="bits", int8=False):
     """What a job is to do: its rule's script, its parameters, and the digest of the script's code.
 
     One JSON value, so that Snakemake compares it as a whole: two parameters that swap their values
     are a change. The digest is of all code the script can reach (ffmerge.sources), so that an
     edited library module is a change and a touched file or a new comment is none.
     reproduces: what a second run must give again: "bits", "decisions", or {metric: tolerance}.
+    int8: whether it handles a quantized model though its own wildcard `model` is none.
     """
 
     def described(wildcards):
-        task = TASKS.get(getattr(wildcards, "task", None))
-        code = sources.closure(WORKFLOW / "scripts" / f"{script}.py", without=other_kinds(task))
+        unreached = unreached_modules(wildcards, int8)
+        code = sources.closure(WORKFLOW / "scripts" / f"{script}.py", without=unreached)
         description = {
             "rule": script,
             "wildcards": dict(wildcards.items()),
@@ -66,11 +68,16 @@ def plain(value):
     return str(value) if isinstance(value, str) else [str(item) for item in value]
 
 
-def other_kinds(task):
-    """The modules of the kinds of task that this one is not: its jobs cannot reach them."""
-    if task is None:
-        return []
-    return [f"ffmerge.tasks.{kind}" for kind in configuration.KINDS if kind != task.kind]
+def unreached_modules(wildcards, int8):
+    """The modules that a job's imports name and that it cannot reach.
+
+    They are of the kinds of task that its own is not, and quantization if its model is not int8.
+    """
+    task = TASKS.get(getattr(wildcards, "task", None))
+    kinds = configuration.KINDS if task else []
+    others = [f"ffmerge.tasks.{kind}" for kind in kinds if kind != task.kind]
+    int8 = int8 or getattr(wildcards, "model", "").endswith(variants.INT8)
+    return others + ["ffmerge.quantization"] * (not int8)
 
 
 def command(script, offline=True):

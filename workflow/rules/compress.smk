@@ -12,6 +12,8 @@ rule compress:
         record="{results}/{task}/models/{variant}/compressed.record.json",
     log:
         "{results}/{task}/logs/compress-{variant}.log",
+    wildcard_constraints:
+        variant=variants.MERGED,
     params:
         job=job("compress", variant_params),
         files=files,

@@ -1,10 +1,42 @@
 # The paper's figures, each as PDF and PNG.
 
 
+rule plot_figure1:
+    """Figure 1: the method, drawn for the window of 1/3 that was selected in each model."""
+    input:
+        base_models=[base_model_of(task) for task in TASKS],
+        selections=task_files("selection.json"),
+    output:
+        pdf="{results}/figures/figure1.pdf",
+        png="{results}/figures/figure1.png",
+        record="{results}/figures/figure1.record.json",
+    log:
+        "{results}/logs/plot_figure1.log",
+    localrule: True
+    params:
+        job=job(
+            "plot_figure1",
+            lambda w: {
+                "tasks": {
+                    name: {
+                        **task,
+                        "n_layers": TASKS[name].base_model.n_layers,
+                        "anchor": TASKS[name].merge.anchor,
+                        "inputs": pinned(name),
+                    }
+                    for name, task in figure_tasks().items()
+                },
+            },
+        ),
+        files=files,
+    shell:
+        command("plot_figure1")
+
+
 rule plot_figure2:
     """Figure 2: performance against compression, with and without alignment."""
     input:
-        table5="{results}/tables/table5_tidy.csv",
+        results="{results}/tables/table5_tidy.csv",
     output:
         pdf="{results}/figures/figure2.pdf",
         png="{results}/figures/figure2.png",
@@ -13,16 +45,36 @@ rule plot_figure2:
         "{results}/logs/plot_figure2.log",
     localrule: True
     params:
-        job=job("plot_figure2", lambda w: {"tasks": figure_tasks()}),
+        job=job("plot_figure2"),
         files=files,
     shell:
         command("plot_figure2")
 
 
+rule plot_figure3:
+    """Figure 3: merging at 1/3 and 1/2 against dropping 1/6 and 1/3 of the layers."""
+    input:
+        scores=tests("test.json", FIGURE3),
+        per_example=tests("test.csv", FIGURE3),
+    output:
+        pdf="{results}/figures/figure3.pdf",
+        png="{results}/figures/figure3.png",
+        tidy="{results}/tables/figure3_tidy.csv",
+        record="{results}/figures/figure3.record.json",
+    log:
+        "{results}/logs/plot_figure3.log",
+    localrule: True
+    params:
+        job=job("plot_figure3", lambda w: table_params(FIGURE3)),
+        files=files,
+    shell:
+        command("plot_figure3")
+
+
 rule plot_figure4:
     """Figure 4: the score of every window of the 1/3 setting before tuning."""
     input:
-        windows=expand("{{results}}/{task}/windows.csv", task=TASKS),
+        windows=task_files("windows.csv"),
     output:
         pdf="{results}/figures/figure4.pdf",
         png="{results}/figures/figure4.png",
@@ -35,3 +87,39 @@ rule plot_figure4:
         files=files,
     shell:
         command("plot_figure4")
+
+
+rule plot_figure5:
+    """Figure 5: CKA between the outputs of all pairs of feed-forward sublayers."""
+    input:
+        cka=task_files("cka.csv"),
+    output:
+        pdf="{results}/figures/figure5.pdf",
+        png="{results}/figures/figure5.png",
+        record="{results}/figures/figure5.record.json",
+    log:
+        "{results}/logs/plot_figure5.log",
+    localrule: True
+    params:
+        job=job("plot_figure5", lambda w: {"tasks": figure_tasks()}),
+        files=files,
+    shell:
+        command("plot_figure5")
+
+
+rule plot_figure6:
+    """Figure 6: CKA between the outputs of all pairs of self-attention sublayers."""
+    input:
+        cka=task_files("cka.csv"),
+    output:
+        pdf="{results}/figures/figure6.pdf",
+        png="{results}/figures/figure6.png",
+        record="{results}/figures/figure6.record.json",
+    log:
+        "{results}/logs/plot_figure6.log",
+    localrule: True
+    params:
+        job=job("plot_figure6", lambda w: {"tasks": figure_tasks()}),
+        files=files,
+    shell:
+        command("plot_figure6")

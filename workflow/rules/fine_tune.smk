@@ -1,12 +1,34 @@
 # Section 3.4, Appendix B: recovery fine-tuning.
 
 
+rule tokenize_text:
+    """Tokenize the training text once, for all models that are tuned on it."""
+    input:
+        base_model=base_model,
+        train=dataset("train"),
+    output:
+        tokens="{results}/{task}/dataset/train_tokens.safetensors",
+        record="{results}/{task}/dataset/train_tokens.record.json",
+    log:
+        "{results}/{task}/logs/tokenize_text.log",
+    wildcard_constraints:
+        task=tasks_of_kind("language_modeling"),
+    params:
+        job=job(
+            "tokenize_text",
+            lambda w: {"task": part(w.task), "inputs": pinned(w.task, "train")},
+        ),
+        files=files,
+    shell:
+        command("tokenize_text")
+
+
 rule fine_tune:
     """Tune a model by Tables 6-8 and keep the weights of its best validation score."""
     input:
         model=untuned_model,
         base_model=base_model,
-        train=dataset("train"),
+        train=tuning_data,
         validation=dataset("validation"),
     output:
         model=directory("{results}/{task}/models/{model}/tuned"),

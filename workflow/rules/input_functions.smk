@@ -20,11 +20,15 @@ def dataset(split):
 
 def base_model(wildcards):
     """Input function: the directory of the base model, embedded, fetched or trained from scratch."""
-    source = TASKS[wildcards.task].base_model
+    return base_model_of(wildcards.task)
+
+
+def base_model_of(task):
+    source = TASKS[task].base_model
     if source.path:
         return ancient(source.path)
     made = "base_model" if source.repository else "trained_base_model"
-    return f"{RESULTS}/{wildcards.task}/{made}"
+    return f"{RESULTS}/{task}/{made}"
 
 
 def pinned(task, *splits):
@@ -37,6 +41,18 @@ def pinned(task, *splits):
 def tasks_with(key):
     """Wildcard constraint: the tasks whose data set has this key."""
     return "|".join(name for name, task in TASKS.items() if getattr(task.dataset, key)) or "(?!)"
+
+
+def tasks_of_kind(kind):
+    """Wildcard constraint: the tasks of one kind."""
+    return "|".join(name for name, task in TASKS.items() if task.kind == kind) or "(?!)"
+
+
+def tuning_data(wildcards):
+    """Input function: what a model is fine-tuned on; text is tokenized before."""
+    if TASKS[wildcards.task].kind == "language_modeling":
+        return "{results}/{task}/dataset/train_tokens.safetensors"
+    return dataset("train")(wildcards)
 
 
 def package(name):
@@ -55,16 +71,25 @@ def training_data(wildcards):
     return recipe.train.path if recipe.train else dataset("train")(wildcards)
 
 
+def parts(folder, n):
+    """The files over which a task's candidates are spread."""
+    return [f"{{results}}/{{task}}/{folder}/{i}-of-{n}.csv" for i in range(1, n + 1)]
+
+
 def window_parts(wildcards):
-    """Input function: the files over which a task's candidates are spread."""
-    n = TASKS[wildcards.task].windows.jobs
-    return [f"{{results}}/{{task}}/windows/{i}-of-{n}.csv" for i in range(1, n + 1)]
+    """Input function: the scores of all windows of sublayers to merge."""
+    return parts("windows", TASKS[wildcards.task].windows.jobs)
 
 
-def candidates_of(wildcards):
+def layer_drop_parts(wildcards):
+    """Input function: the scores of all windows of layers to drop."""
+    return parts("layer_drops", TASKS[wildcards.task].layer_drop.jobs)
+
+
+def of_part(candidates, part):
     """The candidates of one part: every n-th one."""
-    i, n = map(int, wildcards.part.split("-of-"))
-    return variants.candidates(TASKS[wildcards.task])[i - 1 :: n]
+    i, n = map(int, part.split("-of-"))
+    return candidates[i - 1 :: n]
 
 
 def variant_params(wildcards):
@@ -80,24 +105,128 @@ def untuned_model(wildcards):
 
 
 def finished_model(wildcards):
-    """Input function: the base model as it is, or what fine-tuning made."""
+    """Input function: the base model as it is, what fine-tuning made, or its quantized form."""
     if wildcards.model == variants.BASE:
         return base_model(wildcards)
-    return f"{{results}}/{{task}}/models/{wildcards.model}/tuned"
+    made = "quantized" if wildcards.model.endswith(variants.INT8) else "tuned"
+    return f"{{results}}/{{task}}/models/{wildcards.model}/{made}"
 
 
-def table5_models(task):
-    """The models in a task's rows of Table 5: the uncompressed one first."""
+def measured_models(wildcards):
+    """Input function: the base model, and a compressed one of each method."""
+    made = {True: "quantized", False: "tuned"}
+    return [
+        base_model(wildcards),
+        *(
+            f"{{results}}/{{task}}/models/{variant}/{made[variant.int8]}"
+            for variant in variants.table1_variants(TASKS[wildcards.task])
+        ),
+    ]
+
+
+def task_files(name):
+    """One file of each task."""
+    return [f"{{results}}/{task}/{name}" for task in TASKS]
+
+
+def shown_models(variants_of, with_base=False):
+    """Each task's models that a table shows: the uncompressed one first, if at all."""
+    return {
+        name: [variants.reported_base(task)] * with_base + list(map(str, variants_of(task)))
+        for name, task in TASKS.items()
+    }
+
+
+def tuned_models(shown, kind=None):
+    """Task and name of each fine-tuned model among those that are shown."""
+    return [
+        (task, model)
+        for task, models in shown.items()
+        for model in models
+        if model != variants.BASE and not model.endswith(variants.INT8)
+        if kind in (None, TASKS[task].kind)
+    ]
+
+
+def claimed_models(task):
+    """The names of the models that the paper's claims are about, by their part in them."""
     settings = TASKS[task]
-    return [variants.reported_base(settings), *map(str, variants.table5_variants(settings))]
+    main = variants.main_variant(settings)
+
+    def by_ratio(method):
+        ratios = settings.merge.k.model_dump()
+        chosen = {ratio: variants.replace(main, method=method, k=k) for ratio, k in ratios.items()}
+        return {ratio: str(variant) for ratio, variant in chosen.items()}
+
+    return {
+        **{method: by_ratio(method) for method in settings.merge.methods},
+        "base": variants.reported_base(settings),
+        "merged": {ratio: by_ratio(main.method)[ratio] for ratio in ("third", "half")},
+        "dropped": [str(variants.Variant("drop", k)) for k in settings.layer_drop.sizes()],
+        "windows": TABLE2[task],
+        "anchors": TABLE3[task],
+        "int8": TABLE4[task][-1],
+    }
 
 
-def table5_files(name):
+def configured_numbers(task):
+    """What the configuration says of a task's set-up, by the names of config/paper_reported."""
+    settings = TASKS[task]
+    n_tokens = settings.features.n_tokens
+    return {
+        "feature_tokens": n_tokens,
+        "feature_patches": n_tokens,
+        "context": getattr(settings, "context", None),
+        "test_window": getattr(settings.test, "stride", None),
+        "validation_sentences": getattr(settings.validation, "max_examples", None),
+    }
+
+
+def comparison_params():
+    """What the comparison with the paper needs to know."""
+    params = table_params(EVERYTHING)
+    for name, task in TASKS.items():
+        params["tasks"][name] |= {
+            "repository": task.base_model.repository,
+            "ratios": task.merge.k.model_dump(),
+            "settings": configured_numbers(name),
+            "inputs": pinned(name),
+        }
+    return params
+
+
+def reported_digests():
+    """Digests of the paper's numbers: a touched file is no change."""
+    return {Path(file).stem: sha256_of(Path(file)) for file in REPORTED}
+
+
+def everything_shown():
+    """All models of all tables and figures, each once."""
+    slices = [TABLE5, TABLE2, TABLE3, TABLE4, FIGURE3]
+    return {
+        task: list(dict.fromkeys(model for shown in slices for model in shown[task]))
+        for task in TASKS
+    }
+
+
+def tests(name, shown):
+    """A file of the test of each model that is shown, and of the base models, for their size."""
     return [
         f"{{results}}/{task}/models/{model}/{name}"
-        for task in TASKS
-        for model in dict.fromkeys([variants.BASE, *table5_models(task)])
+        for task, models in shown.items()
+        for model in dict.fromkeys([variants.BASE, *models])
     ]
+
+
+def table_params(shown):
+    """What a table of scores needs to know."""
+    return {
+        "tasks": {
+            name: {"label": task.label, "models": shown[name]} for name, task in TASKS.items()
+        },
+        "intervals": CONFIG.intervals.model_dump(include={"resamples", "confidence"}),
+        "seed": CONFIG.seed,
+    }
 
 
 def figure_tasks():
@@ -105,3 +234,25 @@ def figure_tasks():
         name: {"kind": task.kind, "label": task.label, "k": task.merge.k.third}
         for name, task in TASKS.items()
     }
+
+
+REPORTED_FILES = ("hyperparameters", "models", "scores", "text", "tolerances")
+TABLE1 = shown_models(variants.table1_variants, with_base=True)
+TABLE2 = shown_models(variants.table2_variants)
+TABLE3 = shown_models(variants.table3_variants)
+TABLE4 = shown_models(variants.table4_variants)
+TABLE5 = shown_models(variants.table5_variants, with_base=True)
+FIGURE3 = shown_models(variants.figure3_variants, with_base=True)
+EVERYTHING = everything_shown()
+REPORTED = [f"config/paper_reported/{name}.csv" for name in REPORTED_FILES]
+HYPERPARAMETER_TABLES = {
+    6: "language_modeling",
+    7: "image_classification",
+    8: "translation",
+}
+
+
+def shown_tables():
+    """The numbers of the paper's tables; a table of hyperparameters needs a task of its kind."""
+    kinds = {task.kind for task in TASKS.values()}
+    return [1, 2, 3, 4, 5, *(n for n, kind in HYPERPARAMETER_TABLES.items() if kind in kinds)]

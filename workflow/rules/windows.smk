@@ -18,7 +18,7 @@ rule score_windows:
             lambda w: {
                 "task": part(w.task, "validation"),
                 "anchor": TASKS[w.task].merge.anchor,
-                "candidates": candidates_of(w),
+                "candidates": of_part(variants.candidates(TASKS[w.task]), w.part),
                 "device": CONFIG.device,
                 "inputs": pinned(w.task, "validation"),
             },
@@ -47,6 +47,7 @@ rule select_windows:
                 "metric": TASKS[w.task].kind,
                 "n_layers": TASKS[w.task].base_model.n_layers,
                 "starts": TASKS[w.task].windows.starts,
+                "n_random": variants.RANDOM_WINDOWS,
                 "seed": CONFIG.seed,
             },
             reproduces="decisions",

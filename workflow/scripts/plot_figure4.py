@@ -17,9 +17,11 @@ if __name__ == "__main__":
             windows = windows[windows["k"] == task["k"]]
             # the paper shows the language model's loss "for visibility"
             shown = "loss" if metric.name == "perplexity" else "score"
-            for method, style in figures.METHODS.items():
+            for method in [name for name in figures.METHODS if name in set(windows["method"])]:
                 of_method = windows[windows["method"] == method].sort_values("start")
-                axis.plot(of_method["start"], of_method[shown], markersize=5, **style)
+                axis.plot(
+                    of_method["start"], of_method[shown], markersize=5, **figures.METHODS[method]
+                )
             starts = sorted(windows["start"].unique())
             labels = [f"{start}-{start + task['k'] - 1}" for start in starts]
             axis.set_xticks(starts, labels, rotation=45 if len(starts) > 5 else 0)

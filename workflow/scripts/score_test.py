@@ -4,7 +4,7 @@ import csv
 import json
 
 from ffmerge import checkpoint
-from ffmerge.compress import GROUPS
+from ffmerge.compress import DROPPED, GROUPS
 from ffmerge.job import Job
 from ffmerge.tasks import task_for
 from ffmerge.tie import count_parameters, count_sublayers
@@ -23,6 +23,7 @@ if __name__ == "__main__":
             "n_sublayers": computed,
             "n_sublayers_removed": computed - stored,
             "merged": getattr(model.config, GROUPS, []),
+            "dropped": getattr(model.config, DROPPED, []),
             **result.details,
         }
         job.output.score.write_text(json.dumps(summary, indent=2) + "\n")

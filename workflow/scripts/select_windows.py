@@ -17,6 +17,8 @@ if __name__ == "__main__":
             table.writerows(rows)
         scores = {}
         for row in rows:
+            if row["k"] == "0":
+                continue  # the uncompressed model, for comparison
             of_k = scores.setdefault(int(row["k"]), {}).setdefault(row["method"], {})
             of_k[int(row["start"])] = float(row["score"])
         selection = selected(
@@ -24,6 +26,7 @@ if __name__ == "__main__":
             job.params.n_layers,
             METRICS[job.params.metric].better,
             job.params.starts,
+            job.params.n_random,
             job.params.seed,
         )
         job.output.selection.write_text(json.dumps(selection, indent=2) + "\n")

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from functools import cache, cached_property
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoTokenizer
 
@@ -13,6 +15,7 @@ from ffmerge.perplexity import mean_loss, perplexity, window_losses
 from ffmerge.tasks.task import Batch, Task
 
 ROWS_A_BLOCK = 1000  # rows that are joined and tokenized at a time
+TOKENS, TOKENS_SUFFIX = "token_ids", ".safetensors"
 SEPARATOR = "\n\n"  # between rows, as the released evaluation joins WikiText's lines
 
 
@@ -26,11 +29,13 @@ class LanguageModeling(Task):
 
     @cache  # noqa: B019 - a task lives as long as its job
     def token_ids(self, split: str) -> torch.Tensor:
-        """All of a split's tokens in order, (n_tokens,) int32.
+        """All of a split's tokens in order, (n_tokens,) int32: of its text, or as they were stored.
 
         A block at a time, for an encoding is far larger than its tokens. They are the tokens of the
         whole text at once, except where a block ends in white space: there a few may differ.
         """
+        if Path(self.data[split]).suffix == TOKENS_SUFFIX:
+            return load_file(self.data[split])[TOKENS]
         text, blocks = self.rows(split)["text"], []
         for start in range(0, len(text), ROWS_A_BLOCK):
             block = SEPARATOR.join(text[start : start + ROWS_A_BLOCK])
@@ -38,6 +43,10 @@ class LanguageModeling(Task):
             ids = self.tokenizer(block, add_special_tokens=False, verbose=False)["input_ids"]
             blocks.append(torch.tensor(ids, dtype=torch.int32))
         return torch.cat(blocks)
+
+    def store_tokens(self, split: str, file: Path) -> None:
+        """Write a split's tokens, so that who reads `file` as this split need not make them."""
+        save_file({TOKENS: self.token_ids(split)}, file)
 
     def _chunks(self, split: str) -> torch.Tensor:
         """A split packed to the context length, (n_chunks, context); a short rest is left out."""

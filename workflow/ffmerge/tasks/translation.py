@@ -123,9 +123,10 @@ def grouped_by_length(lengths: Sequence[int], batch_size: int, seed: int) -> lis
 def _target_losses(model: nn.Module, batch: Batch) -> tuple[list[float], list[int]]:
     """Summed loss (nats) and number of target tokens of each sentence, under teacher forcing."""
     logits: Tensor = model(**batch).logits.float()
+    labels = batch["labels"]
     losses = cross_entropy(
-        logits.transpose(1, 2), batch["labels"], reduction="none", ignore_index=IGNORED
-    )
+        logits.flatten(0, 1), labels.flatten(), reduction="none", ignore_index=IGNORED
+    ).view_as(labels)
     if not torch.isfinite(losses).all():
         raise ValueError("the loss of a translation is not finite")
-    return losses.double().sum(dim=1).tolist(), (batch["labels"] != IGNORED).sum(dim=1).tolist()
+    return losses.double().sum(dim=1).tolist(), (labels != IGNORED).sum(dim=1).tolist()

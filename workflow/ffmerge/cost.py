@@ -1,0 +1,75 @@
+"""Run time and memory of models against each other (Table 1), so that a busy machine says the same.
+
+The models take turns on the same batch, and each is compared with the base model of its own round:
+what slows the machine down slows both.
+"""
+
+import statistics
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a forward pass of a model costs.
+
+    seconds: median; ratio, low, high: median and quartiles of its seconds over the first model's
+    of the same round. weight_bytes: memory of its weights, shared ones once.
+    """
+
+    seconds: float
+    ratio: float
+    low: float
+    high: float
+    weight_bytes: int
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Bytes of memory behind a model's parameters, buffers and int8 scales, each counted once."""
+    tensors = chain(model.parameters(), model.buffers(), _scales(model))
+    memory = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors}
+    return sum(storage.nbytes() for storage in memory.values())
+
+
+def _scales(model: nn.Module) -> Iterable[Tensor]:
+    for module in model.modules():
+        scales = getattr(getattr(module, "state", None), "SCB", None)  # of bitsandbytes' linear map
+        if scales is not None:
+            yield scales
+
+
+@torch.inference_mode()
+def measure(
+    models: dict[str, nn.Module], batch: dict[str, Tensor], rounds: int, device: str = "cpu"
+) -> dict[str, Cost]:
+    """Costs of a forward pass on a batch, the first model being what the others are compared with.
+
+    rounds: passes that count of each model; one more each goes before, to warm up.
+    """
+    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(rounds + 1):
+        for name, model in models.items():
+            seconds[name].append(_forward_seconds(model, batch))
+    base = next(iter(seconds.values()))[1:]
+    costs = {}
+    for name, model in models.items():
+        own = seconds[name][1:]
+        low, ratio, high = statistics.quantiles(
+            [a / b for a, b in zip(own, base, strict=True)], n=4, method="inclusive"
+        )
+        costs[name] = Cost(statistics.median(own), ratio, low, high, weight_bytes(model))
+    return costs
+
+
+def _forward_seconds(model: nn.Module, batch: dict[str, Tensor]) -> float:
+    begin = time.perf_counter()
+    output = model(**batch)
+    if output.logits.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin

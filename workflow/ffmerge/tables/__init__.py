@@ -1,0 +1,1 @@
+"""The paper's tables: what was tested, and how each table lays it out."""

@@ -1,0 +1,45 @@
+"""Tables 2 and 3: a row a model, a column a window or an anchor (Sections 5.2 and 5.3)."""
+
+from collections.abc import Callable, Sequence
+
+from ffmerge.evaluation import metric_named
+from ffmerge.tables.layout import Row
+from ffmerge.tables.results import Result
+
+WINDOWS = {
+    "best": "Best pre-tune",
+    "random1": "Random 1",
+    "random2": "Random 2",
+    "random3": "Random 3",
+}
+ANCHORS = {"first": "Anchor First", "middle": "Anchor Middle", "last": "Anchor Last"}
+
+
+def table2(results: Sequence[Result]) -> list[Row]:
+    """Table 2: merged models by the role of their window."""
+    return _rows(results, WINDOWS, lambda result: result.role)
+
+
+def table3(results: Sequence[Result]) -> list[Row]:
+    """Table 3: merged models by their anchor."""
+    return _rows(results, ANCHORS, lambda result: result.anchor)
+
+
+def _rows(
+    results: Sequence[Result],
+    columns: dict[str, str],
+    column: Callable[[Result], str],
+) -> list[Row]:
+    rows: dict[str, Row] = {}
+    for result in results:
+        metric = metric_named(result.metric)
+        row = rows.setdefault(
+            result.task,
+            {
+                "Model": result.model,
+                "Metric": metric.label,
+                **dict.fromkeys(columns.values(), ""),
+            },
+        )
+        row[columns[column(result)]] = f"{result.score:.1f}"
+    return list(rows.values())

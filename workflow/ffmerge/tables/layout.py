@@ -1,0 +1,43 @@
+"""How a table is written: as CSV, and as text for a terminal."""
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+Row = dict[str, str]
+
+
+def write_table(rows: Sequence[Row], table: Path, text: Path) -> None:
+    """Write rows that have the same columns as CSV, and as aligned text."""
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    text.write_text(as_text(rows))
+
+
+def as_text(rows: Sequence[Row]) -> str:
+    """Rows as aligned columns; numbers to the right, and a Model named in its first row only."""
+    columns = list(rows[0])
+    lines, before = [columns], None
+    for row in rows:
+        repeated = "Model" in row and row["Model"] == before
+        hidden = {"Model", "Metric"} if repeated else set()
+        lines.append(["" if column in hidden else row[column] for column in columns])
+        before = row.get("Model")
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    right = [all(_is_number(row[column]) for row in rows) for column in columns]
+    text = [
+        "  ".join(
+            cell.rjust(width) if at_right else cell.ljust(width)
+            for cell, width, at_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+    rule = "  ".join("─" * width for width in widths)
+    return "\n".join([text[0], rule, *text[1:]]) + "\n"
+
+
+def _is_number(cell: str) -> bool:
+    return re.fullmatch(r"([+-]?\d+(\.\d+)?( ?%)?|–)?", cell) is not None

@@ -1,0 +1,67 @@
+# The paper's own numbers and findings, held against what this run made.
+
+
+rule compare_with_paper:
+    """Every number that the paper prints beside the one recomputed here, with a verdict."""
+    input:
+        reported=ancient(REPORTED),
+        base_models=[base_model_of(task) for task in TASKS],
+        scores=tests("test.json", EVERYTHING),
+        per_example=tests("test.csv", EVERYTHING),
+        storage=[
+            f"{{results}}/{task}/models/{models[-1]}/storage.json"
+            for task, models in TABLE4.items()
+        ],
+        records=[
+            f"{{results}}/{task}/models/{model}/tuned.record.json"
+            for task, model in tuned_models(EVERYTHING)
+        ],
+    output:
+        table="{results}/tables/comparison.csv",
+        text="{results}/tables/comparison.txt",
+        record="{results}/tables/comparison.record.json",
+    log:
+        "{results}/logs/compare_with_paper.log",
+    localrule: True
+    params:
+        job=job(
+            "compare_with_paper",
+            lambda w: {**comparison_params(), "reported": reported_digests()},
+        ),
+        files=files,
+    shell:
+        command("compare_with_paper")
+
+
+rule evaluate_claims:
+    """The paper's findings, each with a paired test on this run's per-example scores."""
+    input:
+        reported=ancient(REPORTED),
+        scores=tests("test.json", EVERYTHING),
+        per_example=tests("test.csv", EVERYTHING),
+        windows=task_files("windows.csv"),
+        cka=task_files("cka.csv"),
+    output:
+        table="{results}/tables/claims.csv",
+        text="{results}/tables/claims.txt",
+        record="{results}/tables/claims.record.json",
+    log:
+        "{results}/logs/evaluate_claims.log",
+    localrule: True
+    params:
+        job=job(
+            "evaluate_claims",
+            lambda w: {
+                "tasks": {
+                    name: {"label": task.label, "models": claimed_models(name)}
+                    for name, task in TASKS.items()
+                },
+                "swaps": CONFIG.intervals.permutations,
+                "confidence": CONFIG.intervals.confidence,
+                "seed": CONFIG.seed,
+                "reported": reported_digests(),
+            },
+        ),
+        files=files,
+    shell:
+        command("evaluate_claims")

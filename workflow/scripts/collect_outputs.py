@@ -1,0 +1,21 @@
+"""Collect the outputs of every feed-forward and attention sublayer (Section 5.5, Appendix C)."""
+
+from ffmerge import checkpoint
+from ffmerge.features import SUBLAYERS, collect_outputs
+from ffmerge.job import Job
+from ffmerge.tasks import task_for
+
+if __name__ == "__main__":
+    with Job.from_command_line() as job:
+        data = {"validation": job.input.validation}
+        task = task_for(job.task, job.input.base_model, data)
+        model = checkpoint.load(job.input.base_model, job.params.device)
+        checkpoint.check_layers(model, job.params.n_layers)
+        collect_outputs(
+            model,
+            job.progress(task.feature_batches()),
+            SUBLAYERS,
+            task.settings.features.n_tokens,
+            job.output.outputs,
+            job.params.device,
+        )

@@ -1,0 +1,40 @@
+"""Compare the outputs of all pairs of sublayers by linear CKA (Section 5.5, Appendix C)."""
+
+import csv
+from functools import partial
+
+from ffmerge.cka import cka_matrix, mean_by_distance, mean_off_diagonal
+from ffmerge.features import SUBLAYERS, Features
+from ffmerge.job import Job
+
+if __name__ == "__main__":
+    with Job.from_command_line() as job:
+        outputs = {sublayer: Features(job.input.outputs, sublayer) for sublayer in SUBLAYERS}
+        towers = outputs["feed_forward"].towers()
+        n_pairs = sum(n * (n - 1) // 2 for n in towers.values())
+        matrices = {}
+        with job.progress(total=n_pairs * len(SUBLAYERS)) as bar:
+            for tower, n_layers in towers.items():
+                for sublayer, features in outputs.items():
+                    layer = partial(features.layer, tower)
+                    matrices[tower, sublayer] = cka_matrix(layer, n_layers, bar.update)
+
+        with job.output.cka.open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["tower", "sublayer", "i", "j", "cka"])
+            for (tower, sublayer), matrix in matrices.items():
+                for i, row in enumerate(matrix.tolist()):
+                    for j, similarity in enumerate(row):
+                        table.writerow([tower, sublayer, i, j, f"{similarity:.6f}"])
+
+        with job.output.similarity.open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["tower", "distance", *SUBLAYERS, "difference"])
+            for tower in towers:
+                ff, attention = (
+                    {"all": mean_off_diagonal(matrix), **mean_by_distance(matrix)}
+                    for matrix in (matrices[tower, sublayer] for sublayer in SUBLAYERS)
+                )
+                for distance, similarity in ff.items():
+                    numbers = similarity, attention[distance], similarity - attention[distance]
+                    table.writerow([tower, distance, *(f"{number:.6f}" for number in numbers)])

@@ -1,0 +1,18 @@
+"""Make Table 2: the best window of 1/3 beside random ones."""
+
+from ffmerge.job import Job
+from ffmerge.tables.by_column import table2
+from ffmerge.tables.layout import write_table
+from ffmerge.tables.results import read_results, write_results
+
+if __name__ == "__main__":
+    with Job.from_command_line() as job:
+        results = read_results(
+            job.input.scores,
+            job.input.per_example,
+            job.params.tasks,
+            job.params.intervals,
+            job.params.seed,
+        )
+        write_table(table2(results), job.output.table, job.output.text)
+        write_results(results, job.output.tidy)

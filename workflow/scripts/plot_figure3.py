@@ -1,0 +1,24 @@
+"""Plot Figure 3: merging at 1/3 and 1/2 against dropping 1/6 and 1/3 of the layers."""
+
+import pandas
+
+from ffmerge import figures
+from ffmerge.job import Job
+from ffmerge.tables.results import read_results, write_results
+
+if __name__ == "__main__":
+    with Job.from_command_line() as job:
+        results = read_results(
+            job.input.scores,
+            job.input.per_example,
+            job.params.tasks,
+            job.params.intervals,
+            job.params.seed,
+        )
+        write_results(results, job.output.tidy)
+        table = pandas.read_csv(job.output.tidy)
+        figure, axes = figures.panels(len(job.params.tasks))
+        for axis, task in zip(axes, job.params.tasks, strict=True):
+            figures.scores_by_reduction(axis, table[table["task"] == task])
+        axes[0].legend(frameon=False)
+        figures.save(figure, job.output.pdf, job.output.png)

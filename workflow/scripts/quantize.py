@@ -1,0 +1,14 @@
+"""Quantize a finished model by LLM.int8() and say what that saves on disk (Table 4)."""
+
+import json
+
+from ffmerge import checkpoint, quantization
+from ffmerge.job import Job
+from ffmerge.storage import storage
+
+if __name__ == "__main__":
+    with Job.from_command_line() as job:
+        model = quantization.quantize(checkpoint.load(job.input.model, job.params.device))
+        quantization.save(model, job.output.model)
+        sizes = storage(job.input.base_model, job.input.model, job.output.model, job.checkpoints)
+        job.output.storage.write_text(json.dumps(sizes, indent=2) + "\n")
