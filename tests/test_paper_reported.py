@@ -22,9 +22,11 @@ HEADERS = {
     "text": "section,task,quantity,value,unit,note",
     "models": "task,kind,repository,n_layers,d_model,d_ff,n_parameters,ff_parameters,"
     "layer_parameters",
+    "tolerances": "tolerance,metric,value,source",
 }
 COLUMNS = {name: header.split(",") for name, header in HEADERS.items()}
-KEYS = {"scores": 8, "hyperparameters": 3, "text": 3, "models": 1}  # leading columns that are one
+# leading columns that are a key
+KEYS = {"scores": 8, "hyperparameters": 3, "text": 3, "models": 1, "tolerances": 2}
 TASKS = {"gpt2", "vit", "marian"}
 ALLOWED = {
     "table": {"2", "3", "4", "5"},
@@ -239,6 +241,26 @@ def test_text_names_known_tasks_and_says_little():
         assert row["task"] in TASKS | {""}, row
         assert re.fullmatch(r"[a-z][a-z0-9_]*", row["quantity"]), row
         assert row["value"] and len(row["note"].split()) <= 10, row
+
+
+# --- the tolerances -------------------------------------------------------------------------------
+
+
+def test_tolerances_are_what_the_paper_says_and_its_tables_show():
+    rows = read("tolerances")
+    assert all(row["source"] for row in rows)
+    found = {(row["tolerance"], row["metric"]): float(row["value"]) for row in rows}
+    metrics = {"vit": "accuracy", "gpt2": "perplexity", "marian": "bleu"}
+    expected = {("reproduction", "percent"): 1.0}  # storage is printed without decimals
+    for task, metric in metrics.items():
+        change = "score_rise_at_third" if task == "gpt2" else "score_drop_at_third"
+        expected["close", metric] = float(stated("5.1", task, change))
+        windows = [float(value) for value in scores(table="2", task=task).values()]
+        spread = round(max(windows) - min(windows), 1)
+        expected["similar", metric] = spread
+        expected["equal", metric] = 0.1  # a digit of Table 4
+        expected["reproduction", metric] = spread / 2
+    assert found == pytest.approx(expected)
 
 
 # --- the models -----------------------------------------------------------------------------------

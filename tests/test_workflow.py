@@ -4,6 +4,7 @@ import copy
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -16,10 +17,12 @@ from ffmerge.digest import sha256_of
 
 pytestmark = pytest.mark.slow
 
+N_JOBS = 143  # of everything, but for the rule that names it all
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Copy:
-    """A run of all three tasks."""
+    """A run of everything for all three tasks."""
     repository = Copy(tmp_path_factory.mktemp("finished"), ["gpt2", "vit", "marian"])
     repository.run()
     return repository
@@ -85,7 +88,7 @@ def test_windows_spread_over_two_jobs_are_all_there(finished):
 
 def test_every_job_has_a_record_that_fits_its_files(finished):
     records = list(finished.results.rglob("*record.json"))
-    assert len(records) == 60
+    assert len(records) == N_JOBS
     for file in records:
         record = json.loads(file.read_text())
         for kind in ("input", "output"):
@@ -104,6 +107,38 @@ def test_a_job_of_one_kind_of_task_does_not_depend_on_the_code_of_another(finish
     assert "workflow/ffmerge/tasks/translation.py" not in sources
 
 
+def test_every_table_and_figure_is_there(finished):
+    for n in range(1, 9):
+        assert (finished.results / f"tables/table{n}.csv").stat().st_size > 0
+    for n in range(1, 7):
+        assert (finished.results / f"figures/figure{n}.pdf").stat().st_size > 0
+
+
+def test_a_dropped_model_says_how_many_layers_it_has(finished):
+    for task, count in (("gpt2", "n_layer"), ("vit", "num_hidden_layers")):
+        model = finished.results / task / "models/drop-k2-best/tuned/config.json"
+        assert json.loads(model.read_text())[count] == 2
+
+
+def test_a_quantized_model_is_smaller_and_names_what_was_not_quantized(finished):
+    for task in ("gpt2", "vit", "marian"):
+        (file,) = (finished.results / task).glob("models/*-int8/storage.json")
+        sizes = json.loads(file.read_text())
+        assert sizes["measured_percent"] < sizes["merged_percent"] < 100
+        assert sizes["not_quantized"]
+
+
+def test_every_claim_has_a_verdict_and_every_printed_number_its_row(finished):
+    with (finished.results / "tables/claims.csv").open(newline="") as file:
+        assert {row["verdict"] for row in csv.DictReader(file)} <= {"holds", "fails", "undecided"}
+    reported = 0
+    for name in ("scores", "hyperparameters", "text"):
+        with (finished.root / f"config/paper_reported/{name}.csv").open(newline="") as file:
+            reported += len(list(csv.DictReader(file)))
+    with (finished.results / "tables/comparison.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == reported
+
+
 def test_no_checkpoint_or_partial_file_is_left(finished):
     assert not [p for p in finished.results.rglob("*") if p.name.startswith(".partial")]
     assert not list(finished.results.rglob("checkpoint-*"))
@@ -115,14 +150,16 @@ def test_a_finished_run_has_nothing_to_do(finished):
 
 def test_an_edited_plot_script_redraws_its_figure_alone(changed):
     changed.edit("workflow/scripts/plot_figure4.py", "merged FF sublayers", "merged sublayers")
-    assert changed.jobs_to_run() == ["default", "plot_figure4"]
+    assert changed.jobs_to_run() == ["everything", "plot_figure4"]
 
 
 def test_an_edited_module_reruns_what_reaches_it(changed):
     changed.edit(
         "workflow/ffmerge/intervals.py", "100 * (1 - confidence) / 2", "50 * (1 - confidence)"
     )
-    assert changed.jobs_to_run() == ["default", "make_table5", "plot_figure2"]
+    tables = [f"make_table{n}" for n in (2, 3, 4, 5)]
+    others = ["compare_with_paper", "evaluate_claims", "everything"]
+    assert changed.jobs_to_run() == [*others, *tables, "plot_figure2", "plot_figure3"]
 
 
 def test_comments_formatting_and_modification_times_rerun_nothing(changed):
@@ -137,28 +174,47 @@ def test_two_parameters_that_swap_their_values_are_a_change(changed):
     test = changed.config["tasks"]["gpt2"]["test"]
     test["batch_size"], test["max_tokens"] = test["max_tokens"], test["batch_size"]
     changed.write_config()
-    assert changed.jobs_to_run().count("score_test") == 8
+    assert changed.jobs_to_run().count("score_test") == 14
 
 
 def test_a_fine_tuning_setting_reruns_that_task_from_fine_tuning_on(changed):
     changed.config["tasks"]["vit"]["fine_tuning"]["learning_rate"] = 2e-3
     changed.write_config()
     jobs = changed.jobs_to_run()
+    tables = [f"make_table{n}" for n in (1, 2, 3, 4, 5)]
+    others = ["compare_with_paper", "evaluate_claims", "everything", "make_hyperparameters"]
     assert {job: jobs.count(job) for job in set(jobs)} == {
-        "fine_tune": 3,
-        "score_test": 3,
-        **dict.fromkeys(["default", "make_table5", "plot_figure2"], 1),
+        "fine_tune": 9,
+        "score_test": 10,  # one of them of the quantized model
+        **dict.fromkeys(["quantize", "measure_cost", *tables, *others], 1),
+        **dict.fromkeys(["plot_figure2", "plot_figure3"], 1),
     }
+
+
+def test_an_edit_of_quantization_reruns_only_what_handles_int8_models(changed):
+    changed.edit("workflow/ffmerge/quantization.py", "THRESHOLD = 6.0", "THRESHOLD = 5.0")
+    jobs = changed.jobs_to_run()
+    assert jobs.count("quantize") == jobs.count("measure_cost") == jobs.count("score_test") == 3
+    assert "fine_tune" not in jobs and "make_table5" not in jobs
+
+
+def test_a_report_shows_every_table_and_figure_and_needs_no_network(finished):
+    finished.run("--report", "report.html")
+    page = (finished.root / "report.html").read_text()
+    for shown in ("Table 5.", "Tables 6 to 8.", "Figure 1.", "Figure 6.", "Claims."):
+        assert shown in page
+    loaded = re.findall(r"""<(?:script|link|img)[^>]*(?:src|href)=["'](https?:[^"']*)""", page)
+    assert loaded == []
 
 
 @pytest.mark.parametrize("seconds", [12, 25, 40])
 def test_a_run_killed_at_any_moment_finishes_with_the_same_table(tmp_path, finished, seconds):
     repository = Copy(tmp_path / "killed", ["vit"])
-    run = repository.start()
+    run = repository.start(target="main")
     time.sleep(seconds)
     os.killpg(run.pid, signal.SIGKILL)
     run.communicate()
-    repository.run()
+    repository.run(target="main")
     expected = [row for row in _rows(finished) if row["Model"] == "pico ViT"]
     assert _rows(repository) == expected
 

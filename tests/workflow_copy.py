@@ -42,9 +42,9 @@ class Copy:
         """Where its results land."""
         return self.root / "results/pico"
 
-    def start(self, *options: str) -> subprocess.Popen:
-        """Start a run as `make demo` does, in a process group of its own."""
-        command = [sys.executable, "workflow/run.py", "--cores", "2", "--configfile"]
+    def start(self, *options: str, target: str = "everything") -> subprocess.Popen:
+        """Start a run as `make demo-all` does, in a process group of its own."""
+        command = [sys.executable, "workflow/run.py", target, "--cores", "2", "--configfile"]
         return subprocess.Popen(
             [*command, "config/run.yaml", "--rerun-incomplete", *options],
             cwd=self.root,
@@ -55,9 +55,9 @@ class Copy:
             env=os.environ | {"PYTHONPATH": ""},
         )
 
-    def run(self, *options: str) -> str:
+    def run(self, *options: str, target: str = "everything") -> str:
         """Run to the end and return what was printed; fails with it if the run fails."""
-        process = self.start(*options)
+        process = self.start(*options, target=target)
         printed = process.communicate(timeout=1500)[0]
         assert process.returncode == 0, printed
         return printed

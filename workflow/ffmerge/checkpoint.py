@@ -19,9 +19,18 @@ from ffmerge.tie import tie
 
 
 def save(model: nn.Module, directory: Path) -> None:
-    """Write a model's configuration and weights; tensors that share memory are written once."""
+    """Write a model's configuration and weights; tensors that share memory are written once.
+
+    The same weights give the same bytes. (`save_model` would list the shared names in the file's
+    head, in an order that changes from run to run.)
+    """
     save_configuration(model, directory)
-    safetensors.torch.save_model(model, str(directory / WEIGHTS), metadata={"format": "pt"})
+    names: dict[int, list[str]] = {}
+    tensors = model.state_dict(keep_vars=True)  # with what is tied as the same object
+    for name, tensor in tensors.items():
+        names.setdefault(id(tensor), []).append(name)
+    stored = {name: tensors[name].detach().contiguous() for name in map(min, names.values())}
+    safetensors.torch.save_file(stored, str(directory / WEIGHTS), metadata={"format": "pt"})
 
 
 def save_configuration(model: nn.Module, directory: Path) -> None:
@@ -81,7 +90,7 @@ def check_stored_layers(config: transformers.PreTrainedConfig, directory: Path) 
             if tensor.startswith(f"{tower.layers}.")
         }
         said = getattr(config, tower.count)
-        if stored and stored != {str(layer) for layer in range(said)}:
+        if stored and len(stored) != said:  # wrong numbers are left to load_weights
             raise ValueError(
                 f"{directory}: {tower.count} is {said} in config.json, but {WEIGHTS} holds "
                 f"{len(stored)} layers of the {name}; put the number of layers it holds there"

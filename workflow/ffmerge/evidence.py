@@ -1,4 +1,4 @@
-"""Evidence for or against a claim: a difference, its interval and its p-value."""
+"""Evidence for or against a claim: what was measured, its interval, and how sure it is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,42 +6,62 @@ from dataclasses import dataclass
 import numpy
 
 from ffmerge.evaluation import metric_named
-from ffmerge.paired_tests import Scored, Values, share_at_most, sign_test, spread, swap_test
+from ffmerge.intervals import Values
+from ffmerge.paired_tests import Scored, bound_test, spread_test, swap_test, widest
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one claim says of one task, before it is known how many tests there are.
+    """What one task's data say of one claim, before it is known how many claims are tested.
 
-    difference, low, high: how far the data are on the claim's side of its bound (in `unit`, above 0
-    is for the claim), with its interval. n: examples behind it.
+    ratio: third, half or all, where the claim is made at several. measured: what the claim is
+    about, in `unit`; low, high: its bootstrap interval. The claim says that it is above the bound,
+    or below it. n: test examples behind it, or layers. p: two-sided, of being on the side of the
+    bound where it is.
     """
 
     claim: str
     task: str
     compared: str
-    bound: str
-    difference: float
+    measured: float
     low: float
     high: float
+    above: bool
+    bound: float
     unit: str
     n: int
     p: float
+    ratio: str = ""
+
+    @property
+    def for_it(self) -> bool:
+        """Whether what was measured is where the claim says, however sure that is."""
+        return self.measured > self.bound if self.above else self.measured < self.bound
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How claims are tested. swaps: random swaps and resamples; confidence: of intervals."""
+    """How claims are tested.
 
-    swaps: int
+    draws: random swaps, and bootstrap resamples; confidence: of intervals, and 1 - level of tests.
+    """
+
+    draws: int
     confidence: float
     seed: int
 
+    def interval(self, resampled: Values) -> tuple[float, float]:
+        """Percentile interval of a statistic from its resamples."""
+        tail = 50 * (1 - self.confidence)
+        low, high = numpy.percentile(resampled, [tail, 100 - tail])
+        return float(low), float(high)
 
-class TaskClaims:
-    """The claims about one task's tested models.
 
-    label, metric: of the task. models: name -> Scored. margins: close, similar, equal -> bound.
+class TaskEvidence:
+    """The evidence that one task's tested models give.
+
+    label, metric: of the task. models: name -> Scored. margins: close, similar, equal -> bound, in
+    the metric's unit. A gain is in the metric's own direction: fewer perplexity, more accuracy.
     """
 
     def __init__(
@@ -56,110 +76,92 @@ class TaskClaims:
         self.models, self.margins, self.settings = models, margins, settings
         self.sign = 1 if self.metric.higher_is_better else -1
 
-    def better(self, claim: str, better: str, worse: str) -> Evidence:
+    def gains(self, claim: str, better: str, worse: str) -> Evidence:
         """One model scores better than another (swaps)."""
-        a, b = self.models[better], self.models[worse]
-        p = swap_test(a, b, self.sign, self.settings.swaps, self.settings.seed)
-        gain, gains = self.sign * (a.score - b.score), self.sign * (a.resampled - b.resampled)
-        return self._evidence(claim, f"{better} against {worse}", "", gain, gains, p)
+        p = swap_test(
+            self.models[better], self.models[worse], self.settings.draws, self.settings.seed
+        )
+        return self._evidence(claim, f"{better} against {worse}", *self._gain(better, worse), p=p)
 
-    def gap_grows(self, at_all: tuple[str, str], at_third: tuple[str, str]) -> Evidence:
-        """One pair of models is further apart than another (bootstrap)."""
-        (gap, gaps), (smaller, smallers) = self._gap(*at_all), self._gap(*at_third)
-        compared = " against ".join(f"({a} - {b})" for a, b in (at_all, at_third))
-        growth = gaps - smallers
-        return self._evidence("gap_grows", compared, "", gap - smaller, growth)
+    def gain_grows(self, claim: str, more: tuple[str, str], less: tuple[str, str]) -> Evidence:
+        """The first of one pair gains more on its second than that of another pair (bootstrap)."""
+        (gain, gains), (smaller, smallers) = self._gain(*more), self._gain(*less)
+        compared = "; ".join(f"{a} against {b}" for a, b in (more, less))
+        return self._evidence(claim, compared, gain - smaller, gains - smallers)
 
-    def not_worse(self, claim: str, model: str, reference: str, margin: str) -> Evidence:
-        """A model is worse than another by at most a margin (bootstrap)."""
-        gain, gains = self._gap(model, reference)
-        bound = self.margins[margin]
-        compared = f"{model} against {reference}"
-        return self._evidence(claim, compared, self._in_unit(bound), gain + bound, gains + bound)
+    def loses_less(self, claim: str, model: str, reference: str, margin: str) -> Evidence:
+        """What a model loses on another is below a margin (bootstrap)."""
+        return self._evidence(
+            claim,
+            f"{model} against {reference}",
+            *self._gain(reference, model),
+            bound=self.margins[margin],
+        )
 
-    def matches_layer_drop(
-        self, model: str, curve: Sequence[str], reductions: dict[str, float]
+    def loses_less_than_curve(
+        self,
+        claim: str,
+        model: str,
+        curve: Sequence[str],
+        reductions: dict[str, float],
+        margin: str,
     ) -> Evidence:
-        """Merging is as good as layer drop of the same size, within a margin (bootstrap).
+        """What a model loses on a curve of others, at its own size, is below a margin (bootstrap).
 
-        curve: the uncompressed model and those with layers dropped; between two of them the score
-        is interpolated. reductions: model -> parameters removed, %.
+        reductions: model -> parameters removed, %. Between two models of the curve the score is
+        interpolated linearly; beyond its end it stays that of the smallest one, which spares that
+        one what it would lose to get as small, and `compared` says so.
+        Raises ValueError if two models of the curve are of the same size.
         """
-        at = reductions[model]
-        places = [reductions[name] for name in curve]
-        weights = numpy.array(
-            [numpy.interp(at, places, row) for row in numpy.eye(len(curve))]
-        )  # of each model of the curve
-        score = weights @ [self.models[name].score for name in curve]
-        resampled = weights @ numpy.stack([self.models[name].resampled for name in curve])
-        merged, bound = self.models[model], self.margins["similar"]
-        gain = self.sign * (merged.score - score) + bound
-        gains = self.sign * (merged.resampled - resampled) + bound
-        compared = f"{model} against {', '.join(curve[1:])} at {at:.1f} %"
-        return self._evidence("matches_layer_drop", compared, self._in_unit(bound), gain, gains)
+        curve = sorted(curve, key=reductions.__getitem__)
+        sizes, at = [reductions[name] for name in curve], reductions[model]
+        if not all(numpy.diff(sizes) > 0):
+            raise ValueError(f"a curve of {', '.join(curve)}: two of them have the same size")
+        weights = numpy.array([numpy.interp(at, sizes, row) for row in numpy.eye(len(curve))])
+        own, reference = self.models[model], [self.models[name] for name in curve]
+        score = weights @ [each.score for each in reference]
+        resampled = weights @ numpy.stack([each.resampled for each in reference])
+        shares = [f"{w:.2f} {name}" for w, name in zip(weights, curve, strict=True) if w]
+        compared = f"{model} against {' + '.join(shares)} at {at:.1f} % removed"
+        if at > sizes[-1]:
+            compared += f", beyond the curve, which ends at {sizes[-1]:.1f} %"
+        loss, losses = self.sign * (score - own.score), self.sign * (resampled - own.resampled)
+        return self._evidence(claim, compared, loss, losses, bound=self.margins[margin])
 
-    def spread_below(self, claim: str, models: Sequence[str]) -> Evidence:
-        """Some models differ by less than a margin (bootstrap, which widens the spread)."""
-        bound = self.margins["similar"]
-        widest, resampled = spread([self.models[name] for name in models])
-        compared = ", ".join(models)
-        return self._evidence(
-            claim, compared, self._in_unit(bound), bound - widest, bound - resampled
-        )
+    def differ_less(self, claim: str, models: Sequence[str], bound: float) -> Evidence:
+        """Any two of some models differ by less than a bound (bootstrap).
 
-    def spread_shrinks(self, models: Sequence[str], untuned: Sequence[float]) -> Evidence:
-        """The same windows differ less after tuning (bootstrap) than before it.
-
-        untuned: their validation scores, taken as they are.
+        The interval is that of the two furthest apart.
         """
-        before = max(untuned) - min(untuned)
-        after, resampled = spread([self.models[name] for name in models])
-        compared = f"{', '.join(models)}; untuned {before:.2f}, tuned {after:.2f}"
-        return self._evidence(
-            "window_matters_untuned", compared, "", before - after, before - resampled
-        )
+        chosen = [self.models[name] for name in models]
+        p = spread_test(chosen, bound)
+        return self._evidence(claim, ", ".join(models), *widest(chosen), bound=bound, p=p)
 
-    def _gap(self, better: str, worse: str) -> tuple[float, Values]:
+    def _gain(self, better: str, worse: str) -> tuple[float, Values]:
         a, b = self.models[better], self.models[worse]
         return self.sign * (a.score - b.score), self.sign * (a.resampled - b.resampled)
-
-    def _in_unit(self, bound: float) -> str:
-        return f"{bound:g} {self.metric.short_unit}"
 
     def _evidence(
         self,
         claim: str,
         compared: str,
-        bound: str,
-        difference: float,
+        measured: float,
         resampled: Values,
+        bound: float | None = None,
         p: float | None = None,
     ) -> Evidence:
-        tail = 50 * (1 - self.settings.confidence)
-        low, high = numpy.percentile(resampled, [tail, 100 - tail])
-        n = len(next(iter(self.models.values())).columns)
-        p = share_at_most(resampled, 0.0) if p is None else p
-        unit = self.metric.short_unit
+        """bound: that it has to be below; without one it has to be above 0."""
+        low, high = self.settings.interval(resampled)
         return Evidence(
-            claim, self.label, compared, bound, float(difference), low, high, unit, n, p
+            claim=claim,
+            task=self.label,
+            compared=compared,
+            measured=float(measured),
+            low=low,
+            high=high,
+            above=bound is None,
+            bound=bound or 0.0,
+            unit=self.metric.short_unit,
+            n=len(next(iter(self.models.values())).columns),
+            p=bound_test(resampled, bound or 0.0) if p is None else p,
         )
-
-
-def similarity_claim(
-    label: str, feed_forward: Values, attention: Values, settings: Settings
-) -> Evidence:
-    """FF outputs are more similar than attention outputs of the same pairs of layers.
-
-    feed_forward, attention: (n_pairs,) CKA of i < j. Pairs that share a layer are not independent:
-    the p-value is too small by as much as they hang together.
-    """
-    differences = feed_forward - attention
-    generator = numpy.random.default_rng(settings.seed)
-    n = len(differences)
-    means = differences[generator.integers(n, size=(settings.swaps, n))].mean(axis=1)
-    tail = 50 * (1 - settings.confidence)
-    low, high = numpy.percentile(means, [tail, 100 - tail])
-    p = sign_test(differences, settings.swaps, settings.seed)
-    compared = f"mean CKA {feed_forward.mean():.2f} against {attention.mean():.2f}, pairs of layers"
-    name = "ff_more_similar_than_attention"
-    return Evidence(name, label, compared, "", differences.mean(), low, high, "CKA", n, p)

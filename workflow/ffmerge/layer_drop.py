@@ -13,6 +13,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 from torch import nn
+from transformers import CONFIG_MAPPING
 from transformers.initialization import no_init_weights
 
 from ffmerge.architectures import FeedForward, towers
@@ -67,6 +68,9 @@ def drop_on_disk(base_model: Path, layers: Sequence[int], directory: Path) -> No
     config = json.loads((base_model / "config.json").read_text())
     table = towers(config["model_type"])
     changes = {tower.count: _left(config[tower.count], layers) for tower in table.values()}
+    # a count may stand there under another name too, as it does for the published OPUS-MT models
+    aliases = CONFIG_MAPPING[config["model_type"]].attribute_map.items()
+    changes |= {alias: changes[key] for alias, key in aliases if alias in config and key in changes}
     changes[DROPPED] = dropped_layers(config["model_type"], layers)
     with safe_open(str(base_model / WEIGHTS), framework="pt") as file:
         names = {name: renamed(name, table, layers) for name in file.keys()}  # noqa: SIM118

@@ -18,7 +18,7 @@ rule measure_cost:
             lambda w: {
                 "task": part(w.task, "features"),
                 "models": [variants.BASE, *map(str, variants.table1_variants(TASKS[w.task]))],
-                "rounds": 15,
+                "rounds": 9,
                 "device": CONFIG.device,
                 "inputs": pinned(w.task, "validation"),
             },

@@ -8,7 +8,12 @@ rule plot_figure1:
         selections=task_files("selection.json"),
     output:
         pdf="{results}/figures/figure1.pdf",
-        png="{results}/figures/figure1.png",
+        png=report(
+            "{results}/figures/figure1.png",
+            caption="../report/figure1.rst",
+            category="Figures",
+            labels={"figure": "1", "shows": "the method, with this run's layers"},
+        ),
         record="{results}/figures/figure1.record.json",
     log:
         "{results}/logs/plot_figure1.log",
@@ -39,7 +44,12 @@ rule plot_figure2:
         results="{results}/tables/table5_tidy.csv",
     output:
         pdf="{results}/figures/figure2.pdf",
-        png="{results}/figures/figure2.png",
+        png=report(
+            "{results}/figures/figure2.png",
+            caption="../report/figure2.rst",
+            category="Figures",
+            labels={"figure": "2", "shows": "score against compression"},
+        ),
         record="{results}/figures/figure2.record.json",
     log:
         "{results}/logs/plot_figure2.log",
@@ -58,7 +68,12 @@ rule plot_figure3:
         per_example=tests("test.csv", FIGURE3),
     output:
         pdf="{results}/figures/figure3.pdf",
-        png="{results}/figures/figure3.png",
+        png=report(
+            "{results}/figures/figure3.png",
+            caption="../report/figure3.rst",
+            category="Figures",
+            labels={"figure": "3", "shows": "merging against layer drop"},
+        ),
         tidy="{results}/tables/figure3_tidy.csv",
         record="{results}/figures/figure3.record.json",
     log:
@@ -77,7 +92,12 @@ rule plot_figure4:
         windows=task_files("windows.csv"),
     output:
         pdf="{results}/figures/figure4.pdf",
-        png="{results}/figures/figure4.png",
+        png=report(
+            "{results}/figures/figure4.png",
+            caption="../report/figure4.rst",
+            category="Figures",
+            labels={"figure": "4", "shows": "all windows before tuning"},
+        ),
         record="{results}/figures/figure4.record.json",
     log:
         "{results}/logs/plot_figure4.log",
@@ -95,7 +115,12 @@ rule plot_figure5:
         cka=task_files("cka.csv"),
     output:
         pdf="{results}/figures/figure5.pdf",
-        png="{results}/figures/figure5.png",
+        png=report(
+            "{results}/figures/figure5.png",
+            caption="../report/figure5.rst",
+            category="Figures",
+            labels={"figure": "5", "shows": "similarity of FF outputs"},
+        ),
         record="{results}/figures/figure5.record.json",
     log:
         "{results}/logs/plot_figure5.log",
@@ -113,7 +138,12 @@ rule plot_figure6:
         cka=task_files("cka.csv"),
     output:
         pdf="{results}/figures/figure6.pdf",
-        png="{results}/figures/figure6.png",
+        png=report(
+            "{results}/figures/figure6.png",
+            caption="../report/figure6.rst",
+            category="Figures",
+            labels={"figure": "6", "shows": "similarity of attention outputs"},
+        ),
         record="{results}/figures/figure6.record.json",
     log:
         "{results}/logs/plot_figure6.log",

@@ -17,7 +17,12 @@ rule compare_with_paper:
             for task, model in tuned_models(EVERYTHING)
         ],
     output:
-        table="{results}/tables/comparison.csv",
+        table=report(
+            "{results}/tables/comparison.csv",
+            caption="../report/comparison.rst",
+            category="Against the paper",
+            labels={"table": "comparison", "shows": "every printed number"},
+        ),
         text="{results}/tables/comparison.txt",
         record="{results}/tables/comparison.record.json",
     log:
@@ -42,7 +47,12 @@ rule evaluate_claims:
         windows=task_files("windows.csv"),
         cka=task_files("cka.csv"),
     output:
-        table="{results}/tables/claims.csv",
+        table=report(
+            "{results}/tables/claims.csv",
+            caption="../report/claims.rst",
+            category="Against the paper",
+            labels={"table": "claims", "shows": "every finding, tested"},
+        ),
         text="{results}/tables/claims.txt",
         record="{results}/tables/claims.record.json",
     log:
@@ -56,7 +66,7 @@ rule evaluate_claims:
                     name: {"label": task.label, "models": claimed_models(name)}
                     for name, task in TASKS.items()
                 },
-                "swaps": CONFIG.intervals.permutations,
+                "draws": CONFIG.intervals.permutations,
                 "confidence": CONFIG.intervals.confidence,
                 "seed": CONFIG.seed,
                 "reported": reported_digests(),

@@ -16,7 +16,12 @@ rule make_table1:
             for model in models
         ],
     output:
-        table="{results}/tables/table1.csv",
+        table=report(
+            "{results}/tables/table1.csv",
+            caption="../report/table1.rst",
+            category="Tables",
+            labels={"table": "1", "shows": "what each kind of compression costs"},
+        ),
         text="{results}/tables/table1.txt",
         record="{results}/tables/table1.record.json",
     log:
@@ -46,7 +51,12 @@ rule make_table2:
         scores=tests("test.json", TABLE2),
         per_example=tests("test.csv", TABLE2),
     output:
-        table="{results}/tables/table2.csv",
+        table=report(
+            "{results}/tables/table2.csv",
+            caption="../report/table2.rst",
+            category="Tables",
+            labels={"table": "2", "shows": "other windows"},
+        ),
         text="{results}/tables/table2.txt",
         tidy="{results}/tables/table2_tidy.csv",
         record="{results}/tables/table2.record.json",
@@ -66,7 +76,12 @@ rule make_table3:
         scores=tests("test.json", TABLE3),
         per_example=tests("test.csv", TABLE3),
     output:
-        table="{results}/tables/table3.csv",
+        table=report(
+            "{results}/tables/table3.csv",
+            caption="../report/table3.rst",
+            category="Tables",
+            labels={"table": "3", "shows": "other anchors"},
+        ),
         text="{results}/tables/table3.txt",
         tidy="{results}/tables/table3_tidy.csv",
         record="{results}/tables/table3.record.json",
@@ -90,7 +105,12 @@ rule make_table4:
             for task, models in TABLE4.items()
         ],
     output:
-        table="{results}/tables/table4.csv",
+        table=report(
+            "{results}/tables/table4.csv",
+            caption="../report/table4.rst",
+            category="Tables",
+            labels={"table": "4", "shows": "with LLM.int8()"},
+        ),
         text="{results}/tables/table4.txt",
         tidy="{results}/tables/table4_tidy.csv",
         record="{results}/tables/table4.record.json",
@@ -110,7 +130,12 @@ rule make_table5:
         scores=tests("test.json", TABLE5),
         per_example=tests("test.csv", TABLE5),
     output:
-        table="{results}/tables/table5.csv",
+        table=report(
+            "{results}/tables/table5.csv",
+            caption="../report/table5.rst",
+            category="Tables",
+            labels={"table": "5", "shows": "all ratios"},
+        ),
         text="{results}/tables/table5.txt",
         tidy="{results}/tables/table5_tidy.csv",
         record="{results}/tables/table5.record.json",
@@ -136,7 +161,12 @@ rule make_hyperparameters:
             for task, model in tuned_models(EVERYTHING, HYPERPARAMETER_TABLES[int(w.n)])
         ],
     output:
-        table="{results}/tables/table{n}.csv",
+        table=report(
+            "{results}/tables/table{n}.csv",
+            caption="../report/hyperparameters.rst",
+            category="Tables",
+            labels={"table": "{n}", "shows": "fine-tuning as it ran"},
+        ),
         text="{results}/tables/table{n}.txt",
         record="{results}/tables/table{n}.record.json",
     log:

@@ -36,23 +36,24 @@ OF_SCHEDULE = {  # keys that only some schedules use
 def hyperparameters(
     records: Sequence[dict[str, Any]], curves: Sequence[list[dict[str, str]]]
 ) -> list[Row]:
-    """Name and value of every setting of the runs; a value that not all share says how many do.
+    """Name and value of every setting of the runs; a value that not all have says how many do.
 
     records: of the fine-tuning jobs of one kind of task; curves: rows of their learning curves.
     """
     used = [record["params"]["task"]["fine_tuning"] for record in records]
     rows = [
-        (shown, [settings[key] for settings in used if _applies(key, settings)])
-        for key, shown in NAMES.items()
+        (name, [_value(key, settings) for settings in used if _applies(key, settings)])
+        for key, name in NAMES.items()
     ]
     rows += [
         ("seed", [record["seed"] for record in records]),
         ("device", [record["params"]["device"] for record in records]),
         ("steps done", [max(int(row["step"]) for row in curve) for curve in curves]),
         ("learning rate at the last step", [_last_rate(curve) for curve in curves]),
-        ("models tuned", [len(records)]),
     ]
-    return [{"Hyperparameter": name, "Value": _shared(values)} for name, values in rows if values]
+    shown = [(name, _shared(values, len(records))) for name, values in rows if values]
+    shown.append(("models tuned", str(len(records))))
+    return [{"Hyperparameter": name, "Value": value} for name, value in shown]
 
 
 def shared_settings(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -65,15 +66,21 @@ def _applies(key: str, settings: dict[str, Any]) -> bool:
     return settings["schedule"] in OF_SCHEDULE.get(key, (settings["schedule"],))
 
 
+def _value(key: str, settings: dict[str, Any]) -> Any:
+    if key == "decay_steps" and settings[key] is None:
+        return settings["max_steps"]
+    return settings[key]
+
+
 def _last_rate(curve: list[dict[str, str]]) -> float:
     return float([row["learning_rate"] for row in curve if row["learning_rate"]][-1])
 
 
-def _shared(values: Sequence[Any]) -> str:
+def _shared(values: Sequence[Any], n_runs: int) -> str:
     counts = Counter(_shown(value) for value in values)
-    if len(counts) == 1:
+    if list(counts.values()) == [n_runs]:
         return next(iter(counts))
-    return ", ".join(f"{value} ({n} of {len(values)})" for value, n in counts.most_common())
+    return ", ".join(f"{value} ({n} of {n_runs})" for value, n in counts.most_common())
 
 
 def _shown(value: Any) -> str:

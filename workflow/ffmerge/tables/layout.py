@@ -2,19 +2,25 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 Row = dict[str, str]
 
 
 def write_table(rows: Sequence[Row], table: Path, text: Path) -> None:
     """Write rows that have the same columns as CSV, and as aligned text."""
-    with table.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+    write_csv(rows, table)
+    text.write_text(as_text(rows))
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Write rows that have the same columns as CSV."""
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    text.write_text(as_text(rows))
 
 
 def as_text(rows: Sequence[Row]) -> str:

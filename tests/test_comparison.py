@@ -1,0 +1,384 @@
+"""Every printed number has a row, and a verdict that follows from ours beside it."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ffmerge import config_faults
+from ffmerge.comparison import (
+    DIFFERS,
+    MISSING,
+    NO_RESULT,
+    OTHER_MODEL,
+    WITHIN,
+    agrees,
+    compared,
+    summary,
+)
+from ffmerge.counterparts import AT_LEAST, EXACT, METRICS, SETTINGS, TEXT, Ours
+from ffmerge.paper_reported import read_reported, tolerances
+from ffmerge.recomputed import Recomputed, recomputed, settings_of
+from ffmerge.tables.results import Result
+
+REPOSITORY = Path(__file__).parents[1]
+REPORTED = read_reported(sorted((REPOSITORY / "config/paper_reported").glob("*.csv")))
+PAPER = config_faults.validated(
+    yaml.safe_load((REPOSITORY / "config/paper.yaml").read_text(encoding="utf-8"))
+).tasks
+MODELS = {row["task"]: row for row in REPORTED["models"]}
+ARCHITECTURES = {
+    "gpt2": {"model_type": "gpt2", "n_layer": 36, "n_embd": 1280, "n_inner": None},
+    "vit": {
+        "model_type": "vit",
+        "num_hidden_layers": 12,
+        "intermediate_size": 3072,
+        "image_size": 224,
+        "patch_size": 16,
+        "id2label": {str(i): f"class {i}" for i in range(1000)},
+    },
+    "marian": {
+        "model_type": "marian",
+        "encoder_layers": 6,
+        "decoder_layers": 6,
+        "encoder_ffn_dim": 2048,
+    },
+}
+STORAGE = {  # %: docs/discrepancies.md, section 4 and trivia
+    "vit": {"merged_percent": 78.18, "measured_percent": 20.01},
+    "gpt2": {"merged_percent": 79.67, "measured_percent": 22.05},
+    "marian": {"merged_percent": 89.22, "measured_percent": 33.18},
+}
+
+
+# --- a run that repeats what the paper prints -----------------------------------------------------
+
+
+def result(task: str, row: dict[str, str], indices: str) -> Result:
+    """The model of a row of Tables 2 to 5, with the printed score and the parameters it saves."""
+    settings, model, sides = PAPER[task], MODELS[task], 2 if task == "marian" else 1
+    merged = row["method"] != "base"
+    k = getattr(settings.merge.k, row["ratio"]) if merged else None
+    first = int(indices.partition("-")[0]) if merged else None
+    removed = sides * (k - 1) if merged else 0
+    n_parameters = int(model["n_parameters"])
+    saved = removed * int(model["ff_parameters"])
+    score = float(row["value"])
+    return Result(
+        task=task,
+        model=settings.label,
+        metric=METRICS[row["unit"]],
+        variant="",
+        method=row["method"] if merged else None,
+        k=k,
+        anchor=(row["anchor"] or "first") if merged else None,
+        role=row["window"] or None,
+        int8=row["int8"] == "yes",
+        first_layer=first,
+        last_layer=first + k - 1 if merged else None,
+        n_towers=sides,
+        sublayers_removed=removed,
+        sublayers=sides * settings.base_model.n_layers,
+        score=score,
+        low=score,
+        high=score,
+        loss=0.0,
+        n_parameters=n_parameters - saved,
+        reduction_percent=100 * saved / n_parameters,
+    )
+
+
+def settings(task: str) -> dict:
+    own = PAPER[task]
+    configured = {
+        "feature_tokens": own.features.n_tokens,
+        "feature_patches": own.features.n_tokens,
+        "context": getattr(own, "context", None),
+        "test_window": getattr(own.test, "stride", None),
+        "validation_sentences": getattr(own.validation, "max_examples", None),
+    }
+    return settings_of(configured, ARCHITECTURES[task], own.fine_tuning.model_dump())
+
+
+def repeated(task: str) -> Recomputed:
+    """The task as the paper printed it; of a model in several tables, the most exact score."""
+    rows = [row for row in REPORTED["scores"] if row["task"] == task]
+    indices = {row["ratio"]: row["value"] for row in rows if row["quantity"] == "merged_indices"}
+    models = {}
+    for row in rows:  # Table 5, which has two decimals, comes last
+        if row["quantity"] == "score":
+            key = row["method"], row["ratio"], row["anchor"], row["window"], row["int8"]
+            models[key] = result(task, row, indices.get(row["ratio"], ""))
+    return Recomputed(
+        comparable=True,
+        results=list(models.values()),
+        ratios=PAPER[task].merge.k.model_dump(),
+        storage=STORAGE[task],
+        hyperparameters=PAPER[task].fine_tuning.model_dump(),
+        settings=settings(task),
+    )
+
+
+RUN = {task: repeated(task) for task in PAPER}
+
+
+def rows_of(run: dict[str, Recomputed], **which: str) -> list[dict]:
+    return [row for row in compared(REPORTED, run) if which.items() <= row.items()]
+
+
+def the_row(run: dict[str, Recomputed], **which: str) -> dict:
+    (row,) = rows_of(run, **which)
+    return row
+
+
+def changed(task: str, **values) -> dict[str, Recomputed]:
+    return RUN | {task: replace(RUN[task], **values)}
+
+
+def with_score(score: float, low: float, high: float) -> dict[str, Recomputed]:
+    """The run with another score of ViT at 1/2, which Table 5 alone has (76.3)."""
+    results = [
+        replace(r, score=score, low=low, high=high) if (r.method, r.k) == ("permute", 7) else r
+        for r in RUN["vit"].results
+    ]
+    return changed("vit", results=results)
+
+
+AT_HALF = {"where": "Table 5", "task": "vit", "setting": "permute, half, first, best"}
+SCORE_AT_HALF = AT_HALF | {"quantity": "score"}
+
+
+def test_a_run_that_repeats_the_paper_differs_only_where_the_paper_contradicts_itself():
+    differing = [
+        (row["where"], row["task"], row["quantity"]) for row in rows_of(RUN, verdict=DIFFERS)
+    ]
+    assert differing == [
+        ("Table 4", "marian", "storage_percent"),  # docs/discrepancies.md, section 4
+        ("Table 5", "marian", "ffs_removed"),  # section 3
+    ]
+    assert rows_of(RUN, verdict=MISSING) == rows_of(RUN, verdict=OTHER_MODEL) == []
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("run", [RUN, {}], ids=["all tasks", "none"])
+def test_every_printed_number_has_exactly_one_row_in_order(run):
+    rows = list(compared(REPORTED, run))
+    printed = [*REPORTED["scores"], *REPORTED["hyperparameters"], *REPORTED["text"]]
+    assert [(row["task"], row["paper"]) for row in rows] == [
+        (row["task"], row["value"]) for row in printed
+    ]
+    keys = [(row["where"], row["task"], row["quantity"], row["setting"]) for row in rows]
+    assert [key for key, n in Counter(keys).items() if n > 1] == []
+
+
+def test_a_row_has_ours_with_its_interval_and_what_was_allowed():
+    row = the_row(with_score(76.5, 76.1, 76.9), **SCORE_AT_HALF)
+    assert row == SCORE_AT_HALF | {
+        "paper": "76.3",
+        "ours": 76.5,
+        "low": 76.1,
+        "high": 76.9,
+        "unit": "%",
+        "tolerance": 0.5,
+        "verdict": WITHIN,
+        "note": "",
+    }
+    assert the_row(RUN, **AT_HALF, quantity="merged_indices")["ours"] == "4-10"
+    assert the_row(RUN, **AT_HALF, quantity="ffs_removed")["ours"] == "6/12"
+
+
+def test_places_are_named_as_the_paper_names_them():
+    assert {row["where"] for row in compared(REPORTED, {})} == {
+        *("Abstract", "Algorithm 1", "Equations 3 and 4", "Appendix B.3", "Appendix C"),
+        *(f"Figure {n}" for n in range(1, 5)),
+        *(f"Table {n}" for n in range(2, 9)),
+        *(f"Section {n}" for n in (1, 3.1, 3.3, 3.4, 4.1, 4.2, 4.3, 5.1, 5.2, 5.3, 5.4, 5.5, 6)),
+    }
+
+
+def test_every_quantity_that_has_a_number_of_ours_is_in_the_text():
+    assert TEXT.keys() <= {row["quantity"] for row in REPORTED["text"] if row["task"]}
+
+
+# --- verdicts -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("score", "low", "high", "verdict"),
+    [
+        (76.3, 76.3, 76.3, WITHIN),
+        (76.84, 76.8, 76.9, WITHIN),  # 0.5, and half of the printed digit
+        (76.86, 76.8, 76.9, DIFFERS),
+        (75.76, 75.7, 75.8, WITHIN),
+        (75.74, 75.7, 75.8, DIFFERS),
+        (79.0, 76.0, 82.0, WITHIN),  # the interval has it
+        (79.0, 76.34, 82.0, WITHIN),  # and what rounds to it
+        (79.0, 76.36, 82.0, DIFFERS),
+    ],
+)
+def test_a_score_agrees_within_its_tolerance_or_its_interval(score, low, high, verdict):
+    assert the_row(with_score(score, low, high), **SCORE_AT_HALF)["verdict"] == verdict
+
+
+def test_the_model_of_a_row_is_the_one_with_its_anchor_window_and_precision():
+    def score(*names: str, **more) -> float:
+        return RUN["vit"].find("permute", "third", *names, **more).score
+
+    assert [score(anchor) for anchor in ("first", "middle", "last")] == [79.2, 79.5, 79.0]
+    assert [score("first", f"random{n}") for n in (1, 2, 3)] == [79.5, 78.5, 78.9]
+    assert RUN["vit"].find("permute", "third", int8=True).int8
+    assert RUN["vit"].find("vanilla", "third", "").score == 77.8
+    assert RUN["vit"].find("permute", "half", "last") is None
+
+
+def test_a_window_has_to_be_the_same():
+    results = [
+        replace(r, first_layer=5, last_layer=11) if (r.method, r.k) == ("permute", 7) else r
+        for r in RUN["vit"].results
+    ]
+    row = the_row(changed("vit", results=results), **AT_HALF, quantity="merged_indices")
+    assert (row["paper"], row["ours"], row["verdict"]) == ("4-10", "5-11", DIFFERS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("batch_size", 3), ("learning_rate", 5.1e-5), ("schedule", "cosine")]
+)
+def test_a_setting_is_exact(name, value):
+    tuned = RUN["gpt2"].hyperparameters
+    which = {"where": "Table 6", "task": "gpt2", "quantity": name}
+    assert the_row(RUN, **which)["verdict"] == WITHIN
+    run = changed("gpt2", hyperparameters=tuned | {name: value})
+    row = the_row(run, **which)
+    assert (row["verdict"], row["tolerance"]) == (DIFFERS, EXACT)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_number_of_the_set_up_is_exact(name):
+    for row in rows_of(RUN, quantity=name, setting=""):
+        task, value = row["task"], RUN[row["task"]].settings[name]
+        other = value + 1 if isinstance(value, int) else "32x32"
+        run = changed(task, settings=RUN[task].settings | {name: other})
+        which = {"where": row["where"], "task": task, "quantity": name}
+        assert (row["verdict"], the_row(run, **which)["verdict"]) == (WITHIN, DIFFERS)
+
+
+@pytest.mark.parametrize(("percent", "verdict"), [(60.0, WITHIN), (30.0, WITHIN), (29.9, DIFFERS)])
+def test_more_than_a_number_is_at_least_it(percent, verdict):
+    results = [replace(r, reduction_percent=percent) for r in RUN["gpt2"].results]
+    row = the_row(
+        changed("gpt2", results=results), task="gpt2", quantity="parameters_removed_at_half"
+    )
+    assert (row["paper"], row["tolerance"], row["verdict"]) == ("30", AT_LEAST, verdict)
+
+
+def test_a_drop_in_the_text_is_in_the_unit_of_its_score():
+    near = tolerances(REPORTED, "reproduction")
+    for task, quantity, drop in (
+        ("vit", "score_drop_at_third", 80.3 - 79.2),
+        ("gpt2", "score_rise_at_third", 17.27 - 16.16),
+        ("marian", "score_drop_at_third", 35.8 - 33.6),
+    ):
+        row = the_row(RUN, task=task, quantity=quantity)
+        assert row["ours"] == pytest.approx(drop)
+        assert row["tolerance"] == near[METRICS[row["unit"]]]
+
+
+def test_another_base_model_is_not_comparable_but_its_numbers_are_shown():
+    rows = rows_of(changed("vit", comparable=False), task="vit")
+    assert {row["verdict"] for row in rows} == {OTHER_MODEL}
+    assert all(row["ours"] != "" for row in rows)
+
+
+def test_what_was_not_computed_says_so():
+    assert {row["verdict"] for row in rows_of({}, task="gpt2")} == {MISSING}
+    results = [r for r in RUN["vit"].results if r.method != "vanilla"]
+    rows = rows_of(changed("vit", results=results), task="vit", verdict=MISSING)
+    assert {row["setting"] for row in rows} == {
+        f"vanilla, {ratio}, best" for ratio in ("third", "half", "all")
+    }
+
+
+def test_what_is_no_number_of_a_task_is_not_a_result():
+    rows = rows_of(RUN, verdict=NO_RESULT)
+    assert {row["task"] for row in rows} == {""}  # every number of a task has one of ours
+    assert all(row["ours"] == row["tolerance"] == "" for row in rows)
+    assert len(rows) == sum(not row["task"] for row in REPORTED["text"])
+
+
+@pytest.mark.parametrize(
+    ("printed", "ours", "tolerance", "same"),
+    [
+        ("5e-5", 0.00005, EXACT, True),
+        ("100000", 100_000, EXACT, True),
+        ("2", 2.5, EXACT, False),
+        ("fp16", "fp16", EXACT, True),
+        ("fp16", "fp32", EXACT, False),
+        ("16x16", "16x16", EXACT, True),
+        ("16.16", 16.764, 0.6, True),
+        ("16.16", 16.766, 0.6, False),
+    ],
+)
+def test_numbers_agree_as_numbers_and_words_as_words(printed, ours, tolerance, same):
+    assert agrees(printed, Ours(ours), tolerance) is same
+
+
+def test_the_text_counts_verdicts_and_lists_what_differs():
+    text = summary(compared(REPORTED, RUN))
+    counts = Counter(row["verdict"] for row in compared(REPORTED, RUN))
+    for verdict, n in counts.items():
+        assert any(line.split() == [*verdict.split(), str(n)] for line in text.splitlines())
+    assert "11/12" in text and "10/12" in text and "33.18" in text
+    assert DIFFERS not in summary(compared(REPORTED, {}))
+
+
+# --- from the files of a run ----------------------------------------------------------------------
+
+
+def test_a_run_s_files_become_what_was_recomputed(tmp_path):
+    folder = tmp_path / "vit/models/permute-k5-first-best"
+    folder.mkdir(parents=True)
+    record = {"params": {"task": {"fine_tuning": {"batch_size": 128, "max_steps": 50_000}}}}
+    (folder / "tuned.record.json").write_text(json.dumps(record))
+    (tmp_path / "config.json").write_text(json.dumps(ARCHITECTURES["vit"]))
+    (tmp_path / "storage.json").write_text(json.dumps(STORAGE["vit"]))
+    task = {
+        "repository": MODELS["vit"]["repository"],
+        "ratios": RUN["vit"].ratios,
+        "settings": {"feature_patches": 10_000},
+    }
+
+    def made(**changes) -> Recomputed:
+        return recomputed(
+            {"vit": task | changes},
+            REPORTED["models"],
+            RUN["vit"].results,
+            base_models={"vit": tmp_path},
+            storage={"vit": tmp_path / "storage.json"},
+            records=[folder / "tuned.record.json"],
+        )["vit"]
+
+    found = made()
+    assert found.comparable and found.storage == STORAGE["vit"]
+    assert found.results == RUN["vit"].results and found.base.score == 80.3
+    assert found.hyperparameters == record["params"]["task"]["fine_tuning"]
+    expected = {
+        "batch_size": 128,
+        "resolution": "224x224",
+        "n_layers": 12,
+        "feature_patches": 10_000,
+    }
+    assert expected.items() <= found.settings.items()
+    assert not made(repository="another/model").comparable
+    assert not made(repository=None).comparable
+
+
+def test_a_feed_forward_is_4_times_as_wide_where_gpt2_does_not_say():
+    assert settings("gpt2")["d_ff"] == int(MODELS["gpt2"]["d_ff"])
+    given = ARCHITECTURES["gpt2"] | {"n_inner": 99}
+    assert settings_of({}, given, {})["d_ff"] == 99
+    assert (settings("marian")["n_layers"], settings("marian")["anchors"]) == (12, 2)

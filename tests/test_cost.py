@@ -1,0 +1,137 @@
+"""What a model costs to run: bytes of weights, and seconds against another model's."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from ffmerge import checkpoint, cost, quantization
+from ffmerge.architectures import towers
+from ffmerge.compress import GROUPS
+from ffmerge.cost import measure, weight_bytes
+from ffmerge.layer_drop import without_layers
+from ffmerge.merge import merge_in_model
+from ffmerge.tie import count_parameters
+
+D_MODEL, D_FF = 8, 16
+SUBLAYER = 2 * D_MODEL * D_FF + D_FF + D_MODEL
+LAYERS = [1, 2, 3]
+
+
+def merged(model):
+    """The model with LAYERS merged, and its configuration saying so."""
+    merge_in_model(model, LAYERS, 2, None)
+    groups = [{"tower": t, "layers": LAYERS} for t in towers(model.config.model_type)]
+    setattr(model.config, GROUPS, groups)
+    return model
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+def test_weights_weigh_four_bytes_a_parameter_or_buffer(model_type, pico):
+    model = pico(model_type)
+    n = count_parameters(model) + sum(buffer.numel() for buffer in model.buffers())
+    assert weight_bytes(model) == 4 * n
+    assert weight_bytes(model.half()) == 2 * n
+
+
+def test_a_tensor_in_several_places_counts_once():
+    model = nn.ModuleList([nn.Linear(3, 5) for _ in range(4)])
+    model[2].weight = model[0].weight  # the same parameter
+    model[3].weight = nn.Parameter(model[1].weight.detach())  # another one on the same memory
+    assert weight_bytes(model) == 4 * (2 * 15 + 4 * 5)
+
+
+def test_a_merged_model_weighs_less_by_what_was_removed(model_type, pico, tmp_path):
+    whole, fewer = pico(model_type), merged(pico(model_type))
+    removed = 4 * len(towers(model_type)) * (len(LAYERS) - 1) * SUBLAYER
+    assert weight_bytes(whole) - weight_bytes(fewer) == removed
+    checkpoint.save(fewer, tmp_path)
+    assert weight_bytes(checkpoint.load(tmp_path)) == weight_bytes(fewer)
+
+
+def test_a_model_without_layers_weighs_less_by_those_layers(model_type, pico):
+    model = pico(model_type)
+    of_layers = sum(
+        count_parameters(model.get_submodule(tower.layers)[1:3])
+        for tower in towers(model_type).values()
+    )
+    assert weight_bytes(model) - weight_bytes(without_layers(model, [1, 2])) == 4 * of_layers
+
+
+def test_an_int8_model_has_a_byte_a_weight_and_four_a_scale(model_type, pico, tmp_path):
+    model = merged(pico(model_type, d_ff=64))
+    before = weight_bytes(model)
+    maps = [linear for linear, _ in quantization.linear_maps(model)]
+    weights = sum(linear.weight.numel() for linear in maps)
+    rows = sum(m.weight.shape[1] if isinstance(m, Conv1D) else m.weight.shape[0] for m in maps)
+    quantization.save(quantization.quantize(model), tmp_path)
+    # each map is counted once where a merged one is in three places; the rest stays float32
+    expected = before - 3 * weights + 4 * rows
+    assert weight_bytes(model) == weight_bytes(checkpoint.load(tmp_path)) == expected
+    assert expected < 0.6 * before
+
+
+# --- time -----------------------------------------------------------------------------------------
+
+
+class Timed(nn.Module):
+    """A model whose passes take these seconds of a clock that nothing else moves."""
+
+    def __init__(self, clock: list[float], seconds: list[float], passes: list[str], name: str):
+        super().__init__()
+        self.clock, self.seconds, self.passes, self.name = clock, iter(seconds), passes, name
+
+    def forward(self, x):
+        self.passes.append(self.name)
+        self.clock[0] += next(self.seconds)
+        return SimpleNamespace(logits=x)
+
+
+@pytest.fixture
+def clocked(monkeypatch):
+    """clocked(name=seconds, …): models with the seconds of their passes, and who ran when."""
+    clock, passes = [0.0], []
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: clock[0])
+
+    def models(**seconds):
+        return {name: Timed(clock, s, passes, name) for name, s in seconds.items()}, passes
+
+    return models
+
+
+BATCH = {"x": torch.zeros(1)}
+
+
+def test_models_take_turns_and_the_first_pass_does_not_count(clocked):
+    models, passes = clocked(a=[99.0, 1, 2, 3], b=[0.1, 2, 4, 6])
+    costs = measure(models, BATCH, rounds=3)
+    assert passes == ["a", "b"] * 4
+    assert (costs["a"].seconds, costs["b"].seconds) == (2, 4)
+
+
+def test_what_slows_the_machine_for_a_round_does_not_change_the_ratio(clocked):
+    models, _ = clocked(a=[1, 1, 1, 50, 1, 7], b=[1, 0.5, 0.5, 25, 0.5, 3.5])
+    costs = measure(models, BATCH, rounds=5)
+    assert (costs["a"].low, costs["a"].ratio, costs["a"].high) == (1, 1, 1)
+    assert (costs["b"].low, costs["b"].ratio, costs["b"].high) == (0.5, 0.5, 0.5)
+
+
+def test_median_and_quartiles_are_of_the_rounds_ratios(clocked):
+    models, _ = clocked(a=[1] * 6, b=[9, 5, 1, 3, 2, 4])
+    found = measure(models, BATCH, rounds=5)["b"]
+    assert (found.low, found.ratio, found.high, found.seconds) == (2, 3, 4, 3)
+
+
+def test_half_the_layers_take_about_half_the_time(pico, random_batch):
+    model = pico("gpt2", n_layers=24)
+    models = {"base": model, "half": without_layers(model, range(6, 18))}
+    costs = measure(models, random_batch("gpt2"), rounds=9)
+    assert costs["base"].ratio == costs["base"].low == costs["base"].high == 1.0
+    assert 0.35 < costs["half"].ratio < 0.85  # a machine that is busy, and what is beside layers
+    assert 0 < costs["half"].low <= costs["half"].ratio <= costs["half"].high
+    assert costs["half"].weight_bytes == weight_bytes(models["half"])
+    assert costs["base"].seconds > 0

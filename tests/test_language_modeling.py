@@ -1,0 +1,139 @@
+"""Running text: its tokens are those of the whole, packed without a gap, stored or made anew."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
+
+from ffmerge.config import part_of_task
+from ffmerge.perplexity import perplexity, sliding_windows, window_losses
+from ffmerge.sources import REPOSITORY
+from ffmerge.tasks import language_modeling, task_for
+
+MODEL = REPOSITORY / "resources" / "demo" / "models" / "gpt2"  # for its tokenizer
+TEXT = [
+    "Click the cell, and press Enter.",
+    "",  # as WikiText has between its paragraphs
+    "Sums, α and β, of 1,234.5 cells",
+    "A longer paragraph that goes on for a while, so that it has a good many tokens of its own.",
+    "Ends the file",
+] * 3
+CONTEXT = 8
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Blocks of few rows, so that a short text has several."""
+    monkeypatch.setattr(language_modeling, "ROWS_A_BLOCK", 4)
+
+
+@pytest.fixture
+def text(tmp_path) -> Path:
+    file = tmp_path / "text.parquet"
+    pq.write_table(pa.table({"text": TEXT}), file)
+    return file
+
+
+def task(average: str = "windows", **data: Path):
+    """A language model's task on these splits."""
+    scoring = {"context": 8, "stride": 4, "batch_size": 4, "max_tokens": 50, "average": average}
+    settings = {
+        "kind": "language_modeling",
+        "context": CONTEXT,
+        "features": {"n_tokens": 10, "batch_size": 3},
+        "validation": scoring,
+    }
+    return task_for(part_of_task(settings), MODEL, data)
+
+
+def whole_text_tokens() -> list[int]:
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    return tokenizer("\n\n".join(TEXT), add_special_tokens=False, verbose=False)["input_ids"]
+
+
+# --- tokens ---------------------------------------------------------------------------------------
+
+
+def test_tokens_made_in_blocks_are_those_of_the_whole_text(text):
+    ids = task(train=text).token_ids("train")
+    assert ids.tolist() == whole_text_tokens()
+    assert ids.dtype == torch.int32
+
+
+def test_stored_tokens_are_those_of_the_text(text, tmp_path):
+    file = tmp_path / "tokens.safetensors"
+    task(train=text).store_tokens("train", file)
+    stored, made = task(train=file), task(train=text)
+    assert torch.equal(stored.token_ids("train"), made.token_ids("train"))
+    assert stored.token_ids("train").dtype == torch.int32
+    examples = [t.training_examples(None, seed=0) for t in (stored, made)]
+    assert torch.equal(*examples)
+    assert [tuple(tensor.shape) for tensor in load_file(file).values()] == [
+        made.token_ids("train").shape
+    ]
+
+
+def test_stored_tokens_need_neither_text_nor_tokenizer(text, tmp_path):
+    file = tmp_path / "tokens.safetensors"
+    task(train=text).store_tokens("train", file)
+    text.unlink()
+    stored = task(train=file)
+    stored.base_model = tmp_path / "nothing"
+    assert stored.token_ids("train").tolist() == whole_text_tokens()
+
+
+# --- examples -------------------------------------------------------------------------------------
+
+
+def test_examples_are_the_text_packed_to_the_context_without_a_gap(text):
+    tokens = whole_text_tokens()
+    examples = task(train=text).training_examples(None, seed=0)
+    assert examples.shape == (len(tokens) // CONTEXT, CONTEXT)
+    assert examples.flatten().tolist() == tokens[: examples.numel()]
+    assert len(tokens) - examples.numel() < CONTEXT
+    batch = task(train=text).collate([examples[2], examples[0]])
+    assert torch.equal(batch["input_ids"], examples[[2, 0]].long())
+    assert torch.equal(batch["labels"], batch["input_ids"])
+
+
+def test_feature_batches_are_the_validation_split_in_order(text):
+    batches = list(task(validation=text).feature_batches())
+    assert {len(batch["input_ids"]) for batch in batches[:-1]} == {3}
+    ids = torch.cat([batch["input_ids"] for batch in batches])
+    assert torch.equal(ids, task(train=text).training_examples(None, seed=0).long())
+    assert all(batch["attention_mask"].all() for batch in batches)
+
+
+# --- perplexity -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("average", ["windows", "tokens"])
+def test_an_evaluation_is_the_perplexity_of_the_first_tokens(average, text, pico):
+    model, scored = pico("gpt2", n_layers=2), task(average, validation=text)
+    ids = scored.token_ids("validation") % model.config.vocab_size
+    scored.token_ids = lambda split: ids
+    result = scored.evaluate(model, "validation")
+    losses, counts = zip(*window_losses(model, ids[:50], 8, 4, 4), strict=True)
+    assert sum(counts) == 49 < len(ids) - 1
+    assert result.score == perplexity(losses, counts, average)
+    assert result.per_example == {"negative_log_likelihood": [*losses], "n_tokens": [*counts]}
+    assert result.loss == pytest.approx(sum(losses) / sum(counts))
+    assert result.details == {"average": average, "n_tokens": 49, "n_windows": len(counts)}
+
+
+def test_logits_are_asked_for_only_where_they_are_needed(pico):
+    model, asked = pico("gpt2", n_layers=2), []
+    model.lm_head.register_forward_hook(lambda _, inputs, output: asked.append(output.shape[:2]))
+    ids = torch.randint(2, 50, (45,), generator=torch.Generator().manual_seed(0))
+    windows = sliding_windows(len(ids), context=16, stride=4)
+    scored = sum(n for _, n in window_losses(model, ids, 16, 4, batch_size=1))
+    assert scored == 44
+    # the first window scores all but its first token, the others what they move by; and each score
+    # needs the position before it
+    needed = [end - first + 1 for _, first, end in windows]
+    assert needed[:2] == [16, 5]
+    assert asked == [(1, n) for n in needed]

@@ -1,0 +1,536 @@
+"""The paper's tables from hand-made results: what stands in which cell, and as what text."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from ffmerge.tables.by_column import table2, table3
+from ffmerge.tables.hyperparameters import hyperparameters, shared_settings
+from ffmerge.tables.layout import as_text, write_table
+from ffmerge.tables.results import Result, read_results, write_results
+from ffmerge.tables.table1 import Compressed, measured, table1
+from ffmerge.tables.table4 import table4
+from ffmerge.tables.table5 import table5
+from ffmerge.variants import Variant
+
+
+def result(variant: str, score: float, task: str = "gpt2", **changes) -> Result:
+    """The result of a model of 12 layers; without changes, those 3 to 7 of a tower."""
+    models = {"gpt2": "GPT-2", "vit": "ViT", "marian": "OPUS-MT"}
+    metrics = {"gpt2": "perplexity", "vit": "accuracy", "marian": "bleu"}
+    named = None if variant.startswith("base") else Variant.parse(variant)
+    values = {
+        "task": task,
+        "model": models[task],
+        "metric": metrics[task],
+        "variant": variant,
+        "method": named.method if named else None,
+        "k": named.k if named else None,
+        "anchor": named.anchor if named else None,
+        "role": named.role if named else None,
+        "int8": named.int8 if named else False,
+        "first_layer": 3 if named else None,
+        "last_layer": 7 if named else None,
+        "n_towers": 2 if task == "marian" else 1,
+        "sublayers_removed": 4 if named else 0,
+        "sublayers": 12,
+        "score": score,
+        "low": score - 1,
+        "high": score + 1,
+        "loss": 3.0,
+        "n_parameters": 1000,
+        "reduction_percent": 0.0,
+    }
+    return Result(**values | changes)
+
+
+# --- Tables 2 and 3 -------------------------------------------------------------------------------
+
+
+def test_table_2_has_a_row_a_model_and_a_column_a_window():
+    rows = table2(
+        [
+            result("permute-k5-first-random2", 18.04),
+            result("permute-k5-first-best", 17.06),
+            result("permute-k5-first-random1", 123.45),
+            result("permute-k5-first-random3", 21.0),
+            result("permute-k5-first-best", 81.96, "vit"),
+        ]
+    )
+    assert rows == [
+        {
+            "Model": "GPT-2",
+            "Metric": "PPL↓",
+            "Best pre-tune": "17.1",
+            "Random 1": "123.5",
+            "Random 2": "18.0",
+            "Random 3": "21.0",
+        },
+        {  # random windows that a model does not have leave their cells empty
+            "Model": "ViT",
+            "Metric": "Accuracy (%) ↑",
+            "Best pre-tune": "82.0",
+            "Random 1": "",
+            "Random 2": "",
+            "Random 3": "",
+        },
+    ]
+
+
+def test_table_3_has_a_column_an_anchor():
+    scores = {"last": 34.0, "first": 35.04, "middle": 34.96}
+    rows = table3([result(f"permute-k3-{a}-best", s, "marian") for a, s in scores.items()])
+    assert rows == [
+        {
+            "Model": "OPUS-MT",
+            "Metric": "BLEU↑",
+            "Anchor First": "35.0",
+            "Anchor Middle": "35.0",
+            "Anchor Last": "34.0",
+        }
+    ]
+    assert list(rows[0])[2:] == ["Anchor First", "Anchor Middle", "Anchor Last"]
+
+
+# --- Table 4 --------------------------------------------------------------------------------------
+
+
+def test_table_4_puts_a_merged_model_beside_its_int8_form_and_file_beside_arithmetic():
+    sizes = {
+        "merged_percent": 78.21,
+        "merged_computed_percent": 78.18,
+        "measured_percent": 20.64,
+        "computed_percent": 20.01,
+    }
+    rows = table4(
+        [
+            result("permute-k5-first-best-int8", 80.04, "vit"),
+            result("permute-k5-first-best", 80.26, "vit"),
+        ],
+        {"vit": sizes},
+    )
+    assert rows == [
+        {
+            "Model": "ViT",
+            "Metric": "Accuracy (%) ↑",
+            "Compression": "78.2 %",
+            "Performance": "80.3",
+            "Computed": "78.2 %",
+            "+LLM.int8() Compression": "20.6 %",
+            "+LLM.int8() Performance": "80.0",
+            "+LLM.int8() Computed": "20.0 %",
+        }
+    ]
+
+
+# --- Table 5 --------------------------------------------------------------------------------------
+
+
+def test_table_5_has_a_row_a_window_with_both_methods_and_the_uncompressed_model_first():
+    all_layers = {"first_layer": 0, "last_layer": 11, "sublayers_removed": 11}
+    rows = table5(
+        [
+            result("base-tuned", 14.168),
+            result("permute-k5-first-best", 15.111),
+            result("vanilla-k5-first-best", 15.999),
+            result("permute-k12-first-best", 150.0, **all_layers),
+            result("vanilla-k12-first-best", 177.9, **all_layers),
+        ]
+    )
+    assert [list(row.values()) for row in rows] == [
+        ["GPT-2", "PPL↓", "–", "0/12", "14.17", "14.17"],
+        ["GPT-2", "PPL↓", "3-7", "4/12", "16.00", "15.11"],
+        ["GPT-2", "PPL↓", "0-11", "11/12", "177.90", "150.00"],
+    ]
+    assert list(rows[0])[2:] == ["Merged Indices", "FFs Removed", "Vanilla", "Permute"]
+
+
+def test_table_5_has_both_towers_one_decimal_and_an_empty_cell_for_what_was_not_run():
+    rows = table5(
+        [
+            result("base", 20.66, "marian"),
+            result("permute-k3-first-best", 17.44, "marian", first_layer=2, last_layer=4),
+        ]
+    )
+    assert [list(row.values()) for row in rows] == [
+        ["OPUS-MT", "BLEU↑", "–", "0/12", "20.7", "20.7"],
+        ["OPUS-MT", "BLEU↑", "2-4/2-4", "4/12", "", "17.4"],
+    ]
+
+
+def test_two_tasks_with_the_same_window_have_rows_of_their_own():
+    name = "permute-k5-first-best"
+    rows = table5([result(name, 15.0), result(name, 80.0, "vit")])
+    assert [(row["Model"], row["Permute"]) for row in rows] == [("GPT-2", "15.00"), ("ViT", "80.0")]
+
+
+# --- Table 1 --------------------------------------------------------------------------------------
+
+MAIN = "permute-k5-first-best"
+MODELS = [MAIN, f"{MAIN}-int8", "drop-k4-best"]
+COST = {
+    "base": {"ratio": 1.0, "weight_bytes": 1000.0},
+    MAIN: {"ratio": 0.9, "weight_bytes": 800.0},
+    f"{MAIN}-int8": {"ratio": 1.8, "weight_bytes": 200.0},
+    "drop-k4-best": {"ratio": 0.7, "weight_bytes": 650.0},
+}
+UNTUNED = {
+    ("base", 0, 0): 70.0,
+    ("permute", 5, 3): 74.5,
+    ("permute", 5, 4): 999.0,
+    ("vanilla", 5, 3): 999.0,
+    ("drop", 4, 6): 90.25,
+}
+TUNED = {MAIN: 71.5, "drop-k4-best": 68.0}
+
+
+def scores_of(metric: str = "perplexity") -> dict:
+    merged = [{"tower": "decoder", "layers": [3, 4, 5, 6, 7]}]
+    tests = {
+        "base": {"score": 60.0, "merged": [], "dropped": []},
+        MAIN: {"score": 61.0, "merged": merged, "dropped": []},
+        f"{MAIN}-int8": {"score": 60.9, "merged": merged, "dropped": []},
+        "drop-k4-best": {
+            "score": 62.0,
+            "merged": [],
+            "dropped": [{"tower": "decoder", "layers": [6, 7, 8, 9]}],
+        },
+    }
+    return {name: {"metric": metric, **test} for name, test in tests.items()}
+
+
+def test_merging_and_pruning_are_measured_against_the_base_model_on_validation_data():
+    merging, _, pruning = measured("GPT-2", MODELS, COST, UNTUNED, TUNED, scores_of())
+    assert merging == Compressed("Merging", "GPT-2", "PPL", 0.9, 0.8, 4.5, 1.5)
+    assert pruning == Compressed("Pruning", "GPT-2", "PPL", 0.7, 0.65, 20.25, -2.0)
+
+
+def test_quantization_is_measured_against_the_model_that_was_quantized_on_test_data():
+    _, found, _ = measured("GPT-2", MODELS, COST, UNTUNED, TUNED, scores_of())
+    assert (found.method, found.tuned) == ("Quantization", None)
+    assert (found.run_time, found.memory) == (pytest.approx(2.0), pytest.approx(0.25))
+    assert found.untuned == pytest.approx(-0.1)
+
+
+def test_a_tuned_base_model_is_what_tuned_models_are_compared_with():
+    tuned = TUNED | {"base-tuned": 67.0}
+    merging, _, pruning = measured("GPT-2", MODELS, COST, UNTUNED, tuned, scores_of())
+    assert (merging.untuned, merging.tuned) == (4.5, 4.5)
+    assert (pruning.untuned, pruning.tuned) == (20.25, 1.0)
+
+
+def test_table_1_says_what_each_method_was_measured_to_do():
+    entries = measured("GPT-2", MODELS, COST, UNTUNED, TUNED, scores_of())
+    entries += measured("ViT", MODELS, COST, UNTUNED, TUNED, scores_of("accuracy"))
+    rows = table1(entries)
+    numbers = ("Measured on", "Run Time", "Memory", "Score Untuned", "Score Tuned")
+    assert [(row["Method"], *(row[name] for name in numbers)) for row in rows] == [
+        ("Quantization", "GPT-2", "×2.00", "×0.25", "-0.10 PPL", "–"),
+        ("Quantization", "ViT", "×2.00", "×0.25", "-0.10 %", "–"),
+        ("Pruning", "GPT-2", "×0.70", "×0.65", "+20.25 PPL", "-2.00 PPL"),
+        ("Pruning", "ViT", "×0.70", "×0.65", "+20.25 %", "-2.00 %"),
+        ("Distillation", "–", "–", "–", "–", "–"),
+        ("Merging", "GPT-2", "×0.90", "×0.80", "+4.50 PPL", "+1.50 PPL"),
+        ("Merging", "ViT", "×0.90", "×0.80", "+4.50 %", "+1.50 %"),
+    ]
+    assert {row["Training Required"] for row in rows if row["Method"] == "Quantization"} == {"no"}
+    assert len({tuple(row) for row in rows}) == 1  # the same columns in all
+
+
+def test_no_change_has_no_minus_sign():
+    entry = Compressed("Pruning", "ViT", "%", 1.0, 1.0, untuned=-0.001, tuned=0.001)
+    (row,) = (row for row in table1([entry]) if row["Method"] == "Pruning")
+    assert (row["Score Untuned"], row["Score Tuned"]) == ("+0.00 %", "+0.00 %")
+
+
+# --- Tables 6 to 8 --------------------------------------------------------------------------------
+
+
+def record(seed: int = 1, device: str = "cpu", **changes) -> dict:
+    """The record of a fine-tuning job, as far as the table reads it."""
+    settings = {
+        "learning_rate": 5e-5,
+        "schedule": "inverse_sqrt",
+        "warmup_steps": 0,
+        "timescale": 10_000,
+        "decay_steps": None,
+        "minimum_learning_rate": 0.0,
+        "batch_size": 2,
+        "max_steps": 100,
+        "evaluate_every": 50,
+        "precision": "fp16",
+        "weight_decay": 0.0,
+        "adam_epsilon": 1e-6,
+        "adam_beta2": 0.999,
+        "group_by_length": False,
+        "max_gradient_norm": 1.0,
+    }
+    task = {"kind": "language_modeling", "fine_tuning": settings | changes}
+    return {"seed": seed, "params": {"task": task, "device": device}}
+
+
+def curve(steps: int = 100, rate: str = "4e-05") -> list[dict[str, str]]:
+    """A learning curve: a row at each validation has no learning rate."""
+    return [
+        {"step": "1", "loss": "3.0", "learning_rate": "5e-05", "score": ""},
+        {"step": str(steps), "loss": "2.0", "learning_rate": rate, "score": ""},
+        {"step": str(steps), "loss": "", "learning_rate": "", "score": "20.5"},
+    ]
+
+
+def shown(records: list[dict], curves: list | None = None) -> dict[str, str]:
+    rows = hyperparameters(records, curves or [curve() for _ in records])
+    names = [row["Hyperparameter"] for row in rows]
+    assert len(set(names)) == len(names)
+    return {row["Hyperparameter"]: row["Value"] for row in rows}
+
+
+def test_a_value_that_all_runs_share_stands_alone():
+    assert shown([record(), record()]) == {
+        "Start LR": "5e-05",
+        "LR Schedule": "inverse_sqrt",
+        "precision": "fp16",
+        "batch size": "2",
+        "n_steps": "100",
+        "warm-up steps": "0",
+        "timescale (steps)": "10000",
+        "weight decay": "0",
+        "AdamW ε": "1e-06",
+        "AdamW β₂": "0.999",
+        "gradient clip (norm)": "1",
+        "grouped by length": "False",
+        "validated every (steps)": "50",
+        "seed": "1",
+        "device": "cpu",
+        "steps done": "100",
+        "learning rate at the last step": "4e-05",
+        "models tuned": "2",
+    }
+
+
+def test_values_that_differ_are_counted_the_most_common_first():
+    found = shown(
+        [record(batch_size=4), record(), record(device="cuda", seed=2)],
+        [curve(), curve(80, rate="3e-05"), curve()],
+    )
+    assert found["batch size"] == "2 (2 of 3), 4 (1 of 3)"
+    assert found["device"] == "cpu (2 of 3), cuda (1 of 3)"
+    assert found["seed"] == "1 (2 of 3), 2 (1 of 3)"
+    assert found["steps done"] == "100 (2 of 3), 80 (1 of 3)"
+    assert found["learning rate at the last step"] == "4e-05 (2 of 3), 3e-05 (1 of 3)"
+    assert found["models tuned"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "used"),
+    [
+        ("inverse_sqrt", {"timescale (steps)"}),
+        ("linear_to_minimum", {"decay_steps", "Min LR"}),
+        ("cosine", {"decay_steps", "Min LR"}),
+        ("constant", set()),
+    ],
+)
+def test_keys_that_a_schedule_does_not_use_are_left_out(schedule, used):
+    found = shown([record(schedule=schedule, decay_steps=80)])
+    assert found.keys() & {"timescale (steps)", "decay_steps", "Min LR"} == used
+
+
+def test_a_key_that_only_some_runs_use_says_how_many():
+    cosine = record(schedule="cosine", decay_steps=80, minimum_learning_rate=1e-5)
+    found = shown([record(), cosine, record()])
+    assert found["Min LR"] == "1e-05 (1 of 3)"
+    assert found["timescale (steps)"] == "10000 (2 of 3)"
+
+
+def test_a_cosine_without_decay_steps_of_its_own_decays_over_all_steps():
+    assert shown([record(schedule="cosine")])["decay_steps"] == "100"
+
+
+def test_the_shared_settings_are_those_with_one_value_in_all_runs():
+    shared = shared_settings([record(), record(batch_size=4)])
+    assert shared == {
+        key: value
+        for key, value in record()["params"]["task"]["fine_tuning"].items()
+        if key != "batch_size"
+    }
+
+
+# --- as text --------------------------------------------------------------------------------------
+
+
+def test_columns_of_numbers_are_to_the_right_and_words_to_the_left():
+    rows = [
+        {"Model": "GPT-2", "Window": "–", "PPL": "14.2", "Share": "78.1 %"},
+        {"Model": "ViT", "Window": "3-7", "PPL": "150.0", "Share": ""},
+    ]
+    assert as_text(rows) == (
+        "Model  Window    PPL   Share\n"
+        "─────  ──────  ─────  ──────\n"
+        "GPT-2  –        14.2  78.1 %\n"
+        "ViT    3-7     150.0\n"
+    )
+
+
+def test_a_model_and_its_metric_are_named_in_their_first_row_only():
+    rows = [
+        {"Model": "GPT-2", "Metric": "PPL↓", "k": "5"},
+        {"Model": "GPT-2", "Metric": "PPL↓", "k": "7"},
+        {"Model": "ViT", "Metric": "PPL↓", "k": "7"},
+    ]
+    assert as_text(rows).splitlines()[2:] == [
+        "GPT-2  PPL↓    5",
+        "               7",
+        "ViT    PPL↓    7",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "is_number"),
+    [
+        ("+1.5", True),
+        ("-12", True),
+        ("–", True),
+        ("3-7", False),
+        ("+1.5 PPL", False),
+        ("×2", False),
+    ],
+)
+def test_what_counts_as_a_number(cell, is_number):
+    first = as_text([{"Column": cell}, {"Column": "1"}]).splitlines()[2]
+    assert first.startswith(" ") == is_number
+
+
+def test_a_table_is_written_as_csv_with_every_cell_and_as_text(tmp_path):
+    rows = [
+        {"Model": "GPT-2", "Metric": "PPL↓", "Note": 'a, "b"'},
+        {"Model": "GPT-2", "Metric": "PPL↓", "Note": "c"},
+    ]
+    write_table(rows, tmp_path / "t.csv", tmp_path / "t.txt")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == rows
+    assert (tmp_path / "t.txt").read_text() == as_text(rows)
+
+
+# --- what was tested ------------------------------------------------------------------------------
+
+INTERVALS = {"resamples": 200, "confidence": 0.95}
+PERMUTE = "permute-k3-last-best-int8"
+
+
+def scored(
+    directory: Path, task: str, model: str, correct: list[int], n_parameters: int, **changes
+):
+    """Write what score_test writes for one model -> its two files."""
+    folder = directory / task / "models" / model
+    folder.mkdir(parents=True)
+    summary = {
+        "metric": "accuracy",
+        "score": 100 * sum(correct) / len(correct),
+        "loss": 0.5,
+        "n_parameters": n_parameters,
+        "n_sublayers": 12,
+        "n_sublayers_removed": 0,
+        "merged": [],
+        "dropped": [],
+    }
+    (folder / "test.json").write_text(json.dumps(summary | changes))
+    with (folder / "test.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["correct", "negative_log_likelihood"])
+        table.writerows([one, 0.5] for one in correct)
+    return folder / "test.json", folder / "test.csv"
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Four models of one task and two of another: scores, and per-example files."""
+    good, bad = [1] * 80 + [0] * 20, [1] * 50 + [0] * 50
+    towers = [{"tower": name, "layers": [2, 3, 4]} for name in ("encoder", "decoder")]
+    drop = [{"tower": "encoder", "layers": [6, 7]}]
+    return zip(
+        scored(tmp_path, "a", "base", good, 1000),
+        scored(tmp_path, "a", PERMUTE, bad, 700, merged=towers, n_sublayers_removed=4),
+        scored(tmp_path, "a", "drop-k2-best", bad, 800, dropped=drop, n_sublayers=10),
+        scored(tmp_path, "a", "permute-k3-first-best", good, 700, merged=towers),
+        scored(tmp_path, "b", "base", good, 400),
+        scored(tmp_path, "b", "permute-k3-first-best", bad, 300, merged=towers),
+        strict=True,
+    )
+
+
+TASKS = {
+    "a": {"label": "A", "models": ["base", PERMUTE, "drop-k2-best"]},
+    "b": {"label": "B", "models": ["permute-k3-first-best"]},
+}
+
+
+def test_only_the_models_that_are_shown_are_read_in_the_order_of_the_files(files):
+    results = read_results(*files, TASKS, INTERVALS, seed=0)
+    assert [(r.task, r.model, r.variant) for r in results] == [
+        ("a", "A", "base"),
+        ("a", "A", PERMUTE),
+        ("a", "A", "drop-k2-best"),
+        ("b", "B", "permute-k3-first-best"),
+    ]
+
+
+def test_the_reduction_is_of_the_own_task_s_base_model_even_if_that_is_not_shown(files):
+    reductions = [r.reduction_percent for r in read_results(*files, TASKS, INTERVALS, seed=0)]
+    assert reductions == pytest.approx([0, 30, 20, 25])
+
+
+def test_the_interval_is_around_the_score_and_follows_the_seed_and_the_confidence(files):
+    scores, per_example = map(list, files)
+    results = read_results(scores, per_example, TASKS, INTERVALS, seed=0)
+    again = read_results(scores, per_example, TASKS, INTERVALS, seed=1)
+    narrow = read_results(scores, per_example, TASKS, INTERVALS | {"confidence": 0.5}, seed=0)
+    assert [r.score for r in results] == [80, 50, 50, 50]
+    for one, other_seed, less in zip(results, again, narrow, strict=True):
+        assert one.low < less.low < one.score < less.high < one.high
+        assert (other_seed.low, other_seed.high) != (one.low, one.high)
+        share = one.score / 100
+        half = 1.96 * 100 * math.sqrt(share * (1 - share) / 100)
+        # 200 resamples place a 2.5 % quantile to about a sixth of the half-width
+        assert (one.high - one.low) / 2 == pytest.approx(half, rel=0.35)
+
+
+def test_a_perplexity_s_interval_follows_its_average(tmp_path):
+    bounds = []
+    for average in ("tokens", "windows"):
+        folder = tmp_path / average / "a" / "models" / "base"
+        summary, columns = scored(tmp_path / average, "a", "base", [1], 10, metric="perplexity")
+        summary.write_text(json.dumps(json.loads(summary.read_text()) | {"average": average}))
+        rows = "".join(f"{2.0 * n},{n}\n{90.0},{30}\n" for n in (1, 2, 1))
+        (folder / "test.csv").write_text("negative_log_likelihood,n_tokens\n" + rows)
+        shown = {"a": {"label": "A", "models": ["base"]}}
+        (found,) = read_results([summary], [columns], shown, INTERVALS, seed=0)
+        bounds.append((found.low, found.high))
+    assert bounds[0] != bounds[1]
+    assert all(math.exp(2) <= low < high <= math.exp(3) for low, high in bounds)
+    assert bounds[0][0] > bounds[1][0]  # long windows of loss 3 weigh more
+
+
+def test_a_model_s_window_and_name_are_read(files):
+    base, merged, dropped, _ = read_results(*files, TASKS, INTERVALS, seed=0)
+    assert (base.method, base.k, base.anchor, base.role, base.int8) == (None,) * 4 + (False,)
+    assert (base.first_layer, base.last_layer, base.merged_indices) == (None, None, "–")
+    assert (merged.method, merged.k, merged.anchor, merged.role) == ("permute", 3, "last", "best")
+    assert (merged.int8, merged.sublayers_removed, merged.sublayers) == (True, 4, 12)
+    assert merged.merged_indices == "2-4/2-4"
+    assert (dropped.method, dropped.anchor, dropped.int8) == ("drop", None, False)
+    assert (dropped.first_layer, dropped.last_layer, dropped.merged_indices) == (6, 7, "6-7")
+    assert (dropped.sublayers_removed, dropped.sublayers) == (0, 10)
+
+
+def test_results_are_written_unrounded_and_empty_where_a_name_says_nothing(files, tmp_path):
+    results = read_results(*files, TASKS, INTERVALS, seed=0)
+    write_results(results, tmp_path / "tidy.csv")
+    with (tmp_path / "tidy.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["variant"] for row in rows] == [r.variant for r in results]
+    assert [float(row["low"]) for row in rows] == [r.low for r in results]
+    assert (rows[0]["method"], rows[0]["first_layer"], rows[0]["anchor"]) == ("", "", "")
+    assert list(rows[0]) == list(Result.__dataclass_fields__)
