@@ -7,12 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffmerge.claims import FAILS, HOLDS, STATEMENTS, UNDECIDED, about_task, as_report, judged
-from ffmerge.evidence import Evidence, Settings, TaskEvidence
-from ffmerge.paired_tests import scored_models
-from ffmerge.paper_reported import read_reported
-from ffmerge.run_evidence import about_run, untuned_scores
-from ffmerge.similarity import more_similar, read_cka
+from ffmerge.against_paper.claims import (
+    FAILS,
+    HOLDS,
+    STATEMENTS,
+    UNDECIDED,
+    about_task,
+    as_report,
+    judged,
+)
+from ffmerge.against_paper.evidence import Evidence, Settings, TaskEvidence
+from ffmerge.against_paper.paired_tests import scored_models
+from ffmerge.against_paper.paper_reported import read_reported
+from ffmerge.against_paper.run_evidence import about_run, untuned_scores
+from ffmerge.against_paper.similarity import more_similar, read_cka
 from ffmerge.tables.results import read_tests
 
 REPORTED = Path(__file__).parents[1] / "config" / "paper_reported"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from ffmerge import config_faults
-from ffmerge.comparison import (
+from ffmerge.against_paper.comparison import (
     DIFFERS,
     MISSING,
     NO_RESULT,
@@ -19,9 +19,9 @@ from ffmerge.comparison import (
     compared,
     summary,
 )
-from ffmerge.counterparts import AT_LEAST, EXACT, METRICS, SETTINGS, TEXT, Ours
-from ffmerge.paper_reported import read_reported, tolerances
-from ffmerge.recomputed import Recomputed, recomputed, settings_of
+from ffmerge.against_paper.counterparts import AT_LEAST, EXACT, METRICS, SETTINGS, TEXT, Ours
+from ffmerge.against_paper.paper_reported import read_reported, tolerances
+from ffmerge.against_paper.recomputed import Recomputed, recomputed, settings_of
 from ffmerge.tables.results import Result
 
 REPOSITORY = Path(__file__).parents[1]

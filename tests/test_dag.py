@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from workflow_copy import COPIED, SHARED
 
 JOB = (  # rule, and wildcards if it has any
     r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    jobid: .*\n"
@@ -19,7 +20,7 @@ REPOSITORY = Path(__file__).parent.parent
 def jobs(request, tmp_path_factory) -> list[str]:
     """Rule and wildcards of every job of everything, with no result there yet."""
     copy = tmp_path_factory.mktemp(request.param)
-    for name in ("Snakefile", "workflow", "config", "envs", "resources"):
+    for name in (*COPIED, *SHARED):
         (copy / name).symlink_to(REPOSITORY / name)
     command = [sys.executable, "-m", "snakemake", "everything", "--dry-run", "--cores", "2"]
     printed = subprocess.run(

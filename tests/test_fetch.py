@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from ffmerge.digest import sha256_of
-from ffmerge.download import download
-from ffmerge.fetch import fetch_files, list_files, matching, model_files
-from ffmerge.ilsvrc2012 import features, read_devkit, training_images, validation_images
-from ffmerge.parallel_text import pairs, schema
-from ffmerge.parquet import write_shards
+from ffmerge.inputs.download import download
+from ffmerge.inputs.fetch import fetch_files, list_files, matching, model_files
+from ffmerge.inputs.ilsvrc2012 import features, read_devkit, training_images, validation_images
+from ffmerge.inputs.parallel_text import pairs, schema
+from ffmerge.inputs.parquet import write_shards
 
 REPOSITORY = Path(__file__).parents[1]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -494,7 +494,7 @@ def test_a_model_is_the_same_after_it_is_converted(
     from safetensors import safe_open
 
     from ffmerge import checkpoint
-    from ffmerge.pretrained import convert
+    from ffmerge.inputs.pretrained import convert
 
     def as_on_the_hub(tensors):
         if model_type == "gpt2":  # without the head's prefix, and with masks that are no weights
@@ -518,7 +518,7 @@ def test_a_model_is_the_same_after_it_is_converted(
 
 
 def test_a_tensor_that_is_missing_is_named_and_not_made_up(repository_of, model_type):
-    from ffmerge.pretrained import load_whole
+    from ffmerge.inputs.pretrained import load_whole
 
     lost, said = {
         "gpt2": ("transformer.h.2.mlp.c_fc.bias", "transformer.h.2.mlp.c_fc.bias"),
@@ -534,7 +534,7 @@ def test_a_tensor_that_is_missing_is_named_and_not_made_up(repository_of, model_
 def test_what_a_model_has_no_place_for_is_said(repository_of):
     import torch
 
-    from ffmerge.pretrained import load_whole
+    from ffmerge.inputs.pretrained import load_whole
 
     pooler = {"vit.pooler.dense.bias": torch.ones(8)}
     repository, _ = repository_of(lambda tensors: tensors | pooler)
@@ -550,7 +550,7 @@ def test_a_pickled_model_from_the_hub_is_converted_with_equal_weights(
     import torch
 
     from ffmerge import checkpoint
-    from ffmerge.pretrained import convert
+    from ffmerge.inputs.pretrained import convert
 
     repository, model = repository_of()
     weights = io.BytesIO()
@@ -577,7 +577,7 @@ def test_a_pickled_model_from_the_hub_is_converted_with_equal_weights(
 def test_a_pickle_that_runs_code_is_refused(tmp_path):
     import torch
 
-    from ffmerge.pretrained import unpickle
+    from ffmerge.inputs.pretrained import unpickle
 
     class Mischief:
         def __reduce__(self):
@@ -606,7 +606,7 @@ def test_safetensors_are_preferred_and_a_repository_without_weights_is_refused(s
 
 @pytest.mark.parametrize("model_type", ["gpt2"], indirect=True)
 def test_another_architecture_or_number_of_layers_is_refused(repository_of, tmp_path):
-    from ffmerge.pretrained import convert, load_whole
+    from ffmerge.inputs.pretrained import convert, load_whole
 
     repository, _ = repository_of()
     with pytest.raises(ValueError, match="n_layers: 5 in the configuration, but the decoder has 4"):

@@ -14,8 +14,8 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from test_tables import result
 
-from ffmerge import figures, heat_maps, overview
-from ffmerge.overview_panel import Window
+from ffmerge.figures import heat_maps, look, overview
+from ffmerge.figures.overview_panel import Window
 from ffmerge.tables.results import write_results
 
 
@@ -29,7 +29,7 @@ def saved(figure: Figure, directory: Path) -> tuple[bytes, bytes]:
     """The bytes of a figure as PDF and as PNG."""
     directory.mkdir()
     files = directory / "figure.pdf", directory / "figure.png"
-    figures.save(figure, *files)
+    look.save(figure, *files)
     return tuple(file.read_bytes() for file in files)
 
 
@@ -160,8 +160,8 @@ def table(directory: Path, task: str = "gpt2", base: str = "base") -> pandas.Dat
 
 
 def test_a_panel_has_the_uncompressed_model_s_score_and_each_method_by_compression(tmp_path):
-    _, (axis,) = figures.panels(1)
-    figures.scores_by_reduction(axis, table(tmp_path))
+    _, (axis,) = look.panels(1)
+    look.scores_by_reduction(axis, table(tmp_path))
     handles, labels = axis.get_legend_handles_labels()
     assert sorted(labels) == ["Layer Drop", "Permute FF Merge", "Uncompressed", "Vanilla FF Merge"]
     drawn = dict(zip(labels, handles, strict=True))
@@ -187,22 +187,22 @@ def test_a_panel_has_the_uncompressed_model_s_score_and_each_method_by_compressi
     ("task", "label"), [("vit", "test top-1 accuracy (%) ↑"), ("marian", "test BLEU ↑")]
 )
 def test_an_axis_says_which_way_is_better(task, label, tmp_path):
-    _, (axis,) = figures.panels(1)
-    figures.scores_by_reduction(axis, table(tmp_path, task))
+    _, (axis,) = look.panels(1)
+    look.scores_by_reduction(axis, table(tmp_path, task))
     assert axis.get_ylabel() == label
 
 
 def test_methods_are_told_apart_without_colour():
-    styles = [(m["marker"], m["linestyle"]) for m in figures.METHODS.values()]
+    styles = [(m["marker"], m["linestyle"]) for m in look.METHODS.values()]
     assert len({marker for marker, _ in styles}) == len({line for _, line in styles}) == 3
-    assert figures.BASE["linestyle"] not in {line for _, line in styles}
+    assert look.BASE["linestyle"] not in {line for _, line in styles}
 
 
 def test_scores_have_the_same_bytes_when_they_are_drawn_again(tmp_path):
     def drawn(name: str) -> tuple[bytes, bytes]:
-        figure, axes = figures.panels(2)
+        figure, axes = look.panels(2)
         for axis in axes:
-            figures.scores_by_reduction(axis, table(tmp_path))
+            look.scores_by_reduction(axis, table(tmp_path))
         axes[0].legend(frameon=False)
         return saved(figure, tmp_path / name)
 

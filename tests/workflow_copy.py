@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 REPOSITORY = Path(__file__).parent.parent
-COPIED = ("Snakefile", "workflow", "config", "envs")
+COPIED = ("Snakefile", "workflow", "config", "containers", "envs")
 SHARED = ("resources",)
 
 
@@ -22,7 +22,7 @@ class Copy:
         root.mkdir(exist_ok=True)
         for name in COPIED:
             source = REPOSITORY / name
-            ignored = shutil.ignore_patterns("__pycache__")
+            ignored = shutil.ignore_patterns("__pycache__", "*.sif")
             if source.is_dir():
                 shutil.copytree(source, root / name, ignore=ignored)
             else:

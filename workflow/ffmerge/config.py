@@ -109,6 +109,11 @@ class Training(Strict):
         0.0, ge=0, description="where `linear_to_minimum` and `cosine` end"
     )
     batch_size: Positive = Field(description="examples an optimizer step, over all devices")
+    devices: Positive = Field(
+        1,
+        description="GPUs of a job (processes, with `device: cpu`) among which the examples of a "
+        "step are dealt out; it uses exactly so many. A base model is trained from scratch on 1",
+    )
     max_steps: Positive = Field(description="optimizer steps in all")
     evaluate_every: Positive = Field(
         description="steps between validation scores; the weights with the best one are kept"
@@ -123,6 +128,13 @@ class Training(Strict):
         False, description="batches of sentences of about the same length (translation only)"
     )
     max_gradient_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+
+    @model_validator(mode="after")
+    def _batch_is_dealt_out_evenly(self) -> "Training":
+        if self.batch_size % self.devices:
+            needed = f"has to divide batch_size, {self.batch_size}"
+            raise ValueError(f"devices: {needed} (is {self.devices})")
+        return self
 
     @model_validator(mode="after")
     def _schedule_is_complete(self) -> "Training":
@@ -149,6 +161,12 @@ class TrainedFromScratch(Strict):
         None, description="tokens of the byte-pair encoding that is trained on the data (text only)"
     )
     training: Training = Field(description="the settings")
+
+    @model_validator(mode="after")
+    def _is_on_one_device(self) -> "TrainedFromScratch":
+        if self.training.devices != 1:
+            raise ValueError(f"training.devices: has to be 1 (is {self.training.devices})")
+        return self
 
 
 class BaseModelSource(Strict):
@@ -363,7 +381,9 @@ class Intervals(Strict):
     resamples: Positive = Field(1000, description="bootstrap resamples of the test examples")
     confidence: float = Field(0.95, gt=0, lt=1, description="of an interval")
     permutations: Positive = Field(
-        10_000, description="random swaps of two models' examples in a paired test of a claim"
+        10_000,
+        description="random swaps of two models' examples, and resamples of them, in the test of a "
+        "claim",
     )
 
 
@@ -379,6 +399,12 @@ class Config(Strict):
     device: Literal["cpu", "cuda"] = Field("cpu", description="where models run")
     seed: int = Field(0, ge=0, description="of every random choice")
     intervals: Intervals = Field(Intervals(), description="confidence intervals of the scores")
+    temporary: list[Literal["compressed", "tuned"]] = Field(
+        [],
+        description="weights that are removed when the last job has read them, unless the command "
+        "line asks for them: models that are compressed and not yet tuned (made again in seconds), "
+        "tuned ones (made again in hours, as soon as a new score or table needs them)",
+    )
     tasks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Task] = Field(
         min_length=1,
         description="models with their data, each by the name of its folder in `results`",

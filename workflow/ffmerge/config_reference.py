@@ -58,6 +58,16 @@ Copy the nearest file. In the order in which people usually need them, change
    merging k sublayers into one removes k - 1, so that a third of 12 is removed by k = 5;
 5. `tasks`: leave out the models that you do not want, or add one.
 
+## What has been run, and what has not
+
+| | run | not run |
+|---|---|---|
+| demo.yaml, pico.yaml | every job, on a CPU | on a GPU |
+| paper.yaml | its DAG is resolved; the arithmetic of its sizes is tested | every job: no hub and no GPU was within reach |
+| `repository`, `url`, `devkit` | against files of the same layout from a local server: splits by pattern, gated and missing files, broken downloads, the tar files of ILSVRC 2012, the archive of aligned lines, weights as safetensors and as pickle | the hubs themselves |
+| the three architectures at full size | with random weights on a CPU: features, alignment, merging, saving, loading, two training steps, layers dropped | with their own weights; int8 at full size is arithmetic only |
+| `device: cuda`, `precision: fp16` | | anything |
+
 ## Reading the tables
 
 A key is written with dots: `merge.k.third` is `third` in `k` in `merge`. A key that is *needed* has

@@ -26,7 +26,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ffmerge import record
+from ffmerge import image, record
 from ffmerge.digest import sha256_of
 from ffmerge.progress import log_to, progress
 from ffmerge.sources import REPOSITORY, closure
@@ -38,6 +38,8 @@ class Job:
     input.NAME, output.NAME: a Path, or a list of Paths. Outputs are written under a partial name
     and get their own when the job has succeeded, the record last; a failure leaves none of them.
     params, wildcards: the job's, by attribute. threads: how many it may use.
+    writes: whether this process writes outputs, log and record; of several that train one model
+    (ffmerge.devices) only the first does.
     """
 
     def __init__(
@@ -63,7 +65,8 @@ class Job:
         self.params = SimpleNamespace(**description["params"])
         self.wildcards = SimpleNamespace(**description["wildcards"])
         self._warnings: list[str] = []
-        self._log = log
+        self.writes = os.environ.get("RANK", "0") == "0"
+        self._log = log if self.writes else None
 
     @classmethod
     def from_command_line(cls, arguments: list[str] | None = None) -> "Job":
@@ -102,9 +105,16 @@ class Job:
             "input": self._inputs,
         }
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        directory = self._record_file.parent / ".checkpoints" / key[:32]
+        directory = (
+            self._record_file.parent / ".checkpoints" / f"{self._checkpoint_prefix}{key[:32]}"
+        )
         directory.mkdir(parents=True, exist_ok=True)
         return directory
+
+    @property
+    def _checkpoint_prefix(self) -> str:
+        """What the names of this output's checkpoint directories, whatever the key, begin with."""
+        return f"{self._record_file.name.removesuffix('.record.json')}-"
 
     def progress(
         self, iterable: Iterable | None = None, total: int | None = None, description: str = ""
@@ -117,12 +127,14 @@ class Job:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             self._log_stream = self._log.open("w")
             log_to(self._log_stream)
+        self._image = image.check(self._script)
         for name, value in self._files["input"].items():
             for path in _listed(value):
                 if not path.exists():
                     raise SystemExit(f"error: input {name}: {path} is missing")
         self._inputs = record.digests(self._files["input"])
-        _each(_remove, vars(self.output).values())
+        if self.writes:
+            _each(_remove, vars(self.output).values())
         _each(
             lambda path: path.parent.mkdir(parents=True, exist_ok=True), vars(self.output).values()
         )
@@ -133,9 +145,13 @@ class Job:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> bool:
         warnings.showwarning = self._show_warning
         if error is not None:
-            _each(_remove, vars(self.output).values())
-            self._report(error)
+            if self.writes:
+                _each(_remove, vars(self.output).values())
+            if self.writes or not isinstance(error, SystemExit):
+                self._report(error)
             raise SystemExit(1) from None
+        if not self.writes:
+            return False
         for name, value in vars(self.output).items():
             for partial, path in zip(
                 _listed(value), _listed(self._files["output"][name]), strict=True
@@ -147,10 +163,16 @@ class Job:
                 os.replace(partial, path)
         record.write_record(self._record_file, self._record())
         if "checkpoints" in vars(self):
-            shutil.rmtree(self.checkpoints)
-            if not any(self.checkpoints.parent.iterdir()):  # other jobs' may be there
-                self.checkpoints.parent.rmdir()
+            self._remove_checkpoints()
         return False
+
+    def _remove_checkpoints(self) -> None:
+        """Remove this job's checkpoints, and those left by a run of it under other parameters."""
+        for directory in self.checkpoints.parent.iterdir():
+            if directory.name[:-32] == self._checkpoint_prefix:  # the rest is the key
+                shutil.rmtree(directory)
+        if not any(self.checkpoints.parent.iterdir()):  # other jobs' may be there
+            self.checkpoints.parent.rmdir()
 
     def _record(self) -> dict[str, Any]:
         description = self._description
@@ -170,7 +192,7 @@ class Job:
             "output": record.digests(self._files["output"]),
             "code": {"digest": description["code"], "files": sources},
             "git": record.git_state(Path(self.wildcards.results) / "patches"),
-            "environment": record.environment(),
+            "environment": record.environment(self._image),
             "machine": record.machine(self.threads),
             "time": {
                 "started": _iso(self._started),

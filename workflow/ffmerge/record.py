@@ -72,8 +72,11 @@ def _git(*arguments: str) -> str | None:
         return None
 
 
-def environment() -> dict[str, Any]:
-    """Python, the installed packages that are loaded, the lock they came from, the image if any."""
+def environment(image: dict[str, str] | None = None) -> dict[str, Any]:
+    """Python, the installed packages that are loaded, the lock they came from, the image if any.
+
+    image: path and sha256 of the one that this process runs in (ffmerge.image).
+    """
     names = {name.split(".")[0] for name in list(sys.modules)}
     packages = {}
     for name in sorted(names - set(sys.stdlib_module_names)):
@@ -86,12 +89,13 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": packages,
         "locks": {os.path.relpath(lock, REPOSITORY): sha256_of(lock) for lock in locks},
-        "image": os.environ.get("APPTAINER_CONTAINER"),
+        "image": image["path"] if image else None,
+        "image_sha256": image["sha256"] if image else None,
     }
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """Host, processor, GPU if one is in use, and the SLURM job."""
+    """Host, processor, GPU if one is in use, and the SLURM job with its node."""
     torch = sys.modules.get("torch")
     gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
     return {
@@ -100,6 +104,7 @@ def machine(threads: int) -> dict[str, Any]:
         "gpu": gpu,
         "threads": threads,
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "slurm_node": os.environ.get("SLURMD_NODENAME"),
     }
 
 

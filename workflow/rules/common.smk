@@ -81,14 +81,23 @@ def unreached_modules(wildcards, int8):
 
 
 def command(script, offline=True):
-    """The command line of a rule: anybody can copy it from a record and run it."""
+    """The command line of a rule: anybody can copy it from a record and run it.
+
+    It takes the place of its shell, which a signal to the whole job would end before the script has
+    saved where it is (ffmerge.interruption).
+    """
     hub = "HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 " if offline else ""
     return (
-        f"env PYTHONPATH=workflow {hub}HF_HOME=.cache/huggingface TOKENIZERS_PARALLELISM=false "
+        f"exec env PYTHONPATH=workflow {hub}HF_HOME=.cache/huggingface TOKENIZERS_PARALLELISM=false "
         "TRANSFORMERS_VERBOSITY=error OMP_NUM_THREADS={threads} "
         f"python workflow/scripts/{script}.py "
         "{params.job:q} {params.files:q} --threads {threads} --log {log}"
     )
+
+
+def weights(kind, path):
+    """Output: a model's directory; removed after use where the configuration says so."""
+    return temp(directory(path)) if kind in CONFIG.temporary else directory(path)
 
 
 def part(task, *keys):

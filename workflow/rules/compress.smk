@@ -8,7 +8,7 @@ rule compress:
         permutations="{results}/{task}/permutations.safetensors",
         selection="{results}/{task}/selection.json",
     output:
-        model=directory("{results}/{task}/models/{variant}/compressed"),
+        model=weights("compressed", "{results}/{task}/models/{variant}/compressed"),
         record="{results}/{task}/models/{variant}/compressed.record.json",
     log:
         "{results}/{task}/logs/compress-{variant}.log",

@@ -31,7 +31,7 @@ rule fine_tune:
         train=tuning_data,
         validation=dataset("validation"),
     output:
-        model=directory("{results}/{task}/models/{model}/tuned"),
+        model=weights("tuned", "{results}/{task}/models/{model}/tuned"),
         curve="{results}/{task}/models/{model}/learning_curve.csv",
         record="{results}/{task}/models/{model}/tuned.record.json",
     log:

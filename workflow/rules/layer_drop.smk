@@ -61,7 +61,7 @@ rule drop_layers:
         base_model=base_model,
         selection="{results}/{task}/layer_drop_selection.json",
     output:
-        model=directory("{results}/{task}/models/{variant}/compressed"),
+        model=weights("compressed", "{results}/{task}/models/{variant}/compressed"),
         record="{results}/{task}/models/{variant}/compressed.record.json",
     log:
         "{results}/{task}/logs/drop_layers-{variant}.log",

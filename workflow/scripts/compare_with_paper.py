@@ -1,9 +1,9 @@
 """Set every number that the paper prints beside the one recomputed here."""
 
-from ffmerge.comparison import compared, summary
+from ffmerge.against_paper.comparison import compared, summary
+from ffmerge.against_paper.paper_reported import read_reported
+from ffmerge.against_paper.recomputed import recomputed
 from ffmerge.job import Job
-from ffmerge.paper_reported import read_reported
-from ffmerge.recomputed import recomputed
 from ffmerge.tables.layout import write_csv
 from ffmerge.tables.results import read_results
 

@@ -1,10 +1,10 @@
 """Test the paper's findings on the per-example scores of this run, and say which hold."""
 
-from ffmerge.claims import as_report, judged
-from ffmerge.evidence import Settings
+from ffmerge.against_paper.claims import as_report, judged
+from ffmerge.against_paper.evidence import Settings
+from ffmerge.against_paper.paper_reported import read_reported
+from ffmerge.against_paper.run_evidence import about_run
 from ffmerge.job import Job
-from ffmerge.paper_reported import read_reported
-from ffmerge.run_evidence import about_run
 from ffmerge.tables.layout import write_csv
 from ffmerge.tables.results import read_tests
 

@@ -1,6 +1,6 @@
 """Download the archive of a data set; a killed download is resumed."""
 
-from ffmerge.download import download
+from ffmerge.inputs.download import download
 from ffmerge.job import Job
 
 if __name__ == "__main__":

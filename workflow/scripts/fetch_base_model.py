@@ -1,6 +1,6 @@
 """Fetch the files of a pretrained model from a hub repository, at its pinned commit."""
 
-from ffmerge.fetch import fetch_files, list_files, model_files
+from ffmerge.inputs.fetch import fetch_files, list_files, model_files
 from ffmerge.job import Job
 
 if __name__ == "__main__":

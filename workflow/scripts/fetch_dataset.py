@@ -1,6 +1,6 @@
 """Fetch the Parquet files of one split from a hub repository, at its pinned commit."""
 
-from ffmerge.fetch import fetch_files, list_files, matching
+from ffmerge.inputs.fetch import fetch_files, list_files, matching
 from ffmerge.job import Job, check_digest
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 import json
 
-from ffmerge import figures, overview
 from ffmerge.architectures import towers
+from ffmerge.figures import look, overview
+from ffmerge.figures.overview_panel import Window
 from ffmerge.job import Job
-from ffmerge.overview_panel import Window
 from ffmerge.windows import anchor_layer, start_of_role
 
 if __name__ == "__main__":
@@ -21,4 +21,4 @@ if __name__ == "__main__":
                 title = f"{task['label']} {name}" if len(names) > 1 else task["label"]
                 anchor = anchor_layer(start, k, task["anchor"])
                 windows.append(Window(title, task["n_layers"], start, k, anchor))
-        figures.save(overview.draw(windows), job.output.pdf, job.output.png)
+        look.save(overview.draw(windows), job.output.pdf, job.output.png)

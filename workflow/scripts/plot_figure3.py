@@ -2,7 +2,7 @@
 
 import pandas
 
-from ffmerge import figures
+from ffmerge.figures import look
 from ffmerge.job import Job
 from ffmerge.tables.results import read_results, write_results
 
@@ -17,8 +17,8 @@ if __name__ == "__main__":
         )
         write_results(results, job.output.tidy)
         table = pandas.read_csv(job.output.tidy)
-        figure, axes = figures.panels(len(job.params.tasks))
+        figure, axes = look.panels(len(job.params.tasks))
         for axis, task in zip(axes, job.params.tasks, strict=True):
-            figures.scores_by_reduction(axis, table[table["task"] == task])
+            look.scores_by_reduction(axis, table[table["task"] == task])
         axes[0].legend(frameon=False)
-        figures.save(figure, job.output.pdf, job.output.png)
+        look.save(figure, job.output.pdf, job.output.png)

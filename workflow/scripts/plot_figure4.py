@@ -2,13 +2,13 @@
 
 import pandas
 
-from ffmerge import figures
 from ffmerge.evaluation import METRICS
+from ffmerge.figures import look
 from ffmerge.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        figure, axes = figures.panels(len(job.params.tasks))
+        figure, axes = look.panels(len(job.params.tasks))
         for axis, file, task in zip(
             axes, job.input.windows, job.params.tasks.values(), strict=True
         ):
@@ -17,10 +17,10 @@ if __name__ == "__main__":
             windows = windows[windows["k"] == task["k"]]
             # the paper shows the language model's loss "for visibility"
             shown = "loss" if metric.name == "perplexity" else "score"
-            for method in [name for name in figures.METHODS if name in set(windows["method"])]:
+            for method in [name for name in look.METHODS if name in set(windows["method"])]:
                 of_method = windows[windows["method"] == method].sort_values("start")
                 axis.plot(
-                    of_method["start"], of_method[shown], markersize=5, **figures.METHODS[method]
+                    of_method["start"], of_method[shown], markersize=5, **look.METHODS[method]
                 )
             starts = sorted(windows["start"].unique())
             labels = [f"{start}-{start + task['k'] - 1}" for start in starts]
@@ -31,4 +31,4 @@ if __name__ == "__main__":
             better_up = metric.higher_is_better and shown == "score"
             axis.set_ylabel(f"validation {unit} {'↑' if better_up else '↓'}")
         axes[0].legend(frameon=False)
-        figures.save(figure, job.output.pdf, job.output.png)
+        look.save(figure, job.output.pdf, job.output.png)

@@ -1,9 +1,9 @@
 """Plot Figure 6: CKA between the outputs of all pairs of self-attention sublayers (Appendix C)."""
 
-from ffmerge import figures, heat_maps
+from ffmerge.figures import heat_maps, look
 from ffmerge.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
         figure = heat_maps.draw(job.input.cka, job.params.tasks, shown="attention")
-        figures.save(figure, job.output.pdf, job.output.png)
+        look.save(figure, job.output.pdf, job.output.png)

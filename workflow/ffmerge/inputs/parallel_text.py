@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ffmerge.parquet import Row
+from ffmerge.inputs.parquet import Row
 
 
 def schema(sides: dict[str, str]) -> pa.Schema:

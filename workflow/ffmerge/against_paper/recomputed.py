@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ffmerge.against_paper.paper_reported import Row
 from ffmerge.architectures import towers
-from ffmerge.paper_reported import Row
 from ffmerge.tables.hyperparameters import shared_settings
 from ffmerge.tables.results import Result
 

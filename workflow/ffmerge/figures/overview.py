@@ -7,9 +7,9 @@ import seaborn
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from ffmerge import figures  # noqa: F401 - chooses the backend
-from ffmerge.overview_panel import WIDTH, Window, draw_window
-from ffmerge.overview_pen import MEDIUM, Pen
+from ffmerge.figures import look  # noqa: F401 - chooses the backend
+from ffmerge.figures.overview_panel import WIDTH, Window, draw_window
+from ffmerge.figures.overview_pen import MEDIUM, Pen
 
 COLUMNS = 2
 GAP, HEADER, FOOTER, LINE = 0.5, 1.0, 0.4, 0.3  # inches between panels, around them, of the legend

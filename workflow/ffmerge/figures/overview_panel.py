@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ffmerge.overview_pen import GREY, INK, LARGE, LIGHT, MEDIUM, Pen
+from ffmerge.figures.overview_pen import GREY, INK, LARGE, LIGHT, MEDIUM, Pen
 
 # Lengths are inches.
 WIDTH = 5.2

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy
 
-from ffmerge.evidence import Evidence, Settings
+from ffmerge.against_paper.evidence import Evidence, Settings
+from ffmerge.against_paper.paired_tests import bound_test
 from ffmerge.intervals import Values
-from ffmerge.paired_tests import bound_test
 
 
 def read_cka(file: Path) -> Iterator[tuple[str, Values, Values]]:

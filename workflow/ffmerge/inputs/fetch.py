@@ -61,8 +61,8 @@ def matching(listing: Listing, patterns: Sequence[str], where: str) -> Listing:
 def model_files(listing: Listing, where: str) -> Listing:
     """What of a model's repository is wanted: weights, configuration, tokenizer or processor.
 
-    Safetensors where there are any, else pickled weights, for `ffmerge.pretrained` to convert.
-    Other formats and whatever is in a folder are left out.
+    Safetensors where there are any, else pickled weights, which `ffmerge.inputs.pretrained`
+    converts. Other formats and whatever is in a folder are left out.
     Raises ValueError if there are no weights or no configuration.
     """
     top = {name: file for name, file in listing.items() if "/" not in name}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ffmerge.parquet import Row
+from ffmerge.inputs.parquet import Row
 
 META, VALIDATION_LABELS = "meta.mat", "ILSVRC2012_validation_ground_truth.txt"
 

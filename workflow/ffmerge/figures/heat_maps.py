@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ffmerge import figures
+from ffmerge.figures import look
 
 COLOURS = "magma"  # perceptually uniform: its lightness alone, from black to white, tells the order
 N_TICKS = 6  # at most about so many on an axis
@@ -33,7 +33,7 @@ def draw(files: Sequence[Path], tasks: Mapping[str, dict[str, Any]], shown: str)
     ]
     other = next(sublayer for sublayer in NAMES if sublayer != shown)
     seaborn.set_theme(context="paper", style="ticks", font_scale=1.05)
-    size = (figures.WIDTH * len(panels) / 4 + 0.6, figures.HEIGHT)  # the rest is the colour bar's
+    size = (look.WIDTH * len(panels) / 4 + 0.6, look.HEIGHT)  # the rest is the colour bar's
     figure, axes = pyplot.subplots(1, len(panels), figsize=size, squeeze=False)
     for axis, (title, similarities) in zip(axes[0], panels, strict=True):
         image = _heat_map(axis, similarities[shown])

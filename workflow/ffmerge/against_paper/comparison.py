@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ffmerge.counterparts import (
+from ffmerge.against_paper.counterparts import (
     AT_LEAST,
     EXACT,
     METRICS,
@@ -20,8 +20,8 @@ from ffmerge.counterparts import (
     Ours,
     given,
 )
-from ffmerge.paper_reported import Row, tolerances
-from ffmerge.recomputed import Recomputed
+from ffmerge.against_paper.paper_reported import Row, tolerances
+from ffmerge.against_paper.recomputed import Recomputed
 from ffmerge.tables.layout import as_text
 
 WITHIN, DIFFERS = "within tolerance", "differs"

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ffmerge.evidence import Evidence, TaskEvidence
-from ffmerge.paired_tests import holm
+from ffmerge.against_paper.evidence import Evidence, TaskEvidence
+from ffmerge.against_paper.paired_tests import holm
 from ffmerge.tables.layout import as_text
 
 RATIOS = {"third": "1/3", "half": "1/2", "all": "all but one"}  # of the FF sublayers, removed

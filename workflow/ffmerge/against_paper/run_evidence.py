@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ffmerge.claims import about_task
-from ffmerge.evidence import Evidence, Settings, TaskEvidence
-from ffmerge.paired_tests import scored_models
-from ffmerge.paper_reported import Row, tolerances
-from ffmerge.similarity import more_similar, read_cka
+from ffmerge.against_paper.claims import about_task
+from ffmerge.against_paper.evidence import Evidence, Settings, TaskEvidence
+from ffmerge.against_paper.paired_tests import scored_models
+from ffmerge.against_paper.paper_reported import Row, tolerances
+from ffmerge.against_paper.similarity import more_similar, read_cka
 from ffmerge.tables.results import Columns
 from ffmerge.variants import BASE, Variant
 

@@ -74,7 +74,7 @@ def convert(
 ) -> nn.Module:
     """Write the model that a repository's files hold to `directory`, and return it.
 
-    snapshot: the files, see `ffmerge.fetch.model_files`. n_layers: layers a tower, checked.
+    snapshot: the files, see `ffmerge.inputs.fetch.model_files`. n_layers: layers a tower, checked.
     scratch: a directory, for pickled weights that are made safetensors. source: repository and
     revision, kept in `source.json` with the digests of the files.
     Raises ValueError for whatever `load_whole`, `unpickle` or `checkpoint.check_layers` refuse.

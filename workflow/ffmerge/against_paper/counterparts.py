@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ffmerge.paper_reported import Row
-from ffmerge.recomputed import Recomputed
+from ffmerge.against_paper.paper_reported import Row
+from ffmerge.against_paper.recomputed import Recomputed
 from ffmerge.tables.results import Result
 
 EXACT, AT_LEAST = "exact", "at least"  # instead of a tolerance

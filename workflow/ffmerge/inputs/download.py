@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ffmerge.digest import sha256_of
-from ffmerge.fetch import ADVICE
+from ffmerge.inputs.fetch import ADVICE
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 60

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy
 
+from ffmerge.against_paper.paired_tests import Scored, bound_test, spread_test, swap_test, widest
 from ffmerge.evaluation import metric_named
 from ffmerge.intervals import Values
-from ffmerge.paired_tests import Scored, bound_test, spread_test, swap_test, widest
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The paper's real inputs: fetched, unpacked and converted into what the workflow reads."""

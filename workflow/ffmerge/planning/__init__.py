@@ -1,0 +1,1 @@
+"""What the paper's experiment takes, before it is run: jobs, hours, disk, and the longest path."""
