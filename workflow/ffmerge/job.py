@@ -149,7 +149,9 @@ class Job:
                 _each(_remove, vars(self.output).values())
             if self.writes or not isinstance(error, SystemExit):
                 self._report(error)
-            raise SystemExit(1) from None
+            # what all processes stop for is told by the first, which the launcher would end if
+            # another failed before
+            raise SystemExit(1 if self.writes else getattr(error, "status_of_others", 1)) from None
         if not self.writes:
             return False
         for name, value in vars(self.output).items():

@@ -1,12 +1,16 @@
 """Recovery fine-tuning of a compressed model (Section 3.4, Tables 6-8)."""
 
 from ffmerge import checkpoint
+from ffmerge.devices import run_on
 from ffmerge.job import Job
+from ffmerge.learning_curve import write_curve
 from ffmerge.tasks import task_for
-from ffmerge.training import train, write_curve
+from ffmerge.training import train
 
 if __name__ == "__main__":
-    with Job.from_command_line() as job:
+    job = Job.from_command_line()
+    run_on(job.task.fine_tuning.devices, job.params.device)  # before anything is written
+    with job:
         data = {"train": job.input.train, "validation": job.input.validation}
         task = task_for(job.task, job.input.base_model, data)
         model = checkpoint.load(job.input.model, job.params.device)
@@ -18,5 +22,6 @@ if __name__ == "__main__":
             seed=job.params.seed,
             device=job.params.device,
         )
-        checkpoint.save(model, job.output.model)
-        write_curve(curve, job.output.curve)
+        if job.writes:
+            checkpoint.save(model, job.output.model)
+            write_curve(curve, job.output.curve)

@@ -3,7 +3,7 @@
 from ffmerge.base_model import train_base_model
 from ffmerge.config import TrainedFromScratch
 from ffmerge.job import Job
-from ffmerge.training import write_curve
+from ffmerge.learning_curve import write_curve
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

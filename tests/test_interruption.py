@@ -1,0 +1,308 @@
+"""A fine-tuning that is stopped by signals: it saves, says so, and ends as if nothing had been."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+from workflow_copy import Copy
+
+from ffmerge.config import Config
+from ffmerge.job import Job
+
+pytestmark = pytest.mark.slow
+
+TESTS = Path(__file__).parent
+REPOSITORY = TESTS.parent
+SCRIPT = REPOSITORY / "workflow/scripts/fine_tune.py"
+DROPOUTS = {
+    "gpt2": ("resid_pdrop", "embd_pdrop", "attn_pdrop"),
+    "vit": ("hidden_dropout_prob",),
+    "marian": ("dropout",),
+}
+STEPS, EVALUATE_EVERY, BATCH, N_EXAMPLES = 8, 3, 4, 12  # so that step 8 is in the third epoch
+
+
+class FineTuning:
+    """The job `fine_tune` of a pico model with two merged sublayers, in a folder of its own."""
+
+    def __init__(self, folder: Path, kind: str, inputs: dict[str, Path], **changes) -> None:
+        raw = yaml.safe_load((REPOSITORY / "config/pico.yaml").read_text())
+        raw["tasks"] = {kind: raw["tasks"][kind]}
+        tuning = {"max_steps": STEPS, "evaluate_every": EVALUATE_EVERY, "batch_size": BATCH}
+        raw["tasks"][kind]["fine_tuning"] |= tuning | changes
+        settings = Config.model_validate(raw).tasks[kind]
+        keys = {"kind", "fine_tuning", "validation", "context", "source", "target", "max_tokens"}
+        self.folder, self.kind = folder, kind
+        self.description = {
+            "rule": "fine_tune",
+            "wildcards": {"results": str(folder), "task": kind, "model": "merged"},
+            "params": {
+                "task": settings.model_dump(mode="json", include=keys),
+                "seed": 3,
+                "device": "cpu",
+            },
+            "reproduces": {"score": 0.5},
+            "code": "0" * 64,
+        }
+        self.inputs = {name: str(path) for name, path in inputs.items()}
+
+    @property
+    def weights(self) -> Path:
+        """Its result."""
+        return self.folder / "tuned/model.safetensors"
+
+    @property
+    def curve(self) -> list[dict[str, str]]:
+        """Its learning curve."""
+        with (self.folder / "curve.csv").open(newline="") as stream:
+            return list(csv.DictReader(stream))
+
+    @property
+    def kept(self) -> list[Path]:
+        """The directories of checkpoints that are there."""
+        return sorted(self.folder.glob(".checkpoints/*"))
+
+    @property
+    def files(self) -> dict[str, dict[str, str]]:
+        """What it reads and writes."""
+        outputs = {"model": "tuned", "curve": "curve.csv", "record": "tuned.record.json"}
+        outputs = {name: str(self.folder / file) for name, file in outputs.items()}
+        return {"input": self.inputs, "output": outputs}
+
+    def start(self, moment: str = "never", number: str = "SIGTERM") -> subprocess.Popen:
+        """Start it; it sends itself the signal at that moment (signalled_script.py)."""
+        line = [SCRIPT, json.dumps(self.description), json.dumps(self.files), "--threads", "1"]
+        by = [TESTS / "signalled_script.py", moment, number] if moment != "never" else []
+        return subprocess.Popen(
+            [sys.executable, *map(str, [*by, *line]), "--log", str(self.folder / "log")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY / "workflow"), "OMP_NUM_THREADS": "1"},
+        )
+
+    def run(self) -> None:
+        """Run to the end."""
+        process = self.start()
+        printed = process.communicate(timeout=600)[0]
+        assert process.returncode == 0, printed
+        assert self.kept == [] and not list(self.folder.glob(".partial*"))
+
+    def run_until(self, moment: str, number: str = "SIGTERM") -> str:
+        """Run until a signal stops it, and return what it says about that."""
+        process = self.start(moment, number)
+        return self.stopped(process, process.communicate(timeout=600)[0])
+
+    def stopped(self, process: subprocess.Popen, printed: str) -> str:
+        """The line of a run that a signal has stopped, of which nothing but checkpoints is left."""
+        assert process.returncode not in (0, None), printed
+        assert sorted(p.name for p in self.folder.iterdir()) == [".checkpoints", "log"]
+        (line,) = [line for line in printed.splitlines() if "stopped by" in line]
+        assert "Traceback" not in printed.split(line)[0]
+        return line
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """inputs(kind, dropout): base model, merged model and data of a pico fine-tuning."""
+
+    def made(kind: str, dropout: float = 0.1) -> dict[str, Path]:
+        return made_inputs(kind, dropout, tmp_path_factory.mktemp(f"inputs_{kind}"))
+
+    return cache(made)
+
+
+def made_inputs(kind: str, dropout: float, folder: Path) -> dict[str, Path]:
+    import torch
+    from pyarrow import parquet
+    from safetensors.torch import load_file, save_file
+
+    from ffmerge import checkpoint
+    from ffmerge.base_model import write_processor
+    from ffmerge.compress import merge_on_disk
+    from ffmerge.tasks import task_for
+    from ffmerge.tasks.language_modeling import TOKENS
+
+    raw = yaml.safe_load((REPOSITORY / "config/pico.yaml").read_text())
+    settings = Config.model_validate(raw).tasks[kind]
+    recipe = settings.base_model.from_scratch
+    source = REPOSITORY / settings.dataset.validation.path
+    task = task_for(settings, folder / "base", {"train": source})
+    write_processor(task, recipe, folder / "base")
+    table = parquet.read_table(source)
+    data = {"train": folder / "train.parquet", "validation": folder / "validation.parquet"}
+    parquet.write_table(table[:N_EXAMPLES], data["train"])
+    parquet.write_table(table[-20:], data["validation"])
+    if kind == "gpt2":  # as rule tokenize_text
+        data["train"] = folder / "train.safetensors"
+        task.store_tokens("train", data["train"])
+        n_tokens = N_EXAMPLES * settings.context
+        save_file({TOKENS: load_file(data["train"])[TOKENS][:n_tokens].clone()}, data["train"])
+
+    torch.manual_seed(0)
+    dropouts = dict.fromkeys(DROPOUTS[kind], dropout)
+    checkpoint.save(checkpoint.from_scratch(recipe.architecture | dropouts), folder / "base")
+    merge_on_disk(folder / "base", [0, 1], 0, None, folder / "merged")
+    return {"model": folder / "merged", "base_model": folder / "base", **data}
+
+
+@pytest.fixture(scope="module")
+def whole(inputs, tmp_path_factory):
+    """whole(kind): a fine-tuning that nothing has interrupted."""
+
+    def made(kind: str) -> FineTuning:
+        tuning = FineTuning(tmp_path_factory.mktemp(f"whole_{kind}"), kind, inputs(kind))
+        tuning.run()
+        return tuning
+
+    return cache(made)
+
+
+@pytest.mark.parametrize(
+    ("kind", "moments"),
+    [
+        ("gpt2", ["start-0 0", "step-1 1", "validation-3 3", "validation-3 3", "saving-6 6"]),
+        ("gpt2", ["step-5 5", "step-6 6", "validation-8 8"]),
+        ("vit", ["step-4 4", "step-8 8"]),
+        ("marian", ["step-5 5", "saving-6 6"]),
+    ],
+)
+def test_a_fine_tuning_stopped_by_signals_ends_with_the_same_bits(
+    kind, moments, whole, inputs, tmp_path
+):
+    cut = FineTuning(tmp_path, kind, whole(kind).inputs)
+    for n, (moment, step) in enumerate(pair.split() for pair in moments):
+        name = ("SIGTERM", "SIGUSR1")[n % 2]
+        said = f"stopped by {name} at step {step}; the next run goes on from there"
+        assert cut.run_until(moment, name) == f"error: fine_tune {tmp_path} {kind} merged: {said}"
+        assert len(cut.kept) == 1
+        checkpoints = {path.name for path in cut.kept[0].iterdir()}
+        best = {name for name in checkpoints if name.startswith("best-")}
+        assert checkpoints - best == ({f"checkpoint-{step}"} if step != "0" else set())
+        for name in best:
+            assert [p.name for p in (cut.kept[0] / name).iterdir()] == ["model.safetensors"]
+    cut.run()
+    assert cut.weights.read_bytes() == whole(kind).weights.read_bytes()
+    assert cut.curve == whole(kind).curve
+
+
+def test_snakemake_told_to_stop_lets_its_fine_tuning_save_and_goes_on_from_there(tmp_path):
+    repository = Copy(tmp_path / "copy", ["gpt2"])
+    tuning = repository.config["tasks"]["gpt2"]["fine_tuning"]
+    tuning |= {"max_steps": 400, "evaluate_every": 100}
+    repository.write_config()
+    model = repository.results / "gpt2/models/base-tuned"
+    target = str((model / "learning_curve.csv").relative_to(repository.root))
+    run = repository.start(target=target)
+    while not list(model.glob(".checkpoints/*/checkpoint-100/complete")):
+        time.sleep(0.01)
+        assert run.poll() is None, run.communicate()[0]
+    os.killpg(run.pid, signal.SIGTERM)  # as SLURM does, shells and Snakemake included
+    printed = run.communicate(timeout=600)[0]
+    assert run.returncode != 0
+    (step,) = re.findall(r"stopped by SIGTERM at step (\d+); the next run goes on", printed)
+    assert [p.name for p in model.glob(".checkpoints/*/checkpoint-*")] == [f"checkpoint-{step}"]
+    assert not (model / "learning_curve.csv").exists()
+    repository.run(target=target)
+    with (model / "learning_curve.csv").open(newline="") as stream:
+        assert [row["step"] for row in csv.DictReader(stream)][-1] == "400"
+    assert not (model / ".checkpoints").exists()
+
+
+# --- checkpoints of something else ----------------------------------------------------------------
+
+
+def test_a_checkpoint_made_under_other_parameters_is_not_resumed_and_does_not_stay(
+    whole, inputs, tmp_path
+):
+    (tmp_path / "cut").mkdir()
+    cut = FineTuning(tmp_path / "cut", "gpt2", inputs("gpt2"), learning_rate=2e-3)
+    cut.run_until("step-5")
+    (left,) = cut.kept
+    cut.description = whole("gpt2").description | {"wildcards": cut.description["wildcards"]}
+    cut.run_until("step-4")  # by itself, and not from step 5 of the other
+    assert len(cut.kept) == 2 and left in cut.kept
+    cut.run()  # asserts that neither stays
+    assert cut.weights.read_bytes() == whole("gpt2").weights.read_bytes()
+
+
+def test_each_of_parameters_code_inputs_and_threads_has_checkpoints_of_its_own(inputs, tmp_path):
+    tuning = FineTuning(tmp_path, "gpt2", inputs("gpt2"))
+    threads = 1
+
+    def checkpoints() -> str:
+        with pytest.raises(SystemExit), Job(tuning.description, tuning.files, threads) as job:
+            found = job.checkpoints.name
+            raise OSError("stop here")
+        return found
+
+    found = [checkpoints(), checkpoints()]
+    tuning.description["params"]["seed"] += 1
+    found.append(checkpoints())
+    tuning.description["code"] = "1" * 64
+    found.append(checkpoints())
+    tuning.inputs["validation"] = tuning.inputs["train"]
+    found.append(checkpoints())
+    threads = 2
+    found.append(checkpoints())
+    assert found[0] == found[1] and len(set(found)) == 5
+    assert {name.split("-")[0] for name in found} == {"tuned"}
+
+
+# --- several devices ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", DROPOUTS)
+def test_two_processes_do_the_same_steps_as_one(kind, inputs, tmp_path):
+    from ffmerge import checkpoint
+    from ffmerge.tie import count_sublayers
+
+    tunings = []
+    for devices in (1, 2):
+        (tmp_path / str(devices)).mkdir()
+        data = inputs(kind, dropout=0.0)  # which each process draws for itself
+        tunings.append(FineTuning(tmp_path / str(devices), kind, data, devices=devices))
+        tunings[-1].run()
+    one, two = (tuning.curve for tuning in tunings)
+    assert [point["step"] for point in one] == [point["step"] for point in two]
+    for mine, other in zip(one, two, strict=True):
+        for column in ("loss", "learning_rate", "validation_loss"):
+            # float32 sums in another order
+            assert float(mine[column] or 0) == pytest.approx(float(other[column] or 0), rel=1e-5)
+    models = [checkpoint.load(tuning.folder / "tuned") for tuning in tunings]
+    assert count_sublayers(models[0]) == count_sublayers(models[1])
+    assert {p.name for p in tunings[1].folder.iterdir()} == {
+        p.name for p in tunings[0].folder.iterdir()
+    }
+    command = json.loads((tunings[1].folder / "tuned.record.json").read_text())["command"]
+    assert command.startswith(f"env PYTHONPATH=workflow python {SCRIPT} ")
+
+
+@pytest.mark.parametrize(("kind", "kill"), [("gpt2", os.kill), ("marian", os.killpg)])
+def test_two_processes_stopped_by_a_signal_end_with_the_same_bits(kind, kill, inputs, tmp_path):
+    changes = {"devices": 2, "max_steps": 400, "evaluate_every": 20}
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    whole = FineTuning(tmp_path / "whole", kind, inputs(kind), **changes)
+    whole.run()
+    cut = FineTuning(tmp_path / "cut", kind, inputs(kind), **changes)
+    process = cut.start()
+    while not list(cut.folder.glob(".checkpoints/*/checkpoint-20/complete")):
+        time.sleep(0.01)
+        assert process.poll() is None, process.communicate()[0]
+    kill(process.pid, signal.SIGTERM)  # to the launcher alone, or to all of the job as SLURM does
+    printed = process.communicate(timeout=600)[0]
+    assert "stopped by SIGTERM at step" in cut.stopped(process, printed)
+    cut.run()
+    assert cut.weights.read_bytes() == whole.weights.read_bytes()
+    assert cut.curve == whole.curve
