@@ -9,7 +9,7 @@ from ffmerge.planning.rates import Shape
 ADAM = 12  # bytes a parameter of a checkpoint: the weight and AdamW's two moments
 TRAINED = 18  # bytes a parameter on a GPU: weight, gradient, two moments, a float16 copy
 LOGIT = 12  # bytes a logit, see activation_bytes
-CHECKPOINTS = 3  # on disk at once: the best, the last, and the one that is being written
+CHECKPOINTS = 28  # bytes a parameter on disk at once: the last, the next, and the best one's weights
 
 
 def fine_tune(s: Subject) -> Estimate:
@@ -41,7 +41,7 @@ def fine_tune(s: Subject) -> Estimate:
         on_gpu + waiting,
         waiting,
         outputs={"model": s.weights},
-        scratch=CHECKPOINTS * ADAM * stored,
+        scratch=CHECKPOINTS * stored,
         memory=2 * s.weights,
         gpu_memory=TRAINED * stored + activation_bytes(s, shape, positions),
     )
