@@ -9,7 +9,7 @@ from ffmerge.planning.rates import Shape
 ADAM = 12  # bytes a parameter of a checkpoint: the weight and AdamW's two moments
 TRAINED = 18  # bytes a parameter on a GPU: weight, gradient, two moments, a float16 copy
 LOGIT = 12  # bytes a logit, see activation_bytes
-CHECKPOINTS = 28  # bytes a parameter on disk at once: the last, the next, and the best one's weights
+CHECKPOINTS = 28  # bytes a parameter on disk: the last, the one being written, the best weights
 
 
 def fine_tune(s: Subject) -> Estimate:
