@@ -9,10 +9,10 @@ CORES ?= all
 IN_VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-all test lint format environment lock clean
+.PHONY: help demo demo-all test test-cluster lint format environment lock images clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: environment ## Recompute Table 5, Figures 2 and 4 on the embedded data (CORES=2 for fewer cores)
 	@$(IN_VENV) workflow/run.py --cores $(CORES) --workflow-profile workflow/profiles/default
@@ -24,6 +24,9 @@ demo-all: environment ## Recompute every table and figure on the embedded data
 
 test: lint ## Check everything
 	@$(IN_VENV) -m pytest
+
+test-cluster: environment ## Run the workflow on a SLURM of two nodes on this machine (as root, on Debian)
+	@$(IN_VENV) -m pytest tests/cluster
 
 lint: environment ## Check style and workflow without running them
 	@$(IN_VENV) -m ruff check --quiet
@@ -41,6 +44,10 @@ environment: ## Make .venv from the lock (the others do this by themselves; ENV=
 
 lock: environment ## Recompute the locks from envs/requirements.in (LOCK_FLAGS=--upgrade for newer versions)
 	@$(IN_VENV) envs/lock.py $(LOCK_FLAGS)
+
+images: ## Build the image for Apptainer (ENV=cuda for GPUs; MIRROR=… for another Debian mirror)
+	@$(PYTHON) envs/install.py
+	@$(IN_VENV) containers/build.py $(or $(ENV),cpu) $(if $(MIRROR),--mirror $(MIRROR))
 
 clean: ## Remove the demo's results and the tools' caches; .venv and the paper's results stay
 	@rm -rf results/demo .pytest_cache .ruff_cache

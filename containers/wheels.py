@@ -26,9 +26,9 @@ MARKERS = {
     "python_version": "3.11",
     "sys_platform": "linux",
 }
-GLIBC = 36  # 2.36
-PLATFORMS = ["linux_x86_64", "manylinux1_x86_64", "manylinux2010_x86_64", "manylinux2014_x86_64"]
-PLATFORMS += [f"manylinux_2_{minor}_x86_64" for minor in range(5, GLIBC + 1)]
+# The newest that fits comes first, as pip has it. Debian 12 has glibc 2.36.
+PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(36, 4, -1)]
+PLATFORMS += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
 
 PREFIX = "usr/local"
 SITE = f"{PREFIX}/lib/python3.11/dist-packages"  # Debian's name for site-packages

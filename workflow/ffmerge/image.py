@@ -29,6 +29,12 @@ def container(build: str, lock: Path = LOCK) -> str:
     return f"containers/{yaml.safe_load(lock.read_text())[build]['file']}"
 
 
+def require(build: str, lock: Path = LOCK) -> None:
+    """Raises SystemExit, with the way out, if the locked image for a build is not there."""
+    if not (REPOSITORY / (file := container(build, lock))).is_file():
+        raise SystemExit(f"error: the image {file} is not there; build it: make images ENV={build}")
+
+
 def check(script: Path) -> dict[str, str] | None:
     """Path and sha256 of the image that this process runs in; None outside Apptainer.
 

@@ -6,3 +6,5 @@ for name in $(env | sed -n 's/^\(PYTHON[A-Z_]*\)=.*/\1/p'); do
 done
 export PATH=/usr/local/bin:/usr/bin:/bin
 export LC_ALL=C.UTF-8 PYTHONNOUSERSITE=1 PYTHONDONTWRITEBYTECODE=1
+# HOME is the repository (Snakemake sees to that), whose .cache git does not look at.
+export MPLCONFIGDIR="$HOME/.cache/matplotlib"
