@@ -68,6 +68,29 @@ Copy the nearest file. In the order in which people usually need them, change
 | the three architectures at full size | with random weights on a CPU: features, alignment, merging, saving, loading, two training steps, layers dropped | with their own weights; int8 at full size is arithmetic only |
 | `device: cuda`, `precision: fp16` | | anything |
 
+## On a SLURM cluster
+
+The configuration says nothing of machines. Where jobs run is in the profile
+[workflow/profiles/slurm/config.yaml](../workflow/profiles/slurm/config.yaml), of which `slurm` at
+the top is a link; with it the configuration is paper.yaml, unless another is named:
+
+    snakemake --profile slurm results/tables/table5.csv
+    snakemake --profile slurm everything --configfile config/demo.yaml
+
+Its lines to adapt end in `HERE`:
+
+| line | what to write |
+|---|---|
+| `slurm_account` | the account that pays; without the line, your default one |
+| `slurm_partition` of `default-resources` | where jobs without a GPU run; without it, the cluster's default |
+| `slurm_partition` and `gpu` of `&gpu` | where jobs with a GPU run, and of which kind |
+| `runtime` of `fine_tune` | the longest that the partition allows; what takes longer is resumed |
+| `apptainer-args` | a `--bind` for data, results or temporary files that are outside this folder |
+
+After Snakemake was killed while its jobs ran on, this cancels them and goes on:
+
+    python slurm/resume.py results/tables/table5.csv
+
 ## Reading the tables
 
 A key is written with dots: `merge.k.third` is `third` in `k` in `merge`. A key that is *needed* has
