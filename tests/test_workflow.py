@@ -17,7 +17,7 @@ from ffmerge.digest import sha256_of
 
 pytestmark = pytest.mark.slow
 
-N_JOBS = 143  # of everything, but for the rule that names it all
+N_JOBS = 149  # of everything, but for the rule that names it all
 
 
 @pytest.fixture(scope="module")

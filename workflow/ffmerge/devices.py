@@ -39,3 +39,15 @@ def run_on(devices: int, device: str) -> None:
     ]
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *launcher, *sys.argv])
+
+
+def leave() -> None:
+    """End this process, if it is one of several, when all it has to write is written.
+
+    On Python's own way out a thread of the process group that is still alive aborts the process, and
+    the launcher then takes the whole training for failed.
+    """
+    if n_processes() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

@@ -1,7 +1,7 @@
 """Recovery fine-tuning of a compressed model (Section 3.4, Tables 6-8)."""
 
 from ffmerge import checkpoint
-from ffmerge.devices import run_on
+from ffmerge.devices import leave, run_on
 from ffmerge.job import Job
 from ffmerge.learning_curve import write_curve
 from ffmerge.tasks import task_for
@@ -25,3 +25,4 @@ if __name__ == "__main__":
         if job.writes:
             checkpoint.save(model, job.output.model)
             write_curve(curve, job.output.curve)
+    leave()
