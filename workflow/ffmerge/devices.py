@@ -44,8 +44,8 @@ def run_on(devices: int, device: str) -> None:
 def leave() -> None:
     """End this process, if it is one of several, when all it has to write is written.
 
-    On Python's own way out a thread of the process group that is still alive aborts the process, and
-    the launcher then takes the whole training for failed.
+    On Python's own way out a thread of the process group that is still alive aborts the process,
+    and the launcher then takes the whole training for failed.
     """
     if n_processes() > 1:
         sys.stdout.flush()
