@@ -174,7 +174,7 @@ def test_two_parameters_that_swap_their_values_are_a_change(changed):
     test = changed.config["tasks"]["gpt2"]["test"]
     test["batch_size"], test["max_tokens"] = test["max_tokens"], test["batch_size"]
     changed.write_config()
-    assert changed.jobs_to_run().count("score_test") == 14
+    assert changed.jobs_to_run().count("score_test") == 15
 
 
 def test_a_fine_tuning_setting_reruns_that_task_from_fine_tuning_on(changed):
