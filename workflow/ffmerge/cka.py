@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ffmerge.correlation import centre
+
 
 def normalize(outputs: Tensor) -> Tensor:
     """Outputs X with centred columns and ‖XᵀX‖_F = 1, so that CKA(X, Y) is just ‖XᵀY‖²_F.
@@ -71,15 +73,8 @@ def mean_by_distance(matrix: Tensor) -> dict[int, float]:
 
 
 def _centred(outputs: Tensor) -> Tensor:
-    mean = outputs.mean(dim=0, dtype=torch.float64)
-    if not torch.isfinite(mean).all():
-        feature = int((~torch.isfinite(mean)).nonzero()[0])
-        raise ValueError(f"the outputs of feature {feature} are not all finite")
-    centred = (outputs - mean).float()
-    norm = torch.linalg.vector_norm(centred, dim=0, dtype=torch.float64)
-    # what is left of a constant after rounding is noise, which scaling would blow up
-    rounding = torch.finfo(torch.float32).eps * mean.abs() * len(outputs) ** 0.5
-    return torch.where(norm > rounding, centred, 0.0)
+    centred, norm = centre(outputs, "the outputs of feature")
+    return torch.where(norm > 0, centred, 0.0)  # scaling would blow the noise of a constant up
 
 
 def _scale(centred: Tensor) -> float:

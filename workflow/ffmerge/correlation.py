@@ -11,16 +11,26 @@ def standardize(features: Tensor) -> Tensor:
     Two passes with the means in float64: E[xy] - E[x]E[y] in one float32 pass cancels.
     Raises ValueError naming the first neuron with a value that is not finite.
     """
-    mean = features.mean(dim=0, dtype=torch.float64)
-    if not torch.isfinite(mean).all():
-        neuron = int((~torch.isfinite(mean)).nonzero()[0])
-        raise ValueError(f"the features of neuron {neuron} are not all finite")
-    centred = (features - mean).float()
-    norm = torch.linalg.vector_norm(centred, dim=0, dtype=torch.float64)
-    # what is left of a constant after rounding is noise, not a feature
-    rounding = torch.finfo(torch.float32).eps * mean.abs() * len(features) ** 0.5
-    scale = torch.where(norm > rounding, 1 / norm, 0.0)
+    centred, norm = centre(features, "the features of neuron")
+    scale = torch.where(norm > 0, 1 / norm, 0.0)
     return centred * scale.float()
+
+
+def centre(columns: Tensor, what: str) -> tuple[Tensor, Tensor]:
+    """Columns with mean 0, float32 of the same shape, and the norm of each, float64.
+
+    columns: (n_tokens, d). A constant column has norm 0, whatever rounding has left of it: that is
+    noise, not a feature. The means are float64, for what is far from zero would lose its variation.
+    Raises ValueError, `what` and the number of the first column that is not finite.
+    """
+    mean = columns.mean(dim=0, dtype=torch.float64)
+    if not torch.isfinite(mean).all():
+        column = int((~torch.isfinite(mean)).nonzero()[0])
+        raise ValueError(f"{what} {column} are not all finite")
+    centred = (columns - mean).float()
+    norm = torch.linalg.vector_norm(centred, dim=0, dtype=torch.float64)
+    rounding = torch.finfo(torch.float32).eps * mean.abs() * len(columns) ** 0.5
+    return centred, torch.where(norm > rounding, norm, 0.0)
 
 
 def cross_correlation(anchor: Tensor, other: Tensor) -> Tensor:

@@ -5,22 +5,15 @@ from ffmerge.against_paper.paper_reported import read_reported
 from ffmerge.against_paper.recomputed import recomputed
 from ffmerge.job import Job
 from ffmerge.tables.layout import write_csv
-from ffmerge.tables.results import read_results
+from ffmerge.tables.results import results_of
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
         reported, tasks = read_reported(job.input.reported), job.params.tasks
-        results = read_results(
-            job.input.scores,
-            job.input.per_example,
-            tasks,
-            job.params.intervals,
-            job.params.seed,
-        )
         ours = recomputed(
             tasks,
             reported["models"],
-            results,
+            results_of(job),
             base_models=dict(zip(tasks, job.input.base_models, strict=True)),
             storage=dict(zip(tasks, job.input.storage, strict=True)),
             records=job.input.records,

@@ -1,20 +1,11 @@
 """Make Table 1: what each kind of compression needs and saves, with what was measured."""
 
-import csv
 import json
-from pathlib import Path
 
 from ffmerge.evaluation import metric_named
 from ffmerge.job import Job
-from ffmerge.tables.layout import write_table
+from ffmerge.tables.layout import read_csv, write_table
 from ffmerge.tables.table1 import measured, table1
-
-
-def rows_of(file: Path) -> list[dict[str, str]]:
-    """A CSV file's rows."""
-    with file.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
@@ -25,10 +16,10 @@ if __name__ == "__main__":
         for file in job.input.costs:
             costs[file.parent.name] = {
                 row["model"]: {key: float(row[key]) for key in ("ratio", "weight_bytes")}
-                for row in rows_of(file)
+                for row in read_csv(file)
             }
         for file in job.input.untuned:
-            for row in rows_of(file):
+            for row in read_csv(file):
                 window = row["method"], int(row["k"]), int(row["start"])
                 untuned.setdefault(file.parent.name, {})[window] = float(row["score"])
         for file in job.input.tests:
@@ -37,7 +28,7 @@ if __name__ == "__main__":
         for file in job.input.curves:
             task, _, model = file.parts[-4:-1]
             metric = metric_named(next(iter(tests[task].values()))["metric"])
-            scores = [float(row["score"]) for row in rows_of(file) if row["score"]]
+            scores = [float(row["score"]) for row in read_csv(file) if row["score"]]
             tuned.setdefault(task, {})[model] = metric.best(scores)
         entries = []
         for name, task in job.params.tasks.items():

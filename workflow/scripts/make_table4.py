@@ -4,18 +4,12 @@ import json
 
 from ffmerge.job import Job
 from ffmerge.tables.layout import write_table
-from ffmerge.tables.results import read_results, write_results
+from ffmerge.tables.results import results_of, write_results
 from ffmerge.tables.table4 import table4
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        results = read_results(
-            job.input.scores,
-            job.input.per_example,
-            job.params.tasks,
-            job.params.intervals,
-            job.params.seed,
-        )
+        results = results_of(job)
         storage = {
             task: json.loads(file.read_text())
             for task, file in zip(job.params.tasks, job.input.storage, strict=True)

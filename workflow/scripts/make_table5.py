@@ -2,17 +2,11 @@
 
 from ffmerge.job import Job
 from ffmerge.tables.layout import write_table
-from ffmerge.tables.results import read_results, write_results
+from ffmerge.tables.results import results_of, write_results
 from ffmerge.tables.table5 import table5
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        results = read_results(
-            job.input.scores,
-            job.input.per_example,
-            job.params.tasks,
-            job.params.intervals,
-            job.params.seed,
-        )
+        results = results_of(job)
         write_table(table5(results), job.output.table, job.output.text)
         write_results(results, job.output.tidy)

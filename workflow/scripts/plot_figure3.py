@@ -4,17 +4,11 @@ import pandas
 
 from ffmerge.figures import look
 from ffmerge.job import Job
-from ffmerge.tables.results import read_results, write_results
+from ffmerge.tables.results import results_of, write_results
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        results = read_results(
-            job.input.scores,
-            job.input.per_example,
-            job.params.tasks,
-            job.params.intervals,
-            job.params.seed,
-        )
+        results = results_of(job)
         write_results(results, job.output.tidy)
         table = pandas.read_csv(job.output.tidy)
         figure, axes = look.panels(len(job.params.tasks))

@@ -1,6 +1,5 @@
 """What a whole run says of the paper's claims: gathers the files that its jobs left."""
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from ffmerge.against_paper.evidence import Evidence, Settings, TaskEvidence
 from ffmerge.against_paper.paired_tests import scored_models
 from ffmerge.against_paper.paper_reported import Row, tolerances
 from ffmerge.against_paper.similarity import more_similar, read_cka
+from ffmerge.tables.layout import read_csv
 from ffmerge.tables.results import Columns
 from ffmerge.variants import BASE, Variant
 
@@ -68,11 +68,10 @@ def untuned_scores(file: Path, models: Sequence[str], tests: Tests) -> list[floa
 
     file: windows.csv; which window a model has is in its test's summary.
     """
-    with file.open(newline="") as stream:
-        scores = {
-            (row["method"], int(row["k"]), int(row["start"])): float(row["score"])
-            for row in csv.DictReader(stream)
-        }
+    scores = {
+        (row["method"], int(row["k"]), int(row["start"])): float(row["score"])
+        for row in read_csv(file)
+    }
     found = []
     for model in models:
         variant = Variant.parse(model)

@@ -1,4 +1,4 @@
-"""How a table is written: as CSV, and as text for a terminal."""
+"""How a table is written, as CSV and as text for a terminal, and read again."""
 
 import csv
 import re
@@ -21,6 +21,12 @@ def write_csv(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def read_csv(file: Path) -> list[Row]:
+    """A CSV file's rows, every cell as it stands there."""
+    with file.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def as_text(rows: Sequence[Row]) -> str:

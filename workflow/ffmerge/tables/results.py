@@ -1,6 +1,5 @@
 """What was tested: one result a model, with its interval, behind all tables of scores."""
 
-import csv
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ffmerge.intervals import bootstrap_interval
+from ffmerge.job import Job
+from ffmerge.tables.layout import read_csv, write_csv
 from ffmerge.variants import BASE, Variant
 
 NO_WINDOW = "–"
@@ -65,8 +66,7 @@ def read_tests(
     """
     for summary_file, columns_file in zip(scores, per_example, strict=True):
         task, _, model = summary_file.parts[-4:-1]
-        with columns_file.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_csv(columns_file)
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         yield task, model, json.loads(summary_file.read_text()), columns
 
@@ -130,9 +130,17 @@ def read_results(
     return results
 
 
+def results_of(job: Job) -> list[Result]:
+    """The results of a job whose inputs and parameters are those of a table of scores."""
+    return read_results(
+        job.input.scores,
+        job.input.per_example,
+        job.params.tasks,
+        job.params.intervals,
+        job.params.seed,
+    )
+
+
 def write_results(results: Sequence[Result], file: Path) -> None:
     """Write results as CSV, unrounded, a row each."""
-    with file.open("w", newline="") as stream:
-        table = csv.DictWriter(stream, list(Result.__dataclass_fields__))
-        table.writeheader()
-        table.writerows(asdict(result) for result in results)
+    write_csv([asdict(result) for result in results], file)
