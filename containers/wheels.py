@@ -14,7 +14,7 @@ from zipfile import ZipFile
 
 from packaging.requirements import Requirement
 
-NOT_FOR_JOBS = re.compile(r"(snakemake.*|pytest|ruff|snakefmt|setuptools|uv)$")
+NOT_FOR_JOBS = re.compile(r"(snakemake.*|pytest|ruff|snakefmt|setuptools|uv|rocrate|selenium)$")
 # The Python that the image has, in the words of a requirement's condition.
 MARKERS = {
     "implementation_name": "cpython",
