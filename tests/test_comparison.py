@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ffmerge import config_faults
 from ffmerge.against_paper.comparison import (
     DIFFERS,
     MISSING,
@@ -22,11 +21,12 @@ from ffmerge.against_paper.comparison import (
 from ffmerge.against_paper.counterparts import AT_LEAST, EXACT, METRICS, SETTINGS, TEXT, Ours
 from ffmerge.against_paper.paper_reported import read_reported, tolerances
 from ffmerge.against_paper.recomputed import Recomputed, recomputed, settings_of
+from ffmerge.config.faults import validated
 from ffmerge.tables.results import Result
 
 REPOSITORY = Path(__file__).parents[1]
 REPORTED = read_reported(sorted((REPOSITORY / "config/paper_reported").glob("*.csv")))
-PAPER = config_faults.validated(
+PAPER = validated(
     yaml.safe_load((REPOSITORY / "config/paper.yaml").read_text(encoding="utf-8"))
 ).tasks
 MODELS = {row["task"]: row for row in REPORTED["models"]}

@@ -11,7 +11,9 @@ import jsonschema
 import pytest
 import yaml
 
-from ffmerge import config, config_faults, config_reference
+from ffmerge import config
+from ffmerge.config import reference
+from ffmerge.config.faults import validated
 from ffmerge.digest import sha256_of
 
 REPOSITORY = Path(__file__).parents[1]
@@ -45,7 +47,7 @@ def changed(changes: dict[str, Any]) -> dict:
 def faults(raw: dict) -> list[str]:
     """The lines with which a configuration is refused."""
     with pytest.raises(ValueError) as error:
-        config_faults.validated(raw)
+        validated(raw)
     return str(error.value).split("\n")
 
 
@@ -54,7 +56,7 @@ def faults(raw: dict) -> list[str]:
 
 @pytest.mark.parametrize("file", CONFIGURATIONS, ids=lambda file: file.name)
 def test_every_configuration_is_valid_and_its_files_are_the_ones_it_names(file):
-    config_faults.validated(yaml.safe_load(file.read_text()))
+    validated(yaml.safe_load(file.read_text()))
 
 
 @pytest.mark.parametrize("file", CONFIGURATIONS, ids=lambda file: file.name)
@@ -73,15 +75,13 @@ def test_no_two_configurations_share_their_results():
 
 @pytest.mark.parametrize("name", ["README.md", "schema.json"])
 def test_the_reference_is_what_the_classes_say(tmp_path, name):
-    config_reference.write(tmp_path)
+    reference.write(tmp_path)
     made, kept = (tmp_path / name).read_text(), (REPOSITORY / "config" / name).read_text()
-    assert made == kept, "run `python -m ffmerge.config_reference`"
+    assert made == kept, "run `python -m ffmerge.config.reference`"
 
 
 def test_the_reference_has_a_row_for_every_key():
-    rows = [
-        line.split("`")[1] for line in config_reference.reference().splitlines() if "| `" in line
-    ]
+    rows = [line.split("`")[1] for line in reference.reference().splitlines() if "| `" in line]
     schema = config.Config.model_json_schema()
     for group in [schema, *schema["$defs"].values()]:
         for key in group["properties"]:
@@ -94,7 +94,7 @@ def test_the_reference_shows_a_fault_as_it_is_printed():
     demo = yaml.safe_load((REPOSITORY / "config" / "demo.yaml").read_text())
     demo["tasks"]["gpt2"]["merge"]["k"]["all"] = 13
     (fault,) = faults(demo)
-    assert f"    error: configuration: {fault}\n" in config_reference.HEAD
+    assert f"    error: configuration: {fault}\n" in reference.HEAD
 
 
 # --- bad input ------------------------------------------------------------------------------------
@@ -284,7 +284,7 @@ def test_junk_at_any_key_is_refused_in_lines_that_begin_with_a_key_of_its_group(
     refused = 0
     for key in keys(GOOD):
         try:
-            config_faults.validated(changed({key: junk}))
+            validated(changed({key: junk}))
         except ValueError as error:
             refused += 1
             group = ".".join(key.split(".")[:3]) if key.startswith("tasks.") else key
@@ -314,7 +314,7 @@ def test_the_digest_of_a_base_model_is_that_of_its_directory(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     model = {"tasks.gpt2.base_model.path": str(tmp_path)}
     digest = sha256_of(tmp_path)
-    config_faults.validated(changed(model | {"tasks.gpt2.base_model.sha256": digest}))
+    validated(changed(model | {"tasks.gpt2.base_model.sha256": digest}))
     (tmp_path / "model.safetensors").write_bytes(b"weight")
     assert faults(changed(model | {"tasks.gpt2.base_model.sha256": digest})) == [
         f"tasks.gpt2.base_model.sha256: has to be that of {tmp_path}, {sha256_of(tmp_path)} "

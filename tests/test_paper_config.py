@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ffmerge import config_faults
+from ffmerge.config.faults import validated
 from ffmerge.variants import candidates, table5_variants
 from ffmerge.windows import starts
 
 FILE = Path(__file__).parents[1] / "config" / "paper.yaml"
-PAPER = config_faults.validated(yaml.safe_load(FILE.read_text()))
+PAPER = validated(yaml.safe_load(FILE.read_text()))
 GPT2, VIT, MARIAN = (PAPER.tasks[name] for name in ("gpt2", "vit", "marian"))
 
 
@@ -170,11 +170,11 @@ def changed(**dataset) -> dict:
 )
 def test_a_wrong_source_is_named_before_any_job(change, said):
     with pytest.raises(ValueError, match=said):
-        config_faults.validated(changed(**change))
+        validated(changed(**change))
 
 
 def test_a_revision_has_to_be_a_commit():
     raw = yaml.safe_load(FILE.read_text())
     raw["tasks"]["gpt2"]["base_model"]["revision"] = "main"
     with pytest.raises(ValueError, match=r"tasks.gpt2.base_model.revision: .* \(is 'main'\)"):
-        config_faults.validated(raw)
+        validated(raw)

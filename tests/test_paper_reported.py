@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ffmerge import config_faults
+from ffmerge.config.faults import validated
 
 REPOSITORY = Path(__file__).parents[1]
 FILES = REPOSITORY / "config" / "paper_reported"
-PAPER = config_faults.validated(
+PAPER = validated(
     yaml.safe_load((REPOSITORY / "config" / "paper.yaml").read_text(encoding="utf-8"))
 )
 HEADERS = {

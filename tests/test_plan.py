@@ -13,7 +13,7 @@ import pytest
 import yaml
 from workflow_copy import COPIED, REPOSITORY, SHARED
 
-from ffmerge import config_faults
+from ffmerge.config.faults import validated
 from ffmerge.planning.dag import PlannedJob, dry_run, in_order, paths
 from ffmerge.planning.estimates import ESTIMATES, Subject, estimate
 from ffmerge.planning.estimates.alignment import assignment_seconds
@@ -31,7 +31,7 @@ from ffmerge.planning.simulation import (
 )
 
 CONFIGURATION = yaml.safe_load((REPOSITORY / "config/paper.yaml").read_text())
-PAPER = config_faults.validated(CONFIGURATION)
+PAPER = validated(CONFIGURATION)
 RATES = Rates(REPOSITORY / "config/planning/rates.yaml")
 SHAPES = read_shapes(REPOSITORY / "config/paper_reported/models.csv")
 GPT2, VIT, MARIAN = (SHAPES[task.base_model.repository] for task in PAPER.tasks.values())

@@ -129,7 +129,7 @@ def test_a_loss_that_is_not_finite_names_its_step(pico, tmp_path):
 def test_a_batch_that_devices_cannot_share_evenly_is_refused(pico):
     import yaml
 
-    from ffmerge.config_faults import validated
+    from ffmerge.config.faults import validated
 
     with open("config/pico.yaml") as file:
         raw = yaml.safe_load(file)

@@ -8,7 +8,7 @@ sys.path.insert(0, str(WORKFLOW))
 
 from ffmerge import config as configuration
 from ffmerge import sources, variants, windows
-from ffmerge.config_faults import validated
+from ffmerge.config.faults import validated
 from ffmerge.digest import sha256_of
 
 try:

@@ -1,6 +1,6 @@
 """Plan a whole run: jobs, hours, disk and memory of each rule, and the time on some GPUs."""
 
-from ffmerge.config_faults import validated
+from ffmerge.config.faults import validated
 from ffmerge.job import Job
 from ffmerge.planning.dag import dry_run
 from ffmerge.planning.plan import Plan, costed

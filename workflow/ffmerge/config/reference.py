@@ -1,4 +1,4 @@
-"""The configuration's documentation, made from its classes: `python -m ffmerge.config_reference`.
+"""The configuration's documentation, made from its classes: `python -m ffmerge.config.reference`.
 
 Writes `config/README.md` for people and `config/schema.json` for editors. Both say what the classes
 of ffmerge.config say; only the head below is written by hand.
@@ -9,15 +9,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ffmerge.config import KINDS, Config, TaskBase
-from ffmerge.config_faults import Schema, in_words, resolved
+from ffmerge.config.faults import Schema, in_words, resolved
+from ffmerge.config.run import Config
+from ffmerge.config.tasks import KINDS, TaskBase
 
-DIRECTORY = Path(__file__).parents[2] / "config"
+DIRECTORY = Path(__file__).parents[3] / "config"
 
 HEAD = """\
 # Configuration
 
-<!-- Made by `python -m ffmerge.config_reference` from workflow/ffmerge/config.py; edit there. -->
+<!-- Made by `python -m ffmerge.config.reference` from workflow/ffmerge/config/; edit there. -->
 
 One YAML file says what is computed: which models, on which data, merged how, tuned how, scored how.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from ffmerge.config import Config
+from ffmerge.config.run import Config
 from ffmerge.digest import sha256_of
 
 Schema = dict[str, Any]
