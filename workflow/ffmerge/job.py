@@ -38,6 +38,7 @@ class Job:
     input.NAME, output.NAME: a Path, or a list of Paths. Outputs are written under a partial name
     and get their own when the job has succeeded, the record last; a failure leaves none of them.
     params, wildcards: the job's, by attribute. threads: how many it may use.
+    destination.NAME: the path that an output will have. input_digests: path of an input -> sha256.
     writes: whether this process writes outputs, log and record; of several that train one model
     (ffmerge.devices) only the first does.
     """
@@ -62,6 +63,7 @@ class Job:
         self.output = SimpleNamespace(
             **{name: _map(_partial, value) for name, value in self._files["output"].items()}
         )
+        self.destination = SimpleNamespace(**self._files["output"])
         self.params = SimpleNamespace(**description["params"])
         self.wildcards = SimpleNamespace(**description["wildcards"])
         self._warnings: list[str] = []
@@ -96,6 +98,12 @@ class Job:
 
         return part_of_task(self.params.task)
 
+    @property
+    def input_digests(self) -> dict[str, str]:
+        """Path -> sha256 of every input, as it was when the job began."""
+        entries = [_listed(entry) for entry in self._inputs.values()]
+        return {each["path"]: each["sha256"] for named in entries for each in named}
+
     @cached_property
     def checkpoints(self) -> Path:
         """A directory for this very job (parameters, code, inputs, threads), kept through kills."""
@@ -128,11 +136,13 @@ class Job:
             self._log_stream = self._log.open("w")
             log_to(self._log_stream)
         self._image = image.check(self._script)
+        begun = time.perf_counter()
         for name, value in self._files["input"].items():
             for path in _listed(value):
                 if not path.exists():
                     raise SystemExit(f"error: input {name}: {path} is missing")
         self._inputs = record.digests(self._files["input"])
+        self._record_seconds = time.perf_counter() - begun
         if self.writes:
             _each(_remove, vars(self.output).values())
         _each(
@@ -177,12 +187,12 @@ class Job:
             self.checkpoints.parent.rmdir()
 
     def _record(self) -> dict[str, Any]:
-        description = self._description
+        description, begun = self._description, time.perf_counter()
         expected = {os.path.relpath(f, REPOSITORY) for f in closure(self._script)}
         sources = record.source_digests(self._script)
         if undeclared := sorted(set(sources) - expected):
             raise RuntimeError(f"the job ran code outside its source closure: {undeclared}")
-        return {
+        content = {
             "format": record.FORMAT,
             "rule": description["rule"],
             "wildcards": description["wildcards"],
@@ -205,6 +215,9 @@ class Job:
             },
             "warnings": self._warnings,
         }
+        seconds = self._record_seconds + time.perf_counter() - begun  # what answering for it costs
+        content["time"]["record_seconds"] = round(seconds, 3)
+        return content
 
     def _prepare_torch(self) -> None:
         """Threads as given and, on a GPU, the same bits in every run."""
@@ -243,7 +256,7 @@ def _map(function: Any, value: Any) -> Any:
     return [function(item) for item in value] if isinstance(value, list) else function(value)
 
 
-def _listed(value: Path | list[Path]) -> list[Path]:
+def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 

@@ -1,8 +1,9 @@
 """The learning curve of a training: a CSV with the losses and validation scores by step."""
 
-import csv
 from pathlib import Path
 from typing import Any
+
+from ffmerge.csv_files import write_csv
 
 CURVE = ("step", "loss", "learning_rate", "score", "validation_loss")  # columns
 NAMES = {"eval_score": "score", "eval_loss": "validation_loss"}  # what the Trainer calls them
@@ -17,10 +18,7 @@ def learning_curve(log: list[dict[str, Any]]) -> list[dict[str, float]]:
 
 def write_curve(curve: list[dict], file: Path) -> None:
     """Write a learning curve as CSV, a column for each of CURVE."""
-    with file.open("w", newline="") as stream:
-        table = csv.DictWriter(stream, CURVE)
-        table.writeheader()
-        table.writerows(curve)
+    write_csv(curve, file, CURVE)
 
 
 def best_step(log: list[dict[str, Any]], higher_is_better: bool) -> int | None:

@@ -1,12 +1,13 @@
 """The record of a job: what ran on what, from which code, where and when (design: provenance)."""
 
-import hashlib
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
+from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def git_state(patches: Path) -> dict[str, Any] | None:
     state: dict[str, Any] = {"commit": commit.strip(), "dirty": bool(status.strip())}
     if state["dirty"]:
         patch = (_git("diff", "HEAD") or "").encode()
-        file = patches / f"{hashlib.sha256(patch).hexdigest()}.patch"
+        file = patches / f"{sha256(patch).hexdigest()}.patch"
         if not file.exists():
             write_atomically(file, patch)
         state["patch"] = str(file)
@@ -72,6 +73,21 @@ def _git(*arguments: str) -> str | None:
         return None
 
 
+def installed_lock(environment: Path = Path(sys.prefix)) -> dict[str, str] | None:
+    """Path and sha256 of the lock that .venv was installed from (envs/install.py).
+
+    None if this Python is in no such environment, or if the lock changed since.
+    """
+    try:
+        installed = (environment / "installed.txt").read_text()
+        lock = REPOSITORY / "envs" / f"{installed.partition(chr(10))[0]}.txt"
+        if not installed.endswith(lock.read_text()):
+            return None
+    except OSError:
+        return None
+    return {"path": os.path.relpath(lock, REPOSITORY), "sha256": sha256_of(lock)}
+
+
 def environment(image: dict[str, str] | None = None) -> dict[str, Any]:
     """Python, the installed packages that are loaded, the lock they came from, the image if any.
 
@@ -84,11 +100,10 @@ def environment(image: dict[str, str] | None = None) -> dict[str, Any]:
             packages[name] = metadata.version(name)
         except (metadata.PackageNotFoundError, ValueError):
             continue
-    locks = sorted((REPOSITORY / "envs").glob("*.txt"))
     return {
         "python": platform.python_version(),
         "packages": packages,
-        "locks": {os.path.relpath(lock, REPOSITORY): sha256_of(lock) for lock in locks},
+        "lock": None if image else installed_lock(),
         "image": image["path"] if image else None,
         "image_sha256": image["sha256"] if image else None,
     }
@@ -149,6 +164,20 @@ def write_atomically(file: Path, content: bytes) -> None:
 
 
 def write_record(file: Path, record: dict[str, Any]) -> None:
-    """Write a record as readable JSON, atomically."""
-    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(file, f"{text}\n".encode())
+    """Write a record as readable JSON that begins with the digest of the rest, atomically."""
+    digest = sha256(as_text(record).encode()).hexdigest()
+    write_atomically(file, as_text({"digest": digest, **record}).encode())
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """A record, as it was written. Raises ValueError naming the file if a byte of it is another."""
+    content = file.read_bytes()
+    begins = re.match(rb'\{\n  "digest": "([0-9a-f]{64})",', content)
+    if begins is None or sha256(b"{" + content[begins.end() :]).hexdigest() != begins[1].decode():
+        raise ValueError(f"{file}: the record is not what a job wrote")
+    return json.loads(content)
+
+
+def as_text(content: dict[str, Any]) -> str:
+    """Records and ledgers as JSON that a person can read; the same content gives the same bytes."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -3,8 +3,8 @@
 from ffmerge.against_paper.comparison import compared, summary
 from ffmerge.against_paper.paper_reported import read_reported
 from ffmerge.against_paper.recomputed import recomputed
+from ffmerge.csv_files import write_csv
 from ffmerge.job import Job
-from ffmerge.tables.layout import write_csv
 from ffmerge.tables.results import results_of
 
 if __name__ == "__main__":

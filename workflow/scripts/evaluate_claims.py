@@ -4,8 +4,8 @@ from ffmerge.against_paper.claims import as_report, judged
 from ffmerge.against_paper.evidence import Settings
 from ffmerge.against_paper.paper_reported import read_reported
 from ffmerge.against_paper.run_evidence import about_run
+from ffmerge.csv_files import write_csv
 from ffmerge.job import Job
-from ffmerge.tables.layout import write_csv
 from ffmerge.tables.results import read_tests
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Measure run time and memory of compressed models against the base model's (Table 1)."""
 
-import csv
 from dataclasses import asdict
 
 from ffmerge import checkpoint
 from ffmerge.cost import measure
+from ffmerge.csv_files import write_csv
 from ffmerge.job import Job
 from ffmerge.tasks import task_for
 
@@ -19,7 +19,4 @@ if __name__ == "__main__":
         }
         costs = measure(models, batch, job.params.rounds, job.params.device)
         rows = [{"model": name, **asdict(cost)} for name, cost in costs.items()]
-        with job.output.cost.open("w", newline="") as file:
-            table = csv.DictWriter(file, list(rows[0]))
-            table.writeheader()
-            table.writerows(rows)
+        write_csv(rows, job.output.cost)

@@ -1,20 +1,17 @@
 """Select the best window of each ratio by its validation score (Section 3.4)."""
 
-import csv
 import json
 
+from ffmerge.csv_files import read_csv, write_csv
 from ffmerge.evaluation import METRICS
 from ffmerge.job import Job
 from ffmerge.windows import selected
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        rows = [row for file in job.input.scores for row in csv.DictReader(file.open())]
+        rows = [row for file in job.input.scores for row in read_csv(file)]
         rows.sort(key=lambda row: (row["method"], int(row["k"]), int(row["start"])))
-        with job.output.scores.open("w", newline="") as file:
-            table = csv.DictWriter(file, ["method", "k", "start", "score", "loss"])
-            table.writeheader()
-            table.writerows(rows)
+        write_csv(rows, job.output.scores)
         scores = {}
         for row in rows:
             if row["k"] == "0":

@@ -9,7 +9,7 @@ from ffmerge.against_paper.evidence import Evidence, Settings, TaskEvidence
 from ffmerge.against_paper.paired_tests import scored_models
 from ffmerge.against_paper.paper_reported import Row, tolerances
 from ffmerge.against_paper.similarity import more_similar, read_cka
-from ffmerge.tables.layout import read_csv
+from ffmerge.csv_files import read_csv
 from ffmerge.tables.results import Columns
 from ffmerge.variants import BASE, Variant
 

@@ -1,6 +1,5 @@
 """Whether FF outputs are more similar than attention outputs (Section 5.5, Appendix C)."""
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,16 +7,16 @@ import numpy
 
 from ffmerge.against_paper.evidence import Evidence, Settings
 from ffmerge.against_paper.paired_tests import bound_test
+from ffmerge.csv_files import read_csv
 from ffmerge.intervals import Values
 
 
 def read_cka(file: Path) -> Iterator[tuple[str, Values, Values]]:
     """Tower, and the CKA matrices (n_layers, n_layers) of its FF and of its attention sublayers."""
     cells: dict[tuple[str, str], dict[tuple[int, int], float]] = {}
-    with file.open(newline="") as stream:
-        for row in csv.DictReader(stream):
-            of_kind = cells.setdefault((row["tower"], row["sublayer"]), {})
-            of_kind[int(row["i"]), int(row["j"])] = float(row["cka"])
+    for row in read_csv(file):
+        of_kind = cells.setdefault((row["tower"], row["sublayer"]), {})
+        of_kind[int(row["i"]), int(row["j"])] = float(row["cka"])
     for tower in dict.fromkeys(tower for tower, _ in cells):
         yield tower, *(_matrix(cells[tower, kind]) for kind in ("feed_forward", "attention"))
 
