@@ -36,6 +36,10 @@ rule fine_tune:
         record="{results}/{task}/models/{model}/tuned.record.json",
     log:
         "{results}/{task}/logs/fine_tune-{model}.log",
+    resources:
+        # a process for each device (ffmerge.devices)
+        gpu=lambda w: TASKS[w.task].fine_tuning.devices,
+        cpus_per_task=lambda w: TASKS[w.task].fine_tuning.devices,
     params:
         job=job(
             "fine_tune",
