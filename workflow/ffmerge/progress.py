@@ -33,6 +33,12 @@ def log_to(stream: TextIO) -> None:
     _Bar.log = stream
 
 
+def note(line: str) -> None:
+    """Write a line to the log, if there is one."""
+    if _Bar.log:
+        print(line, file=_Bar.log, flush=True)
+
+
 def progress(iterable: Iterable | None = None, total: int | None = None, desc: str = "") -> tqdm:
     """Rate and remaining time of work over an iterable (or, without one, of `total` updates)."""
     return _Bar(iterable, total=total, desc=desc)

@@ -21,7 +21,7 @@ from ffmerge import checkpoint, resumption
 from ffmerge.config import Training
 from ffmerge.interruption import Interrupted, StopRequest
 from ffmerge.learning_curve import best_step, learning_curve
-from ffmerge.progress import progress
+from ffmerge.progress import note, progress
 from ffmerge.schedules import learning_rate_factor
 from ffmerge.tasks import Task
 
@@ -56,6 +56,7 @@ class ResumableTrainer(Trainer):
         self.last = resumption.last_complete(self.directory)
         if self.last:
             self.state = TrainerState.load_from_json(str(self.last / TRAINER_STATE_NAME))
+            note(f"going on from step {self.state.global_step}")
             self._tidy()
         if self.state.global_step < self.training.max_steps:
             self.train(resume_from_checkpoint=str(self.last) if self.last else None)
