@@ -1,0 +1,39 @@
+"""What a run's numbers answer: `ffmerge trace`, `verify`, `explain`, `reproduce` and so on."""
+
+import argparse
+import sys
+from importlib import import_module
+
+COMMANDS = {  # name -> what it does; the module of that name in ffmerge.provenance does it
+    "trace": "where a number comes from: the chain of jobs from data and base model to it",
+    "verify": "whether all that is on disk still is what the records and ledgers say",
+    "explain": "which numbers are stale, because of which change, and which jobs will run",
+    "reproduce": "make one number again from data and base model, and compare",
+    "report": "one page with all tables and figures, each number with its lineage",
+    "collect": "records, tables and figures in one folder, as a Workflow Run RO-Crate",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status: 0 if all is well, 1 if something is wrong with a run, 2 with the request."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    chosen = next((word for word in arguments if word in COMMANDS), None)
+    parser = argparse.ArgumentParser(prog="ffmerge", description=__doc__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, does in COMMANDS.items():
+        command = commands.add_parser(name, help=does)
+        if name == chosen:  # the others are not imported: a trace takes less than a second
+            module = import_module(f"ffmerge.provenance.{name}")
+            command.description = module.__doc__
+            command.formatter_class = argparse.RawDescriptionHelpFormatter
+            module.add_arguments(command)
+    options = parser.parse_args(arguments)
+    try:
+        return module.run(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
