@@ -78,13 +78,15 @@ the top is a link; with it the configuration is paper.yaml, unless another is na
     snakemake --profile slurm results/tables/table5.csv
     snakemake --profile slurm everything --configfile config/demo.yaml
 
-Its lines to adapt end in `HERE`:
+How many GPUs and cores `fine_tune` asks for follows from `fine_tuning.devices`. The lines to adapt
+end in `HERE`:
 
 | line | what to write |
 |---|---|
 | `slurm_account` | the account that pays; without the line, your default one |
 | `slurm_partition` of `default-resources` | where jobs without a GPU run; without it, the cluster's default |
-| `slurm_partition` and `gpu` of `&gpu` | where jobs with a GPU run, and of which kind |
+| `slurm_partition` and `gpu_model` of `&node` | where jobs with a GPU run, and of which kind |
+| `mem_mb` of `fine_tune` | for `fine_tuning.devices` above 1, as many times as much: each is a process |
 | `runtime` of `fine_tune` | the longest that the partition allows; what takes longer is resumed |
 | `apptainer-args` | a `--bind` for data, results or temporary files that are outside this folder |
 
