@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 COMMAND = "Shell command: "
+REASON = "    reason: "
+NOTHING = "Nothing to be done"
 SCRIPTS = "workflow/scripts/"
 TEMPORARY = "Would remove temporary output "
 CORES = 1000  # more than any rule asks for: a dry run cuts `threads` at the cores there are
@@ -24,6 +26,8 @@ class PlannedJob:
 
     inputs, outputs: name -> path or paths. after: the jobs whose outputs it reads, by their index.
     temporary: those of its outputs that Snakemake removes when nobody needs them any more.
+    code: digest of the code its script can reach. reproduces: its class of determinism.
+    reason: why Snakemake would run it, in its words.
     """
 
     rule: str
@@ -34,6 +38,9 @@ class PlannedJob:
     threads: int = 1
     after: tuple[int, ...] = ()
     temporary: frozenset[str] = frozenset()
+    code: str = ""
+    reproduces: str | dict[str, float] = "bits"
+    reason: str = ""
 
     @property
     def n_gpus(self) -> int:
@@ -47,30 +54,42 @@ class PlannedJob:
         return " ".join([self.rule, *chosen])
 
 
-def dry_run(configuration: dict[str, Any], target: str = "everything") -> list[PlannedJob]:
-    """All jobs that make a target with nothing there yet, whatever is there.
+def dry_run(
+    configuration: dict[str, Any],
+    *targets: str,
+    forced: bool = True,
+    options: Sequence[str] = (),
+    root: Path = Path(),
+) -> list[PlannedJob]:
+    """All jobs that make some targets (`everything`), as if nothing were there yet.
 
-    configuration: of the workflow, as in a file of config/; it has to run at the top of the
-    repository. Nothing is locked, so that a job of a running Snakemake may ask.
+    configuration: of the workflow, as in a file of config/; root: the repository, whose rules and
+    code it is. Nothing is locked, so that a job of a running Snakemake may ask.
+    forced: if not, only the jobs that Snakemake would run now. options: further ones for it.
     Raises RuntimeError with Snakemake's own words where the dry run fails.
     """
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "config.json")
         file.write_text(json.dumps(configuration))
-        command = [sys.executable, "-m", "snakemake", target, "--dry-run", "--forceall"]
+        command = [sys.executable, "-m", "snakemake", *(targets or ["everything"]), "--dry-run"]
+        command += ["--forceall"] * forced
         command += ["--rerun-incomplete", "--nolock", "--printshellcmds", "--quiet", "host"]
         command += ["--cores", str(CORES), "--scheduler", "greedy", "--nocolor"]
         command += ["--workflow-profile", "none", "--profile", "none", "--configfile", str(file)]
         run = subprocess.run(
-            command,
+            [*command, *options],
             capture_output=True,
             text=True,
+            cwd=root,
             env=os.environ | {"XDG_CACHE_HOME": scratch, "SNAKEMAKE_PROFILE": ""},
         )
     if run.returncode:
         raise RuntimeError(
-            f"the dry run of {target} failed:\n{run.stdout[-2000:]}{run.stderr[-2000:]}"
+            f"the dry run of {' '.join(targets) or 'everything'} failed:\n"
+            f"{run.stdout[-2000:]}{run.stderr[-2000:]}"
         )
+    if NOTHING in run.stdout + run.stderr:
+        return []
     return in_order(_parsed(run.stdout))
 
 
@@ -79,14 +98,16 @@ def _parsed(printed: str) -> list[PlannedJob]:
 
     Raises RuntimeError if Snakemake announces another number of jobs than it prints.
     """
-    jobs, temporary, rule, n_printed = [], set(), "", 0
+    jobs, temporary, rule, reason, n_printed = [], set(), "", "", 0
     for line in printed.splitlines():
         if found := re.match(r"(?:local)?rule (\w+):$", line):
-            rule = found[1]
+            rule, reason = found[1], ""
+        elif line.startswith(REASON):
+            reason = line.removeprefix(REASON)
         elif line.startswith(COMMAND):
             n_printed += 1
             if line != COMMAND + "None":  # of a rule that only names targets
-                jobs.append(_job(rule, shlex.split(line.removeprefix(COMMAND))))
+                jobs.append(_job(rule, reason, shlex.split(line.removeprefix(COMMAND))))
         elif line.startswith(TEMPORARY):
             temporary.add(line.removeprefix(TEMPORARY).strip().rstrip("."))
     announced = re.search(r"^total +(\d+)$", printed, re.MULTILINE)
@@ -99,7 +120,7 @@ def _parsed(printed: str) -> list[PlannedJob]:
     ]
 
 
-def _job(rule: str, command: Sequence[str]) -> PlannedJob:
+def _job(rule: str, reason: str, command: Sequence[str]) -> PlannedJob:
     """The job of a command `… workflow/scripts/NAME.py JOB FILES --threads N …`.
 
     Raises RuntimeError naming a rule whose command is of another form.
@@ -110,7 +131,15 @@ def _job(rule: str, command: Sequence[str]) -> PlannedJob:
     job, files = json.loads(command[script + 1]), json.loads(command[script + 2])
     threads = int(command[command.index("--threads") + 1])
     return PlannedJob(
-        rule, job["wildcards"], job["params"], files["input"], files["output"], threads
+        rule,
+        job["wildcards"],
+        job["params"],
+        files["input"],
+        files["output"],
+        threads,
+        code=job["code"],
+        reproduces=job["reproduces"],
+        reason=reason,
     )
 
 
