@@ -5,6 +5,7 @@ What is missing or altered is data here, for those who ask to show: nothing of i
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -106,6 +107,22 @@ class Evidence:
             for path, digest in record.inputs.items()
             if self.maker(path) is None
         }
+
+
+def results_of(target: str, root: Path = Path()) -> Path | None:
+    """The folder of results that a file or folder is in, as the records in and above it say.
+
+    None for what is in none, such as the short name of a number.
+    """
+    path = Path(target)
+    for folder in [path, *path.parents][:-1]:
+        for file in (root / folder).glob("**/*.record.json" if folder == path else "*.record.json"):
+            with suppress(ValueError, KeyError, TypeError, OSError):
+                found = Path(json.loads(file.read_text())["wildcards"]["results"])
+                if path.is_relative_to(found):
+                    return found
+    above = (parent.parent for parent in path.parents if parent.name in ("tables", "figures"))
+    return next(above, None)
 
 
 def embedded(path: str) -> bool:
