@@ -23,6 +23,7 @@ def trace(description: str) -> None:
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "node": os.environ.get("SLURMD_NODENAME"),
         "offline": os.environ.get("HF_HUB_OFFLINE") == "1",
+        "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
     }
     folder = Path("trace")
     folder.mkdir(exist_ok=True)
@@ -34,5 +35,6 @@ def trace(description: str) -> None:
 
 
 arguments = [word for word in sys.orig_argv[1:] if not word.startswith("-")]
-if len(arguments) > 1 and arguments[0].startswith("workflow/scripts/"):
+first = os.environ.get("RANK", "0") == "0"  # of the processes of one job
+if first and len(arguments) > 1 and arguments[0].startswith("workflow/scripts/"):
     threading.Thread(target=trace, args=arguments[1:2], daemon=True).start()
