@@ -25,8 +25,8 @@ demo-all: environment ## Recompute every table and figure on the embedded data
 test: lint ## Check everything
 	@$(IN_VENV) -m pytest
 
-test-cluster: environment ## Run the workflow on a SLURM of two nodes on this machine (as root, on Debian)
-	@$(IN_VENV) -m pytest tests/cluster
+test-cluster: environment ## Run the workflow on a SLURM of two nodes on this machine (root, Debian 12)
+	@$(IN_VENV) -m pytest tests/cluster -rNfE
 
 lint: environment ## Check style and workflow without running them
 	@$(IN_VENV) -m ruff check --quiet
