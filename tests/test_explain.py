@@ -1,0 +1,174 @@
+"""`ffmerge explain`: what is stale, because of which change, in words of who made it."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ffmerge.planning.dag import PlannedJob
+from ffmerge.provenance import configuration
+from ffmerge.provenance.causes import NOTHING, causes, differences
+from ffmerge.provenance.evidence import Evidence
+from ffmerge.provenance.numbers import Ledger
+from ffmerge.provenance.staleness import Staleness, cost
+from ffmerge.record import digests, write_record
+from ffmerge.sources import code_digest
+
+SCRIPT = "workflow/scripts/fine_tune.py"
+OUTPUTS = {"model": "results/r/vit/tuned.json", "record": "results/r/vit/tuned.record.json"}
+PARAMS = {"task": {"fine_tuning": {"learning_rate": 5e-4}}, "seed": 1, "inputs": {"train": "a"}}
+
+
+def git(*arguments: str) -> None:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A repository with a script, an input, an output and the record of the job that made it."""
+    monkeypatch.chdir(tmp_path)
+    for file, text in (
+        (SCRIPT, "rate = 1\n"),
+        ("data.csv", "a\n1\n"),
+        (OUTPUTS["model"], "{}"),
+    ):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text(text)
+    git("init", "-q")
+    git("add", SCRIPT)
+    git("commit", "-qm", "Begin")
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+    record = {
+        "rule": "fine_tune",
+        "params": PARAMS,
+        "reproduces": {"score": 0.5},
+        "input": digests({"data": "data.csv"}),
+        "output": digests({"model": OUTPUTS["model"]}),
+        "code": {
+            "digest": code_digest([Path(SCRIPT).resolve()]),
+            "files": {SCRIPT: digests({"s": SCRIPT})["s"]["sha256"]},
+        },
+        "git": {"commit": commit.strip(), "dirty": False},
+        "time": {"seconds": 3.0, "start_up_seconds": 1.0},
+    }
+    write_record(Path(OUTPUTS["record"]), record)
+    return tmp_path
+
+
+def planned(params: dict = PARAMS, reason: str = "", **changed) -> PlannedJob:
+    return PlannedJob(
+        "fine_tune",
+        {"results": "results/r", "task": "vit"},
+        params,
+        {"data": "data.csv"},
+        OUTPUTS,
+        reproduces={"score": 0.5},
+        reason=reason or "Input files updated by another job: x",
+        **({"code": code_digest([Path(SCRIPT).resolve()])} | changed),
+    )
+
+
+def said(job: PlannedJob, made_before: frozenset[str] = frozenset()) -> list[str]:
+    found = causes(job, Evidence(Path("results/r")), set(made_before))
+    return [f"{cause.kind}: {cause.text}" for cause in found]
+
+
+def test_a_job_that_only_waits_for_another_has_no_cause_of_its_own(folder):
+    assert said(planned()) == []
+
+
+def test_a_changed_parameter_is_named_with_task_and_both_values(folder):
+    params = json.loads(json.dumps(PARAMS))
+    params["task"]["fine_tuning"]["learning_rate"] = 2e-3
+    params["seed"] = 2
+    assert said(planned(params)) == [
+        "parameter: fine_tuning.learning_rate of task vit: 0.0005 -> 0.002",
+        "parameter: seed: 1 -> 2",
+    ]
+
+
+def test_values_that_swap_places_are_two_differences():
+    assert list(differences({"a": 1, "b": {"c": 2}}, {"a": 2, "b": {"c": 1}})) == [
+        ("a", 1, 2),
+        ("b.c", 2, 1),
+    ]
+    assert list(differences({"a": 1}, {"b": 1})) == [("a", 1, NOTHING), ("b", NOTHING, 1)]
+
+
+def test_changed_code_is_named_with_the_way_to_see_it(folder):
+    Path(SCRIPT).write_text("rate = 2\n")
+    job = planned(code="another")
+    assert said(job) == [f"code: {SCRIPT}"]
+    (cause,) = causes(job, Evidence(Path("results/r")), set())
+    (hint,) = cause.details
+    assert hint.startswith("+1 -1 lines: git diff ") and hint.endswith(f" -- {SCRIPT}")
+
+
+def test_a_file_with_a_new_comment_is_not_blamed(folder):
+    Path(SCRIPT).write_text("rate = 1  # new\n")
+    assert SCRIPT not in " ".join(said(planned(code="another")))
+
+
+def test_an_input_of_another_content_is_named_unless_a_job_makes_it_anew(folder):
+    Path("data.csv").write_text("a\n2\n")
+    (line,) = said(planned())
+    assert line.startswith("input: data.csv: ")
+    assert said(planned(), frozenset({"data.csv"})) == []
+
+
+def test_a_missing_output_and_a_job_that_never_ran_are_told_apart(folder):
+    Path(OUTPUTS["model"]).unlink()
+    assert said(planned()) == ["missing: outputs are missing"]
+    Path(OUTPUTS["record"]).unlink()
+    assert said(planned()) == ["new: not made yet"]
+
+
+def test_what_no_record_tells_is_said_in_snakemakes_words(folder):
+    assert said(planned(reason="Software environment definition has changed")) == [
+        "environment: the environment or image is another"
+    ]
+    assert said(planned(reason="The moon")) == ["other: Snakemake says: The moon"]
+
+
+def number(name: str, file: str) -> dict:
+    return {"id": name, "sources": [{"file": file, "pointer": ""}]}
+
+
+def test_a_number_is_stale_if_its_file_is_and_not_because_its_table_is_made_again(folder):
+    files = {"tuned": OUTPUTS["model"], "other": "results/r/other.json"}
+    cells = [number(name, file) for name, file in files.items()]
+    ledger = Ledger(Path("results/r/t.ledger.json"), {"cells": cells})
+    table = PlannedJob(
+        "make_table",
+        {},
+        {},
+        {},
+        {"ledger": "results/r/t.ledger.json", "record": "results/r/t.record.json"},
+        after=(0,),
+    )
+    evidence = Evidence(Path("results/r"))
+    tuned = Staleness([planned(), table], [causes(planned({}), evidence, set()), []], [ledger])
+    assert [each.id for each in tuned.numbers()] == ["tuned"]
+    edited = Staleness([table], [causes(table, evidence, set())], [ledger])
+    assert [each.id for each in edited.numbers()] == ["tuned", "other"]
+
+
+def test_a_rerun_is_expected_to_take_what_its_record_says(folder):
+    expected = cost([planned(), planned()], Evidence(Path("results/r")))
+    assert (expected.seconds, expected.longest_chain, expected.n_known) == (8.0, 4.0, 2)
+
+
+def test_a_folder_of_results_that_two_configurations_name_is_refused(folder):
+    Path("workflow/Snakefile").touch()
+    Path("config").mkdir()
+    for name, seed in (("a", 1), ("b", 2)):
+        Path(f"config/{name}.yaml").write_text(f"{{results: results/r, seed: {seed}, tasks: {{}}}}")
+    with pytest.raises(ValueError, match=r"config/a.yaml, config/b.yaml may write to results/r"):
+        configuration.find(None, None, ["results/r/tables/table5.csv"])
+    assert configuration.find(None, Path("config/b.yaml"))[1]["seed"] == 2
+    Path("config/a.yaml").unlink()
+    assert configuration.find(Path("results/r"), None)[0] == Path("config/b.yaml")
+    with pytest.raises(ValueError, match=r"none of config/b.yaml may write to results/demo"):
+        configuration.find(None, None)
