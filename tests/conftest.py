@@ -1,6 +1,10 @@
-"""Pico models of each architecture with random weights, and random batches for them."""
+"""Pico models of each architecture with random weights, batches for them, and results of tests."""
 
+import json
 from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -36,6 +40,81 @@ def random_batch() -> Callable:
 def logits() -> Callable:
     """logits(model, batch): the model's output, in evaluation mode."""
     return _logits
+
+
+@pytest.fixture
+def result(tmp_path) -> Callable:
+    """result(variant, score, task="gpt2", **changes): of a model of 12 layers, and its test.json.
+
+    Without changes its layers 3 to 7, of each tower, are merged, and its size is the base model's.
+    """
+    from ffmerge.tables.results import Result
+    from ffmerge.variants import Variant
+
+    labels = {"gpt2": "GPT-2", "vit": "ViT", "marian": "OPUS-MT"}
+    metrics = {"gpt2": "perplexity", "vit": "accuracy", "marian": "bleu"}
+    base_file, numbers = tmp_path / "base/test.json", count()
+    base_file.parent.mkdir()
+    base_file.write_text(json.dumps({"n_parameters": 1000}))
+
+    def made(variant: str, score: float, task: str = "gpt2", **changes) -> Result:
+        named = None if variant.startswith("base") else Variant.parse(variant)
+        file = tmp_path / f"tests/{next(numbers)}/test.json"
+        values = {
+            "task": task,
+            "model": labels[task],
+            "metric": metrics[task],
+            "variant": variant,
+            "method": named.method if named else None,
+            "k": named.k if named else None,
+            "anchor": named.anchor if named else None,
+            "role": named.role if named else None,
+            "int8": named.int8 if named else False,
+            "first_layer": 3 if named else None,
+            "last_layer": 7 if named else None,
+            "n_towers": 2 if task == "marian" else 1,
+            "sublayers_removed": 4 if named else 0,
+            "sublayers": 12,
+            "score": score,
+            "low": score - 1,
+            "high": score + 1,
+            "confidence": 0.95,
+            "loss": 3.0,
+            "n_parameters": 1000,
+            "reduction_percent": 0.0,
+            "file": file,
+            "base_file": base_file,
+        }
+        found = Result(**values | changes)
+        layers = list(range(found.first_layer, found.last_layer + 1)) if named else []
+        windows = [{"layers": layers}] * found.n_towers if named else []
+        summary = {
+            "score": found.score,
+            "n_parameters": found.n_parameters,
+            "n_sublayers_removed": found.sublayers_removed,
+            "n_sublayers": found.sublayers,
+            "merged": [] if found.method == "drop" else windows,
+            "dropped": windows if found.method == "drop" else [],
+        }
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(summary))
+        return found
+
+    return made
+
+
+@pytest.fixture
+def job_with() -> Callable:
+    """job_with(folder, inputs, table="t.csv", …): as much of a job as its ledger is made of."""
+    from ffmerge.digest import sha256_of
+
+    def made(folder: Path, inputs=(), **outputs: str) -> SimpleNamespace:
+        folder.mkdir(exist_ok=True)
+        files = SimpleNamespace(**{name: folder / file for name, file in outputs.items()})
+        digests = {str(file): sha256_of(file) for file in inputs}
+        return SimpleNamespace(output=files, destination=files, input_digests=digests)
+
+    return made
 
 
 def _pico(model_type: str, n_layers: int = N_LAYERS, d_ff: int = D_FF, seed: int = 0):

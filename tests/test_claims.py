@@ -21,7 +21,8 @@ from ffmerge.against_paper.paired_tests import scored_models
 from ffmerge.against_paper.paper_reported import read_reported
 from ffmerge.against_paper.run_evidence import about_run, untuned_scores
 from ffmerge.against_paper.similarity import more_similar, read_cka
-from ffmerge.tables.results import read_tests
+from ffmerge.provenance.cells import Interval
+from ffmerge.tables.tested import read_tests
 
 REPORTED = Path(__file__).parents[1] / "config" / "paper_reported"
 SETTINGS = Settings(draws=1999, confidence=0.95, seed=0)
@@ -160,7 +161,7 @@ def test_accuracy_is_better_where_it_is_higher():
 def test_a_corrected_p_value_decides_and_not_the_bare_one():
     entry = evidence()[0]
     rows = judged([entry] * 1500, SETTINGS.confidence)  # p is 1 / 2000
-    assert rows[0]["p"] < 0.001 and rows[0]["verdict"] == UNDECIDED
+    assert rows[0]["p"].raw < 0.001 and rows[0]["verdict"] == UNDECIDED
 
 
 # --- layer drop -----------------------------------------------------------------------------------
@@ -227,8 +228,9 @@ def test_similarity_is_tested_between_pairs_of_layers(means, verdict):
     found = more_similar("ff_more_similar_than_attention", "ViT encoder", *matrices, SETTINGS)
     (row,) = judged([found], SETTINGS.confidence)
     assert row["verdict"] == verdict
-    assert row["measured"] == pytest.approx(means[0] - means[1], abs=0.03)
-    assert (row["n"], row["unit"]) == (12, "CKA")
+    assert row["measured"].raw == pytest.approx(means[0] - means[1], abs=0.03)
+    assert (row["n"].raw, row["unit"]) == (12, "CKA")
+    assert row["measured"].interval.method == "bootstrap over layers"
 
 
 def test_a_layer_is_not_a_pair_with_itself():
@@ -278,10 +280,14 @@ def test_a_row_says_what_is_claimed_measured_and_compared():
     assert row["statement"] == "removing 1/3 costs less than 1 PPL"
     assert row["compared"] == "p3 against base-tuned"
     assert row["quantity"] == "loss on the uncompressed"
-    assert (row["measured"], row["holds_if"], row["unit"]) == (pytest.approx(0.5), "< 1", "PPL")
-    assert row["low"] < row["measured"] < row["high"]
-    assert (row["section"], row["n"]) == ("5.1", N)
-    assert row["p"] < row["p_corrected"] <= 0.05 and row["verdict"] == HOLDS
+    measured, low, high, p, p_corrected = (
+        row[name].raw for name in ("measured", "low", "high", "p", "p_corrected")
+    )
+    assert (measured, row["holds_if"], row["unit"]) == (pytest.approx(0.5), "< 1", "PPL")
+    assert low < measured < high
+    assert row["measured"].interval == Interval(low, high, 0.95, "bootstrap over test examples")
+    assert (row["section"], row["n"].raw) == ("5.1", N)
+    assert p < p_corrected <= 0.05 and row["verdict"] == HOLDS
 
 
 def test_every_section_is_one_of_the_paper_and_the_text_explains_itself():
@@ -371,6 +377,24 @@ def test_a_run_s_files_become_evidence(tmp_path):
     assert "at 30.0 % removed" in by_claim["matches_layer_drop"]["compared"]
     assert by_claim["ff_more_similar_than_attention"]["task"] == "GPT-2 decoder"
     assert by_claim["ff_more_similar_than_attention"]["verdict"] == HOLDS
+
+    def files_of(cell) -> set[str]:
+        return {str(source.file.relative_to(tmp_path / "gpt2")) for source in cell.sources}
+
+    def tests_of(*names: str) -> set[str]:
+        return {f"models/{name}/test.{kind}" for name in names for kind in ("json", "csv")}
+
+    int8 = by_claim["int8_costs_nothing"]
+    assert files_of(int8["p"]) == tests_of(best, f"{best}-int8")
+    on_curve = by_claim["matches_layer_drop"]["measured"]
+    assert files_of(on_curve) == tests_of(by_ratio["half"], "base", "drop-k2-best", "drop-k4-best")
+    untuned = by_claim["window_matters_untuned"]["measured"]
+    assert files_of(untuned) == tests_of(*models["windows"]) | {"windows.csv"}
+    assert files_of(by_claim["ff_more_similar_than_attention"]["low"]) == {"cka.csv"}
+    # how many claims there are, and what their p-values are, bears on every corrected one
+    assert files_of(int8["p_corrected"]) == {
+        file for row in rows.values() for file in files_of(row["p"])
+    }
 
 
 def test_the_untuned_score_is_that_of_the_window_that_was_tested(tmp_path):

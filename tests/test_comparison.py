@@ -3,7 +3,10 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 import yaml
@@ -18,10 +21,11 @@ from ffmerge.against_paper.comparison import (
     compared,
     summary,
 )
-from ffmerge.against_paper.counterparts import AT_LEAST, EXACT, METRICS, SETTINGS, TEXT, Ours
+from ffmerge.against_paper.counterparts import AT_LEAST, EXACT, METRICS, SETTINGS, TEXT
 from ffmerge.against_paper.paper_reported import read_reported, tolerances
-from ffmerge.against_paper.recomputed import Recomputed, recomputed, settings_of
+from ffmerge.against_paper.recomputed import Files, Recomputed, recomputed, settings_of
 from ffmerge.config.faults import validated
+from ffmerge.provenance.cells import JOB, Cell, Interval, Printed
 from ffmerge.tables.results import Result
 
 REPOSITORY = Path(__file__).parents[1]
@@ -30,6 +34,7 @@ PAPER = validated(
     yaml.safe_load((REPOSITORY / "config/paper.yaml").read_text(encoding="utf-8"))
 ).tasks
 MODELS = {row["task"]: row for row in REPORTED["models"]}
+FOLDER, NUMBERS = TemporaryDirectory(), count()
 ARCHITECTURES = {
     "gpt2": {"model_type": "gpt2", "n_layer": 36, "n_embd": 1280, "n_inner": None},
     "vit": {
@@ -57,6 +62,37 @@ STORAGE = {  # %: docs/discrepancies.md, section 4 and trivia
 # --- a run that repeats what the paper prints -----------------------------------------------------
 
 
+def written(content: dict, name: str = "test.json") -> Path:
+    """A JSON file of its own."""
+    file = Path(FOLDER.name) / str(next(NUMBERS)) / name
+    file.parent.mkdir()
+    file.write_text(json.dumps(content))
+    return file
+
+
+def number(value: Any) -> Cell:
+    """A number that is not read from a file."""
+    return Cell((), derivation=JOB, computed=value)
+
+
+def with_files(result: Result, **changes) -> Result:
+    """The result with changes, and the files of its test."""
+    result = replace(result, **changes)
+    windows = []
+    if result.method:
+        layers = list(range(result.first_layer, result.last_layer + 1))
+        windows = [{"layers": layers}] * result.n_towers
+    summary = {
+        "score": result.score,
+        "n_parameters": result.n_parameters,
+        "n_sublayers_removed": result.sublayers_removed,
+        "n_sublayers": result.sublayers,
+        "merged": windows,
+    }
+    n_base = result.n_parameters / (1 - result.reduction_percent / 100)
+    return replace(result, file=written(summary), base_file=written({"n_parameters": n_base}))
+
+
 def result(task: str, row: dict[str, str], indices: str) -> Result:
     """The model of a row of Tables 2 to 5, with the printed score and the parameters it saves."""
     settings, model, sides = PAPER[task], MODELS[task], 2 if task == "marian" else 1
@@ -67,62 +103,73 @@ def result(task: str, row: dict[str, str], indices: str) -> Result:
     n_parameters = int(model["n_parameters"])
     saved = removed * int(model["ff_parameters"])
     score = float(row["value"])
-    return Result(
-        task=task,
-        model=settings.label,
-        metric=METRICS[row["unit"]],
-        variant="",
-        method=row["method"] if merged else None,
-        k=k,
-        anchor=(row["anchor"] or "first") if merged else None,
-        role=row["window"] or None,
-        int8=row["int8"] == "yes",
-        first_layer=first,
-        last_layer=first + k - 1 if merged else None,
-        n_towers=sides,
-        sublayers_removed=removed,
-        sublayers=sides * settings.base_model.n_layers,
-        score=score,
-        low=score,
-        high=score,
-        loss=0.0,
-        n_parameters=n_parameters - saved,
-        reduction_percent=100 * saved / n_parameters,
+    return with_files(
+        Result(
+            task=task,
+            model=settings.label,
+            metric=METRICS[row["unit"]],
+            variant="",
+            method=row["method"] if merged else None,
+            k=k,
+            anchor=(row["anchor"] or "first") if merged else None,
+            role=row["window"] or None,
+            int8=row["int8"] == "yes",
+            first_layer=first,
+            last_layer=first + k - 1 if merged else None,
+            n_towers=sides,
+            sublayers_removed=removed,
+            sublayers=sides * settings.base_model.n_layers,
+            score=score,
+            low=score,
+            high=score,
+            confidence=0.95,
+            loss=0.0,
+            n_parameters=n_parameters - saved,
+            reduction_percent=100 * saved / n_parameters,
+            file=Path(),
+            base_file=Path(),
+        )
     )
 
 
-def settings(task: str) -> dict:
-    own = PAPER[task]
-    configured = {
-        "feature_tokens": own.features.n_tokens,
-        "feature_patches": own.features.n_tokens,
-        "context": getattr(own, "context", None),
-        "test_window": getattr(own.test, "stride", None),
-        "validation_sentences": getattr(own.validation, "max_examples", None),
-    }
-    return settings_of(configured, ARCHITECTURES[task], own.fine_tuning.model_dump())
+def files(task: str, architecture: dict | None = None) -> Files:
+    """What the jobs leave that run the paper's configuration."""
+    own = PAPER[task].model_dump(mode="json")
+
+    def record(*parts: str) -> Path:
+        of_task = {part: own[part] for part in parts if part in own}
+        return written({"params": {"task": of_task}}, "a.record.json")
+
+    return Files(
+        base_model=written(architecture or ARCHITECTURES[task], "config.json").parent,
+        storage=written(STORAGE[task], "storage.json"),
+        collected=record("features", "context"),
+        tested=record("test", "context"),
+        tuned=[record("fine_tuning", "validation") for _ in range(2)],
+    )
 
 
-def repeated(task: str) -> Recomputed:
-    """The task as the paper printed it; of a model in several tables, the most exact score."""
-    rows = [row for row in REPORTED["scores"] if row["task"] == task]
-    indices = {row["ratio"]: row["value"] for row in rows if row["quantity"] == "merged_indices"}
+def repeated() -> dict[str, Recomputed]:
+    """The tasks as the paper printed them; of a model in several tables, the most exact score."""
     models = {}
-    for row in rows:  # Table 5, which has two decimals, comes last
-        if row["quantity"] == "score":
-            key = row["method"], row["ratio"], row["anchor"], row["window"], row["int8"]
-            models[key] = result(task, row, indices.get(row["ratio"], ""))
-    return Recomputed(
-        comparable=True,
-        results=list(models.values()),
-        ratios=PAPER[task].merge.k.model_dump(),
-        storage=STORAGE[task],
-        hyperparameters=PAPER[task].fine_tuning.model_dump(),
-        settings=settings(task),
-    )
+    for task in PAPER:
+        rows = [row for row in REPORTED["scores"] if row["task"] == task]
+        indices = {
+            row["ratio"]: row["value"] for row in rows if row["quantity"] == "merged_indices"
+        }
+        for row in rows:  # Table 5, which has two decimals, comes last
+            if row["quantity"] == "score":
+                key = task, row["method"], row["ratio"], row["anchor"], row["window"], row["int8"]
+                models[key] = result(task, row, indices.get(row["ratio"], ""))
+    tasks = {
+        task: {"repository": MODELS[task]["repository"], "ratios": own.merge.k.model_dump()}
+        for task, own in PAPER.items()
+    }
+    made = {task: files(task) for task in PAPER}
+    return recomputed(tasks, REPORTED["models"], list(models.values()), made)
 
 
-RUN = {task: repeated(task) for task in PAPER}
+RUN = repeated()
 
 
 def rows_of(run: dict[str, Recomputed], **which: str) -> list[dict]:
@@ -141,7 +188,7 @@ def changed(task: str, **values) -> dict[str, Recomputed]:
 def with_score(score: float, low: float, high: float) -> dict[str, Recomputed]:
     """The run with another score of ViT at 1/2, which Table 5 alone has (76.3)."""
     results = [
-        replace(r, score=score, low=low, high=high) if (r.method, r.k) == ("permute", 7) else r
+        with_files(r, score=score, low=low, high=high) if (r.method, r.k) == ("permute", 7) else r
         for r in RUN["vit"].results
     ]
     return changed("vit", results=results)
@@ -178,18 +225,32 @@ def test_every_printed_number_has_exactly_one_row_in_order(run):
 
 def test_a_row_has_ours_with_its_interval_and_what_was_allowed():
     row = the_row(with_score(76.5, 76.1, 76.9), **SCORE_AT_HALF)
-    assert row == SCORE_AT_HALF | {
+    assert {column: str(value) for column, value in row.items()} == SCORE_AT_HALF | {
         "paper": "76.3",
-        "ours": 76.5,
-        "low": 76.1,
-        "high": 76.9,
+        "ours": "76.5",
+        "low": "76.1",
+        "high": "76.9",
         "unit": "%",
-        "tolerance": 0.5,
+        "tolerance": "0.5",
         "verdict": WITHIN,
         "note": "",
     }
-    assert the_row(RUN, **AT_HALF, quantity="merged_indices")["ours"] == "4-10"
-    assert the_row(RUN, **AT_HALF, quantity="ffs_removed")["ours"] == "6/12"
+    assert str(the_row(RUN, **AT_HALF, quantity="merged_indices")["ours"]) == "4-10"
+    assert str(the_row(RUN, **AT_HALF, quantity="ffs_removed")["ours"]) == "6/12"
+
+
+def test_ours_says_where_it_comes_from_and_what_the_paper_prints():
+    row = the_row(with_score(76.5, 76.1, 76.9), **SCORE_AT_HALF)
+    ours, low = row["ours"], row["low"]
+    assert ours.printed == Printed("76.3", "Table 5")
+    assert ours.interval == Interval(76.1, 76.9, 0.95, "bootstrap over test examples")
+    assert [source.pointer for source in ours.sources] == ["/score"]
+    assert [source.file.name for source in low.sources] == ["test.json", "test.csv"]
+    tuned = the_row(RUN, where="Table 6", quantity="batch_size")["ours"]
+    assert {(s.file.name, s.pointer) for s in tuned.sources} == {
+        ("a.record.json", "/params/task/fine_tuning/batch_size")
+    }
+    assert len(tuned.sources) == 2  # every run of the task
 
 
 def test_places_are_named_as_the_paper_names_them():
@@ -238,11 +299,11 @@ def test_the_model_of_a_row_is_the_one_with_its_anchor_window_and_precision():
 
 def test_a_window_has_to_be_the_same():
     results = [
-        replace(r, first_layer=5, last_layer=11) if (r.method, r.k) == ("permute", 7) else r
+        with_files(r, first_layer=5, last_layer=11) if (r.method, r.k) == ("permute", 7) else r
         for r in RUN["vit"].results
     ]
     row = the_row(changed("vit", results=results), **AT_HALF, quantity="merged_indices")
-    assert (row["paper"], row["ours"], row["verdict"]) == ("4-10", "5-11", DIFFERS)
+    assert (row["paper"], str(row["ours"]), row["verdict"]) == ("4-10", "5-11", DIFFERS)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +313,7 @@ def test_a_setting_is_exact(name, value):
     tuned = RUN["gpt2"].hyperparameters
     which = {"where": "Table 6", "task": "gpt2", "quantity": name}
     assert the_row(RUN, **which)["verdict"] == WITHIN
-    run = changed("gpt2", hyperparameters=tuned | {name: value})
+    run = changed("gpt2", hyperparameters=tuned | {name: number(value)})
     row = the_row(run, **which)
     assert (row["verdict"], row["tolerance"]) == (DIFFERS, EXACT)
 
@@ -260,16 +321,16 @@ def test_a_setting_is_exact(name, value):
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_number_of_the_set_up_is_exact(name):
     for row in rows_of(RUN, quantity=name, setting=""):
-        task, value = row["task"], RUN[row["task"]].settings[name]
+        task, value = row["task"], RUN[row["task"]].settings[name].raw
         other = value + 1 if isinstance(value, int) else "32x32"
-        run = changed(task, settings=RUN[task].settings | {name: other})
+        run = changed(task, settings=RUN[task].settings | {name: number(other)})
         which = {"where": row["where"], "task": task, "quantity": name}
         assert (row["verdict"], the_row(run, **which)["verdict"]) == (WITHIN, DIFFERS)
 
 
 @pytest.mark.parametrize(("percent", "verdict"), [(60.0, WITHIN), (30.0, WITHIN), (29.9, DIFFERS)])
 def test_more_than_a_number_is_at_least_it(percent, verdict):
-    results = [replace(r, reduction_percent=percent) for r in RUN["gpt2"].results]
+    results = [with_files(r, reduction_percent=percent) for r in RUN["gpt2"].results]
     row = the_row(
         changed("gpt2", results=results), task="gpt2", quantity="parameters_removed_at_half"
     )
@@ -284,8 +345,8 @@ def test_a_drop_in_the_text_is_in_the_unit_of_its_score():
         ("marian", "score_drop_at_third", 35.8 - 33.6),
     ):
         row = the_row(RUN, task=task, quantity=quantity)
-        assert row["ours"] == pytest.approx(drop)
-        assert row["tolerance"] == near[METRICS[row["unit"]]]
+        assert row["ours"].raw == pytest.approx(drop)
+        assert float(row["tolerance"]) == near[METRICS[row["unit"]]]
 
 
 def test_another_base_model_is_not_comparable_but_its_numbers_are_shown():
@@ -324,7 +385,7 @@ def test_what_is_no_number_of_a_task_is_not_a_result():
     ],
 )
 def test_numbers_agree_as_numbers_and_words_as_words(printed, ours, tolerance, same):
-    assert agrees(printed, Ours(ours), tolerance) is same
+    assert agrees(printed, number(ours), tolerance) is same
 
 
 def test_the_text_counts_verdicts_and_lists_what_differs():
@@ -339,46 +400,38 @@ def test_the_text_counts_verdicts_and_lists_what_differs():
 # --- from the files of a run ----------------------------------------------------------------------
 
 
-def test_a_run_s_files_become_what_was_recomputed(tmp_path):
-    folder = tmp_path / "vit/models/permute-k5-first-best"
-    folder.mkdir(parents=True)
-    record = {"params": {"task": {"fine_tuning": {"batch_size": 128, "max_steps": 50_000}}}}
-    (folder / "tuned.record.json").write_text(json.dumps(record))
-    (tmp_path / "config.json").write_text(json.dumps(ARCHITECTURES["vit"]))
-    (tmp_path / "storage.json").write_text(json.dumps(STORAGE["vit"]))
-    task = {
-        "repository": MODELS["vit"]["repository"],
-        "ratios": RUN["vit"].ratios,
-        "settings": {"feature_patches": 10_000},
-    }
+def test_a_run_s_files_become_what_was_recomputed():
+    def made(repository: str | None) -> Recomputed:
+        task = {"repository": repository, "ratios": RUN["vit"].ratios}
+        of_task = {"vit": files("vit")}
+        return recomputed({"vit": task}, REPORTED["models"], RUN["vit"].results, of_task)["vit"]
 
-    def made(**changes) -> Recomputed:
-        return recomputed(
-            {"vit": task | changes},
-            REPORTED["models"],
-            RUN["vit"].results,
-            base_models={"vit": tmp_path},
-            storage={"vit": tmp_path / "storage.json"},
-            records=[folder / "tuned.record.json"],
-        )["vit"]
-
-    found = made()
-    assert found.comparable and found.storage == STORAGE["vit"]
+    found = made(MODELS["vit"]["repository"])
+    assert found.comparable
     assert found.results == RUN["vit"].results and found.base.score == 80.3
-    assert found.hyperparameters == record["params"]["task"]["fine_tuning"]
-    expected = {
-        "batch_size": 128,
-        "resolution": "224x224",
-        "n_layers": 12,
-        "feature_patches": 10_000,
+    tuned = PAPER["vit"].fine_tuning.model_dump(mode="json")
+    assert {key: cell.raw for key, cell in found.hyperparameters.items()} == {
+        key: value for key, value in tuned.items() if value is not None
     }
-    assert expected.items() <= found.settings.items()
-    assert not made(repository="another/model").comparable
-    assert not made(repository=None).comparable
+    expected = {"batch_size": "128", "resolution": "224x224", "n_layers": "12"}
+    expected |= {"feature_patches": "10000", "classes": "1000", "patch_size": "16x16"}
+    assert expected.items() <= {key: str(cell) for key, cell in found.settings.items()}.items()
+    assert not made("another/model").comparable
+    assert not made(None).comparable
+
+
+def test_a_setting_that_not_all_runs_share_is_unknown():
+    own = files("gpt2")
+    content = json.loads(own.tuned[1].read_text())
+    content["params"]["task"]["fine_tuning"]["batch_size"] = 99
+    own = replace(own, tuned=[own.tuned[0], written(content)])
+    found = settings_of(own)
+    assert "batch_size" not in found and found["max_steps"].raw == 100_000
 
 
 def test_a_feed_forward_is_4_times_as_wide_where_gpt2_does_not_say():
-    assert settings("gpt2")["d_ff"] == int(MODELS["gpt2"]["d_ff"])
+    assert RUN["gpt2"].settings["d_ff"].raw == int(MODELS["gpt2"]["d_ff"])
     given = ARCHITECTURES["gpt2"] | {"n_inner": 99}
-    assert settings_of({}, given, {})["d_ff"] == 99
-    assert (settings("marian")["n_layers"], settings("marian")["anchors"]) == (12, 2)
+    assert settings_of(files("gpt2", given))["d_ff"].raw == 99
+    marian = RUN["marian"].settings
+    assert (marian["n_layers"].raw, marian["anchors"].raw) == (12, 2)

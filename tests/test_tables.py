@@ -3,54 +3,42 @@
 import csv
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from ffmerge.against_paper.paper_reported import printed_setting, read_reported
+from ffmerge.csv_files import write_csv
+from ffmerge.provenance import cells
+from ffmerge.provenance.cells import Interval, Printed
 from ffmerge.tables.by_column import table2, table3
-from ffmerge.tables.hyperparameters import hyperparameters, shared_settings
+from ffmerge.tables.hyperparameters import hyperparameters
 from ffmerge.tables.layout import as_text, write_table
+from ffmerge.tables.printing import printing_of
 from ffmerge.tables.results import Result, read_results, write_results
-from ffmerge.tables.table1 import Compressed, measured, table1
+from ffmerge.tables.table1 import Measured, table1
 from ffmerge.tables.table4 import table4
 from ffmerge.tables.table5 import table5
-from ffmerge.variants import Variant
+from ffmerge.tables.tested import by_model
+
+REPORTED = sorted((Path(__file__).parents[1] / "config/paper_reported").glob("*.csv"))
 
 
-def result(variant: str, score: float, task: str = "gpt2", **changes) -> Result:
-    """The result of a model of 12 layers; without changes, those 3 to 7 of a tower."""
-    models = {"gpt2": "GPT-2", "vit": "ViT", "marian": "OPUS-MT"}
-    metrics = {"gpt2": "perplexity", "vit": "accuracy", "marian": "bleu"}
-    named = None if variant.startswith("base") else Variant.parse(variant)
-    values = {
-        "task": task,
-        "model": models[task],
-        "metric": metrics[task],
-        "variant": variant,
-        "method": named.method if named else None,
-        "k": named.k if named else None,
-        "anchor": named.anchor if named else None,
-        "role": named.role if named else None,
-        "int8": named.int8 if named else False,
-        "first_layer": 3 if named else None,
-        "last_layer": 7 if named else None,
-        "n_towers": 2 if task == "marian" else 1,
-        "sublayers_removed": 4 if named else 0,
-        "sublayers": 12,
-        "score": score,
-        "low": score - 1,
-        "high": score + 1,
-        "loss": 3.0,
-        "n_parameters": 1000,
-        "reduction_percent": 0.0,
-    }
-    return Result(**values | changes)
+def unprinted(result: Result, quantity: str) -> None:
+    """What the paper prints for any result: nothing."""
+
+
+def texts(rows: list[dict]) -> list[dict[str, str]]:
+    """Rows as they are shown."""
+    return [{column: str(cell) for column, cell in row.items()} for row in rows]
 
 
 # --- Tables 2 and 3 -------------------------------------------------------------------------------
 
 
-def test_table_2_has_a_row_a_model_and_a_column_a_window():
+def test_table_2_has_a_row_a_model_and_a_column_a_window(result):
     rows = table2(
         [
             result("permute-k5-first-random2", 18.04),
@@ -58,9 +46,10 @@ def test_table_2_has_a_row_a_model_and_a_column_a_window():
             result("permute-k5-first-random1", 123.45),
             result("permute-k5-first-random3", 21.0),
             result("permute-k5-first-best", 81.96, "vit"),
-        ]
+        ],
+        unprinted,
     )
-    assert rows == [
+    assert texts(rows) == [
         {
             "Model": "GPT-2",
             "Metric": "PPL↓",
@@ -80,10 +69,11 @@ def test_table_2_has_a_row_a_model_and_a_column_a_window():
     ]
 
 
-def test_table_3_has_a_column_an_anchor():
+def test_table_3_has_a_column_an_anchor(result):
     scores = {"last": 34.0, "first": 35.04, "middle": 34.96}
-    rows = table3([result(f"permute-k3-{a}-best", s, "marian") for a, s in scores.items()])
-    assert rows == [
+    results = [result(f"permute-k3-{a}-best", s, "marian") for a, s in scores.items()]
+    rows = table3(results, unprinted)
+    assert texts(rows) == [
         {
             "Model": "OPUS-MT",
             "Metric": "BLEU↑",
@@ -98,21 +88,25 @@ def test_table_3_has_a_column_an_anchor():
 # --- Table 4 --------------------------------------------------------------------------------------
 
 
-def test_table_4_puts_a_merged_model_beside_its_int8_form_and_file_beside_arithmetic():
+def test_table_4_puts_a_merged_model_beside_its_int8_form_and_file_beside_arithmetic(
+    result, tmp_path
+):
     sizes = {
         "merged_percent": 78.21,
         "merged_computed_percent": 78.18,
         "measured_percent": 20.64,
         "computed_percent": 20.01,
     }
+    (tmp_path / "storage.json").write_text(json.dumps(sizes))
     rows = table4(
         [
             result("permute-k5-first-best-int8", 80.04, "vit"),
             result("permute-k5-first-best", 80.26, "vit"),
         ],
-        {"vit": sizes},
+        {"vit": tmp_path / "storage.json"},
+        unprinted,
     )
-    assert rows == [
+    assert texts(rows) == [
         {
             "Model": "ViT",
             "Metric": "Accuracy (%) ↑",
@@ -129,7 +123,7 @@ def test_table_4_puts_a_merged_model_beside_its_int8_form_and_file_beside_arithm
 # --- Table 5 --------------------------------------------------------------------------------------
 
 
-def test_table_5_has_a_row_a_window_with_both_methods_and_the_uncompressed_model_first():
+def test_table_5_has_a_row_a_window_with_both_methods_and_the_uncompressed_model_first(result):
     all_layers = {"first_layer": 0, "last_layer": 11, "sublayers_removed": 11}
     rows = table5(
         [
@@ -138,9 +132,10 @@ def test_table_5_has_a_row_a_window_with_both_methods_and_the_uncompressed_model
             result("vanilla-k5-first-best", 15.999),
             result("permute-k12-first-best", 150.0, **all_layers),
             result("vanilla-k12-first-best", 177.9, **all_layers),
-        ]
+        ],
+        unprinted,
     )
-    assert [list(row.values()) for row in rows] == [
+    assert [list(row.values()) for row in texts(rows)] == [
         ["GPT-2", "PPL↓", "–", "0/12", "14.17", "14.17"],
         ["GPT-2", "PPL↓", "3-7", "4/12", "16.00", "15.11"],
         ["GPT-2", "PPL↓", "0-11", "11/12", "177.90", "150.00"],
@@ -148,84 +143,130 @@ def test_table_5_has_a_row_a_window_with_both_methods_and_the_uncompressed_model
     assert list(rows[0])[2:] == ["Merged Indices", "FFs Removed", "Vanilla", "Permute"]
 
 
-def test_table_5_has_both_towers_one_decimal_and_an_empty_cell_for_what_was_not_run():
+def test_table_5_has_both_towers_one_decimal_and_an_empty_cell_for_what_was_not_run(result):
     rows = table5(
         [
             result("base", 20.66, "marian"),
             result("permute-k3-first-best", 17.44, "marian", first_layer=2, last_layer=4),
-        ]
+        ],
+        unprinted,
     )
-    assert [list(row.values()) for row in rows] == [
+    assert [list(row.values()) for row in texts(rows)] == [
         ["OPUS-MT", "BLEU↑", "–", "0/12", "20.7", "20.7"],
         ["OPUS-MT", "BLEU↑", "2-4/2-4", "4/12", "", "17.4"],
     ]
 
 
-def test_two_tasks_with_the_same_window_have_rows_of_their_own():
+def test_two_tasks_with_the_same_window_have_rows_of_their_own(result):
     name = "permute-k5-first-best"
-    rows = table5([result(name, 15.0), result(name, 80.0, "vit")])
+    rows = texts(table5([result(name, 15.0), result(name, 80.0, "vit")], unprinted))
     assert [(row["Model"], row["Permute"]) for row in rows] == [("GPT-2", "15.00"), ("ViT", "80.0")]
+
+
+# --- what the paper prints ------------------------------------------------------------------------
+
+
+def printing(table: int):
+    """What a table of the paper prints, for tasks of the paper's sizes."""
+    ratios = {
+        "gpt2": {"third": 13, "half": 19, "all": 36},
+        "vit": {"third": 5, "half": 7, "all": 12},
+        "marian": {"third": 3, "half": 4, "all": 6},
+    }
+    tasks = {task: {"ratios": of_task} for task, of_task in ratios.items()}
+    given = SimpleNamespace(reported=REPORTED)
+    return printing_of(SimpleNamespace(input=given, params=SimpleNamespace(tasks=tasks)), table)
+
+
+def test_a_score_has_its_interval_and_what_the_paper_prints_for_the_same_model(result):
+    results = [
+        result("base", 88.0, "vit"),
+        result("permute-k7-first-best", 87.0, "vit"),
+        result("vanilla-k7-first-best", 86.0, "vit"),
+        result("permute-k4-first-best", 85.0, "vit", last_layer=6),  # no ratio of the paper
+    ]
+    base, half, other = table5(results, printing(5))
+    cell = base["Permute"]
+    assert (cell.raw, cell.printed) == (88.0, Printed("80.3", "Table 5"))
+    assert cell.interval == Interval(87.0, 89.0, 0.95, "bootstrap over test examples")
+    assert half["Permute"].printed == Printed("76.3", "Table 5")
+    assert half["Vanilla"].printed == Printed("75.3", "Table 5")
+    assert half["Merged Indices"].printed == Printed("4-10", "Table 5")
+    assert half["FFs Removed"].printed == Printed("6/12", "Table 5")
+    assert other["Permute"].printed is None
 
 
 # --- Table 1 --------------------------------------------------------------------------------------
 
 MAIN = "permute-k5-first-best"
 MODELS = [MAIN, f"{MAIN}-int8", "drop-k4-best"]
-COST = {
-    "base": {"ratio": 1.0, "weight_bytes": 1000.0},
-    MAIN: {"ratio": 0.9, "weight_bytes": 800.0},
-    f"{MAIN}-int8": {"ratio": 1.8, "weight_bytes": 200.0},
-    "drop-k4-best": {"ratio": 0.7, "weight_bytes": 650.0},
-}
-UNTUNED = {
-    ("base", 0, 0): 70.0,
-    ("permute", 5, 3): 74.5,
-    ("permute", 5, 4): 999.0,
-    ("vanilla", 5, 3): 999.0,
-    ("drop", 4, 6): 90.25,
-}
+COST = f"""model,ratio,weight_bytes
+base,1.0,1000
+{MAIN},0.9,800
+{MAIN}-int8,1.8,200
+drop-k4-best,0.7,650
+"""
+WINDOWS = "method,k,start,score,loss\npermute,5,3,74.5,4\npermute,5,4,999,9\nvanilla,5,3,999,9\n"
+LAYER_DROPS = "method,k,start,score,loss\nbase,0,0,70.0,4\ndrop,4,6,90.25,5\n"
 TUNED = {MAIN: 71.5, "drop-k4-best": 68.0}
 
 
-def scores_of(metric: str = "perplexity") -> dict:
-    merged = [{"tower": "decoder", "layers": [3, 4, 5, 6, 7]}]
-    tests = {
-        "base": {"score": 60.0, "merged": [], "dropped": []},
-        MAIN: {"score": 61.0, "merged": merged, "dropped": []},
-        f"{MAIN}-int8": {"score": 60.9, "merged": merged, "dropped": []},
-        "drop-k4-best": {
-            "score": 62.0,
-            "merged": [],
-            "dropped": [{"tower": "decoder", "layers": [6, 7, 8, 9]}],
-        },
-    }
-    return {name: {"metric": metric, **test} for name, test in tests.items()}
+@pytest.fixture
+def measured(tmp_path) -> Callable[..., Measured]:
+    """measured(label, metric, tuned): the files of a task's models."""
+
+    def made(label: str = "GPT-2", metric: str = "perplexity", tuned=TUNED) -> Measured:
+        folder = tmp_path / label
+        merged = [{"tower": "decoder", "layers": [3, 4, 5, 6, 7]}]
+        dropped = [{"tower": "decoder", "layers": [6, 7, 8, 9]}]
+        of = {"base": ([], [], 60.0), MAIN: (merged, [], 61.0), "drop-k4-best": ([], dropped, 62.0)}
+        of[f"{MAIN}-int8"] = (merged, [], 60.9)
+        tests, curves = {}, {}
+        for model in (*of, "base-tuned"):
+            (folder / model).mkdir(parents=True)
+        for model, (merged, dropped, score) in of.items():
+            test = {"metric": metric, "score": score, "merged": merged, "dropped": dropped}
+            tests[model] = folder / model / "test.json"
+            tests[model].write_text(json.dumps(test))
+        for model, score in tuned.items():
+            curves[model] = folder / model / "learning_curve.csv"
+            worse = score + (1 if metric == "perplexity" else -1)
+            scores = f"1,0.5,,\n1,,,{worse}\n2,,,{score}\n3,,,{worse}\n"
+            curves[model].write_text(f"step,loss,learning_rate,score\n{scores}")
+        files = {"cost.csv": COST, "windows.csv": WINDOWS, "layer_drops.csv": LAYER_DROPS}
+        for name, content in files.items():
+            (folder / name).write_text(content)
+        return Measured(label, MODELS, *(folder / name for name in files), tests, curves)
+
+    return made
 
 
-def test_merging_and_pruning_are_measured_against_the_base_model_on_validation_data():
-    merging, _, pruning = measured("GPT-2", MODELS, COST, UNTUNED, TUNED, scores_of())
-    assert merging == Compressed("Merging", "GPT-2", "PPL", 0.9, 0.8, 4.5, 1.5)
-    assert pruning == Compressed("Pruning", "GPT-2", "PPL", 0.7, 0.65, 20.25, -2.0)
+def test_merging_and_pruning_are_measured_against_the_base_model_on_validation_data(measured):
+    task = measured()
+    merging, pruning = task.numbers(MAIN), task.numbers("drop-k4-best")
+    columns = ("Run Time", "Memory", "Score Untuned", "Score Tuned")
+    assert [merging[name].raw for name in columns] == [0.9, 0.8, 4.5, 1.5]
+    assert [pruning[name].raw for name in columns] == [0.7, 0.65, 20.25, -2.0]
 
 
-def test_quantization_is_measured_against_the_model_that_was_quantized_on_test_data():
-    _, found, _ = measured("GPT-2", MODELS, COST, UNTUNED, TUNED, scores_of())
-    assert (found.method, found.tuned) == ("Quantization", None)
-    assert (found.run_time, found.memory) == (pytest.approx(2.0), pytest.approx(0.25))
-    assert found.untuned == pytest.approx(-0.1)
+def test_quantization_is_measured_against_the_model_that_was_quantized_on_test_data(measured):
+    found = measured().numbers(f"{MAIN}-int8")
+    assert (found["Run Time"].raw, found["Memory"].raw) == (2.0, 0.25)
+    assert found["Score Untuned"].raw == pytest.approx(-0.1)
+    assert found["Score Tuned"] == "–"
 
 
-def test_a_tuned_base_model_is_what_tuned_models_are_compared_with():
-    tuned = TUNED | {"base-tuned": 67.0}
-    merging, _, pruning = measured("GPT-2", MODELS, COST, UNTUNED, tuned, scores_of())
-    assert (merging.untuned, merging.tuned) == (4.5, 4.5)
-    assert (pruning.untuned, pruning.tuned) == (20.25, 1.0)
+def test_a_tuned_base_model_is_what_tuned_models_are_compared_with(measured):
+    task = measured(tuned=TUNED | {"base-tuned": 67.0})
+    changes = [
+        (task.numbers(model)["Score Untuned"].raw, task.numbers(model)["Score Tuned"].raw)
+        for model in (MAIN, "drop-k4-best")
+    ]
+    assert changes == [(4.5, 4.5), (20.25, 1.0)]
 
 
-def test_table_1_says_what_each_method_was_measured_to_do():
-    entries = measured("GPT-2", MODELS, COST, UNTUNED, TUNED, scores_of())
-    entries += measured("ViT", MODELS, COST, UNTUNED, TUNED, scores_of("accuracy"))
-    rows = table1(entries)
+def test_table_1_says_what_each_method_was_measured_to_do(measured):
+    rows = texts(table1([measured(), measured("ViT", "accuracy")]))
     numbers = ("Measured on", "Run Time", "Memory", "Score Untuned", "Score Tuned")
     assert [(row["Method"], *(row[name] for name in numbers)) for row in rows] == [
         ("Quantization", "GPT-2", "×2.00", "×0.25", "-0.10 PPL", "–"),
@@ -240,10 +281,10 @@ def test_table_1_says_what_each_method_was_measured_to_do():
     assert len({tuple(row) for row in rows}) == 1  # the same columns in all
 
 
-def test_no_change_has_no_minus_sign():
-    entry = Compressed("Pruning", "ViT", "%", 1.0, 1.0, untuned=-0.001, tuned=0.001)
-    (row,) = (row for row in table1([entry]) if row["Method"] == "Pruning")
-    assert (row["Score Untuned"], row["Score Tuned"]) == ("+0.00 %", "+0.00 %")
+def test_no_change_has_no_minus_sign(measured):
+    task = measured(tuned={MAIN: 69.999, "drop-k4-best": 70.001})
+    changes = [str(task.numbers(model)["Score Tuned"]) for model in (MAIN, "drop-k4-best")]
+    assert changes == ["+0.00 PPL", "+0.00 PPL"]
 
 
 # --- Tables 6 to 8 --------------------------------------------------------------------------------
@@ -281,14 +322,27 @@ def curve(steps: int = 100, rate: str = "4e-05") -> list[dict[str, str]]:
     ]
 
 
-def shown(records: list[dict], curves: list | None = None) -> dict[str, str]:
-    rows = hyperparameters(records, curves or [curve() for _ in records])
-    names = [row["Hyperparameter"] for row in rows]
-    assert len(set(names)) == len(names)
-    return {row["Hyperparameter"]: row["Value"] for row in rows}
+@pytest.fixture
+def shown(tmp_path) -> Callable[..., dict[str, str]]:
+    """shown(records, curves): the name of each setting, and its value as text."""
+
+    def made(records: list[dict], curves: list | None = None) -> dict[str, str]:
+        files = []
+        for n, (content, points) in enumerate(
+            zip(records, curves or [curve() for _ in records], strict=True)
+        ):
+            files.append((tmp_path / f"{n}.record.json", tmp_path / f"{n}.csv"))
+            files[-1][0].write_text(json.dumps(content))
+            write_csv(points, files[-1][1])
+        rows = texts(hyperparameters(*zip(*files, strict=True), printing=lambda key: None))
+        names = [row["Hyperparameter"] for row in rows]
+        assert len(set(names)) == len(names)
+        return {row["Hyperparameter"]: row["Value"] for row in rows}
+
+    return made
 
 
-def test_a_value_that_all_runs_share_stands_alone():
+def test_a_value_that_all_runs_share_stands_alone(shown):
     assert shown([record(), record()]) == {
         "Start LR": "5e-05",
         "LR Schedule": "inverse_sqrt",
@@ -311,7 +365,7 @@ def test_a_value_that_all_runs_share_stands_alone():
     }
 
 
-def test_values_that_differ_are_counted_the_most_common_first():
+def test_values_that_differ_are_counted_the_most_common_first(shown):
     found = shown(
         [record(batch_size=4), record(), record(device="cuda", seed=2)],
         [curve(), curve(80, rate="3e-05"), curve()],
@@ -333,29 +387,34 @@ def test_values_that_differ_are_counted_the_most_common_first():
         ("constant", set()),
     ],
 )
-def test_keys_that_a_schedule_does_not_use_are_left_out(schedule, used):
+def test_keys_that_a_schedule_does_not_use_are_left_out(schedule, used, shown):
     found = shown([record(schedule=schedule, decay_steps=80)])
     assert found.keys() & {"timescale (steps)", "decay_steps", "Min LR"} == used
 
 
-def test_a_key_that_only_some_runs_use_says_how_many():
+def test_a_key_that_only_some_runs_use_says_how_many(shown):
     cosine = record(schedule="cosine", decay_steps=80, minimum_learning_rate=1e-5)
     found = shown([record(), cosine, record()])
     assert found["Min LR"] == "1e-05 (1 of 3)"
     assert found["timescale (steps)"] == "10000 (2 of 3)"
 
 
-def test_a_cosine_without_decay_steps_of_its_own_decays_over_all_steps():
+def test_a_cosine_without_decay_steps_of_its_own_decays_over_all_steps(shown):
     assert shown([record(schedule="cosine")])["decay_steps"] == "100"
 
 
-def test_the_shared_settings_are_those_with_one_value_in_all_runs():
-    shared = shared_settings([record(), record(batch_size=4)])
-    assert shared == {
-        key: value
-        for key, value in record()["params"]["task"]["fine_tuning"].items()
-        if key != "batch_size"
-    }
+@pytest.mark.parametrize(
+    ("table", "name", "value"),
+    [
+        ("6", "learning_rate", "5e-5"),
+        ("7", "decay_steps", "20000"),
+        ("8", "schedule", "inverse_sqrt"),
+    ],
+)
+def test_a_setting_has_what_the_paper_prints_in_our_form(table, name, value):
+    reported = read_reported(REPORTED)
+    assert printed_setting(reported, table, name) == Printed(value, f"Table {table}")
+    assert printed_setting(reported, table, "weight_decay") is None
 
 
 # --- as text --------------------------------------------------------------------------------------
@@ -403,15 +462,24 @@ def test_what_counts_as_a_number(cell, is_number):
     assert first.startswith(" ") == is_number
 
 
-def test_a_table_is_written_as_csv_with_every_cell_and_as_text(tmp_path):
+def test_a_table_is_written_as_csv_with_every_cell_as_text_and_as_a_ledger(tmp_path, job_with):
+    (tmp_path / "a.json").write_text('{"score": 14.168}')
     rows = [
-        {"Model": "GPT-2", "Metric": "PPL↓", "Note": 'a, "b"'},
-        {"Model": "GPT-2", "Metric": "PPL↓", "Note": "c"},
+        {
+            "Model": "GPT-2",
+            "Note": 'a, "b"',
+            "PPL": cells.of(tmp_path / "a.json", "/score", "{:.2f}"),
+        },
+        {"Model": "GPT-2", "Note": "c", "PPL": ""},
     ]
-    write_table(rows, tmp_path / "t.csv", tmp_path / "t.txt")
+    outputs = {"table": "t.csv", "text": "t.txt", "ledger": "t.ledger.json"}
+    write_table(job_with(tmp_path, [tmp_path / "a.json"], **outputs), rows)
     with (tmp_path / "t.csv").open(newline="") as file:
-        assert list(csv.DictReader(file)) == rows
+        assert list(csv.DictReader(file)) == texts(rows)
     assert (tmp_path / "t.txt").read_text() == as_text(rows)
+    ledger = json.loads((tmp_path / "t.ledger.json").read_text())
+    assert [(cell["id"], cell["shown"]) for cell in ledger["cells"]] == [("t:1:ppl", "14.17")]
+    assert ledger["rows"] == [["GPT-2", 'a, "b"', "14.17"], ["GPT-2", "c", ""]]
 
 
 # --- what was tested ------------------------------------------------------------------------------
@@ -513,15 +581,34 @@ def test_a_perplexity_s_interval_follows_its_average(tmp_path):
     assert bounds[0][0] > bounds[1][0]  # long windows of loss 3 weigh more
 
 
+def test_files_are_found_by_their_task_and_model(files):
+    scores, _ = files
+    found = by_model(scores)
+    assert found.keys() == {"a", "b"} and len(found["a"]) == 4
+    assert found["a"][PERMUTE].parts[-4:] == ("a", "models", PERMUTE, "test.json")
+
+
+def test_a_reduction_and_a_window_say_where_they_come_from(files):
+    base, merged, dropped, _ = read_results(*files, TASKS, INTERVALS, seed=0)
+    for each in (base, merged, dropped):
+        assert each.reduction_cell().raw == pytest.approx(each.reduction_percent)
+        assert each.score_cell().raw == each.score
+    assert [source.pointer for source in merged.window_cell().sources] == [
+        "/merged/0/layers",
+        "/merged/1/layers",
+    ]
+    assert [source.pointer for source in dropped.window_cell().sources] == ["/dropped/0/layers"]
+
+
 def test_a_model_s_window_and_name_are_read(files):
     base, merged, dropped, _ = read_results(*files, TASKS, INTERVALS, seed=0)
     assert (base.method, base.k, base.anchor, base.role, base.int8) == (None,) * 4 + (False,)
-    assert (base.first_layer, base.last_layer, base.merged_indices) == (None, None, "–")
+    assert (base.first_layer, base.last_layer, str(base.window_cell())) == (None, None, "–")
     assert (merged.method, merged.k, merged.anchor, merged.role) == ("permute", 3, "last", "best")
     assert (merged.int8, merged.sublayers_removed, merged.sublayers) == (True, 4, 12)
-    assert merged.merged_indices == "2-4/2-4"
+    assert str(merged.window_cell()) == "2-4/2-4"
     assert (dropped.method, dropped.anchor, dropped.int8) == ("drop", None, False)
-    assert (dropped.first_layer, dropped.last_layer, dropped.merged_indices) == (6, 7, "6-7")
+    assert (dropped.first_layer, dropped.last_layer, str(dropped.window_cell())) == (6, 7, "6-7")
     assert (dropped.sublayers_removed, dropped.sublayers) == (0, 10)
 
 

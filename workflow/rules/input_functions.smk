@@ -169,27 +169,12 @@ def claimed_models(task):
     }
 
 
-def configured_numbers(task):
-    """What the configuration says of a task's set-up, by the names of config/paper_reported."""
-    settings = TASKS[task]
-    n_tokens = settings.features.n_tokens
-    return {
-        "feature_tokens": n_tokens,
-        "feature_patches": n_tokens,
-        "context": getattr(settings, "context", None),
-        "test_window": getattr(settings.test, "stride", None),
-        "validation_sentences": getattr(settings.validation, "max_examples", None),
-    }
-
-
 def comparison_params():
     """What the comparison with the paper needs to know."""
-    params = table_params(EVERYTHING)
+    params = printed_params(EVERYTHING)
     for name, task in TASKS.items():
         params["tasks"][name] |= {
             "repository": task.base_model.repository,
-            "ratios": task.merge.k.model_dump(),
-            "settings": configured_numbers(name),
             "inputs": pinned(name),
         }
     return params
@@ -222,11 +207,21 @@ def table_params(shown):
     """What a table of scores needs to know."""
     return {
         "tasks": {
-            name: {"label": task.label, "models": shown[name]} for name, task in TASKS.items()
+            name: {
+                "label": task.label,
+                "models": shown[name],
+                "ratios": task.merge.k.model_dump(),
+            }
+            for name, task in TASKS.items()
         },
         "intervals": CONFIG.intervals.model_dump(include={"resamples", "confidence"}),
         "seed": CONFIG.seed,
     }
+
+
+def printed_params(shown):
+    """What a table of scores needs to know that sets them beside what the paper prints."""
+    return {**table_params(shown), "reported": reported_digests()}
 
 
 def figure_tasks():

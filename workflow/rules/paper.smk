@@ -12,7 +12,9 @@ rule compare_with_paper:
             f"{{results}}/{task}/models/{models[-1]}/storage.json"
             for task, models in TABLE4.items()
         ],
-        records=[
+        collected=task_files("features.record.json"),
+        tested=task_files(f"models/{variants.BASE}/test.record.json"),
+        tuned=[
             f"{{results}}/{task}/models/{model}/tuned.record.json"
             for task, model in tuned_models(EVERYTHING)
         ],
@@ -24,15 +26,13 @@ rule compare_with_paper:
             labels={"table": "comparison", "shows": "every printed number"},
         ),
         text="{results}/tables/comparison.txt",
+        ledger="{results}/tables/comparison.ledger.json",
         record="{results}/tables/comparison.record.json",
     log:
         "{results}/logs/compare_with_paper.log",
     localrule: True
     params:
-        job=job(
-            "compare_with_paper",
-            lambda w: {**comparison_params(), "reported": reported_digests()},
-        ),
+        job=job("compare_with_paper", lambda w: comparison_params()),
         files=files,
     shell:
         command("compare_with_paper")
@@ -54,6 +54,7 @@ rule evaluate_claims:
             labels={"table": "claims", "shows": "every finding, tested"},
         ),
         text="{results}/tables/claims.txt",
+        ledger="{results}/tables/claims.ledger.json",
         record="{results}/tables/claims.record.json",
     log:
         "{results}/logs/evaluate_claims.log",

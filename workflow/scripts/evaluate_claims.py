@@ -6,7 +6,8 @@ from ffmerge.against_paper.paper_reported import read_reported
 from ffmerge.against_paper.run_evidence import about_run
 from ffmerge.csv_files import write_csv
 from ffmerge.job import Job
-from ffmerge.tables.results import read_tests
+from ffmerge.provenance.ledger import write_ledger
+from ffmerge.tables.tested import read_tests
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
@@ -22,3 +23,4 @@ if __name__ == "__main__":
         rows = judged(list(evidence), job.params.confidence)
         write_csv(rows, job.output.table)
         job.output.text.write_text(as_report(rows, job.params.confidence))
+        write_ledger(job, rows)

@@ -1,13 +1,13 @@
 """Make Table 6, 7 or 8: the hyperparameters that fine-tuning ran with, from its records."""
 
-import json
+from functools import partial
 
+from ffmerge.against_paper.paper_reported import printed_setting, read_reported
 from ffmerge.job import Job
 from ffmerge.tables.hyperparameters import hyperparameters
-from ffmerge.tables.layout import read_csv, write_table
+from ffmerge.tables.layout import write_table
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        records = [json.loads(file.read_text()) for file in job.input.records]
-        curves = [read_csv(file) for file in job.input.curves]
-        write_table(hyperparameters(records, curves), job.output.table, job.output.text)
+        printing = partial(printed_setting, read_reported(job.input.reported), job.wildcards.n)
+        write_table(job, hyperparameters(job.input.records, job.input.curves, printing))

@@ -11,7 +11,8 @@ from typing import Any
 
 from ffmerge.against_paper.evidence import Evidence, TaskEvidence
 from ffmerge.against_paper.paired_tests import holm
-from ffmerge.tables.layout import as_text
+from ffmerge.provenance.cells import JOB, Cell, Interval, Source
+from ffmerge.tables.layout import Row, as_text
 
 RATIOS = {"third": "1/3", "half": "1/2", "all": "all but one"}  # of the FF sublayers, removed
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
@@ -107,15 +108,26 @@ def about_task(
     yield evidence.loses_less("int8_costs_nothing", models["int8"], merged["third"], "equal")
 
 
-def judged(evidence: Sequence[Evidence], confidence: float) -> list[dict[str, Any]]:
-    """Every claim as a row, with its corrected p-value and its verdict."""
+def judged(evidence: Sequence[Evidence], confidence: float) -> list[Row]:
+    """Every claim as a row, with its corrected p-value, which all others bear on, and its verdict.
+
+    What is not in a file but computed here comes from the files of its evidence.
+    """
     corrected = holm([entry.p for entry in evidence])
+    files_of_all = dict.fromkeys(file for entry in evidence for file in entry.files)
     rows = []
     for entry, p in zip(evidence, corrected, strict=True):
+
+        def cell(number: float, files=entry.files, interval=None) -> Cell:
+            sources = tuple(map(Source, files))
+            return Cell(sources, derivation=JOB, interval=interval, computed=number)
+
         statement, bound = STATEMENTS[entry.claim], f"{entry.bound:.4g}"
         says = statement.says.format(
             ratio=RATIOS.get(entry.ratio, ""), bound=f"{bound} {entry.unit}"
         )
+        over = f"bootstrap over {entry.over}"
+        interval = Interval(entry.low, entry.high, confidence, over)
         rows.append(
             {
                 "claim": entry.claim,
@@ -124,14 +136,14 @@ def judged(evidence: Sequence[Evidence], confidence: float) -> list[dict[str, An
                 "statement": says,
                 "compared": entry.compared,
                 "quantity": statement.quantity,
-                "measured": entry.measured,
-                "low": entry.low,
-                "high": entry.high,
+                "measured": cell(entry.measured, interval=interval),
+                "low": cell(entry.low),
+                "high": cell(entry.high),
                 "unit": entry.unit,
                 "holds_if": f"{'>' if entry.above else '<'} {bound}",
-                "n": entry.n,
-                "p": entry.p,
-                "p_corrected": p,
+                "n": cell(entry.n),
+                "p": cell(entry.p),
+                "p_corrected": cell(p, files_of_all),
                 "verdict": verdict(entry, p, confidence),
             }
         )
@@ -145,16 +157,18 @@ def verdict(entry: Evidence, p_corrected: float, confidence: float) -> str:
     return HOLDS if entry.for_it else FAILS
 
 
-def as_report(rows: Sequence[dict[str, Any]], confidence: float) -> str:
+def as_report(rows: Sequence[Row], confidence: float) -> str:
     """The rows of `judged` as text, with a word on how to read them."""
     shown = [
         {
             "Section": row["section"],
             "Task": row["task"],
             "Claim": row["statement"],
-            "Measured": "{measured:+.2f} [{low:+.2f}, {high:+.2f}]".format(**row),
+            "Measured": "{:+.2f} [{:+.2f}, {:+.2f}]".format(
+                *(row[name].raw for name in ("measured", "low", "high"))
+            ),
             "Holds If": f"{row['holds_if']} {row['unit']}",
-            "p": f"{row['p_corrected']:.4f}",
+            "p": f"{row['p_corrected'].raw:.4f}",
             "Verdict": row["verdict"],
         }
         for row in rows

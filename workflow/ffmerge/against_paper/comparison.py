@@ -7,7 +7,7 @@ whose base model is not the paper's has the same meaning, but need not have the 
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
+from dataclasses import replace
 
 from ffmerge.against_paper.counterparts import (
     AT_LEAST,
@@ -17,12 +17,13 @@ from ffmerge.against_paper.counterparts import (
     TABLES,
     TEXT,
     Number,
-    Ours,
-    given,
 )
 from ffmerge.against_paper.paper_reported import Row, tolerances
 from ffmerge.against_paper.recomputed import Recomputed
+from ffmerge.provenance.cells import Cell, Printed
+from ffmerge.tables.layout import Row as Compared
 from ffmerge.tables.layout import as_text
+from ffmerge.tables.results import bound_cell
 
 WITHIN, DIFFERS = "within tolerance", "differs"
 OTHER_MODEL = "not comparable: another base model"
@@ -30,9 +31,7 @@ MISSING = "not computed"
 NO_RESULT = "not a result"
 
 
-def compared(
-    reported: dict[str, list[Row]], tasks: dict[str, Recomputed]
-) -> Iterator[dict[str, Any]]:
+def compared(reported: dict[str, list[Row]], tasks: dict[str, Recomputed]) -> Iterator[Compared]:
     """A row for every printed number: the paper's, ours with its interval, and a verdict.
 
     reported: see read_reported; tasks: by name. Raises KeyError for a quantity of a table that is
@@ -47,7 +46,7 @@ def compared(
         yield _row({**row, "setting": setting}, f"Table {row['table']}", known, near, tasks)
     for row in reported["hyperparameters"]:
         named = {**row, "quantity": row["name"], "setting": "fine-tuning"}
-        known = EXACT, lambda task, row: given(task.hyperparameters.get(row["name"]))
+        known = EXACT, lambda task, row: task.hyperparameters.get(row["name"])
         yield _row(named, f"Table {row['table']}", known, near, tasks)
     for row in reported["text"]:
         where = re.sub(r"^(?=\d)", "Section ", row["section"])
@@ -61,7 +60,7 @@ def _row(
     known: tuple[str, Number] | None,
     near: dict[str, float],
     tasks: dict[str, Recomputed],
-) -> dict[str, Any]:
+) -> Compared:
     """known: tolerance and our number, of a row that is a result or a setting of a task."""
     kind, number = known or ("", None)
     task = tasks.get(row["task"])
@@ -77,43 +76,43 @@ def _row(
         verdict = OTHER_MODEL
     else:
         verdict = WITHIN if agrees(row["value"], ours, tolerance) else DIFFERS
+    interval = ours.interval if ours else None
     return {
         "where": where,
         "task": row["task"],
         "quantity": row["quantity"],
         "setting": row.get("setting", ""),
         "paper": row["value"],
-        "ours": "" if ours is None else ours.value,
-        "low": "" if ours is None or ours.low is None else ours.low,
-        "high": "" if ours is None or ours.high is None else ours.high,
+        "ours": replace(ours, printed=Printed(row["value"], where)) if ours else "",
+        "low": bound_cell(ours, interval.low) if interval else "",
+        "high": bound_cell(ours, interval.high) if interval else "",
         "unit": row.get("unit", ""),
-        "tolerance": tolerance,
+        "tolerance": str(tolerance),
         "verdict": verdict,
         "note": row.get("note", ""),
     }
 
 
-def agrees(printed: str, ours: Ours, tolerance: float | str) -> bool:
+def agrees(printed: str, ours: Cell, tolerance: float | str) -> bool:
     """Whether a printed number is ours within a tolerance, or within the interval of ours.
 
     A printed number stands for all that round to it. tolerance: in the number's unit; or EXACT; or
     AT_LEAST, where the paper says "more than".
     """
     try:
-        paper, value = float(printed), float(ours.value)
+        paper, value = float(printed), float(str(ours))
     except ValueError:
-        return printed == str(ours.value)
+        return printed == str(ours)
     if tolerance == EXACT:
         return paper == value
     if tolerance == AT_LEAST:
         return value >= paper
-    low = value if ours.low is None else ours.low
-    high = value if ours.high is None else ours.high
+    low, high = (ours.interval.low, ours.interval.high) if ours.interval else (value, value)
     slack = 0.5 * 10.0 ** -len(printed.partition(".")[2]) + 1e-9  # half a digit, and rounding
     return min(low, value - tolerance) - slack <= paper <= max(high, value + tolerance) + slack
 
 
-def summary(rows: Iterable[dict[str, Any]]) -> str:
+def summary(rows: Iterable[Compared]) -> str:
     """How many numbers have each verdict, as text, and below them those that differ."""
     rows = list(rows)
     counts = Counter(row["verdict"] for row in rows)
@@ -124,10 +123,14 @@ def summary(rows: Iterable[dict[str, Any]]) -> str:
             "Task": row["task"],
             "Quantity": ", ".join(filter(None, [row["quantity"], row["setting"]])),
             "Paper": row["paper"],
-            "Ours": f"{row['ours']:.4g}" if isinstance(row["ours"], float) else str(row["ours"]),
+            "Ours": _short(row["ours"]),
             "Unit": row["unit"],
         }
         for row in rows
         if row["verdict"] == DIFFERS
     ]
     return "\n".join([text, as_text(differing)] if differing else [text])
+
+
+def _short(ours: Cell) -> str:
+    return f"{ours.raw:.4g}" if isinstance(ours.raw, float) else str(ours)

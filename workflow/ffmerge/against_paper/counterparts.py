@@ -1,11 +1,12 @@
 """Which of our numbers stands beside a printed one, and how near is near enough."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 from ffmerge.against_paper.paper_reported import Row
 from ffmerge.against_paper.recomputed import Recomputed
+from ffmerge.provenance import cells
+from ffmerge.provenance.cells import Cell, Source
 from ffmerge.tables.results import Result
 
 EXACT, AT_LEAST = "exact", "at least"  # instead of a tolerance
@@ -13,22 +14,13 @@ OF_SCORES, OF_PERCENT = "of scores", "percent"  # which tolerance of tolerances.
 METRICS = {"%": "accuracy", "perplexity": "perplexity", "BLEU": "bleu"}  # by a score's unit
 
 
-@dataclass(frozen=True)
-class Ours:
-    """A recomputed number; low and high: its interval, where it has one."""
-
-    value: float | str
-    low: float | None = None
-    high: float | None = None
+Number = Callable[[Recomputed, Row], Cell | None]  # of a task, for a printed row; unrounded
 
 
-Number = Callable[[Recomputed, Row], Ours | None]  # of a task, for a printed row
-
-
-def _of_table(number: Callable[[Recomputed, Result], Ours]) -> Number:
+def _of_table(number: Callable[[Recomputed, Result], Cell]) -> Number:
     """A number of the model that a row of scores.csv is about."""
 
-    def of_row(task: Recomputed, row: Row) -> Ours | None:
+    def of_row(task: Recomputed, row: Row) -> Cell | None:
         names = row["method"], row["ratio"], row["anchor"], row["window"]
         result = task.find(*names, int8=row["int8"] == "yes")
         return number(task, result) if result else None
@@ -36,63 +28,54 @@ def _of_table(number: Callable[[Recomputed, Result], Ours]) -> Number:
     return of_row
 
 
-def _against_base(ratio: str, number: Callable[[Result, Result], float]) -> Number:
-    """A number made of our method's result at a ratio and the uncompressed model's."""
+def _stored(task: Recomputed, result: Result) -> Cell:
+    """What is left of the original's bytes, %."""
+    return cells.of(task.storage, f"/{'measured' if result.int8 else 'merged'}_percent")
 
-    def of_task(task: Recomputed, row: Row) -> Ours | None:
+
+def _removed(ratio: str) -> Number:
+    """Parameters that our method removes at a ratio, %."""
+
+    def of_task(task: Recomputed, row: Row) -> Cell | None:
         result = task.find("permute", ratio)
-        return Ours(number(result, task.base)) if result else None
+        return replace(result.reduction_cell(), rule="{}") if result else None
 
     return of_task
 
 
-def _setting(name: str) -> Number:
-    """A number of the set-up."""
-    return lambda task, row: given(task.settings.get(name))
+def _from_scores(derivation: str, *models: tuple[str, str]) -> Number:
+    """A number made of the scores of models, each a method and a ratio."""
 
+    def of_task(task: Recomputed, row: Row) -> Cell | None:
+        results = [task.find(*model) for model in models]
+        if None in results:
+            return None
+        return Cell(tuple(Source(r.file, "/score") for r in results), derivation=derivation)
 
-def given(value: Any) -> Ours | None:
-    """A number as it is; None is unknown."""
-    return None if value is None else Ours(value)
+    return of_task
 
 
 TABLES: dict[str, tuple[str, Number]] = {  # quantity of scores.csv -> tolerance, our number
-    "score": (OF_SCORES, _of_table(lambda task, r: Ours(r.score, r.low, r.high))),
-    "storage_percent": (
-        OF_PERCENT,
-        _of_table(
-            lambda task, r: Ours(task.storage["measured_percent" if r.int8 else "merged_percent"])
-        ),
-    ),
-    "merged_indices": (EXACT, _of_table(lambda task, r: Ours(r.merged_indices))),
-    "ffs_removed": (EXACT, _of_table(lambda task, r: Ours(f"{r.sublayers_removed}/{r.sublayers}"))),
+    "score": (OF_SCORES, _of_table(lambda task, r: replace(r.score_cell(), rule="{}"))),
+    "storage_percent": (OF_PERCENT, _of_table(_stored)),
+    "merged_indices": (EXACT, _of_table(lambda task, r: r.window_cell())),
+    "ffs_removed": (EXACT, _of_table(lambda task, r: r.removed_cell())),
 }
 SETTINGS = (
     *("n_layers", "d_ff", "feature_tokens", "feature_patches", "max_steps", "batch_size"),
     *("context", "test_window", "resolution", "patch_size", "classes", "anchors"),
     "validation_sentences",
 )
+UNCOMPRESSED, THIRD = ("base", ""), ("permute", "third")
 TEXT: dict[str, tuple[str, Number]] = {  # quantity of text.csv -> tolerance, our number
-    "parameters_removed": (AT_LEAST, _against_base("third", lambda r, base: r.reduction_percent)),
-    "parameters_removed_at_half": (
-        AT_LEAST,
-        _against_base("half", lambda r, base: r.reduction_percent),
-    ),
-    "performance_kept": (
-        OF_PERCENT,
-        _against_base("third", lambda r, base: 100 * r.score / base.score),
-    ),
-    "score_drop_at_third": (
-        OF_SCORES,
-        _against_base("third", lambda r, base: base.score - r.score),
-    ),
-    "score_rise_at_third": (
-        OF_SCORES,
-        _against_base("third", lambda r, base: r.score - base.score),
-    ),
+    "parameters_removed": (AT_LEAST, _removed("third")),
+    "parameters_removed_at_half": (AT_LEAST, _removed("half")),
+    "performance_kept": (OF_PERCENT, _from_scores("percent", THIRD, UNCOMPRESSED)),
+    "score_drop_at_third": (OF_SCORES, _from_scores("difference", UNCOMPRESSED, THIRD)),
+    "score_rise_at_third": (OF_SCORES, _from_scores("difference", THIRD, UNCOMPRESSED)),
     "storage_with_quantization": (
         OF_PERCENT,
-        lambda task, row: Ours(task.storage["measured_percent"]),
+        lambda task, row: cells.of(task.storage, "/measured_percent"),
     ),
-    **{name: (EXACT, _setting(name)) for name in SETTINGS},
+    **{name: (EXACT, lambda task, row: task.settings.get(row["quantity"])) for name in SETTINGS},
 }

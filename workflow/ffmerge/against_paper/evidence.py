@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy
 
@@ -17,7 +18,8 @@ class Evidence:
     ratio: third, half or all, where the claim is made at several. measured: what the claim is
     about, in `unit`; low, high: its bootstrap interval. The claim says that it is above the bound,
     or below it. n: test examples behind it, or layers. p: two-sided, of being on the side of the
-    bound where it is.
+    bound where it is. over: what was resampled. models: that were compared; files: that all this
+    was computed from.
     """
 
     claim: str
@@ -32,6 +34,9 @@ class Evidence:
     n: int
     p: float
     ratio: str = ""
+    over: str = "test examples"
+    models: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
 
     @property
     def for_it(self) -> bool:
@@ -81,18 +86,20 @@ class TaskEvidence:
         p = swap_test(
             self.models[better], self.models[worse], self.settings.draws, self.settings.seed
         )
-        return self._evidence(claim, f"{better} against {worse}", *self._gain(better, worse), p=p)
+        compared = f"{better} against {worse}"
+        return self._evidence(claim, (better, worse), compared, *self._gain(better, worse), p=p)
 
     def gain_grows(self, claim: str, more: tuple[str, str], less: tuple[str, str]) -> Evidence:
         """The first of one pair gains more on its second than that of another pair (bootstrap)."""
         (gain, gains), (smaller, smallers) = self._gain(*more), self._gain(*less)
         compared = "; ".join(f"{a} against {b}" for a, b in (more, less))
-        return self._evidence(claim, compared, gain - smaller, gains - smallers)
+        return self._evidence(claim, (*more, *less), compared, gain - smaller, gains - smallers)
 
     def loses_less(self, claim: str, model: str, reference: str, margin: str) -> Evidence:
         """What a model loses on another is below a margin (bootstrap)."""
         return self._evidence(
             claim,
+            (model, reference),
             f"{model} against {reference}",
             *self._gain(reference, model),
             bound=self.margins[margin],
@@ -126,7 +133,9 @@ class TaskEvidence:
         if at > sizes[-1]:
             compared += f", beyond the curve, which ends at {sizes[-1]:.1f} %"
         loss, losses = self.sign * (score - own.score), self.sign * (resampled - own.resampled)
-        return self._evidence(claim, compared, loss, losses, bound=self.margins[margin])
+        return self._evidence(
+            claim, (model, *curve), compared, loss, losses, bound=self.margins[margin]
+        )
 
     def differ_less(self, claim: str, models: Sequence[str], bound: float) -> Evidence:
         """Any two of some models differ by less than a bound (bootstrap).
@@ -135,7 +144,7 @@ class TaskEvidence:
         """
         chosen = [self.models[name] for name in models]
         p = spread_test(chosen, bound)
-        return self._evidence(claim, ", ".join(models), *widest(chosen), bound=bound, p=p)
+        return self._evidence(claim, models, ", ".join(models), *widest(chosen), bound=bound, p=p)
 
     def _gain(self, better: str, worse: str) -> tuple[float, Values]:
         a, b = self.models[better], self.models[worse]
@@ -144,6 +153,7 @@ class TaskEvidence:
     def _evidence(
         self,
         claim: str,
+        models: Sequence[str],
         compared: str,
         measured: float,
         resampled: Values,
@@ -164,4 +174,5 @@ class TaskEvidence:
             unit=self.metric.short_unit,
             n=len(next(iter(self.models.values())).columns),
             p=bound_test(resampled, bound or 0.0) if p is None else p,
+            models=tuple(models),
         )

@@ -1,6 +1,5 @@
 """What a run recomputed of the paper's numbers, gathered from the files that its jobs left."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Any
 
 from ffmerge.against_paper.paper_reported import Row
 from ffmerge.architectures import towers
-from ffmerge.tables.hyperparameters import shared_settings
+from ffmerge.provenance import cells
+from ffmerge.provenance.cells import JOB, Cell, Source
 from ffmerge.tables.results import Result
 
 
@@ -18,16 +18,16 @@ class Recomputed:
 
     comparable: whether its base model is the paper's. results: its tested models, the reported
     uncompressed one among them. ratios: name -> k. storage: storage.json of the quantized model.
-    hyperparameters: of its fine-tuning, from the records. settings: other numbers of its set-up, by
-    the name that text.csv has for them.
+    hyperparameters: of its fine-tuning; settings: other numbers of its set-up, by the name that
+    text.csv has for them. Both are read from the records of the jobs: what is shown was done.
     """
 
     comparable: bool
     results: list[Result]
     ratios: dict[str, int]
-    storage: dict[str, Any]
-    hyperparameters: dict[str, Any]
-    settings: dict[str, Any]
+    storage: Path
+    hyperparameters: dict[str, Cell]
+    settings: dict[str, Cell]
 
     @property
     def base(self) -> Result:
@@ -52,60 +52,89 @@ class Recomputed:
         return None
 
 
+@dataclass(frozen=True)
+class Files:
+    """What the jobs of a task left.
+
+    base_model: directory; storage: storage.json. The rest are records: of collecting features, of
+    testing the base model, and of every fine-tuning.
+    """
+
+    base_model: Path
+    storage: Path
+    collected: Path
+    tested: Path
+    tuned: Sequence[Path]
+
+
 def recomputed(
     tasks: dict[str, dict[str, Any]],
     models: Sequence[Row],
     results: Sequence[Result],
-    base_models: dict[str, Path],
-    storage: dict[str, Path],
-    records: Sequence[Path],
+    files: dict[str, Files],
 ) -> dict[str, Recomputed]:
     """What a run made of each task.
 
-    tasks: name -> `repository` of the base model, `ratios`, and `settings`, numbers of the
-    configuration; models: rows of models.csv; base_models: name -> directory; storage: name ->
-    storage.json; records: …/TASK/models/MODEL/tuned.record.json.
+    tasks: name -> `repository` of the base model, and `ratios`; models: rows of models.csv.
     """
     papers = {row["task"]: row["repository"] for row in models}
-    made = {}
-    for name, task in tasks.items():
-        hyperparameters = shared_settings(
-            [json.loads(file.read_text()) for file in records if file.parts[-4] == name]
-        )
-        architecture = json.loads((base_models[name] / "config.json").read_text())
-        made[name] = Recomputed(
+    return {
+        name: Recomputed(
             comparable=name in papers and task["repository"] == papers[name],
             results=[result for result in results if result.task == name],
             ratios=task["ratios"],
-            storage=json.loads(storage[name].read_text()),
-            hyperparameters=hyperparameters,
-            settings=settings_of(task["settings"], architecture, hyperparameters),
+            storage=files[name].storage,
+            hyperparameters=shared(files[name].tuned, "/params/task/fine_tuning"),
+            settings=settings_of(files[name]),
         )
-    return made
-
-
-def settings_of(
-    configured: dict[str, Any], architecture: dict[str, Any], hyperparameters: dict[str, Any]
-) -> dict[str, Any]:
-    """The numbers of a task's set-up, by the names that text.csv has for them; None is unknown.
-
-    configured: those of the configuration, so named; architecture: config.json of the base model.
-    """
-    towers_of_model = towers(architecture["model_type"])
-    d_ff = [architecture.get(key) for key in ("n_inner", "intermediate_size", "encoder_ffn_dim")]
-    if "n_embd" in architecture:
-        d_ff.append(4 * architecture["n_embd"])  # GPT-2's, where n_inner is not given
-    squares = {
-        name: f"{architecture[key]}x{architecture[key]}"
-        for name, key in (("resolution", "image_size"), ("patch_size", "patch_size"))
-        if key in architecture
+        for name, task in tasks.items()
     }
+
+
+def shared(records: Sequence[Path], pointer: str) -> dict[str, Cell]:
+    """The settings at a place in some records that are set, and the same, in all of them."""
+    settings = [Source(record, pointer).value() for record in records]
     return {
-        **configured,
-        **{key: hyperparameters.get(key) for key in ("max_steps", "batch_size")},
-        **squares,
-        "n_layers": sum(architecture[tower.count] for tower in towers_of_model.values()),
-        "anchors": len(towers_of_model),
-        "d_ff": next((d for d in d_ff if d), None),
-        "classes": len(architecture["id2label"]) if "id2label" in architecture else None,
+        key: Cell(tuple(Source(r, f"{pointer}/{key}") for r in records), derivation="common")
+        for key, value in settings[0].items()
+        if value is not None and all(each[key] == value for each in settings)
     }
+
+
+def settings_of(files: Files) -> dict[str, Cell]:
+    """The numbers of a task's set-up, by the names that text.csv has for them; none is unknown."""
+    n_tokens = cells.of(files.collected, "/params/task/features/n_tokens")
+    tuned = shared(files.tuned, "/params/task/fine_tuning")
+    found = {
+        "feature_tokens": n_tokens,
+        "feature_patches": n_tokens,
+        "context": shared([files.collected], "/params/task").get("context"),
+        "test_window": shared([files.tested], "/params/task/test").get("stride"),
+        "validation_sentences": shared(files.tuned, "/params/task/validation").get("max_examples"),
+        "max_steps": tuned.get("max_steps"),
+        "batch_size": tuned.get("batch_size"),
+        **_of_architecture(files.base_model / "config.json"),
+    }
+    return {name: cell for name, cell in found.items() if cell}
+
+
+def _of_architecture(file: Path) -> dict[str, Cell]:
+    """The same of a base model's config.json."""
+    architecture = Source(file).value()
+    counts = [tower.count for tower in towers(architecture["model_type"]).values()]
+    layers = tuple(Source(file, f"/{count}") for count in counts)
+    found = {
+        "n_layers": Cell(layers, derivation="sum"),
+        "anchors": Cell(layers, derivation="count"),
+    }
+    for name, key in (("resolution", "image_size"), ("patch_size", "patch_size")):
+        if key in architecture:
+            found[name] = cells.of(file, f"/{key}", "{0}x{0}")
+    if "id2label" in architecture:
+        found["classes"] = cells.of(file, "/id2label", derivation="entries")
+    widths = ("n_inner", "intermediate_size", "encoder_ffn_dim")
+    if width := next((key for key in widths if architecture.get(key)), None):
+        found["d_ff"] = cells.of(file, f"/{width}")
+    elif "n_embd" in architecture:  # GPT-2's, where n_inner is not given
+        found["d_ff"] = Cell((Source(file),), derivation=JOB, computed=4 * architecture["n_embd"])
+    return found

@@ -1,6 +1,7 @@
 """What a whole run says of the paper's claims: gathers the files that its jobs left."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from ffmerge.against_paper.paired_tests import scored_models
 from ffmerge.against_paper.paper_reported import Row, tolerances
 from ffmerge.against_paper.similarity import more_similar, read_cka
 from ffmerge.csv_files import read_csv
-from ffmerge.tables.results import Columns
+from ffmerge.tables.tested import Tested
 from ffmerge.variants import BASE, Variant
 
 MARGINS = ("close", "similar", "equal")
@@ -18,7 +19,7 @@ Tests = dict[str, dict[str, Any]]  # of a task: model -> summary of its test
 
 
 def about_run(
-    tests: Iterable[tuple[str, str, dict[str, Any], Columns]],
+    tests: Iterable[Tested],
     tasks: dict[str, dict[str, Any]],
     windows: dict[str, Path],
     cka: dict[str, Path],
@@ -31,30 +32,42 @@ def about_run(
     `label`, and `models` (see about_task). windows: name -> windows.csv, scores before tuning;
     cka: name -> cka.csv. reported: the paper's numbers, for the margins.
     """
-    summaries: dict[str, Tests] = {task: {} for task in tasks}
-    per_example: dict[str, dict[str, Columns]] = {task: {} for task in tasks}
-    for task, model, test, columns in tests:
-        summaries[task][model], per_example[task][model] = test, columns
+    by_model: dict[str, dict[str, Tested]] = {task: {} for task in tasks}
+    for test in tests:
+        by_model[test.task][test.model] = test
     for name, task in tasks.items():
-        own = summaries[name]
+        own = {model: test.summary for model, test in by_model[name].items()}
+        columns = {model: test.columns for model, test in by_model[name].items()}
         metric = own[BASE]["metric"]
         evidence = TaskEvidence(
             task["label"],
             metric,
-            scored_models(own, per_example[name], settings.draws, settings.seed),
+            scored_models(own, columns, settings.draws, settings.seed),
             {margin: tolerances(reported, margin)[metric] for margin in MARGINS},
             settings,
         )
         untuned = untuned_scores(windows[name], task["models"]["windows"], own)
-        yield from about_task(evidence, task["models"], reductions(own), untuned)
+        for entry in about_task(evidence, task["models"], reductions(own), untuned):
+            yield replace(entry, files=_files_of(entry, by_model[name], windows[name]))
         for tower, feed_forward, attention in read_cka(cka[name]):
-            yield more_similar(
+            similar = more_similar(
                 "ff_more_similar_than_attention",
                 f"{task['label']} {tower}",
                 feed_forward,
                 attention,
                 settings,
             )
+            yield replace(similar, files=(cka[name],))
+
+
+def _files_of(entry: Evidence, tests: dict[str, Tested], windows: Path) -> tuple[Path, ...]:
+    """The files that evidence on models comes from."""
+    files = [file for model in entry.models for file in tests[model].files]
+    if entry.claim == "window_matters_untuned":
+        files.append(windows)
+    if entry.claim == "matches_layer_drop":
+        files.append(tests[BASE].files[0])  # for the sizes
+    return tuple(dict.fromkeys(files))
 
 
 def reductions(tests: Tests) -> dict[str, float]:

@@ -58,4 +58,5 @@ def more_similar(
         unit="CKA",
         n=n,
         p=bound_test(resampled, 0.0),
+        over="layers",
     )

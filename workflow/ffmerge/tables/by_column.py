@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from ffmerge.evaluation import metric_named
 from ffmerge.tables.layout import Row
+from ffmerge.tables.printing import Printing
 from ffmerge.tables.results import Result
 
 WINDOWS = {
@@ -15,31 +16,31 @@ WINDOWS = {
 ANCHORS = {"first": "Anchor First", "middle": "Anchor Middle", "last": "Anchor Last"}
 
 
-def table2(results: Sequence[Result]) -> list[Row]:
+def table2(results: Sequence[Result], printing: Printing) -> list[Row]:
     """Table 2: merged models by the role of their window."""
-    return _rows(results, WINDOWS, lambda result: result.role)
+    return _rows(results, printing, WINDOWS, lambda result: result.role)
 
 
-def table3(results: Sequence[Result]) -> list[Row]:
+def table3(results: Sequence[Result], printing: Printing) -> list[Row]:
     """Table 3: merged models by their anchor."""
-    return _rows(results, ANCHORS, lambda result: result.anchor)
+    return _rows(results, printing, ANCHORS, lambda result: result.anchor)
 
 
 def _rows(
     results: Sequence[Result],
+    printing: Printing,
     columns: dict[str, str],
     column: Callable[[Result], str],
 ) -> list[Row]:
     rows: dict[str, Row] = {}
     for result in results:
-        metric = metric_named(result.metric)
         row = rows.setdefault(
             result.task,
             {
                 "Model": result.model,
-                "Metric": metric.label,
+                "Metric": metric_named(result.metric).label,
                 **dict.fromkeys(columns.values(), ""),
             },
         )
-        row[columns[column(result)]] = f"{result.score:.1f}"
+        row[columns[column(result)]] = result.score_cell(printing(result, "score"), decimals=1)
     return list(rows.values())

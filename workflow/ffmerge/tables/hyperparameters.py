@@ -3,10 +3,11 @@
 They come from the records of the jobs, not from the configuration: what is shown is what was done.
 """
 
-from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
+from ffmerge.csv_files import read_csv
+from ffmerge.provenance.cells import Cell, Printed, Source
 from ffmerge.tables.layout import Row
 
 NAMES = {  # as the paper prints them, then what it leaves out
@@ -31,57 +32,47 @@ OF_SCHEDULE = {  # keys that only some schedules use
     "minimum_learning_rate": ("linear_to_minimum", "cosine"),
     "timescale": ("inverse_sqrt",),
 }
+SETTINGS = "/params/task/fine_tuning"  # in a record
 
 
 def hyperparameters(
-    records: Sequence[dict[str, Any]], curves: Sequence[list[dict[str, str]]]
+    records: Sequence[Path], curves: Sequence[Path], printing: Callable[[str], Printed | None]
 ) -> list[Row]:
     """Name and value of every setting of the runs; a value that not all have says how many do.
 
-    records: of the fine-tuning jobs of one kind of task; curves: rows of their learning curves.
+    records: of the fine-tuning jobs of one kind of task; curves: their learning curves; printing:
+    what the paper prints for a setting.
     """
-    used = [record["params"]["task"]["fine_tuning"] for record in records]
-    rows = [
-        (name, [_value(key, settings) for settings in used if _applies(key, settings)])
+    rule = f"counted of {len(records)}"
+    rows = {
+        name: Cell(_used(key, records), rule, "values", printed=printing(key))
         for key, name in NAMES.items()
-    ]
-    rows += [
-        ("seed", [record["seed"] for record in records]),
-        ("device", [record["params"]["device"] for record in records]),
-        ("steps done", [max(int(row["step"]) for row in curve) for curve in curves]),
-        ("learning rate at the last step", [_last_rate(curve) for curve in curves]),
-    ]
-    shown = [(name, _shared(values, len(records))) for name, values in rows if values]
-    shown.append(("models tuned", str(len(records))))
-    return [{"Hyperparameter": name, "Value": value} for name, value in shown]
+    }
+    rows |= {
+        name: Cell(tuple(sources), rule, "values")
+        for name, sources in (
+            ("seed", [Source(record, "/seed") for record in records]),
+            ("device", [Source(record, "/params/device") for record in records]),
+            ("steps done", [_last("step", curve) for curve in curves]),
+            ("learning rate at the last step", [_last("learning_rate", c) for c in curves]),
+        )
+    }
+    rows["models tuned"] = Cell(tuple(map(Source, records)), derivation="count")
+    return [{"Hyperparameter": name, "Value": cell} for name, cell in rows.items() if cell.sources]
 
 
-def shared_settings(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The settings of fine-tuning that all of these runs share."""
-    used = [record["params"]["task"]["fine_tuning"] for record in records]
-    return {key: used[0][key] for key in used[0] if all(each[key] == used[0][key] for each in used)}
+def _used(key: str, records: Iterable[Path]) -> tuple[Source, ...]:
+    """A setting in the record of every run whose schedule uses it."""
+    found = []
+    for record in records:
+        settings = Source(record, SETTINGS).value()
+        if settings["schedule"] in OF_SCHEDULE.get(key, (settings["schedule"],)):
+            over_all = key == "decay_steps" and settings[key] is None
+            found.append(Source(record, f"{SETTINGS}/{'max_steps' if over_all else key}"))
+    return tuple(found)
 
 
-def _applies(key: str, settings: dict[str, Any]) -> bool:
-    return settings["schedule"] in OF_SCHEDULE.get(key, (settings["schedule"],))
-
-
-def _value(key: str, settings: dict[str, Any]) -> Any:
-    if key == "decay_steps" and settings[key] is None:
-        return settings["max_steps"]
-    return settings[key]
-
-
-def _last_rate(curve: list[dict[str, str]]) -> float:
-    return float([row["learning_rate"] for row in curve if row["learning_rate"]][-1])
-
-
-def _shared(values: Sequence[Any], n_runs: int) -> str:
-    counts = Counter(_shown(value) for value in values)
-    if list(counts.values()) == [n_runs]:
-        return next(iter(counts))
-    return ", ".join(f"{value} ({n} of {n_runs})" for value, n in counts.most_common())
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _last(column: str, curve: Path) -> Source:
+    """The last value that a learning curve has in a column."""
+    rows = [n for n, row in enumerate(read_csv(curve)) if row[column]]
+    return Source(curve, f"/{rows[-1]}/{column}")

@@ -1,36 +1,26 @@
-"""How a table is written, as CSV and as text for a terminal, and read again."""
+"""How a table is written: as CSV, as text for a terminal, and as a ledger of its numbers."""
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
-Row = dict[str, str]
+from ffmerge.csv_files import write_csv
+from ffmerge.job import Job
+from ffmerge.provenance.cells import Cell
+from ffmerge.provenance.ledger import write_ledger
 
-
-def write_table(rows: Sequence[Row], table: Path, text: Path) -> None:
-    """Write rows that have the same columns as CSV, and as aligned text."""
-    write_csv(rows, table)
-    text.write_text(as_text(rows))
+Row = dict[str, str | Cell]
 
 
-def write_csv(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Write rows that have the same columns as CSV."""
-    with file.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+def write_table(job: Job, rows: Sequence[Row]) -> None:
+    """Write rows that have the same columns as a job's `table`, `text` and `ledger`."""
+    write_csv(rows, job.output.table)
+    job.output.text.write_text(as_text(rows))
+    write_ledger(job, rows)
 
 
-def read_csv(file: Path) -> list[Row]:
-    """A CSV file's rows, every cell as it stands there."""
-    with file.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def as_text(rows: Sequence[Row]) -> str:
+def as_text(rows: Sequence[Mapping[str, str | Cell]]) -> str:
     """Rows as aligned columns; numbers to the right, and a Model named in its first row only."""
+    rows = [{column: str(value) for column, value in row.items()} for row in rows]
     columns = list(rows[0])
     lines, before = [columns], None
     for row in rows:

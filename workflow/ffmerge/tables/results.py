@@ -1,14 +1,17 @@
 """What was tested: one result a model, with its interval, behind all tables of scores."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ffmerge.csv_files import write_csv
+from ffmerge.evaluation import metric_named
 from ffmerge.intervals import bootstrap_interval
 from ffmerge.job import Job
-from ffmerge.tables.layout import read_csv, write_csv
+from ffmerge.provenance import cells
+from ffmerge.provenance.cells import JOB, Cell, Interval, Printed, Source
+from ffmerge.tables.tested import read_tests
 from ffmerge.variants import BASE, Variant
 
 NO_WINDOW = "–"
@@ -20,9 +23,10 @@ class Result:
 
     variant: its name in the DAG; method, k, anchor, role, int8: what that name says, empty for an
     uncompressed model. first_layer, last_layer: of the window that was merged or dropped.
-    low, high: bounds of the confidence interval of the score. loss: nats.
+    low, high: bounds of the interval of the score at a level of `confidence`. loss: nats.
     sublayers_removed, sublayers: FF sublayers that share another's weights, and all that compute.
-    reduction_percent: parameters removed, embeddings included, of the base model's.
+    reduction_percent: parameters removed, embeddings included, of the base model's. file: the
+    summary of its test; base_file: that of the base model's.
     """
 
     task: str
@@ -42,33 +46,49 @@ class Result:
     score: float
     low: float
     high: float
+    confidence: float
     loss: float
     n_parameters: int
     reduction_percent: float
+    file: Path
+    base_file: Path
 
     @property
-    def merged_indices(self) -> str:
+    def interval(self) -> Interval:
+        """The confidence interval of the score."""
+        return Interval(self.low, self.high, self.confidence, "bootstrap over test examples")
+
+    def score_cell(self, printed: Printed | None = None, decimals: int | None = None) -> Cell:
+        """The score, by default with as many decimals as the paper gives its metric."""
+        decimals = metric_named(self.metric).decimals if decimals is None else decimals
+        rule = f"{{:.{decimals}f}}"
+        return cells.of(self.file, "/score", rule, interval=self.interval, printed=printed)
+
+    def reduction_cell(self) -> Cell:
+        """Parameters removed, in %."""
+        sources = tuple(Source(file, "/n_parameters") for file in (self.file, self.base_file))
+        return Cell(sources, "{:.1f}", "reduction_percent")
+
+    def window_cell(self, printed: Printed | None = None) -> Cell | str:
         """The window as Table 5 prints it: `3-7`, or `2-4/2-4` for encoder and decoder."""
         if self.first_layer is None:
             return NO_WINDOW
-        return "/".join([f"{self.first_layer}-{self.last_layer}"] * self.n_towers)
+        key = "dropped" if self.method == "drop" else "merged"
+        towers = [Source(self.file, f"/{key}/{i}/layers") for i in range(self.n_towers)]
+        return Cell(tuple(towers), "window", "values", printed=printed)
+
+    def removed_cell(self, printed: Printed | None = None) -> Cell:
+        """FF sublayers removed, of how many."""
+        names = ("n_sublayers_removed", "n_sublayers")
+        sources = tuple(Source(self.file, f"/{name}") for name in names)
+        return Cell(sources, "{}/{}", "values", printed=printed)
 
 
-Columns = dict[str, list[str]]
-
-
-def read_tests(
-    scores: Sequence[Path], per_example: Sequence[Path]
-) -> Iterator[tuple[str, str, dict[str, Any], Columns]]:
-    """Task, model, summary and per-example columns of each tested model.
-
-    scores, per_example: …/TASK/models/MODEL/test.json and the test.csv beside it.
-    """
-    for summary_file, columns_file in zip(scores, per_example, strict=True):
-        task, _, model = summary_file.parts[-4:-1]
-        rows = read_csv(columns_file)
-        columns = {name: [row[name] for row in rows] for name in rows[0]}
-        yield task, model, json.loads(summary_file.read_text()), columns
+def bound_cell(score: Cell, bound: float) -> Cell:
+    """A bound of a score's interval, unrounded: from the test's examples, which are beside it."""
+    (tested,) = score.sources
+    files = tested.file, tested.file.with_suffix(".csv")
+    return Cell(tuple(map(Source, files)), derivation=JOB, computed=bound)
 
 
 def read_results(
@@ -84,12 +104,12 @@ def read_results(
     tasks: name -> `label` in tables, and names of the `models` to show; intervals: `resamples` and
     `confidence`.
     """
-    base_parameters, results = {}, []
+    base, results = {}, []
     tests = list(read_tests(scores, per_example))
-    for task, model, test, _ in tests:
+    for task, model, test, _, (file, _) in tests:
         if model == BASE:
-            base_parameters[task] = test["n_parameters"]
-    for task, model, test, columns in tests:
+            base[task] = file, test["n_parameters"]
+    for task, model, test, columns, (file, _) in tests:
         if model not in tasks[task]["models"]:
             continue
         low, high = bootstrap_interval(
@@ -122,9 +142,12 @@ def read_results(
                 score=test["score"],
                 low=low,
                 high=high,
+                confidence=intervals["confidence"],
                 loss=test["loss"],
                 n_parameters=test["n_parameters"],
-                reduction_percent=100 * (1 - test["n_parameters"] / base_parameters[task]),
+                reduction_percent=100 * (1 - test["n_parameters"] / base[task][1]),
+                file=file,
+                base_file=base[task][0],
             )
         )
     return results

@@ -5,30 +5,13 @@ The words are the paper's assessment; the numbers are ours. Distillation is not 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-from ffmerge.evaluation import metric_named
+from ffmerge.csv_files import read_csv
+from ffmerge.evaluation import Metric, metric_named
+from ffmerge.provenance.cells import Cell, Source, in_row
 from ffmerge.tables.layout import Row
 from ffmerge.variants import BASE, INT8, TUNED_BASE, Variant
-
-
-@dataclass(frozen=True)
-class Compressed:
-    """One model compressed by one method, against what it was before.
-
-    method: Quantization, Pruning or Merging. model, unit: for the reader. run_time, memory: ratios
-    to the model before (of one forward pass; of the weights). untuned, tuned: change of the score
-    without and with recovery fine-tuning, `unit`; tuned is None where a method does not train.
-    """
-
-    method: str
-    model: str
-    unit: str
-    run_time: float
-    memory: float
-    untuned: float
-    tuned: float | None
-
 
 SAID = {  # motivation, training required, run time savings
     "Quantization": ("reduce precision", "no", "no"),
@@ -36,74 +19,96 @@ SAID = {  # motivation, training required, run time savings
     "Distillation": ("train smaller student from teacher", "yes", "yes"),
     "Merging": ("combine redundant parameters", "fine-tuning", "no"),
 }
-
-
 METHODS = {"permute": "Merging", "vanilla": "Merging", "drop": "Pruning"}
+NUMBERS = ("Measured on", "Run Time", "Memory", "Score Untuned", "Score Tuned")
 
 
-def measured(
-    label: str,
-    models: Sequence[str],
-    cost: dict[str, dict[str, float]],
-    untuned: dict[tuple[str, int, int], float],
-    tuned: dict[str, float],
-    tests: dict[str, dict[str, Any]],
-) -> list[Compressed]:
-    """What was measured on one task's compressed models.
+@dataclass(frozen=True)
+class Measured:
+    """Where the measurements of a task's compressed models stand.
 
-    label: of the task; models: names of variants. cost: model -> `ratio`, `weight_bytes`.
-    untuned: (method, k, start) -> validation score; tuned: model -> best validation score of its
-    fine-tuning, of the tuned base too, if there is one. tests: model -> test.json.
-    Merging and pruning are compared with the base model, on validation data, tuned with tuned;
-    quantization with the model that was quantized, on test data.
+    label: of the task; models: names of variants. cost: cost.csv; windows, layer_drops: the
+    validation scores without fine-tuning. tests, curves: model -> test.json, and learning_curve.csv
+    of what was fine-tuned, of the base model, too, if it was.
     """
-    base = untuned[BASE, 0, 0]
-    entries = []
-    for name in models:
-        variant, test = Variant.parse(name), tests[name]
-        before = name.removesuffix(INT8) if variant.int8 else BASE
-        ratios = {key: cost[name][key] / cost[before][key] for key in ("ratio", "weight_bytes")}
-        start = (test["merged"] or test["dropped"])[0]["layers"][0]
-        if variant.int8:
-            changes = (test["score"] - tests[before]["score"], None)
-        else:
-            changes = (
-                untuned[variant.method, variant.k, start] - base,
-                tuned[name] - tuned.get(TUNED_BASE, base),
-            )
-        method = "Quantization" if variant.int8 else METHODS[variant.method]
-        unit = metric_named(test["metric"]).short_unit
-        entries.append(
-            Compressed(method, label, unit, ratios["ratio"], ratios["weight_bytes"], *changes)
-        )
-    return entries
+
+    label: str
+    models: Sequence[str]
+    cost: Path
+    windows: Path
+    layer_drops: Path
+    tests: dict[str, Path]
+    curves: dict[str, Path]
+
+    @property
+    def metric(self) -> Metric:
+        """What the scores are."""
+        return metric_named(Source(self.tests[self.models[0]], "/metric").value())
+
+    def numbers(self, model: str) -> Row:
+        """Run time and memory as ratios to the model before, scores as differences.
+
+        Merging and pruning are compared with the base model, on validation data, tuned with tuned;
+        quantization with the model that was quantized, on test data.
+        """
+        int8 = Variant.parse(model).int8
+        before = model.removesuffix(INT8) if int8 else BASE
+        scores = [self._tested, self._tested] if int8 else [self._untuned, self._tuned]
+        untuned, tuned = ((score(model), score(before)) for score in scores)
+        change = f"{{:+z.2f}} {self.metric.short_unit}"  # z: no negative zero
+        return {
+            "Measured on": self.label,
+            **{
+                column: Cell(
+                    tuple(in_row(self.cost, key, model=name) for name in (model, before)),
+                    "×{:.2f}",
+                    "ratio",
+                )
+                for column, key in (("Run Time", "ratio"), ("Memory", "weight_bytes"))
+            },
+            "Score Untuned": Cell(untuned, change, "difference"),
+            "Score Tuned": "–" if int8 else Cell(tuned, change, "difference"),
+        }
+
+    def _tested(self, model: str) -> Source:
+        return Source(self.tests[model], "/score")
+
+    def _untuned(self, model: str) -> Source:
+        if model == BASE:
+            return in_row(self.layer_drops, "score", method=BASE)
+        variant = Variant.parse(model)
+        file, key = self.windows, "merged"
+        if variant.method == "drop":
+            file, key = self.layer_drops, "dropped"
+        start = Source(self.tests[model], f"/{key}/0/layers/0").value()
+        return in_row(file, "score", method=variant.method, k=variant.k, start=start)
+
+    def _tuned(self, model: str) -> Source:
+        """The best validation score of its fine-tuning; of a base model that had none, its own."""
+        if model == BASE and TUNED_BASE not in self.curves:
+            return self._untuned(BASE)
+        curve = self.curves[TUNED_BASE if model == BASE else model]
+        scores = {n: float(row["score"]) for n, row in enumerate(read_csv(curve)) if row["score"]}
+        best = self.metric.best(scores.values())
+        return Source(curve, f"/{next(n for n in scores if scores[n] == best)}/score")
 
 
-def table1(measured: Sequence[Compressed]) -> list[Row]:
+def table1(tasks: Sequence[Measured]) -> list[Row]:
     """The rows of Table 1: a method's for each model it was measured on."""
-    rows = []
-    for method, said in SAID.items():
-        words = dict(
-            zip(("Motivation", "Training Required", "Run Time Savings"), said, strict=True)
-        )
-        own = [entry for entry in measured if entry.method == method]
-        for entry in own:
-            rows.append({"Method": method, **words, **_numbers(entry)})
-        if not own:
-            numbers = ("Measured on", "Run Time", "Memory", "Score Untuned", "Score Tuned")
-            rows.append({"Method": method, **words, **dict.fromkeys(numbers, "–")})
-    return rows
-
-
-def _numbers(entry: Compressed) -> Row:
-    return {
-        "Measured on": entry.model,
-        "Run Time": f"×{entry.run_time:.2f}",
-        "Memory": f"×{entry.memory:.2f}",
-        "Score Untuned": _change(entry.untuned, entry.unit),
-        "Score Tuned": "–" if entry.tuned is None else _change(entry.tuned, entry.unit),
-    }
-
-
-def _change(value: float, unit: str) -> str:
-    return f"{round(value, 2) + 0.0:+.2f} {unit}"  # no negative zero
+    measured: dict[str, list[Row]] = {method: [] for method in SAID}
+    for task in tasks:
+        for model in task.models:
+            variant = Variant.parse(model)
+            method = "Quantization" if variant.int8 else METHODS[variant.method]
+            measured[method].append(task.numbers(model))
+    return [
+        {
+            "Method": method,
+            "Motivation": motivation,
+            "Training Required": training,
+            "Run Time Savings": savings,
+            **numbers,
+        }
+        for method, (motivation, training, savings) in SAID.items()
+        for numbers in measured[method] or [dict.fromkeys(NUMBERS, "–")]
+    ]

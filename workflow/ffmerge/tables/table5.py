@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from ffmerge.evaluation import metric_named
 from ffmerge.tables.layout import Row
+from ffmerge.tables.printing import Printing
 from ffmerge.tables.results import Result
 
 
-def table5(results: Sequence[Result]) -> list[Row]:
+def table5(results: Sequence[Result], printing: Printing) -> list[Row]:
     """The rows of Table 5, in its columns and rounding.
 
     results: of each task the uncompressed model first, then its variants by ratio; methods of the
@@ -15,19 +16,18 @@ def table5(results: Sequence[Result]) -> list[Row]:
     """
     rows: dict[tuple, Row] = {}
     for result in results:
-        metric = metric_named(result.metric)
+        window = result.window_cell(printing(result, "merged_indices"))
         row = rows.setdefault(
-            (result.task, result.merged_indices),
+            (result.task, str(window)),
             {
                 "Model": result.model,
-                "Metric": metric.label,
-                "Merged Indices": result.merged_indices,
-                "FFs Removed": f"{result.sublayers_removed}/{result.sublayers}",
+                "Metric": metric_named(result.metric).label,
+                "Merged Indices": window,
+                "FFs Removed": result.removed_cell(printing(result, "ffs_removed")),
                 "Vanilla": "",
                 "Permute": "",
             },
         )
-        shown = f"{result.score:.{metric.decimals}f}"
         for method in [result.method] if result.method else ["vanilla", "permute"]:
-            row[method.capitalize()] = shown
+            row[method.capitalize()] = result.score_cell(printing(result, "score"))
     return list(rows.values())
