@@ -1,22 +1,22 @@
 """Figures: what is drawn is what was measured, and the same data give the same bytes."""
 
 import csv
+import json
 import re
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-import pandas
 import pytest
 from matplotlib import pyplot
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
-from test_tables import result
 
-from ffmerge.figures import heat_maps, look, overview
+from ffmerge.figures import heat_maps, look, overview, scores, untuned
 from ffmerge.figures.overview_panel import Window
-from ffmerge.tables.results import write_results
+from ffmerge.provenance.cells import JOB, Cell
 
 
 @pytest.fixture(autouse=True)
@@ -25,12 +25,17 @@ def closed_afterwards():
     pyplot.close("all")
 
 
-def saved(figure: Figure, directory: Path) -> tuple[bytes, bytes]:
-    """The bytes of a figure as PDF and as PNG."""
-    directory.mkdir()
-    files = directory / "figure.pdf", directory / "figure.png"
-    look.save(figure, *files)
-    return tuple(file.read_bytes() for file in files)
+@pytest.fixture
+def saved(tmp_path, job_with) -> Callable[..., tuple[bytes, bytes, bytes]]:
+    """saved(draw, points, inputs): the bytes of a figure as PDF and as PNG, and of its ledger."""
+
+    def made(draw: Callable, points: list[dict], inputs=()) -> tuple[bytes, bytes, bytes]:
+        names = {"pdf": "figure.pdf", "png": "figure.png", "ledger": "figure.ledger.json"}
+        job = job_with(tmp_path / "figures", inputs, **names)
+        look.save(draw(points), job, points)
+        return tuple(file.read_bytes() for file in vars(job.output).values())
+
+    return made
 
 
 def texts(figure: Figure) -> list:
@@ -51,6 +56,30 @@ WINDOWS = [
     Window("pico", n_layers=4, start=0, k=4, anchor=0),  # nothing is left outside
     Window("pico", n_layers=4, start=2, k=2, anchor=2),
 ]
+
+
+def points_of(windows: list[Window]) -> list[dict]:
+    """The points of Figure 1 that these windows are drawn from."""
+
+    def number(computed) -> Cell:
+        return Cell((), derivation=JOB, computed=computed)
+
+    return [
+        {
+            "panel": w.title,
+            "first layer": number(w.start),
+            "merged layers": number([list(range(w.start, w.start + w.k))]),
+            "anchor": number(w.anchor),
+            "layers": number(w.n_layers),
+        }
+        for w in windows
+    ]
+
+
+def drawn(windows: list[Window]) -> Figure:
+    return overview.draw(points_of(windows))
+
+
 by_title = pytest.mark.parametrize("window", WINDOWS, ids=lambda w: f"{w.title}-{w.start}")
 
 
@@ -61,7 +90,7 @@ def layer_at(window: Window, y: float) -> int:
 
 def rows_of_panel(window: Window) -> dict[str, list[int]]:
     """Each text of a window's own panel -> the layers in whose rows it stands."""
-    figure = overview.draw([window])
+    figure = drawn([window])
     # the panel's texts stand above the legend and the footer that follow below it
     bottom = figure.axes[0].get_ylim()[1] - overview.HEADER - window.bottom(window.n_layers)
     found: dict[str, list[int]] = {}
@@ -107,7 +136,7 @@ def test_the_heading_says_which_layers_share_and_how_many_are_stored(window):
     said = (
         f"layers {window.start}-{last} share one FF sublayer: {stored} of {window.n_layers} stored"
     )
-    written = [text.get_text() for text in texts(overview.draw([window]))]
+    written = [text.get_text() for text in texts(drawn([window]))]
     assert said in written
     assert window.title in written
     assert rf"$\Sigma/{window.k}$" in written
@@ -125,7 +154,7 @@ def test_rows_of_a_panel_follow_each_other_and_those_of_the_window_are_the_large
 
 @pytest.mark.parametrize("n", [1, 3, 4])
 def test_all_that_is_written_is_within_the_page(n):
-    figure = overview.draw(WINDOWS[:n])
+    figure = drawn(WINDOWS[:n])
     figure.tight_layout()  # as when it is saved
     figure.canvas.draw()
     page = figure.bbox
@@ -135,39 +164,56 @@ def test_all_that_is_written_is_within_the_page(n):
         assert page.y0 <= box.y0 and box.y1 <= page.y1, text.get_text()
 
 
-def test_figure_1_has_the_same_bytes_when_it_is_drawn_again(tmp_path):
+def test_figure_1_has_the_same_bytes_when_it_is_drawn_again(saved):
     windows = WINDOWS[3:]
-    first, second = (saved(overview.draw(windows), tmp_path / str(n)) for n in (1, 2))
+    first, second = (saved(overview.draw, points_of(windows)) for _ in (1, 2))
     assert first == second
     other = [windows[0], Window("pico", n_layers=4, start=1, k=2, anchor=2)]
-    assert saved(overview.draw(other), tmp_path / "other") != first
+    assert saved(overview.draw, points_of(other))[1] != first[1]
+
+
+def test_figure_1_shows_the_selected_window_of_every_tower(tmp_path):
+    architecture = {"model_type": "marian", "encoder_layers": 6, "decoder_layers": 6}
+    (tmp_path / "config.json").write_text(json.dumps(architecture))
+    (tmp_path / "selection.json").write_text(json.dumps({"3": {"best": 2}, "4": {"best": 0}}))
+    task = {"label": "OPUS-MT", "k": 3, "anchor": "middle"}
+    points = list(overview.points(task, tmp_path, tmp_path / "selection.json"))
+    assert [[str(value) for value in point.values()] for point in points] == [
+        [f"OPUS-MT {tower}", "2", "2-4", "3", "6", "4"] for tower in ("encoder", "decoder")
+    ]
+    assert points[0]["first layer"].sources[0].pointer == "/3/best"
+    said = [text.get_text() for text in texts(overview.draw(points))]
+    assert said.count("layers 2-4 share one FF sublayer: 4 of 6 stored") == 2
 
 
 # --- Figures 2 and 3 ------------------------------------------------------------------------------
 
 
-def table(directory: Path, task: str = "gpt2", base: str = "base") -> pandas.DataFrame:
-    """Results of one task, as a tidy table has them; the most compressed models first."""
-    results = [
-        result("permute-k7-first-best", 18.0, task, reduction_percent=30.0, low=17.5, high=19.5),
-        result("permute-k5-first-best", 16.0, task, reduction_percent=20.0),
-        result("vanilla-k5-first-best", 17.0, task, reduction_percent=20.0),
-        result(base, 14.0, task),
-        result("drop-k4-best", 25.0, task, reduction_percent=30.5),
-    ]
-    write_results(results, directory / "tidy.csv")
-    return pandas.read_csv(directory / "tidy.csv")
+@pytest.fixture
+def tested(result) -> Callable[..., list[dict]]:
+    """tested(task, base): the points of a task, the most compressed models first."""
+
+    def made(task: str = "gpt2", base: str = "base") -> list[dict]:
+        results = [
+            result("permute-k7-first-best", 18.0, task, n_parameters=700, low=17.5, high=19.5),
+            result("permute-k5-first-best", 16.0, task, n_parameters=800),
+            result("vanilla-k5-first-best", 17.0, task, n_parameters=800),
+            result(base, 14.0, task),
+            result("drop-k4-best", 25.0, task, n_parameters=695),
+        ]
+        return scores.points(results)
+
+    return made
 
 
-def test_a_panel_has_the_uncompressed_model_s_score_and_each_method_by_compression(tmp_path):
-    _, (axis,) = look.panels(1)
-    look.scores_by_reduction(axis, table(tmp_path))
+def test_a_panel_has_the_uncompressed_model_s_score_and_each_method_by_compression(tested):
+    (axis,) = scores.draw(tested()).axes
     handles, labels = axis.get_legend_handles_labels()
     assert sorted(labels) == ["Layer Drop", "Permute FF Merge", "Uncompressed", "Vanilla FF Merge"]
     drawn = dict(zip(labels, handles, strict=True))
     assert set(drawn["Uncompressed"].get_ydata()) == {14.0}
     points = {
-        label: drawn[label].lines[0].get_xydata().tolist()
+        label: drawn[label].lines[0].get_xydata().round(9).tolist()
         for label in labels
         if label != "Uncompressed"
     }
@@ -186,27 +232,65 @@ def test_a_panel_has_the_uncompressed_model_s_score_and_each_method_by_compressi
 @pytest.mark.parametrize(
     ("task", "label"), [("vit", "test top-1 accuracy (%) ↑"), ("marian", "test BLEU ↑")]
 )
-def test_an_axis_says_which_way_is_better(task, label, tmp_path):
-    _, (axis,) = look.panels(1)
-    look.scores_by_reduction(axis, table(tmp_path, task))
-    assert axis.get_ylabel() == label
+def test_an_axis_says_which_way_is_better(task, label, tested):
+    assert scores.draw(tested(task)).axes[0].get_ylabel() == label
+
+
+def test_every_model_has_a_panel_of_its_own_points(tested):
+    figure = scores.draw([*tested(), *tested("vit")])
+    assert [axis.get_title() for axis in figure.axes] == ["GPT-2", "ViT"]
+    assert len({len(axis.lines) for axis in figure.axes}) == 1
 
 
 def test_methods_are_told_apart_without_colour():
     styles = [(m["marker"], m["linestyle"]) for m in look.METHODS.values()]
     assert len({marker for marker, _ in styles}) == len({line for _, line in styles}) == 3
-    assert look.BASE["linestyle"] not in {line for _, line in styles}
+    assert scores.BASE["linestyle"] not in {line for _, line in styles}
 
 
-def test_scores_have_the_same_bytes_when_they_are_drawn_again(tmp_path):
-    def drawn(name: str) -> tuple[bytes, bytes]:
-        figure, axes = look.panels(2)
-        for axis in axes:
-            look.scores_by_reduction(axis, table(tmp_path))
-        axes[0].legend(frameon=False)
-        return saved(figure, tmp_path / name)
+def test_scores_have_the_same_bytes_when_they_are_drawn_again(tested, saved):
+    points = tested()
+    inputs = {
+        source.file
+        for p in points
+        for c in p.values()
+        if isinstance(c, Cell)
+        for source in c.sources
+    }
+    assert saved(scores.draw, points, inputs) == saved(scores.draw, points, inputs)
 
-    assert drawn("1") == drawn("2")
+
+# --- Figure 4 -------------------------------------------------------------------------------------
+
+UNTUNED = """method,k,start,score,loss
+permute,5,1,40.5,3.75
+permute,5,0,90.25,4.5
+permute,7,0,999,9
+vanilla,5,0,95.5,4.75
+vanilla,5,1,60.5,4.25
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "label", "permuted", "shown"),
+    [
+        ("language_modeling", "validation loss (nats) ↓", [4.5, 3.75], "4.500"),
+        ("image_classification", "validation top-1 accuracy (%) ↑", [90.25, 40.5], "90.2"),
+        ("translation", "validation BLEU ↑", [90.25, 40.5], "90.2"),
+    ],
+)
+def test_every_window_of_the_ratio_is_a_point_by_its_start(tmp_path, kind, label, permuted, shown):
+    (tmp_path / "windows.csv").write_text(UNTUNED)
+    tasks = {"a": {"kind": kind, "label": "A", "k": 5}}
+    points = untuned.points(tasks, [tmp_path / "windows.csv"])
+    assert [str(point[untuned.WINDOW]) for point in points] == ["0-4", "0-4", "1-5", "1-5"]
+    assert str(points[0][untuned.SCORE]) == shown
+    (axis,) = untuned.draw(points).axes
+    curves = {line.get_label(): line.get_xydata().tolist() for line in axis.lines}
+    assert curves.keys() == {"Permute FF Merge", "Vanilla FF Merge"}
+    assert curves["Permute FF Merge"] == [[0, permuted[0]], [1, permuted[1]]]
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["0-4", "1-5"]
+    assert (axis.get_title(), axis.get_ylabel()) == ("A", label)
 
 
 # --- Figures 5 and 6 ------------------------------------------------------------------------------
@@ -252,7 +336,7 @@ def panels(figure: Figure) -> dict[str, tuple]:
 @pytest.mark.parametrize("shown", ["feed_forward", "attention"])
 def test_a_heat_map_shows_its_tower_s_similarities_layer_0_at_the_top_left(shown, cka):
     files, matrices = cka
-    drawn = panels(heat_maps.draw(files, TASKS, shown))
+    drawn = panels(heat_maps.draw(heat_maps.points(files, TASKS, shown)))
     assert sorted(drawn) == sorted(TITLES)
     for title, (axis, mesh) in drawn.items():
         expected = matrices[title, shown]
@@ -267,7 +351,7 @@ def test_both_figures_have_one_scale_of_colour_from_0_to_1(cka):
     meshes = [
         mesh
         for shown in ("feed_forward", "attention")
-        for _, mesh in panels(heat_maps.draw(files, TASKS, shown)).values()
+        for _, mesh in panels(heat_maps.draw(heat_maps.points(files, TASKS, shown))).values()
     ]
     assert len(meshes) == 2 * len(TITLES)
     assert {(mesh.norm.vmin, mesh.norm.vmax, mesh.get_cmap().name) for mesh in meshes} == {
@@ -279,7 +363,9 @@ def test_both_figures_have_one_scale_of_colour_from_0_to_1(cka):
 
 def test_the_numbers_beside_a_heat_map_are_those_of_its_layers(cka):
     files, matrices = cka
-    for title, (axis, _) in panels(heat_maps.draw(files, TASKS, "attention")).items():
+    for title, (axis, _) in panels(
+        heat_maps.draw(heat_maps.points(files, TASKS, "attention"))
+    ).items():
         n = len(matrices[title, "attention"])
         for one in (axis.xaxis, axis.yaxis):
             labels = [int(label.get_text()) for label in one.get_ticklabels()]
@@ -298,7 +384,7 @@ def test_the_numbers_beside_a_heat_map_are_those_of_its_layers(cka):
 )
 def test_a_heat_map_says_the_mean_of_different_layers_for_both_sublayers(shown, other, said, cka):
     files, matrices = cka
-    for title, (axis, _) in panels(heat_maps.draw(files, TASKS, shown)).items():
+    for title, (axis, _) in panels(heat_maps.draw(heat_maps.points(files, TASKS, shown))).items():
         means = []
         for sublayer in (shown, other):
             m = matrices[title, sublayer]
@@ -306,11 +392,23 @@ def test_a_heat_map_says_the_mean_of_different_layers_for_both_sublayers(shown, 
         assert axis.get_title() == said.format(*means)
 
 
-def test_heat_maps_have_the_same_bytes_when_they_are_drawn_again(cka, tmp_path):
+def test_heat_maps_have_the_same_bytes_when_they_are_drawn_again(cka, saved):
     files, _ = cka
 
-    def drawn(name: str, shown: str) -> tuple[bytes, bytes]:
-        return saved(heat_maps.draw(files, TASKS, shown), tmp_path / name)
+    def drawn(shown: str) -> tuple[bytes, bytes, bytes]:
+        return saved(heat_maps.draw, heat_maps.points(files, TASKS, shown), files)
 
-    assert drawn("1", "feed_forward") == drawn("2", "feed_forward")
-    assert drawn("3", "attention") == drawn("4", "attention") != drawn("5", "feed_forward")
+    assert drawn("feed_forward") == drawn("feed_forward")
+    assert drawn("attention") == drawn("attention") != drawn("feed_forward")
+
+
+def test_every_cell_of_a_heat_map_and_both_means_are_points_with_their_sources(cka):
+    files, matrices = cka
+    points = heat_maps.points(files, TASKS, "attention")
+    n = len(matrices["OPUS-MT encoder", "attention"])
+    of_panel = [point for point in points if point["panel"] == "OPUS-MT encoder"]
+    *pairs, mean, other_mean = of_panel
+    assert [point["layers"] for point in pairs] == [f"{i}, {j}" for i in range(n) for j in range(n)]
+    assert {len(point[heat_maps.CKA].sources) for point in pairs} == {1}
+    assert len(mean[heat_maps.CKA].sources) == len(other_mean[heat_maps.CKA].sources) == n * (n - 1)
+    assert (mean["sublayer"], other_mean["sublayer"]) == ("attention sublayer", "FF sublayer")

@@ -14,6 +14,7 @@ rule plot_figure1:
             category="Figures",
             labels={"figure": "1", "shows": "the method, with this run's layers"},
         ),
+        ledger="{results}/figures/figure1.ledger.json",
         record="{results}/figures/figure1.record.json",
     log:
         "{results}/logs/plot_figure1.log",
@@ -25,7 +26,6 @@ rule plot_figure1:
                 "tasks": {
                     name: {
                         **task,
-                        "n_layers": TASKS[name].base_model.n_layers,
                         "anchor": TASKS[name].merge.anchor,
                         "inputs": pinned(name),
                     }
@@ -41,7 +41,8 @@ rule plot_figure1:
 rule plot_figure2:
     """Figure 2: performance against compression, with and without alignment."""
     input:
-        results="{results}/tables/table5_tidy.csv",
+        scores=tests("test.json", TABLE5),
+        per_example=tests("test.csv", TABLE5),
     output:
         pdf="{results}/figures/figure2.pdf",
         png=report(
@@ -50,12 +51,13 @@ rule plot_figure2:
             category="Figures",
             labels={"figure": "2", "shows": "score against compression"},
         ),
+        ledger="{results}/figures/figure2.ledger.json",
         record="{results}/figures/figure2.record.json",
     log:
         "{results}/logs/plot_figure2.log",
     localrule: True
     params:
-        job=job("plot_figure2"),
+        job=job("plot_figure2", lambda w: table_params(TABLE5)),
         files=files,
     shell:
         command("plot_figure2")
@@ -75,6 +77,7 @@ rule plot_figure3:
             labels={"figure": "3", "shows": "merging against layer drop"},
         ),
         tidy="{results}/tables/figure3_tidy.csv",
+        ledger="{results}/figures/figure3.ledger.json",
         record="{results}/figures/figure3.record.json",
     log:
         "{results}/logs/plot_figure3.log",
@@ -98,6 +101,7 @@ rule plot_figure4:
             category="Figures",
             labels={"figure": "4", "shows": "all windows before tuning"},
         ),
+        ledger="{results}/figures/figure4.ledger.json",
         record="{results}/figures/figure4.record.json",
     log:
         "{results}/logs/plot_figure4.log",
@@ -121,6 +125,7 @@ rule plot_figure5:
             category="Figures",
             labels={"figure": "5", "shows": "similarity of FF outputs"},
         ),
+        ledger="{results}/figures/figure5.ledger.json",
         record="{results}/figures/figure5.record.json",
     log:
         "{results}/logs/plot_figure5.log",
@@ -144,6 +149,7 @@ rule plot_figure6:
             category="Figures",
             labels={"figure": "6", "shows": "similarity of attention outputs"},
         ),
+        ledger="{results}/figures/figure6.ledger.json",
         record="{results}/figures/figure6.record.json",
     log:
         "{results}/logs/plot_figure6.log",

@@ -5,5 +5,5 @@ from ffmerge.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        figure = heat_maps.draw(job.input.cka, job.params.tasks, shown="feed_forward")
-        look.save(figure, job.output.pdf, job.output.png)
+        points = heat_maps.points(job.input.cka, job.params.tasks, shown="feed_forward")
+        look.save(heat_maps.draw(points), job, points)

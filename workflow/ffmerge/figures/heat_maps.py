@@ -1,11 +1,11 @@
 """Figures 5 and 6: how similar the outputs of all pairs of layers are, one heat map a tower."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
 import numpy
-import pandas
 import seaborn
 from matplotlib import pyplot
 from matplotlib.axes import Axes
@@ -13,59 +13,72 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ffmerge.figures import look
+from ffmerge.provenance import cells
+from ffmerge.provenance.cells import Cell, Source
+from ffmerge.tables.layout import Row
 
 COLOURS = "magma"  # perceptually uniform: its lightness alone, from black to white, tells the order
 N_TICKS = 6  # at most about so many on an axis
 NAMES = {"feed_forward": ("FF sublayer", "FF"), "attention": ("attention sublayer", "attention")}
+PAIR, CKA, MEAN = "layers", "linear CKA", "mean off-diagonal"
 
 
-def draw(files: Sequence[Path], tasks: Mapping[str, dict[str, Any]], shown: str) -> Figure:
-    """One heat map for each tower of each task, all on the same scale from 0 to 1.
+def points(files: Sequence[Path], tasks: Mapping[str, dict[str, Any]], shown: str) -> list[Row]:
+    """Of each tower a row for every pair of layers, in order, and the means of both sublayers.
 
     files: cka.csv of each task; tasks: name -> `label`, in the order of the files.
     shown: the sublayer to draw, `feed_forward` or `attention`; the mean of the other one stands
-    beside its own in the panel's title. Layers count from 0, at the top left.
+    beside its own in the panel's title.
     """
-    panels = [
-        (title, similarities)
+    return [
+        point
         for file, task in zip(files, tasks.values(), strict=True)
-        for title, similarities in _towers(file, task["label"])
+        for point in _of_task(file, task["label"], shown)
     ]
-    other = next(sublayer for sublayer in NAMES if sublayer != shown)
+
+
+def _of_task(file: Path, label: str, shown: str) -> Iterator[Row]:
+    rows = list(enumerate(Source(file).value()))
+    towers = list(dict.fromkeys(row["tower"] for _, row in rows))
+    for tower in towers:
+        panel = f"{label} {tower}" if len(towers) > 1 else label
+        for sublayer in (shown, *(name for name in NAMES if name != shown)):
+            named = {"panel": panel, "sublayer": NAMES[sublayer][0]}
+            pairs = {
+                (row["i"], row["j"]): f"/{n}/cka"
+                for n, row in rows
+                if (row["tower"], row["sublayer"]) == (tower, sublayer)
+            }
+            if sublayer == shown:
+                for (i, j), pointer in sorted(pairs.items()):
+                    yield {**named, PAIR: f"{i}, {j}", CKA: cells.of(file, pointer, "{:.2f}")}
+            different = tuple(Source(file, pointer) for (i, j), pointer in pairs.items() if i != j)
+            yield {**named, PAIR: MEAN, CKA: Cell(different, "{:.2f}", "mean")}
+
+
+def draw(points: Sequence[Row]) -> Figure:
+    """One heat map for each tower, all on the same scale from 0 to 1; layer 0 at the top left."""
+    panels: dict[str, list[Row]] = {}
+    for point in points:
+        panels.setdefault(point["panel"], []).append(point)
+    names = dict(NAMES.values())
     seaborn.set_theme(context="paper", style="ticks", font_scale=1.05)
     size = (look.WIDTH * len(panels) / 4 + 0.6, look.HEIGHT)  # the rest is the colour bar's
     figure, axes = pyplot.subplots(1, len(panels), figsize=size, squeeze=False)
-    for axis, (title, similarities) in zip(axes[0], panels, strict=True):
-        image = _heat_map(axis, similarities[shown])
-        axis.set_title(
-            f"mean off-diagonal {_mean(similarities[shown]):.2f} "
-            f"({NAMES[other][1]} {_mean(similarities[other]):.2f})",
-            fontsize=7.5,
-        )
+    for axis, (title, of_panel) in zip(axes[0], panels.items(), strict=True):
+        *pairs, mean, other_mean = of_panel
+        n = isqrt(len(pairs))
+        image = _heat_map(axis, numpy.reshape([pair[CKA].raw for pair in pairs], (n, n)))
+        other = names[other_mean["sublayer"]]
+        axis.set_title(f"{MEAN} {mean[CKA]} ({other} {other_mean[CKA]})", fontsize=7.5)
         place = {"xycoords": "axes fraction", "ha": "center", "va": "bottom"}
         axis.annotate(title, (0.5, 1.11), fontsize="large", **place)
-        axis.set_xlabel(NAMES[shown][0])
-    axes[0][0].set_ylabel(NAMES[shown][0])
+        axis.set_xlabel(mean["sublayer"])
+    axes[0][0].set_ylabel(mean["sublayer"])
     bar = figure.colorbar(image, cax=axes[0][-1].inset_axes((1.08, 0, 0.07, 1)))
-    bar.set_label("linear CKA")
+    bar.set_label(CKA)
     bar.outline.set_visible(False)
     return figure
-
-
-def _towers(file: Path, label: str) -> list[tuple[str, dict[str, numpy.ndarray]]]:
-    """Title and, for each sublayer, the (n_layers, n_layers) similarities of each tower."""
-    table = pandas.read_csv(file)
-    names = list(table["tower"].unique())
-    return [
-        (
-            f"{label} {name}" if len(names) > 1 else label,
-            {
-                sublayer: rows.pivot(index="i", columns="j", values="cka").to_numpy()
-                for sublayer, rows in table[table["tower"] == name].groupby("sublayer")
-            },
-        )
-        for name in names
-    ]
 
 
 def _heat_map(axis: Axes, similarities: numpy.ndarray):
@@ -84,8 +97,3 @@ def _heat_map(axis: Axes, similarities: numpy.ndarray):
     frame = {"fill": False, "edgecolor": "#888888", "linewidth": 0.6, "clip_on": False}
     axis.add_patch(Rectangle((0, 0), n, n, **frame))  # similar layers are as light as the page
     return image
-
-
-def _mean(similarities: numpy.ndarray) -> float:
-    """Mean over pairs of different layers."""
-    return similarities[~numpy.eye(len(similarities), dtype=bool)].mean()

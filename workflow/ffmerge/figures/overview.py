@@ -1,15 +1,22 @@
 """Figure 1: the method, drawn for the window that was selected in each model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import seaborn
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
+from ffmerge.architectures import towers
 from ffmerge.figures import look  # noqa: F401 - chooses the backend
 from ffmerge.figures.overview_panel import WIDTH, Window, draw_window
 from ffmerge.figures.overview_pen import MEDIUM, Pen
+from ffmerge.provenance import cells
+from ffmerge.provenance.cells import JOB, Cell, Source
+from ffmerge.tables.layout import Row
+from ffmerge.windows import anchor_layer, layers_of
 
 COLUMNS = 2
 GAP, HEADER, FOOTER, LINE = 0.5, 1.0, 0.4, 0.3  # inches between panels, around them, of the legend
@@ -25,8 +32,42 @@ LEGEND: list[Sample] = [
 BOX, SPACE = 0.62, 0.08  # of a sample
 
 
-def draw(windows: Sequence[Window]) -> Figure:
+def points(task: dict[str, Any], base_model: Path, selection: Path) -> Iterator[Row]:
+    """A row for each of a task's towers: the window that was selected, and what it leaves.
+
+    task: `label`, `k` and `anchor`, which the configuration gives; base_model: its directory.
+    """
+    architecture, k = base_model / "config.json", task["k"]
+    names = towers(Source(architecture, "/model_type").value())
+    for name, tower in names.items():
+        start = cells.of(selection, f"/{k}/best")
+        n_layers = cells.of(architecture, f"/{tower.count}")
+
+        def computed(number: Any, rule: str = "{}") -> Cell:
+            return Cell((Source(selection), Source(architecture)), rule, JOB, computed=number)
+
+        yield {
+            "panel": f"{task['label']} {name}" if len(names) > 1 else task["label"],
+            "first layer": start,
+            "merged layers": computed([layers_of(start.raw, k)], "window"),
+            "anchor": computed(anchor_layer(start.raw, k, task["anchor"])),
+            "layers": n_layers,
+            "stored FF sublayers": computed(n_layers.raw - k + 1),
+        }
+
+
+def draw(points: Sequence[Row]) -> Figure:
     """One panel for each window: align, average, tie, from the base model to the compressed one."""
+    windows = [
+        Window(
+            title=point["panel"],
+            n_layers=point["layers"].raw,
+            start=point["first layer"].raw,
+            k=len(point["merged layers"].raw[0]),
+            anchor=point["anchor"].raw,
+        )
+        for point in points
+    ]
     seaborn.set_theme(context="paper", style="white")
     rows = [windows[i : i + COLUMNS] for i in range(0, len(windows), COLUMNS)]
     stacks = [max(window.bottom(window.n_layers) for window in row) for row in rows]
