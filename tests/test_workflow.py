@@ -14,6 +14,7 @@ import pytest
 from workflow_copy import Copy
 
 from ffmerge.digest import sha256_of
+from ffmerge.provenance.cells import Cell, Source
 
 pytestmark = pytest.mark.slow
 
@@ -139,6 +140,53 @@ def test_every_claim_has_a_verdict_and_every_printed_number_its_row(finished):
         assert len(list(csv.DictReader(file))) == reported
 
 
+TABLES = [*(f"table{n}" for n in range(1, 9)), "comparison", "claims"]
+FIGURES = [f"figure{n}" for n in range(1, 7)]
+NUMBER = re.compile(r"[×+-]?\d[\d./e+-]*( (%|PPL|BLEU))?( \(\d+ of \d+\).*)?")
+NOT_OURS = {"comparison": {"paper", "tolerance"}, "claims": {"section"}}  # columns
+
+
+def ledger_of(finished: Copy, name: str) -> dict:
+    folder = "figures" if name.startswith("figure") else "tables"
+    return json.loads((finished.results / folder / f"{name}.ledger.json").read_text())
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_number_of_a_table_is_in_its_ledger_as_it_is_shown(finished, name):
+    with (finished.results / f"tables/{name}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    ledger = ledger_of(finished, name)
+    answered = {(cell["row"], cell["column"]): cell["shown"] for cell in ledger["cells"]}
+    numbers = {
+        (n, column): value
+        for n, row in enumerate(rows, start=1)
+        for column, value in row.items()
+        if NUMBER.fullmatch(value) and column not in NOT_OURS.get(name, ())
+    }
+    assert numbers and numbers.items() <= answered.items()
+    assert all(rows[n - 1][column] == shown for (n, column), shown in answered.items())
+    assert ledger["rows"] == [list(row.values()) for row in rows]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_point_of_a_figure_has_a_number(finished, name):
+    ledger = ledger_of(finished, name)
+    assert {cell["row"] for cell in ledger["cells"]} == set(range(1, len(ledger["rows"]) + 1))
+
+
+@pytest.mark.parametrize("name", [*TABLES, *FIGURES])
+def test_every_number_comes_from_its_sources_again(finished, name):
+    ledger = ledger_of(finished, name)
+    for file, digest in ledger["files"].items():
+        assert sha256_of(finished.root / file) == digest
+    for cell in ledger["cells"]:
+        sources = tuple(Source(finished.root / s["file"], s["pointer"]) for s in cell["sources"])
+        again = Cell(sources, cell["rule"], cell["derivation"], computed=cell["raw"])
+        assert (again.raw, str(again)) == (cell["raw"], cell["shown"]), cell["id"]
+        assert {source["file"] for source in cell["sources"]} <= ledger["files"].keys()
+        assert sources, cell["id"]
+
+
 def test_no_checkpoint_or_partial_file_is_left(finished):
     assert not [p for p in finished.results.rglob("*") if p.name.startswith(".partial")]
     assert not list(finished.results.rglob("checkpoint-*"))
@@ -148,8 +196,8 @@ def test_a_finished_run_has_nothing_to_do(finished):
     assert "Nothing to be done" in finished.run()
 
 
-def test_an_edited_plot_script_redraws_its_figure_alone(changed):
-    changed.edit("workflow/scripts/plot_figure4.py", "merged FF sublayers", "merged sublayers")
+def test_an_edited_plot_redraws_its_figure_alone(changed):
+    changed.edit("workflow/ffmerge/figures/untuned.py", "merged FF sublayers", "merged sublayers")
     assert changed.jobs_to_run() == ["everything", "plot_figure4"]
 
 
