@@ -1,7 +1,9 @@
 """What a verification finds: faults, remarks, and the state of each number."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 HOLDS, STALE, MISSING, BROKEN, UNCHECKED = "holds", "stale", "missing", "broken", "unchecked"
@@ -17,8 +19,8 @@ BROKEN: something that it comes from, or the number itself, is not what was made
 class Fault:
     """Something that is not as it should be.
 
-    what: the file, or the file and the key in it; state: that of the numbers it `reaches` (their
-    ids), STALE, MISSING or BROKEN; why: in a few words.
+    what: the file, or the file and the key in it; why: in a few words; state: that of the numbers
+    it `reaches` (their ids), STALE, MISSING or BROKEN; records: of the jobs that it is about.
     """
 
     what: str
@@ -27,6 +29,7 @@ class Fault:
     found: Any
     state: str = BROKEN
     reaches: tuple[str, ...] = ()
+    records: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,55 @@ class Remark:
 
     what: str
     why: str
+
+
+class Findings:
+    """Faults and remarks while they are looked for; what is said twice is kept once."""
+
+    def __init__(self) -> None:
+        self._faults: dict[tuple, tuple[Fault, set[str], set[str]]] = {}
+        self._remarks: dict[Remark, None] = {}
+
+    def fault(
+        self,
+        what: str | Path,
+        why: str,
+        expected: Any = None,
+        found: Any = None,
+        state: str = BROKEN,
+        reaches: Iterable[str] = (),
+        record: Path | None = None,
+    ) -> None:
+        """Note a fault; the same one of several jobs is one that reaches all their numbers."""
+        fault = Fault(str(what), why, expected, found, state)
+        key = (fault.what, why, repr(expected), repr(found), state)
+        _, numbers, records = self._faults.setdefault(key, (fault, set(), set()))
+        numbers.update(reaches)
+        records.update([str(record)] if record else [])
+
+    def remark(self, what: str | Path, why: str) -> None:
+        """Note something that is no fault."""
+        self._remarks[Remark(str(what), why)] = None
+
+    @property
+    def faults(self) -> list[Fault]:
+        """The worst first."""
+        found = [
+            replace(fault, reaches=tuple(sorted(numbers, key=natural)), records=tuple(sorted(of)))
+            for fault, numbers, of in self._faults.values()
+        ]
+        worst = (BROKEN, MISSING, STALE)
+        return sorted(found, key=lambda fault: (worst.index(fault.state), fault.what))
+
+    @property
+    def remarks(self) -> list[Remark]:
+        """In the order in which they were made."""
+        return list(self._remarks)
+
+
+def natural(name: str) -> list[tuple[str, int]]:
+    """A key that sorts `table5:2` before `table5:10`."""
+    return [(word, int(part or 0)) for word, part in re.findall(r"(\D*)(\d*)", name)]
 
 
 @dataclass(frozen=True)
