@@ -1,0 +1,200 @@
+"""All that a report page shows, as plain data: read from records, ledgers and documents."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ffmerge.provenance.evidence import RESULTS, Evidence
+from ffmerge.provenance.findings import HOLDS, UNCHECKED, Report
+from ffmerge.provenance.numbers import Ledger, read_ledgers
+from ffmerge.provenance.page import prose, shown
+from ffmerge.provenance.page.lineage import Graph
+
+DISCREPANCIES = Path("docs/discrepancies.md")
+ABOUT_PAPER = ("claims", "comparison")  # ledgers with a section of their own
+PAGE = "report.html"  # below a folder of results; its own record is no part of it
+
+
+def gather(
+    results: Path, captions: dict[str, Any], report: Report | None = None, root: Path = Path()
+) -> dict[str, Any]:
+    """The data of the page of a run; see workflow/report/page/page.html.jinja.
+
+    captions: name of a table or figure -> `title` and `text`. report: what a verification found;
+    None if there was none.
+    Raises ValueError if there is no ledger below `results`.
+    """
+    evidence = Evidence(results, root)
+    evidence.records = {
+        file: record
+        for file, record in evidence.records.items()
+        if str(results / PAGE) not in record.outputs
+    }
+    ledgers, broken = read_ledgers(results, root)
+    if not ledgers:
+        raise ValueError(f"{results} has no ledgers, so there is nothing to report on")
+    graph = Graph(evidence, ledgers)
+    numbers = {
+        number.id: graph.number(number, report) for ledger in ledgers for number in ledger.numbers
+    }
+    by_name = {ledger.name: ledger for ledger in sorted(ledgers, key=lambda each: each.name)}
+    states = Counter(number["state"] for number in numbers.values())
+    return {
+        "results": str(results),
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "run": run_facts(evidence, graph, root) | {"configuration": configurations(results, root)},
+        "check": check(report, states) | {"unreadable": list(map(str, evidence.broken + broken))},
+        "n_numbers": len(numbers),
+        "tables": [
+            section(ledger, captions, graph, table=shown.table(ledger))
+            for name, ledger in by_name.items()
+            if name.startswith("table")
+        ],
+        "figures": [
+            section(ledger, captions, graph, **shown.points(ledger))
+            | {"picture": shown.picture(ledger, root)}
+            for name, ledger in by_name.items()
+            if name.startswith("figure")
+        ],
+        **{
+            name: section(by_name[name], captions, graph, **against_paper(by_name[name]))
+            for name in ABOUT_PAPER
+            if name in by_name
+        },
+        "rules": rules(graph),
+        "discrepancies": discrepancies(root),
+        "captions": captions,
+        "lineage": {
+            **graph.as_json(),
+            "numbers": numbers,
+            "options": "" if results == RESULTS else f" --results {results}",
+            "made": datetime.now(UTC).isoformat(timespec="minutes"),
+        },
+    }
+
+
+def section(
+    ledger: Ledger, captions: dict[str, Any], graph: Graph, **content: Any
+) -> dict[str, Any]:
+    """A table or a figure with its name, caption, files and the job that made it."""
+    caption = captions.get(ledger.name, {"title": "", "text": ""})
+    first = next(iter(ledger.about))
+    return {
+        "name": ledger.name,
+        "label": re.sub(r"(\d+)$", r" \1", ledger.name).capitalize(),
+        "title": caption["title"],
+        "caption": prose.inline(caption["text"]),
+        "files": list(ledger.about),
+        "job": graph.maker(first),
+        **content,
+    }
+
+
+def against_paper(ledger: Ledger) -> dict[str, Any]:
+    """Rows of cells by column, and how many rows have each verdict."""
+    whole = shown.table(ledger)
+    names = [column["name"] for column in whole["columns"]]
+    cells = [
+        [
+            shown_cell | {"text": text} if not shown_cell["id"] else shown_cell
+            for shown_cell, text in zip(row, texts, strict=True)
+        ]
+        for row, texts in zip(whole["rows"], ledger.content["rows"], strict=True)
+    ]
+    rows = [dict(zip(names, row, strict=True)) for row in cells]
+    verdicts = Counter(row["verdict"]["text"] for row in rows)
+    return {"rows": rows, "verdicts": verdicts.most_common()}
+
+
+def check(report: Report | None, states: Counter[str]) -> dict[str, Any]:
+    """What the verification came to, of all numbers together."""
+    if report is None:
+        return {"state": UNCHECKED, "states": dict(states), "faults": []}
+    wrong = [state for state in states if state != HOLDS]
+    state = HOLDS if not wrong and not report.faults else "faulty"
+    faults = [
+        {"what": fault.what, "why": fault.why, "state": fault.state, "n": len(fault.reaches)}
+        for fault in report.faults
+    ]
+    return {
+        "state": state,
+        "states": dict(states),
+        "faults": faults,
+        "counts": report.counts,
+        "configuration": report.configuration,
+    }
+
+
+def run_facts(evidence: Evidence, graph: Graph, root: Path) -> dict[str, Any]:
+    """When, where, from which code and in which environment the jobs ran, and the seal of all."""
+    jobs = graph.jobs
+    digests = sorted(str(job["digest"]) for job in jobs)
+    commits: dict[str, list[bool]] = defaultdict(list)
+    for job in jobs:
+        commits[job["commit"] or "no commit known"].append(bool(job["dirty"]))
+    hosts = Counter((m.get("host"), m.get("cpu"), m.get("gpu")) for m in graph.machines)
+    return {
+        "n_jobs": len(jobs),
+        "n_altered": sum(job["altered"] for job in jobs),
+        "started": min(filter(None, (job["started"] for job in jobs)), default=None),
+        "ended": max(filter(None, (job["ended"] for job in jobs)), default=None),
+        "seconds": sum(job["seconds"] or 0 for job in jobs),
+        "commits": [
+            {"commit": commit, "n": len(dirty), "n_dirty": sum(dirty)}
+            for commit, dirty in sorted(commits.items(), key=lambda each: -len(each[1]))
+        ],
+        "hosts": [{"host": host, "cpu": cpu, "gpu": gpu} for host, cpu, gpu in hosts],
+        "environments": environments(graph.environments),
+        "seal": sha256("\n".join(digests).encode()).hexdigest(),
+    }
+
+
+def environments(used: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
+    """The images or locks that jobs ran in, each once: path, sha256 and Python's version."""
+    found = {}
+    for environment in used:
+        lock = environment.get("lock") or {}
+        path = environment.get("image") or lock.get("path") or "an environment of no lock"
+        digest = environment.get("image_sha256") or lock.get("sha256") or ""
+        found[path, digest] = environment.get("python", "")
+    return [
+        {"path": path, "sha256": digest, "python": python}
+        for (path, digest), python in found.items()
+    ]
+
+
+def rules(graph: Graph) -> list[dict[str, Any]]:
+    """What the jobs of each rule took together, in the order in which they build on each other."""
+    by_rule: dict[str, list[dict[str, Any]]] = {}
+    for job in graph.jobs:
+        by_rule.setdefault(job["rule"], []).append(job)
+    return [
+        {
+            "rule": rule,
+            "did": jobs[0]["did"],
+            "n": len(jobs),
+            "seconds": sum(job["seconds"] or 0 for job in jobs),
+            "memory": max(job["memory"] or 0 for job in jobs),
+        }
+        for rule, jobs in by_rule.items()
+    ]
+
+
+def configurations(results: Path, root: Path = Path()) -> list[str]:
+    """The files of config/ whose results these are."""
+    return [
+        str(file.relative_to(root))
+        for file in sorted((root / "config").glob("*.yaml"))
+        if (yaml.safe_load(file.read_text()) or {}).get("results") == str(results)
+    ]
+
+
+def discrepancies(root: Path = Path()) -> list[dict[str, Any]]:
+    """The sections of docs/discrepancies.md."""
+    return prose.sections((root / DISCREPANCIES).read_text(encoding="utf-8"))
