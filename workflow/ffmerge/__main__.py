@@ -1,6 +1,7 @@
 """What a run's numbers answer: `ffmerge trace`, `verify`, `explain`, `reproduce` and so on."""
 
 import argparse
+import os
 import sys
 from importlib import import_module
 
@@ -30,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return module.run(options)
+    except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
