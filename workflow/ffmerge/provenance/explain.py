@@ -18,7 +18,7 @@ from ffmerge.planning.dag import PlannedJob
 from ffmerge.provenance import configuration
 from ffmerge.provenance.evidence import Evidence
 from ffmerge.provenance.numbers import Ledger, Number, named, read_ledgers
-from ffmerge.provenance.staleness import Staleness, cost, counted, staleness
+from ffmerge.provenance.staleness import Staleness, cost, counted, duration, staleness
 
 N_NAMED = 4  # numbers of a table, and details of a cause, that are named and not only counted
 WIDTH = 100
@@ -122,12 +122,6 @@ def _cost(jobs: Sequence[PlannedJob], evidence: Evidence) -> str:
         f"By their records that takes {duration(spent.seconds)} one after the other, and at least "
         f"{duration(spent.longest_chain)} on any number of cores{without}."
     )
-
-
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _content(found: Staleness, evidence: Evidence, file: Path, targets: list[str]) -> dict:

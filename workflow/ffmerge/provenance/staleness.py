@@ -125,3 +125,10 @@ def counted(words: Iterable[str]) -> str:
     """`9 fine_tune, 10 score_test, quantize`, in the order in which they come."""
     counts = Counter(words)
     return ", ".join(f"{n} {word}" if n > 1 else word for word, n in counts.items())
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min` or `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
