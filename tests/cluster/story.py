@@ -19,7 +19,7 @@ import psutil
 from clone import TARGET, Clone, Trace
 from cluster import Cluster
 
-SECONDS = 300  # for anything that the story waits for
+SECONDS = 900  # for anything that the story waits for: machines may be busy
 # As a user would: another configuration, and a look at the queue as often as short jobs deserve.
 OPTIONS = ["--configfile", "config/run.yaml", "--slurm-init-seconds-before-status-checks", "3"]
 
