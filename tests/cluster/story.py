@@ -115,6 +115,9 @@ def interrupt_a_fine_tuning(story: Story, cluster: Cluster, run: subprocess.Pope
     story.note(f"job {job.slurm_job} stopped")
     record = clone.root / clone.of_model(job.model, "tuned.record.json")
     wait_for("the next attempt to end", record.exists, run)
+    again = clone.records()[clone.of_model(job.model, "tuned.record.json")]["machine"]["slurm_job"]
+    # or the next node to crash may take it along, and all of it is done once more
+    wait_for("its SLURM job to end", lambda: not cluster.running([again]), run)
     story.note(f"{job.job} went on to its end")
 
 
