@@ -18,15 +18,7 @@ from ffmerge.provenance.cells import Cell, Source
 
 pytestmark = pytest.mark.slow
 
-N_JOBS = 149  # of everything, but for the rule that names it all
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Copy:
-    """A run of everything for all three tasks."""
-    repository = Copy(tmp_path_factory.mktemp("finished"), ["gpt2", "vit", "marian"])
-    repository.run()
-    return repository
+N_JOBS = 150  # of everything, but for the rule that names it all
 
 
 @pytest.fixture
@@ -198,7 +190,7 @@ def test_a_finished_run_has_nothing_to_do(finished):
 
 def test_an_edited_plot_redraws_its_figure_alone(changed):
     changed.edit("workflow/ffmerge/figures/untuned.py", "merged FF sublayers", "merged sublayers")
-    assert changed.jobs_to_run() == ["everything", "plot_figure4"]
+    assert changed.jobs_to_run() == ["everything", "make_report", "plot_figure4"]
 
 
 def test_an_edited_module_reruns_what_reaches_it(changed):
@@ -206,7 +198,7 @@ def test_an_edited_module_reruns_what_reaches_it(changed):
         "workflow/ffmerge/intervals.py", "100 * (1 - confidence) / 2", "50 * (1 - confidence)"
     )
     tables = [f"make_table{n}" for n in (2, 3, 4, 5)]
-    others = ["compare_with_paper", "evaluate_claims", "everything"]
+    others = ["compare_with_paper", "evaluate_claims", "everything", "make_report"]
     assert changed.jobs_to_run() == [*others, *tables, "plot_figure2", "plot_figure3"]
 
 
@@ -230,7 +222,8 @@ def test_a_fine_tuning_setting_reruns_that_task_from_fine_tuning_on(changed):
     changed.write_config()
     jobs = changed.jobs_to_run()
     tables = [f"make_table{n}" for n in (1, 2, 3, 4, 5)]
-    others = ["compare_with_paper", "evaluate_claims", "everything", "make_hyperparameters"]
+    others = ["compare_with_paper", "evaluate_claims", "everything", "make_report"]
+    others += ["make_hyperparameters"]
     assert {job: jobs.count(job) for job in set(jobs)} == {
         "fine_tune": 9,
         "score_test": 10,  # one of them of the quantized model

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 REPOSITORY = Path(__file__).parent.parent
-COPIED = ("Snakefile", "workflow", "config", "containers", "envs")
+COPIED = ("Snakefile", "workflow", "config", "containers", "docs", "envs")
 SHARED = ("resources",)
 
 

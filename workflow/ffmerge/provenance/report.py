@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from ffmerge.provenance.evidence import RESULTS
-from ffmerge.provenance.findings import Report
+from ffmerge.provenance.findings import STALE, Report
 from ffmerge.provenance.page.gather import PAGE, gather
 from ffmerge.provenance.page.render import captions, render
 from ffmerge.provenance.verify import verify
@@ -25,6 +25,16 @@ def write_page(
     """
     page = gather(results, captions(root), check, root)
     write_atomically(out, render(page, root).encode())
+
+
+def checked_on_disk(results: Path) -> Report:
+    """What a verification finds while the workflow runs: of what is on disk alone.
+
+    Snakemake has just made again what was out of date, and knows better than a file that is edited.
+    """
+    found = verify(results, configuration=None)
+    faults = [fault for fault in found.faults if fault.state != STALE]
+    return Report(faults, found.remarks, found.counts, found.numbers)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

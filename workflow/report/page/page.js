@@ -208,6 +208,14 @@
     return text[0].toUpperCase() + text.slice(1);
   }
 
+  function faultList(places) {
+    const line = (place) => element("div", { class: "wrong" }, data.faults[place]);
+    const rest = places.slice(MANY);
+    return element("div", {}, places.slice(0, MANY).map(line), rest.length
+      ? element("details", {}, element("summary", {}, small(`${rest.length} more`)), rest.map(line))
+      : null);
+  }
+
   function fill(id, number) {
     const close = element("button", { type: "button", class: "close" }, "Close");
     close.addEventListener("click", () => sheet.close());
@@ -226,8 +234,7 @@
         ["Shown", rounding(number.rule), " ", code(number.rule)],
         ["Interval", number.interval ? interval(number.interval) : null],
         ["Paper", number.paper ? againstPaper(number) : null],
-        ["Verified", state[0], checked ? small(` ${checked}`) : "",
-          ...(number.faults || []).map((fault) => element("div", { class: "wrong" }, fault))],
+        ["Verified", state[0], checked ? small(` ${checked}`) : "", faultList(number.faults || [])],
         ["Read from", element("div", { class: "sources" }, fileList(number.sources)),
           small(DERIVED[number.derivation] || number.derivation)],
       ]),

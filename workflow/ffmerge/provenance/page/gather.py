@@ -115,17 +115,17 @@ def against_paper(ledger: Ledger) -> dict[str, Any]:
 def check(report: Report | None, states: Counter[str]) -> dict[str, Any]:
     """What the verification came to, of all numbers together."""
     if report is None:
-        return {"state": UNCHECKED, "states": dict(states), "faults": []}
+        return {"state": UNCHECKED, "states": dict(states)}
     wrong = [state for state in states if state != HOLDS]
     state = HOLDS if not wrong and not report.faults else "faulty"
-    faults = [
-        {"what": fault.what, "why": fault.why, "state": fault.state, "n": len(fault.reaches)}
-        for fault in report.faults
-    ]
+    faults: dict[tuple[str, str], list[str]] = {}
+    for fault in report.faults:
+        faults.setdefault((fault.state, fault.why), []).append(str(fault.what))
     return {
         "state": state,
         "states": dict(states),
-        "faults": faults,
+        "n_faults": len(report.faults),
+        "faults": [(*kind, what) for kind, what in faults.items()],
         "counts": report.counts,
         "configuration": report.configuration,
     }

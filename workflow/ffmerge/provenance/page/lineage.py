@@ -33,13 +33,14 @@ class Graph:
         self._places = {file: place for place, file in enumerate(records)}
         self._interned: dict[str, dict[Any, int]] = {}
         self.files: list[list[Any]] = []
+        self.faults: list[str] = []
         self.environments: list[dict[str, Any]] = []
         self.machines: list[dict[str, Any]] = []
         self.jobs = [self._job(record) for record in records.values()]
 
     def as_json(self) -> dict[str, Any]:
-        """What the page holds of it."""
-        names = ("jobs", "files", "environments", "machines")
+        """What the page holds of it, when all numbers were asked for."""
+        names = ("jobs", "files", "environments", "machines", "faults")
         return {name: getattr(self, name) for name in names}
 
     def maker(self, path: str | Path) -> int:
@@ -67,7 +68,8 @@ class Graph:
         state = report.state_of(number.id) if report else UNCHECKED
         faults = report.faults_of(number.id) if report else []
         if faults:
-            of["faults"] = [f"{fault.what}: {fault.why}" for fault in faults]
+            texts = [f"{fault.what}: {fault.why}" for fault in faults]
+            of["faults"] = [self._place("faults", text, lambda text=text: text) for text in texts]
         return {**of, "state": state}
 
     def _file(self, path: str, sha256: str) -> int:
