@@ -266,8 +266,9 @@
   }
 
   function follow() {
-    const id = decodeURIComponent(location.hash.slice(1));
-    if (id in data.numbers) return open(id, true);
+    let id = location.hash.slice(1);
+    try { id = decodeURIComponent(id); } catch { /* no name of ours has such a % */ }
+    if (Object.hasOwn(data.numbers, id)) return open(id, true);
     if (sheet.open) sheet.close();
     const target = id && document.getElementById(id);
     if (target && target.tagName === "DETAILS") target.open = true;

@@ -26,12 +26,14 @@ def render(page: dict[str, Any], root: Path = Path()) -> str:
     )
     environment.filters |= {"duration": duration, "size": size, "when": when}
     lineage = json.dumps(page["lineage"], ensure_ascii=False, separators=(",", ":"))
-    return environment.get_template("page.html.jinja").render(
+    template = environment.get_template("page.html.jinja")
+    whole = template.render(
         page,
         style=(root / TEMPLATES / "page.css").read_text(encoding="utf-8"),
         program=(root / TEMPLATES / "page.js").read_text(encoding="utf-8"),
         data=lineage.replace("<", "\\u003c"),  # so that no text in it ends the script
     )
+    return whole.lstrip()  # what the macros at its top leave
 
 
 def duration(seconds: float) -> str:
