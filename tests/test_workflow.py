@@ -239,15 +239,6 @@ def test_an_edit_of_quantization_reruns_only_what_handles_int8_models(changed):
     assert "fine_tune" not in jobs and "make_table5" not in jobs
 
 
-def test_a_report_shows_every_table_and_figure_and_needs_no_network(finished):
-    finished.run("--report", "report.html")
-    page = (finished.root / "report.html").read_text()
-    for shown in ("Table 5.", "Tables 6 to 8.", "Figure 1.", "Figure 6.", "Claims."):
-        assert shown in page
-    loaded = re.findall(r"""<(?:script|link|img)[^>]*(?:src|href)=["'](https?:[^"']*)""", page)
-    assert loaded == []
-
-
 @pytest.mark.parametrize("seconds", [12, 25, 40])
 def test_a_run_killed_at_any_moment_finishes_with_the_same_table(tmp_path, finished, seconds):
     repository = Copy(tmp_path / "killed", ["vit"])

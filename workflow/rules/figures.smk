@@ -8,12 +8,7 @@ rule plot_figure1:
         selections=task_files("selection.json"),
     output:
         pdf="{results}/figures/figure1.pdf",
-        png=report(
-            "{results}/figures/figure1.png",
-            caption="../report/figure1.rst",
-            category="Figures",
-            labels={"figure": "1", "shows": "the method, with this run's layers"},
-        ),
+        png="{results}/figures/figure1.png",
         ledger="{results}/figures/figure1.ledger.json",
         record="{results}/figures/figure1.record.json",
     log:
@@ -45,12 +40,7 @@ rule plot_figure2:
         per_example=tests("test.csv", TABLE5),
     output:
         pdf="{results}/figures/figure2.pdf",
-        png=report(
-            "{results}/figures/figure2.png",
-            caption="../report/figure2.rst",
-            category="Figures",
-            labels={"figure": "2", "shows": "score against compression"},
-        ),
+        png="{results}/figures/figure2.png",
         ledger="{results}/figures/figure2.ledger.json",
         record="{results}/figures/figure2.record.json",
     log:
@@ -70,12 +60,7 @@ rule plot_figure3:
         per_example=tests("test.csv", FIGURE3),
     output:
         pdf="{results}/figures/figure3.pdf",
-        png=report(
-            "{results}/figures/figure3.png",
-            caption="../report/figure3.rst",
-            category="Figures",
-            labels={"figure": "3", "shows": "merging against layer drop"},
-        ),
+        png="{results}/figures/figure3.png",
         tidy="{results}/tables/figure3_tidy.csv",
         ledger="{results}/figures/figure3.ledger.json",
         record="{results}/figures/figure3.record.json",
@@ -95,12 +80,7 @@ rule plot_figure4:
         windows=task_files("windows.csv"),
     output:
         pdf="{results}/figures/figure4.pdf",
-        png=report(
-            "{results}/figures/figure4.png",
-            caption="../report/figure4.rst",
-            category="Figures",
-            labels={"figure": "4", "shows": "all windows before tuning"},
-        ),
+        png="{results}/figures/figure4.png",
         ledger="{results}/figures/figure4.ledger.json",
         record="{results}/figures/figure4.record.json",
     log:
@@ -119,12 +99,7 @@ rule plot_figure5:
         cka=task_files("cka.csv"),
     output:
         pdf="{results}/figures/figure5.pdf",
-        png=report(
-            "{results}/figures/figure5.png",
-            caption="../report/figure5.rst",
-            category="Figures",
-            labels={"figure": "5", "shows": "similarity of FF outputs"},
-        ),
+        png="{results}/figures/figure5.png",
         ledger="{results}/figures/figure5.ledger.json",
         record="{results}/figures/figure5.record.json",
     log:
@@ -143,12 +118,7 @@ rule plot_figure6:
         cka=task_files("cka.csv"),
     output:
         pdf="{results}/figures/figure6.pdf",
-        png=report(
-            "{results}/figures/figure6.png",
-            caption="../report/figure6.rst",
-            category="Figures",
-            labels={"figure": "6", "shows": "similarity of attention outputs"},
-        ),
+        png="{results}/figures/figure6.png",
         ledger="{results}/figures/figure6.ledger.json",
         record="{results}/figures/figure6.record.json",
     log:

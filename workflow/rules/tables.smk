@@ -17,12 +17,7 @@ rule make_table1:
             for model in models
         ],
     output:
-        table=report(
-            "{results}/tables/table1.csv",
-            caption="../report/table1.rst",
-            category="Tables",
-            labels={"table": "1", "shows": "what each kind of compression costs"},
-        ),
+        table="{results}/tables/table1.csv",
         text="{results}/tables/table1.txt",
         ledger="{results}/tables/table1.ledger.json",
         record="{results}/tables/table1.record.json",
@@ -54,12 +49,7 @@ rule make_table2:
         scores=tests("test.json", TABLE2),
         per_example=tests("test.csv", TABLE2),
     output:
-        table=report(
-            "{results}/tables/table2.csv",
-            caption="../report/table2.rst",
-            category="Tables",
-            labels={"table": "2", "shows": "other windows"},
-        ),
+        table="{results}/tables/table2.csv",
         text="{results}/tables/table2.txt",
         tidy="{results}/tables/table2_tidy.csv",
         ledger="{results}/tables/table2.ledger.json",
@@ -81,12 +71,7 @@ rule make_table3:
         scores=tests("test.json", TABLE3),
         per_example=tests("test.csv", TABLE3),
     output:
-        table=report(
-            "{results}/tables/table3.csv",
-            caption="../report/table3.rst",
-            category="Tables",
-            labels={"table": "3", "shows": "other anchors"},
-        ),
+        table="{results}/tables/table3.csv",
         text="{results}/tables/table3.txt",
         tidy="{results}/tables/table3_tidy.csv",
         ledger="{results}/tables/table3.ledger.json",
@@ -112,12 +97,7 @@ rule make_table4:
             for task, models in TABLE4.items()
         ],
     output:
-        table=report(
-            "{results}/tables/table4.csv",
-            caption="../report/table4.rst",
-            category="Tables",
-            labels={"table": "4", "shows": "with LLM.int8()"},
-        ),
+        table="{results}/tables/table4.csv",
         text="{results}/tables/table4.txt",
         tidy="{results}/tables/table4_tidy.csv",
         ledger="{results}/tables/table4.ledger.json",
@@ -139,12 +119,7 @@ rule make_table5:
         scores=tests("test.json", TABLE5),
         per_example=tests("test.csv", TABLE5),
     output:
-        table=report(
-            "{results}/tables/table5.csv",
-            caption="../report/table5.rst",
-            category="Tables",
-            labels={"table": "5", "shows": "all ratios"},
-        ),
+        table="{results}/tables/table5.csv",
         text="{results}/tables/table5.txt",
         tidy="{results}/tables/table5_tidy.csv",
         ledger="{results}/tables/table5.ledger.json",
@@ -172,12 +147,7 @@ rule make_hyperparameters:
             for task, model in tuned_models(EVERYTHING, HYPERPARAMETER_TABLES[int(w.n)])
         ],
     output:
-        table=report(
-            "{results}/tables/table{n}.csv",
-            caption="../report/hyperparameters.rst",
-            category="Tables",
-            labels={"table": "{n}", "shows": "fine-tuning as it ran"},
-        ),
+        table="{results}/tables/table{n}.csv",
         text="{results}/tables/table{n}.txt",
         ledger="{results}/tables/table{n}.ledger.json",
         record="{results}/tables/table{n}.record.json",

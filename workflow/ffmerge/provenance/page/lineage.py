@@ -94,7 +94,7 @@ class Graph:
         content = record.content
         environment, machine = content.get("environment") or {}, content.get("machine") or {}
         code, git, time = (content.get(name) or {} for name in ("code", "git", "time"))
-        params = list(flat(content.get("params", {})))
+        params = [each for each in flat(content.get("params", {})) if each[0] != "seed"]
         rule = content.get("rule", "?")
         return {
             "rule": rule,
