@@ -7,10 +7,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from workflow_copy import Copy
 
 MODEL_TYPES = ("gpt2", "vit", "marian")
 N_LAYERS, D_MODEL, D_FF, VOCABULARY = 4, 8, 16, 50
 PAD, END = 0, 1
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Copy:
+    """A run of everything for all three tasks; who changes it puts it back, or copies it."""
+    repository = Copy(tmp_path_factory.mktemp("finished"), ["gpt2", "vit", "marian"])
+    repository.commit()  # so that records name one
+    repository.run()
+    return repository
 
 
 @pytest.fixture(params=MODEL_TYPES)

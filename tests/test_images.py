@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from ffmerge import image
-from ffmerge.sources import PACKAGE, REPOSITORY
+from ffmerge.sources import PACKAGE, REPOSITORY, closure
 
 CONTAINERS = REPOSITORY / "containers"
 SCRIPT = REPOSITORY / "workflow/scripts/plot_figure4.py"
@@ -222,19 +222,23 @@ def test_a_locked_image_is_made_from_what_is_here_now(build, building):
     assert LOCKED[build]["made_from"] == now, f"run make images ENV={build}, commit lock.yaml"
 
 
+MODULES = {"pillow": "PIL", "pyyaml": "yaml", "markdown-it-py": "markdown_it"}  # of packages
+
+
 @pytest.mark.parametrize("build", ["cpu", "cuda"])
 def test_every_package_that_a_job_imports_is_in_the_image(build, building):
     lock = (REPOSITORY / "envs" / f"{build}.txt").read_text()
     packages = re.findall(r"^([\w.-]+)==", building("wheels").requirements(lock), re.M)
-    modules = {{"pillow": "PIL", "pyyaml": "yaml"}.get(p, p.replace("-", "_")) for p in packages}
+    modules = {MODULES.get(p, p.replace("-", "_")) for p in packages}
     missing = imported() - modules - set(sys.stdlib_module_names) - {"ffmerge"}
     assert not missing
 
 
 def imported() -> set[str]:
-    """The first names of all that scripts and library import, anywhere in them."""
+    """The first names of all that scripts and what they reach of the library import."""
     names = set()
-    for file in [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "scripts").glob("*.py")]:
+    scripts = (PACKAGE.parent / "scripts").glob("*.py")
+    for file in {file for script in scripts for file in closure(script)}:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
                 names |= {alias.name.split(".")[0] for alias in node.names}

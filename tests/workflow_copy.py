@@ -37,6 +37,13 @@ class Copy:
         """Write the configuration as it now is."""
         (self.root / "config/run.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
 
+    def commit(self) -> None:
+        """Put it under version control as it is, but for what runs write."""
+        (self.root / ".gitignore").write_text("results/\n__pycache__/\n.snakemake/\n.cache/\n")
+        who = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+        for command in (["init", "-q"], ["add", "--all"], [*who, "commit", "-qm", "A copy"]):
+            subprocess.run(["git", "-C", self.root, *command], check=True)
+
     @property
     def results(self) -> Path:
         """Where its results land."""

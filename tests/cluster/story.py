@@ -113,11 +113,11 @@ def interrupt_a_fine_tuning(story: Story, cluster: Cluster, run: subprocess.Pope
     wait_for("it to stop", lambda: not any(process.is_running() for process in training), run)
     story.interrupted = job
     story.note(f"job {job.slurm_job} stopped")
-    record = clone.root / clone.of_model(job.model, "tuned.record.json")
-    wait_for("the next attempt to end", record.exists, run)
-    again = clone.records()[clone.of_model(job.model, "tuned.record.json")]["machine"]["slurm_job"]
-    # or the next node to crash may take it along, and all of it is done once more
-    wait_for("its SLURM job to end", lambda: not cluster.running([again]), run)
+    record = clone.of_model(job.model, "tuned.record.json")
+    wait_for("the next attempt to end", (clone.root / record).exists, run)
+    attempt = clone.records()[record]["machine"]["slurm_job"]
+    # or the crash below hits it, done as it is, and a third one starts anew
+    wait_for("SLURM to end it", lambda: not cluster.running([attempt]), run)
     story.note(f"{job.job} went on to its end")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from snakemake.common.configfile import load_configfile
+import yaml
 
 from ffmerge.provenance.evidence import RESULTS, Evidence
 
@@ -32,8 +32,8 @@ def find(
     if not Path("workflow/Snakefile").exists():
         raise ValueError("this has to run at the top of the repository, beside workflow/")
     if file:
-        return file, load_configfile(file)
-    known = {each: load_configfile(each) for each in sorted(FOLDER.glob("*.yaml"))}
+        return file, yaml.safe_load(file.read_text())
+    known = {each: yaml.safe_load(each.read_text()) for each in sorted(FOLDER.glob("*.yaml"))}
     known = {each: content for each, content in known.items() if "tasks" in content}
     results = results or _results_of(targets, [Path(each["results"]) for each in known.values()])
     found = {each: known[each] for each in known if Path(known[each]["results"]) == results}

@@ -37,6 +37,7 @@ ESTIMATES: dict[str, Callable[[Subject], Estimate]] = {
     **{f"plot_figure{n}": files.summarize for n in range(1, 7)},
     "compare_with_paper": files.summarize,
     "evaluate_claims": files.summarize,
+    "make_report": files.summarize,
 }
 
 

@@ -1,0 +1,194 @@
+"""`ffmerge trace`: every number leads to data and base model, and what is missing is said."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ffmerge.__main__ import main
+from ffmerge.provenance.chain import Chain
+from ffmerge.provenance.evidence import Evidence
+from ffmerge.provenance.numbers import named, read_ledgers
+
+pytestmark = pytest.mark.slow
+
+RESULTS = Path("results/pico")
+MODEL = "results/pico/gpt2/models/permute-k2-first-best"
+TABLE = "results/pico/tables/table5.csv"
+NUMBER = "table5:2:permute"  # of that model
+
+
+@pytest.fixture
+def run(finished, monkeypatch) -> Path:
+    """The finished run, as the folder that one works in."""
+    monkeypatch.chdir(finished.root)
+    return finished.root
+
+
+@pytest.fixture
+def gone(run):
+    """gone(file): take it away until the test is over."""
+    kept = []
+
+    def take(name: str) -> None:
+        kept.append((Path(name), Path(name).read_bytes()))
+        Path(name).unlink()
+
+    yield take
+    for file, content in kept:
+        file.write_bytes(content)
+
+
+def chain(number: str = NUMBER) -> Chain:
+    return Chain(named(read_ledgers(RESULTS)[0], number), Evidence(RESULTS))
+
+
+def test_every_number_of_every_table_and_figure_comes_from_what_is_embedded(run):
+    ledgers, broken = read_ledgers(RESULTS)
+    evidence = Evidence(RESULTS)
+    assert len(ledgers) == 16 and broken == []
+    for ledger in ledgers:
+        for number in ledger.numbers:
+            traced = Chain(number, evidence)
+            assert traced.missing == [], number.id
+            kinds = {origin["is"] for origin in traced.started_from}
+            assert "data" in kinds and kinds <= {"data", "paper's numbers", "settings"}, number.id
+            rules = [job["rule"] for job in traced.jobs]
+            assert "train_base_model" in rules, number.id  # the pico models come from data, too
+
+
+def test_a_chain_has_the_jobs_of_the_number_and_not_those_of_its_table(run):
+    jobs = chain().jobs
+    assert [job["rule"] for job in jobs] == [
+        *("train_base_model", "collect_features", "align_feed_forwards", "score_windows"),
+        *("select_windows", "compress", "tokenize_text", "fine_tune", "score_test", "make_table5"),
+    ]
+    read = {each["path"] for job in jobs for each in job["inputs"]}
+    assert f"{MODEL}/test.json" in read and not any("vit" in path for path in read)
+    assert jobs[-1]["n_other_inputs"] > 0
+
+
+def test_an_input_names_the_job_that_made_it_before(run):
+    jobs = chain().jobs
+    outputs = {each["path"]: job["n"] for job in jobs for each in job["outputs"]}
+    for job in jobs:
+        for each in job["inputs"]:
+            assert each["made_by"] == outputs.get(each["path"])
+            assert each["made_by"] is None or each["made_by"] < job["n"]
+
+
+def test_a_trace_says_what_an_auditor_asks_for(run, capsys):
+    assert main(["trace", TABLE, "--row", "GPT-2 1/4", "--column", "permute"]) == 0
+    said = capsys.readouterr().out
+    cell = chain().number.cell
+    assert said.startswith(f"{NUMBER}   {cell['shown']}\n")
+    for text in (str(cell["raw"]), cell["rule"], cell["paper"]["value"], "bootstrap"):
+        assert text in said
+    assert f"{MODEL}/test.json" in said and "at /score" in said
+    record = json.loads(Path(f"{MODEL}/tuned.record.json").read_text())
+    short = (record["output"]["model"]["sha256"][:12], record["code"]["digest"][:12])
+    assert all(digest in said for digest in short)
+    assert "envs/cpu.txt" in said and "task.fine_tuning.learning_rate 0.001" in said
+    assert said.count(record["git"]["commit"]) == said.count(record["machine"]["host"] + ",") == 1
+    assert "python workflow/scripts" not in said
+    assert main(["trace", NUMBER, "--results", str(RESULTS), "--commands"]) == 0
+    assert record["command"] in capsys.readouterr().out
+
+
+def test_machines_are_told_the_same_in_full(run, capsys):
+    assert main(["trace", NUMBER, "--results", str(RESULTS), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["number"]["id"] == NUMBER and said["missing"] == []
+    record = json.loads(Path(f"{MODEL}/tuned.record.json").read_text())
+    job = next(job for job in said["jobs"] if job["rule"] == "fine_tune")
+    for key in ("params", "seed", "command", "git", "environment", "machine", "time"):
+        assert job[key] == record[key]
+    assert job["outputs"][0]["sha256"] == record["output"]["model"]["sha256"]
+    assert {origin["path"] for origin in said["origins"]} >= {
+        "resources/demo/data/text/test.parquet"
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [
+        (f"{MODEL}/test.record.json", f"no record says what made {MODEL}/test.json"),
+        (f"{MODEL}/compressed.record.json", f"no record says what made {MODEL}/compressed"),
+        (f"{MODEL}/test.json", f"{MODEL}/test.json, where the number stands, is gone"),
+        ("results/pico/gpt2/selection.json", "results/pico/gpt2/selection.json is gone"),
+        ("results/pico/tables/table5.record.json", "no record says what made results/pico/tables"),
+    ],
+)
+def test_missing_evidence_is_said_and_the_rest_shown(file, why, gone, capsys):
+    gone(file)
+    assert main(["trace", NUMBER, "--results", str(RESULTS)]) == 1
+    said = capsys.readouterr().out
+    assert why in said.partition("Comes from")[0] and "make_table" in said + "make_table5"
+
+
+def test_altered_evidence_is_said(run, gone, capsys):
+    record, table = Path(f"{MODEL}/tuned.record.json"), Path(TABLE)
+    text, rows = record.read_text(), table.read_text()
+    gone(str(record))
+    gone(str(table))
+    record.write_text(text.replace('"learning_rate": 0.001', '"learning_rate": 0.002'))
+    table.write_text(rows.replace("7", "8", 1))
+    assert main(["trace", NUMBER, "--results", str(RESULTS)]) == 1
+    said = capsys.readouterr().out
+    assert f"{record} is not what fine_tune" in said and "RECORD ALTERED" in said
+    assert f"{TABLE} is altered" in said and "ALTERED" in said.partition("Missing")[0]
+
+
+def test_a_table_alone_lists_its_numbers(run, capsys):
+    assert main(["trace", TABLE]) == 0
+    names = re.findall(r"^(table5:\d+:[a-z-]+) ", capsys.readouterr().out, re.MULTILINE)
+    cells = json.loads(Path("results/pico/tables/table5.ledger.json").read_text())["cells"]
+    assert names == [cell["id"] for cell in cells]
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (["table5:99:permute"], "'table5:99:permute' is not one of the numbers; there are\n"),
+        ([TABLE, "--row", "GPT-2", "--column", "Permute"], "is 4 numbers; there are\n"),
+        ([TABLE, "--row", "1/4", "--column", "No such"], "table5:2:permute"),
+        (["results/pico/gpt2/selection.json"], "has no ledger in results/pico; there are ledgers"),
+    ],
+)
+def test_an_unknown_or_ambiguous_number_lists_the_candidates(request_, said, run, capsys):
+    assert main(["trace", *request_, "--results", str(RESULTS)]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_table_without_a_ledger_says_how_to_make_one(gone, capsys):
+    gone("results/pico/tables/table5.ledger.json")
+    assert main(["trace", TABLE, "--row", "2", "--column", "Permute"]) == 2
+    said = capsys.readouterr().err
+    assert f"{TABLE} was made without results/pico/tables/table5.ledger.json" in said
+    assert "snakemake results/pico/tables/table5.ledger.json" in said
+    assert "--configfile config/pico.yaml" in said
+
+
+def test_a_trace_imports_nothing_heavy_and_takes_less_than_a_second(run):
+    script = (
+        "import sys; from ffmerge.__main__ import main; main(sys.argv[1:]); "
+        "print(sorted({'torch', 'numpy', 'pandas', 'snakemake', 'scipy'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", script, "trace", NUMBER, "--results", str(RESULTS)]
+    seconds = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        printed = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONPATH": str(Path(__file__).parents[1] / "workflow")},
+        ).stdout
+        seconds.append(time.perf_counter() - begun)
+    assert printed.endswith("[]\n")
+    assert min(seconds) < 1.0

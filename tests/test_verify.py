@@ -1,0 +1,363 @@
+"""`ffmerge verify`: what was changed after a run is found, whatever it is, with what it reaches."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ffmerge.__main__ import main
+from ffmerge.digest import sha256_of
+from ffmerge.provenance.findings import BROKEN, HOLDS, MISSING, STALE, UNCHECKED
+from ffmerge.provenance.hashing import digests
+from ffmerge.provenance.verify import verify
+from ffmerge.record import as_text, read_record, write_record
+
+RESULTS, CONFIGURATION = Path("results/pico"), Path("config/run.yaml")
+MODEL = "results/pico/gpt2/models/permute-k2-first-best"
+TABLE = "results/pico/tables/table5"
+NUMBER = "table5:2:permute"  # of that model
+
+slow = pytest.mark.slow  # what needs a finished run
+
+
+@pytest.fixture(scope="module")
+def kept(finished, tmp_path_factory) -> Path:
+    """A copy of the finished run with data of its own, for those who put back what they change."""
+    root = tmp_path_factory.mktemp("verified") / "run"
+    shutil.copytree(finished.root, root)  # links to data become data
+    return root
+
+
+@pytest.fixture
+def run(kept, monkeypatch):
+    """The copy, to be changed by `changed`; every file is put back afterwards."""
+    monkeypatch.chdir(kept)
+    before: dict[Path, bytes] = {}
+
+    def changed(name: str, content: bytes | None) -> None:
+        file = Path(name)
+        before.setdefault(file, file.read_bytes())
+        times = file.stat()
+        if content is None:
+            file.unlink()
+        else:
+            file.write_bytes(content)
+            os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # as if never touched
+
+    yield changed
+    for file, content in before.items():
+        file.write_bytes(content)
+
+
+def flipped(content: bytes, at: float = 0.5) -> bytes:
+    place = int(at * len(content))
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def on_disk(*targets: str):
+    """What is found without asking what the workflow would do now."""
+    return verify(RESULTS, targets, configuration=None)
+
+
+@slow
+def test_an_untouched_run_has_no_fault_and_every_number_holds(run):
+    report = verify(RESULTS, configuration=CONFIGURATION)
+    assert report.faults == [] and report.remarks == []
+    assert {report.state_of(number) for number in report.numbers} == {HOLDS}
+    ledgers = list(RESULTS.rglob("*.ledger.json"))
+    assert report.counts.ledgers == len(ledgers) == 16
+    assert report.counts.records == len(list(RESULTS.rglob("*.record.json")))
+    cells = [cell["id"] for file in ledgers for cell in json.loads(file.read_text())["cells"]]
+    assert report.numbers == set(cells) and report.counts.numbers == len(cells) > 700
+
+
+FLIPPED = {  # class of file -> an example, a number that comes from it, and what becomes of that
+    "data": ("resources/demo/data/text/test.parquet", NUMBER, BROKEN),
+    "base model": ("results/pico/gpt2/trained_base_model/model.safetensors", NUMBER, BROKEN),
+    "features": ("results/pico/gpt2/features.safetensors", NUMBER, BROKEN),
+    "permutations": ("results/pico/gpt2/permutations.safetensors", NUMBER, BROKEN),
+    "scores": ("results/pico/gpt2/windows/1-of-1.csv", NUMBER, BROKEN),
+    "selection": ("results/pico/gpt2/selection.json", NUMBER, BROKEN),
+    "compressed weights": (f"{MODEL}/compressed/model.safetensors", NUMBER, BROKEN),
+    "weights": (f"{MODEL}/tuned/model.safetensors", NUMBER, BROKEN),
+    "metrics": (f"{MODEL}/test.json", NUMBER, BROKEN),
+    "metrics of each example": (f"{MODEL}/test.csv", NUMBER, BROKEN),
+    "record": (f"{MODEL}/test.record.json", NUMBER, BROKEN),
+    "record of a table": (f"{TABLE}.record.json", NUMBER, BROKEN),
+    "ledger": (f"{TABLE}.ledger.json", NUMBER, BROKEN),
+    "text": (f"{TABLE}.txt", NUMBER, BROKEN),
+    "tidy table": (f"{TABLE}_tidy.csv", NUMBER, BROKEN),
+    "figure": ("results/pico/figures/figure2.pdf", "figure2:2:score", BROKEN),
+    "picture": ("results/pico/figures/figure4.png", "figure4:1:score", BROKEN),
+    "the paper's numbers": ("config/paper_reported/scores.csv", NUMBER, BROKEN),
+    "code": ("workflow/ffmerge/merge.py", NUMBER, STALE),
+    "lock": ("envs/cpu.txt", NUMBER, STALE),
+}
+
+
+@slow
+@pytest.mark.parametrize("kind", FLIPPED)
+def test_one_flipped_byte_is_found_under_an_old_time_with_a_number_it_reaches(kind, run):
+    file, number, state = FLIPPED[kind]
+    run(file, flipped(Path(file).read_bytes()))
+    report = on_disk()
+    holders = {file, *map(str, Path(file).parents)}  # a model is a folder
+    assert [fault for fault in report.faults if fault.what in holders and number in fault.reaches]
+    assert report.state_of(number) == state
+    assert [fault for fault in on_disk(number).faults if fault.what in holders]
+
+
+@slow
+@pytest.mark.parametrize("at", [0.0, 0.1, 0.3, 0.7, 0.9, 0.999])
+@pytest.mark.parametrize("file", [f"{MODEL}/test.record.json", f"{TABLE}.ledger.json"])
+def test_a_flipped_byte_anywhere_in_a_record_or_ledger_is_found(at, file, run):
+    run(file, flipped(Path(file).read_bytes(), at))
+    report = on_disk()
+    assert [fault for fault in report.faults if fault.what == file]
+    # a ledger that cannot be read any more has no numbers to be asked about
+    assert report.state_of(NUMBER) in (BROKEN, MISSING, UNCHECKED)
+
+
+@slow
+def test_what_does_not_come_from_an_altered_file_still_holds(run):
+    run(f"{MODEL}/test.json", flipped(Path(f"{MODEL}/test.json").read_bytes()))
+    report = on_disk()
+    assert report.state_of(NUMBER) == BROKEN
+    assert report.state_of("table5:3:permute") == report.state_of("table5:6:permute") == HOLDS
+    assert on_disk("table5:6:permute").faults == []
+    assert on_disk("table5:6:permute").state_of(NUMBER) == UNCHECKED
+
+
+@slow
+def test_a_number_altered_in_a_table_is_told_by_row_and_column_and_reaches_itself_alone(run):
+    table = Path(f"{TABLE}.csv")
+    shown = table.read_text().splitlines()[2].split(",")[-1]
+    assert shown.startswith("7")  # the row of NUMBER
+    run(str(table), table.read_bytes().replace(f"1/4,{_vanilla()},{shown}".encode(), b"1/4,1,2"))
+    report = on_disk()
+    cell = next(fault for fault in report.faults if fault.what == f"{table}: row 2, Permute")
+    assert (cell.expected, cell.found, cell.reaches) == (shown, "2", (NUMBER,))
+    broken = [number for number in report.numbers if report.state_of(number) == BROKEN]
+    assert sorted(broken) == ["table5:2:permute", "table5:2:vanilla"]
+
+
+def _vanilla() -> str:
+    return Path(f"{TABLE}.csv").read_text().splitlines()[2].split(",")[-2]
+
+
+@slow
+def test_a_ledger_that_was_made_to_fit_an_altered_table_is_found_by_its_record(run):
+    ledger, table = Path(f"{TABLE}.ledger.json"), Path(f"{TABLE}.csv")
+    content = json.loads(ledger.read_text())
+    cell = next(cell for cell in content["cells"] if cell["id"] == NUMBER)
+    old, cell["shown"], cell["raw"] = cell["shown"], "1.00", 1.0
+    content["rows"][1][-1] = "1.00"
+    run(str(table), table.read_bytes().replace(f",{old}\n".encode(), b",1.00\n", 2))
+    content["about"]["table"]["sha256"] = sha256_of(table)
+    run(str(ledger), as_text(content).encode())
+    report = on_disk()
+    whys = {fault.why for fault in report.faults if fault.what.startswith(str(ledger))}
+    assert "the raw value is not what its sources give" in whys
+    assert any("disagree" in why for why in whys) and report.state_of(NUMBER) == BROKEN
+
+
+@slow
+def test_metrics_and_a_record_forged_to_fit_them_are_found_by_who_read_them(run):
+    metrics, file = Path(f"{MODEL}/test.json"), Path(f"{MODEL}/test.record.json")
+    record = read_record(file)
+    run(str(metrics), metrics.read_bytes().replace(b'"score": ', b'"score": 1'))
+    record["output"]["score"]["sha256"] = sha256_of(metrics)
+    run(str(file), file.read_bytes())  # to put it back
+    write_record(file, {key: value for key, value in record.items() if key != "digest"})
+    report = on_disk()
+    assert not [fault for fault in report.faults if fault.what == str(file)]  # its seal is good
+    fault = next(fault for fault in report.faults if fault.what == str(metrics))
+    assert "wrote another version than" in fault.why and NUMBER in fault.reaches
+
+
+@slow
+def test_parameters_swapped_in_a_record_are_found_though_it_is_sealed_again(run):
+    file = Path(f"{MODEL}/test.record.json")
+    record = read_record(file)
+    test = record["params"]["task"]["test"]
+    test["batch_size"], test["stride"] = test["stride"], test["batch_size"]
+    run(str(file), file.read_bytes())
+    write_record(file, {key: value for key, value in record.items() if key != "digest"})
+    whats = [fault.what for fault in on_disk().faults if NUMBER in fault.reaches]
+    assert f"{file}: params" in whats
+
+
+@slow
+def test_parameters_swapped_in_the_configuration_are_named_with_both_values(run):
+    config = yaml.safe_load(CONFIGURATION.read_text())
+    test = config["tasks"]["gpt2"]["test"]
+    test["batch_size"], test["stride"] = test["stride"], test["batch_size"]
+    run(str(CONFIGURATION), yaml.safe_dump(config).encode())
+    report = verify(RESULTS, configuration=CONFIGURATION)
+    found = {fault.what: fault for fault in report.faults}
+    swapped = found["score_test: params.task.test.batch_size"]
+    assert (swapped.expected, swapped.found) == (test["batch_size"], test["stride"])
+    assert len(swapped.records) == 15  # the tests of all models of GPT-2
+    assert set(found) == {swapped.what, "score_test: params.task.test.stride"}
+    assert report.state_of(NUMBER) == STALE and report.state_of("table5:6:permute") == HOLDS
+
+
+@slow
+def test_an_edited_module_is_a_fault_and_an_edited_comment_a_remark(run):
+    merge, tie = "workflow/ffmerge/merge.py", "workflow/ffmerge/tie.py"
+    run(merge, Path(merge).read_bytes() + b"\nADDED = 1\n")
+    run(tie, Path(tie).read_bytes() + b"\n# a comment\n")
+    report = verify(RESULTS, configuration=CONFIGURATION)
+    assert {fault.what for fault in report.faults} == {merge}
+    assert tie in {remark.what for remark in report.remarks}
+    assert report.state_of(NUMBER) == STALE
+    assert report.state_of("figure5:1:linear-cka") == HOLDS  # nothing is merged for it
+    assert report.state_of("table5:1:permute") == HOLDS
+
+
+@slow
+def test_comments_alone_are_no_fault(run):
+    for file in Path("workflow").rglob("*.py"):
+        run(str(file), file.read_bytes() + b"\n# a comment\n")
+    report = verify(RESULTS, configuration=CONFIGURATION)
+    assert report.faults == [] and report.remarks
+
+
+@slow
+@pytest.mark.parametrize("name", [f"{MODEL}/test", f"{TABLE}", "results/pico/tables/claims"])
+def test_a_missing_record_is_found(name, run):
+    run(f"{name}.record.json", None)
+    report = on_disk()
+    (about,) = {fault.why for fault in report.faults if fault.what.startswith(f"{name}.")} - {
+        "no record answers for the ledger"
+    }
+    assert about == "no record says what made it"
+    reached = "claims:1:measured" if "claims" in name else NUMBER
+    assert report.state_of(reached) == MISSING
+
+
+@slow
+def test_a_missing_file_is_a_fault_unless_the_configuration_removes_it_after_use(run):
+    weights = Path(f"{MODEL}/compressed/model.safetensors").read_bytes()
+    shutil.rmtree(f"{MODEL}/compressed/")
+    try:
+        assert on_disk().state_of(NUMBER) == MISSING
+        config = {**yaml.safe_load(CONFIGURATION.read_text()), "temporary": ["compressed"]}
+        run(str(CONFIGURATION), yaml.safe_dump(config).encode())
+        report = verify(RESULTS, configuration=CONFIGURATION)
+        assert report.faults == [] and report.state_of(NUMBER) == HOLDS
+        (remark,) = report.remarks
+        assert remark.what == f"{MODEL}/compressed" and "removed after use" in remark.why
+    finally:
+        Path(f"{MODEL}/compressed").mkdir()
+        Path(f"{MODEL}/compressed/model.safetensors").write_bytes(weights)
+
+
+@slow
+def test_the_command_names_faults_and_exits_with_one_and_tells_machines_the_same(run, capsys):
+    assert main(["verify", f"{TABLE}.csv"]) == 0
+    assert "0 faults. Checked " in capsys.readouterr().out
+    run(f"{TABLE}.txt", flipped(Path(f"{TABLE}.txt").read_bytes()))
+    assert main(["verify", NUMBER, "--results", str(RESULTS), "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["states"] == {NUMBER: BROKEN}
+    assert [fault["what"] for fault in said["faults"]] == [f"{TABLE}.txt"]
+    assert main(["verify", f"{TABLE}.csv"]) == 1
+    out = capsys.readouterr().out
+    assert f"broken    {TABLE}.txt" in out and "table5:1:vanilla" in out and " more\n" in out
+
+
+@slow
+def test_a_target_that_nothing_answers_for_is_a_bad_request(run, capsys):
+    assert main(["verify", "results/pico/nothing.csv"]) == 2
+    assert "no record says what made results/pico/nothing.csv" in capsys.readouterr().err
+    assert main(["verify", "--results", "results/elsewhere"]) == 2
+    assert "holds neither records nor ledgers" in capsys.readouterr().err
+
+
+@pytest.fixture
+def one_job(tmp_path, monkeypatch) -> Path:
+    """A repository with one job, that ran in an image."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("results/r/a.json", "containers/ffmerge.sif", "resources/data.csv"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(name)
+    Path("containers/lock.yaml").write_text(
+        f"cpu: {{file: ffmerge.sif, sha256: {sha256_of(Path('containers/ffmerge.sif'))}}}\n"
+    )
+    described = {"rule": "make", "wildcards": {}, "params": {}, "reproduces": "bits"}
+    command = f"python workflow/scripts/make.py '{json.dumps({**described, 'code': 'c'})}' '{{}}'"
+    record = {
+        **described,
+        "command": command,
+        "input": {"data": _entry("resources/data.csv")},
+        "output": {"a": _entry("results/r/a.json")},
+        "code": {"digest": "c", "files": {}},
+        "environment": {
+            "lock": None,
+            "image": "/elsewhere/containers/ffmerge.sif",
+            "image_sha256": sha256_of(Path("containers/ffmerge.sif")),
+        },
+    }
+    write_record(Path("results/r/a.record.json"), record)
+    return tmp_path
+
+
+def _entry(path: str) -> dict[str, str]:
+    return {"path": path, "sha256": sha256_of(Path(path))}
+
+
+def found(**options) -> dict[str, str]:
+    report = verify(Path("results/r"), configuration=None, **options)
+    return {fault.what: fault.state for fault in report.faults}
+
+
+def test_a_job_that_nothing_happened_to_has_no_fault(one_job):
+    assert found() == {}
+
+
+def test_a_run_can_be_verified_from_another_folder(one_job, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert found(root=one_job) == {}
+
+
+def test_a_rebuilt_image_is_found_by_its_bytes_and_by_the_lock(one_job):
+    image = Path("containers/ffmerge.sif")
+    image.write_text("rebuilt")
+    assert found() == {str(image): STALE}
+    Path("containers/lock.yaml").write_text(f"cpu: {{sha256: {sha256_of(image)}}}\n")
+    assert found() == {str(image): STALE, "containers/lock.yaml": STALE}
+
+
+def test_an_image_that_is_not_here_is_no_fault_as_long_as_the_lock_names_it(one_job):
+    Path("containers/ffmerge.sif").unlink()
+    assert found() == {}
+    Path("containers/lock.yaml").write_text("cpu: {sha256: null}\n")
+    assert found() == {"containers/lock.yaml": STALE}
+
+
+def test_a_file_without_a_record_and_a_record_without_sense_are_faults(one_job):
+    Path("results/r/b.json").write_text("{}")
+    Path("results/r/c.record.json").write_text("half of")
+    Path("results/r/.partial.d.json").write_text("{}")  # of a job that runs
+    assert found() == {"results/r/b.json": MISSING, "results/r/c.record.json": BROKEN}
+
+
+def test_an_input_that_is_gone_is_missing(one_job):
+    Path("resources/data.csv").unlink()
+    assert found() == {"resources/data.csv": MISSING}
+
+
+def test_files_and_folders_have_the_digests_that_records_have(tmp_path):
+    for name in ("a/b/c.txt", "a/d.txt", "a/b-c.txt", "a/.snakemake_timestamp", "e.txt"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    (tmp_path / "empty").mkdir()
+    names = [str(tmp_path / name) for name in ("a", "a/b", "a/d.txt", "e.txt", "empty", "gone")]
+    hashed = digests(names)
+    assert hashed.of == {name: sha256_of(Path(name)) for name in names[:-1]} | {names[-1]: None}
+    assert hashed.files == 4  # each once
