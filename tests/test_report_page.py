@@ -160,7 +160,7 @@ def test_a_chain_leads_from_data_and_base_model_to_the_number(browser):
     assert rules[0] == "train_base_model" and rules[-1] == "make_table5"
     expected = ["align_feed_forwards", "compress", "fine_tune", "score_test", "make_table5"]
     assert [rule for rule in rules if rule in expected] == expected
-    for word in ("resources/demo/data/text", "Seed", "Commit", "Host", "envs/", "max_steps"):
+    for word in ("resources/demo/data/text", "Seed", "Commit", "Host", "Lock", "max_steps"):
         assert word in shown["text"]
     assert shown["commands"] == [
         f"ffmerge {verb} table5:2:permute --results results/pico" for verb in ("reproduce", "trace")

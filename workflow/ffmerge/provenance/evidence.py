@@ -127,7 +127,7 @@ def results_of(target: str, root: Path = Path()) -> Path | None:
 
 def embedded(path: str) -> bool:
     """Whether an input is part of the repository, and so needs no record."""
-    return path.startswith(("resources/", "config/"))
+    return path.startswith(("resources/", "config/", "docs/"))
 
 
 def _digests(named: dict[str, Any]) -> dict[str, str]:
