@@ -44,14 +44,18 @@ class Collection:
 
     @cached_property
     def recorded(self) -> dict[str, str]:
-        """Path -> sha256 of every file that a job of the collection read or wrote.
+        """Path -> sha256 of every file that a job read or wrote, or a number comes from.
 
-        Where records disagree, the job that made the file has the last word.
+        Where they disagree, the job that made the file has the last word.
         """
-        read = {path: digest for record in self.records for path, digest in record.inputs.items()}
-        return read | {
-            path: digest for record in self.records for path, digest in record.outputs.items()
-        }
+        known: dict[str, str] = {}
+        for ledger in self.ledgers:
+            known |= ledger.content["files"]  # some are in a directory that a job made
+        for record in self.records:
+            known |= record.inputs
+        for record in self.records:
+            known |= record.outputs
+        return known
 
     @cached_property
     def files(self) -> list[str]:
