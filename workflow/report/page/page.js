@@ -22,7 +22,7 @@
     job: "computed from these files by the code of the job that shows it",
   };
   const STATES = {
-    holds: ["holds", "v-holds"],
+    holds: ["verified", "v-holds"],
     stale: ["the workflow would now do something else", "v-fails"],
     missing: ["something that it comes from is missing", "v-fails"],
     broken: ["does not hold", "v-fails"],
@@ -221,20 +221,21 @@
     close.addEventListener("click", () => sheet.close());
     const state = STATES[number.state] || STATES.unchecked;
     const raw = Array.isArray(number.raw) ? JSON.stringify(number.raw) : String(number.raw);
+    const link = document.getElementById(id); // where a long number is cut short
     const checked = number.state === "unchecked" ? "" : `when the page was made, ${utc(data.made)} UTC`;
     sheet.replaceChildren(element(
       "div", { class: "sheet" },
       element("div", { class: "bar" }, code(id), close),
-      element("p", { class: "shown", id: "lineage-title", tabindex: "-1" }, number.shown,
+      element("p", { class: "shown", id: "lineage-title", tabindex: "-1" }, link ? link.textContent : number.shown,
         element("span", { class: `verdict ${state[1]}` }, state[0])),
       element("p", { class: "place" },
         [label(number.of), ...number.where, number.column].join(" · ")),
       facts([
         ["Raw value", code(raw, { class: "raw" })],
-        ["Shown", rounding(number.rule), " ", code(number.rule)],
+        ["Shown", `${number.shown}, `, rounding(number.rule), " ", code(number.rule)],
         ["Interval", number.interval ? interval(number.interval) : null],
         ["Paper", number.paper ? againstPaper(number) : null],
-        ["Verified", state[0], checked ? small(` ${checked}`) : "", faultList(number.faults || [])],
+        ["State", state[0], checked ? small(` ${checked}`) : "", faultList(number.faults || [])],
         ["Read from", element("div", { class: "sources" }, fileList(number.sources)),
           small(DERIVED[number.derivation] || number.derivation)],
       ]),
