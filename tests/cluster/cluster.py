@@ -27,7 +27,12 @@ class Cluster(Daemons):
     """A cluster that comes up and goes down, and what the tests ask about its jobs."""
 
     def up(self) -> None:
-        """Start all daemons and wait until both nodes take jobs."""
+        """Start all daemons and wait until both nodes take jobs.
+
+        Raises SystemExit if the cluster of another program is up, whose jobs would end with it.
+        """
+        if self.is_in_use():
+            sys.exit("error: a cluster is up on this machine; to end it: cluster.py down")
         self.down()
         self.folder.mkdir(parents=True)
         slurm_files.write(self.folder)

@@ -29,6 +29,11 @@ class Daemons:
         """The processes of this cluster that live."""
         return [pid for file in self.folder.glob("*.pid") if (pid := _alive(file))]
 
+    def is_in_use(self) -> bool:
+        """Whether the program that started them lives, for they are its children."""
+        parents = {psutil.Process(pid).ppid() for pid in self.living()}
+        return bool(parents - {1, os.getpid()})  # 1: of those whose program has ended
+
     def start(self, name: str, program: str, *options: str) -> None:
         """Start a daemon, by the name that it has here."""
         path = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin")
