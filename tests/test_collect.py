@@ -13,6 +13,7 @@ from ffmerge.provenance import cells, collect
 from ffmerge.provenance.cells import DERIVATIONS, JOB, Source, shown
 from ffmerge.provenance.evidence import Evidence
 from ffmerge.provenance.numbers import read_ledgers
+from ffmerge.provenance.verify import verify
 from ffmerge.record import read_record, write_record
 
 RESULTS = Path("results/pico")
@@ -90,10 +91,24 @@ def test_every_number_has_its_ancestry_and_its_value_in_the_folder_that_was_move
     cells._content.cache_clear()
 
 
-def test_trace_works_in_the_folder_that_was_moved(collected, capsys):
+def test_trace_and_verify_miss_nothing_in_the_folder_that_was_moved(collected, capsys):
     with chdir(collected):
-        __main__.main(["trace", "table5:7:permute", "--results", str(RESULTS)])
-    assert "make_table5" in capsys.readouterr().out
+        assert __main__.main(["trace", "table5:7:permute", "--results", str(RESULTS)]) == 0
+        assert "left behind" in capsys.readouterr().out
+    found = verify(RESULTS, root=collected)
+    assert found.faults == []
+    assert found.counts.numbers > 500
+    assert any("did not come along" in remark.why for remark in found.remarks)
+
+
+@pytest.mark.parametrize("file", ["results/pico/vit/models/base/test.json", "left-behind.txt"])
+def test_verify_finds_what_was_edited_after_it_was_collected(collected, tmp_path, file):
+    folder = shutil.copytree(collected, tmp_path / "copy")
+    text = (folder / file).read_text()
+    digit = next(n for n, letter in enumerate(text) if letter.isdigit())
+    other = str((int(text[digit]) + 1) % 10)
+    (folder / file).write_text(text[:digit] + other + text[digit + 1 :])
+    assert verify(RESULTS, root=folder).faults
 
 
 def test_one_table_brings_its_own_ancestry_and_no_other(finished, collected, tmp_path):

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from ffmerge.digest import sha256_of
+from ffmerge.provenance import left_behind
 from ffmerge.provenance.evidence import Evidence, Record, embedded
 from ffmerge.provenance.numbers import Number
 from ffmerge.provenance.reach import Reach
 
 SAME, OTHER, GONE, UNREAD = "as recorded", "altered", "gone", "not rehashed"
+LEFT = "left behind"  # when this was collected
 SMALL_BYTES = 1 << 20  # what is larger, or a directory, is left to `ffmerge verify`
 
 
@@ -23,7 +25,7 @@ class Chain:
 
     def __init__(self, number: Number, evidence: Evidence) -> None:
         self.number, self.evidence = number, evidence
-        self._digests: dict[str, str] = {}
+        self._digests = dict.fromkeys(left_behind.read(evidence.root), LEFT)
         self._behind = Reach(evidence, [number.ledger]).behind[number.id]
         self.records = evidence.ancestry(*number.files)
         table = evidence.maker(number.ledger.file)
@@ -42,7 +44,7 @@ class Chain:
         if table is None:
             yield f"no record says what made {self.number.ledger.file}"
         for source in self.described["sources"]:
-            if source["state"] != SAME:
+            if source["state"] not in (SAME, LEFT):
                 yield f"{source['file']}, where the number stands, is {source['state']}"
         for path in self.number.files:
             if self.evidence.maker(path) is None:
@@ -129,7 +131,7 @@ class Chain:
             small = file.is_file() and file.stat().st_size <= SMALL_BYTES
             self._digests[path] = sha256_of(file) if small else UNREAD if file.exists() else GONE
         found = self._digests[path]
-        return found if found in (UNREAD, GONE) else SAME if found == digest else OTHER
+        return found if found in (UNREAD, GONE, LEFT) else SAME if found == digest else OTHER
 
     @cached_property
     def started_from(self) -> list[dict[str, Any]]:

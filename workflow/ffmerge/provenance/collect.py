@@ -7,7 +7,7 @@ as a Provenance Run Crate (Workflow Run RO-Crate), for other people's tools.
 
     ffmerge collect --to demo-crate             all tables and figures of results/demo
     ffmerge collect table5 --to table5-crate    one, with what it comes from
-    cd demo-crate && ffmerge trace table5:7:permute
+    cd demo-crate && ffmerge verify             what is in it; `trace` works there, too
 """
 
 import argparse
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ffmerge.digest import sha256_of
 from ffmerge.progress import progress
+from ffmerge.provenance import left_behind
 from ffmerge.provenance.collection import WORKFLOW, Collection, collection
 from ffmerge.provenance.crate import write_crate
 from ffmerge.provenance.evidence import RESULTS, Evidence, results_of
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
 def collect(chosen: Collection, folder: Path) -> dict[str, str]:
     """Copy a collection into a folder that this makes, as an RO-Crate.
 
-    Returns path -> sha256 of what was copied.
+    Returns path -> sha256 of what is in it.
     Raises ValueError if the folder is there already or is in one that is collected from. If
     anything fails, no folder is left.
     """
@@ -70,6 +71,9 @@ def collect(chosen: Collection, folder: Path) -> dict[str, str]:
             path: _copy(chosen.evidence.root / path, partial / path)
             for path in progress(chosen.files, desc="collecting")
         }
+        left = {path: of for path, of in chosen.recorded.items() if path not in digests}
+        left_behind.write(partial, left)
+        digests[str(left_behind.LIST)] = sha256_of(partial / left_behind.LIST)
         write_crate(chosen, partial, digests)
         _require_new(chosen, folder)  # os.replace would take an empty folder that came meanwhile
         os.replace(partial, folder)

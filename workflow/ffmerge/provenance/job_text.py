@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ffmerge.provenance.chain import GONE, OTHER
+from ffmerge.provenance.chain import GONE, LEFT, OTHER
 from ffmerge.provenance.words import counted, line, plain, short, wrapped
 
 PARAMS = 6  # lines of a job's parameters; --json has all
@@ -57,7 +57,7 @@ def in_common(job: dict[str, Any]) -> dict[str, str]:
 
 def file_text(path: str, entry: dict[str, Any]) -> str:
     """A file with its digest, and what is wrong with it."""
-    said = {OTHER: "  ALTERED", GONE: "  GONE"}.get(entry["state"], "")
+    said = {OTHER: "  ALTERED", GONE: "  GONE", LEFT: "  left behind"}.get(entry["state"], "")
     return f"{path}  {short(entry['sha256'])}{said}"
 
 

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir
 from pathlib import Path
 
-from ffmerge.provenance import cells
+from ffmerge.provenance import cells, left_behind
 from ffmerge.provenance.checks import Checks, files_of
 from ffmerge.provenance.evidence import RESULTS, Evidence, results_of
 from ffmerge.provenance.findings import Counts, Findings, Report
@@ -54,11 +54,16 @@ def verify(
             raise ValueError(f"{results} holds neither records nor ledgers: nothing to verify")
         reach = Reach(evidence, ledgers)
         scope = chosen(targets, evidence, ledgers, reach)
+        left = left_behind.read()  # without its data a workflow cannot be planned, either
         with ThreadPoolExecutor(1) as beside:  # Snakemake plans while this hashes
             file = None if configuration == FIND else configuration
-            plan_to_come = beside.submit(planned, results, file, configuration == FIND)
-            found = digests(files_of(scope))
+            plan_to_come = beside.submit(planned, results, file, configuration == FIND and not left)
+            found = digests(path for path in files_of(scope) if path not in left)
             plan = plan_to_come.result()
+        if left:
+            found.of.update(left)
+            why = f"{len(left)} files did not come along when this was collected, and go unchecked"
+            findings.remark(left_behind.LIST, why)
         checks = Checks(scope, evidence, plan, found, reach, findings)
         checks.records()
         checks.ledgers()
