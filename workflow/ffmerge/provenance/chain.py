@@ -26,7 +26,7 @@ class Chain:
     def __init__(self, number: Number, evidence: Evidence) -> None:
         self.number, self.evidence = number, evidence
         self._digests = dict.fromkeys(left_behind.read(evidence.root), LEFT)
-        self._behind = Reach(evidence, [number.ledger]).behind[number.id]
+        self._behind = Reach(evidence).behind_number(number)
         self.records = evidence.ancestry(*number.files)
         table = evidence.maker(number.ledger.file)
         if table and table not in self.records:

@@ -64,7 +64,9 @@ class Checks:
     def everything_else(self, unreadable: Iterable[Path]) -> None:
         """Records and ledgers that cannot be read, and files that no record speaks of."""
         for ledger in unreadable:
-            self.findings.fault(ledger, "no ledger that can be read", "a ledger", None, BROKEN)
+            every = [f"{ledger.name.partition('.')[0]}:*"]  # whatever they are
+            why = "no ledger that can be read"
+            self.findings.fault(ledger, why, "a ledger", None, BROKEN, every)
         orphans = list(file_checks.unanswered(self.evidence.results, self.evidence))
         for broken in self.evidence.broken:
             reached = self.reach.of(broken, *file_checks.beside(broken, orphans))

@@ -116,7 +116,8 @@ def results_of(target: str, root: Path = Path()) -> Path | None:
     """
     path = Path(target)
     for folder in [path, *path.parents][:-1]:
-        for file in (root / folder).glob("**/*.record.json" if folder == path else "*.record.json"):
+        records = ["**/*.record.json"] if folder == path else ["*.record.json", "*/*.record.json"]
+        for file in (file for pattern in records for file in (root / folder).glob(pattern)):
             with suppress(ValueError, KeyError, TypeError, OSError):
                 found = Path(json.loads(file.read_text())["wildcards"]["results"])
                 if path.is_relative_to(found):

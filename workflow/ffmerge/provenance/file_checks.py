@@ -40,7 +40,8 @@ def check_input(
 ) -> None:
     """A file that a job read: what its maker wrote, or what the repository has."""
     read, found, maker = record.inputs[path], digests.of[path], evidence.maker(path)
-    about = {"reaches": reach.of(record.file), "record": record.file}
+    # of a table's job, only those numbers that the file has a part in
+    about = {"reaches": reach.of(record.file) & reach.of(path), "record": record.file}
     if maker and path in maker.outputs:
         if maker.outputs[path] != read:
             why = f"{maker} wrote another version than {record} read"

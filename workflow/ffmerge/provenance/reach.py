@@ -4,22 +4,21 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from ffmerge.provenance.evidence import Evidence, Record
+from ffmerge.provenance.evidence import Evidence
 from ffmerge.provenance.numbers import Ledger, Number
 
 
 class Reach:
     """What lies behind each number, and the numbers that lie before each file and record."""
 
-    def __init__(self, evidence: Evidence, ledgers: Iterable[Ledger]) -> None:
+    def __init__(self, evidence: Evidence, ledgers: Iterable[Ledger] = ()) -> None:
         self._evidence = evidence
         self._behind_path: dict[str, frozenset[str]] = {}
         self._reached: dict[str, set[str]] = defaultdict(set)
         self.behind: dict[str, frozenset[str]] = {}  # id -> paths of files and of records
         for ledger in ledgers:
-            maker = evidence.maker(ledger.file)
             for number in ledger.numbers:
-                self.behind[number.id] = found = self._behind_number(number, maker)
+                self.behind[number.id] = found = self.behind_number(number)
                 for path in found:
                     self._reached[path].add(number.id)
 
@@ -39,14 +38,14 @@ class Reach:
             self._behind_path[path] = frozenset(found)
         return self._behind_path[path]
 
-    def _behind_number(self, number: Number, maker: Record | None) -> frozenset[str]:
+    def behind_number(self, number: Number) -> frozenset[str]:
         """Its own sources and what they come from; the table, its job, and what that read besides.
 
         The job reads, too, what other numbers of the table come from: that is left out.
         """
         found = {str(number.ledger.file), *number.ledger.about}
         found.update(*(self.behind_path(file) for file in number.files))
-        if maker:
+        if maker := self._evidence.maker(number.ledger.file):
             found.add(str(maker.file))
             makers = {path: self._evidence.maker(path) for path in maker.inputs}
             found |= {path for path, of in makers.items() if of is None or str(of.file) in found}

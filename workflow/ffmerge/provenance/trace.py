@@ -66,16 +66,13 @@ def _unanswered(
     name = path.name.partition(".")[0].removesuffix("_tidy").partition(":")[0]
     if unreadable := [file for file in broken if file.name.startswith(f"{name}.")]:
         why, made = f"{unreadable[0]} cannot be read", str(unreadable[0])
-    elif path.is_file():
-        ledger, record = (
-            path.with_name(f"{name}.ledger.json"),
-            path.with_name(f"{name}.record.json"),
-        )
-        gone = [str(file) for file in (ledger, record) if not file.is_file()]
+    elif path.is_file() and path.parent.name in ("tables", "figures"):
+        wanted = [path.with_name(f"{name}.{kind}.json") for kind in ("ledger", "record")]
+        gone = [str(file) for file in wanted if not file.is_file()]
         why = f"{target} was made without {' and '.join(gone) or 'a ledger that is about it'}"
         made = gone[0] if gone else target  # asked for the table, Snakemake would not miss these
     elif ledgers:
-        return f"{target} has no ledger in {results}; there are ledgers of {known}"
+        return f"{target} is no table or figure with a ledger in {results}; these are: {known}"
     else:
         why, made = f"{results} has no ledgers, so nothing answers for any number", target
     if ":" in made:
