@@ -5,7 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
+from ffmerge.__main__ import main
 from ffmerge.planning.dag import PlannedJob
 from ffmerge.provenance import configuration
 from ffmerge.provenance.causes import NOTHING, causes, differences
@@ -172,3 +174,38 @@ def test_a_folder_of_results_that_two_configurations_name_is_refused(folder):
     assert configuration.find(Path("results/r"), None)[0] == Path("config/b.yaml")
     with pytest.raises(ValueError, match=r"none of config/b.yaml may write to results/demo"):
         configuration.find(None, None)
+
+
+@pytest.fixture
+def run(finished, monkeypatch) -> Path:
+    """The finished run, as the folder that one works in."""
+    monkeypatch.chdir(finished.root)
+    return finished.root
+
+
+@pytest.mark.slow
+def test_nothing_is_stale_after_a_run(run, capsys):
+    assert main(["explain", "--configfile", "config/run.yaml"]) == 0
+    assert capsys.readouterr().out.startswith("Nothing is stale: everything by config/run.yaml.")
+
+
+@pytest.mark.slow
+def test_a_hyperparameter_is_followed_to_the_numbers_it_reaches(run, tmp_path, capsys):
+    chosen = yaml.safe_load(Path("config/run.yaml").read_text())
+    chosen["tasks"]["vit"]["fine_tuning"]["learning_rate"] = 2e-3
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(yaml.safe_dump(chosen))
+    assert main(["explain", "--configfile", str(changed), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    (cause,) = found["causes"]
+    assert cause["text"] == "fine_tuning.learning_rate of task vit: 0.001 -> 0.002"
+    assert len(cause["begins_with"]) == 9 and cause["begins_with"][0].startswith("fine_tune vit")
+    assert {"score_test vit drop-k1-best", "make_table5"} <= set(cause["reruns"])
+    reached = {name for name in found["numbers"] if name.startswith("table5")}
+    assert "table5:6:permute" in reached  # of a tuned ViT
+    assert not {"table5:2:permute", "table5:5:permute"} & reached  # GPT-2, and ViT as it was
+    assert found["seconds"] > found["seconds_of_longest_chain"] > 0
+    assert main(["explain", "table5:6:permute", "--configfile", str(changed)]) == 1
+    printed = capsys.readouterr().out
+    assert "parameter: fine_tuning.learning_rate of task vit: 0.001 -> 0.002" in printed
+    assert "begins with 3 fine_tune" in printed

@@ -10,6 +10,7 @@ A rule declares what a second run on the same inputs gives again (`reproduces` i
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf, isnan
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ Class = str | dict[str, float]
 TEXTS = (".json", ".csv", ".txt")
 SURROUNDINGS = {
     "machine": ("cpu", "gpu", "threads"),
-    "environment": ("python", "image_sha256", "lock", "packages"),
+    "environment": ("python", "image_sha256", "packages"),
 }
 
 
@@ -124,6 +125,7 @@ class Pair:
             for path in (each["path"] for each in _listed(entries)):
                 files = Path(path), Path(self._counterpart(path))
                 for metric, distance in distances(name, *files, set(tolerances)):
+                    distance = inf if isnan(distance) else distance
                     largest[metric] = max(largest.get(metric, 0.0), distance)
         if unseen := sorted(set(self.promised) - set(largest)):
             return Agreement(None, f"none of its outputs has {', '.join(unseen)}")

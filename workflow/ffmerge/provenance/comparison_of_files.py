@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,12 @@ def distances(output: str, old: Path, new: Path, metrics: set[str]) -> Iterator[
         for name, tensor in _tensors(old):
             other = others.get(name)
             fits = other is not None and other.shape == tensor.shape
-            yield output, float(abs(tensor - other).max()) if fits else float("inf")
+            yield output, float(abs(tensor - other).max()) if fits else inf
     elif old.suffix in (".json", ".csv"):
         values = [list(_values(_content(file), metrics)) for file in (old, new)]
         names = [[name for name, _ in each] for each in values]
         for (name, was), (_, now) in zip(*values, strict=False):
-            yield name, abs(was - now) if names[0] == names[1] else float("inf")
+            yield name, abs(was - now) if names[0] == names[1] else inf
 
 
 def _content(file: Path) -> Any:

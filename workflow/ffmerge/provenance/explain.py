@@ -4,8 +4,8 @@ What would run is what Snakemake says (a dry run). Why is told by comparison wit
 which parameter was what, whose code is another, which input has another content. What Snakemake
 does not notice, such as an output that was edited by hand, is found by `ffmerge verify`.
 
-A target is a file of the workflow, a rule (`main`, `everything`), or the name of a number
-(`table5:7:permute`). The exit status is 1 if anything would run.
+A target is a file of the workflow, a rule (`main`, `everything`), or the name of a table, a figure
+(`figure2`) or a number (`table5:7:permute`). The exit status is 1 if anything would run.
 """
 
 import argparse
@@ -49,10 +49,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _file(target: str, ledgers: Iterable[Ledger]) -> str:
-    """What Snakemake is asked for: the table or figure of a number, where a target names one."""
-    if ":" not in target:
-        return target
-    return next(iter(named(ledgers, target).ledger.about))
+    """What Snakemake is asked for, where a target is the name of a table, a figure or a number."""
+    by_name = {ledger.name: ledger for ledger in ledgers}
+    ledger = named(ledgers, target).ledger if ":" in target else by_name.get(target)
+    return next(iter(ledger.about)) if ledger else target
 
 
 def _lines(found: Staleness, evidence: Evidence, file: Path, targets: list[str]) -> Iterator[str]:

@@ -51,8 +51,11 @@ def run(options: argparse.Namespace) -> int:
     folders = (old, folder_for(number.id, options.folder, old, options.resume))
     again = elsewhere(chosen, folders)
     new_targets = [counterpart(target, folders) for target in targets]
-    _announce(number, evidence, targets, len(dry_run(again, *new_targets)), folders[1])
-    _warn_if_stale(chosen, targets, evidence)
+    try:
+        _announce(number, evidence, targets, len(dry_run(again, *new_targets)), folders[1])
+        _warn_if_stale(chosen, targets, evidence)
+    except RuntimeError as error:  # Snakemake's, with its words
+        raise ValueError(error) from None
     if options.dry_run:
         return 0
     given = [*configuration.deployment(evidence), *options.snakemake]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from ffmerge.provenance.agreement import counterpart
 
 DEFAULT = Path(".cache/reproduced")
 PROFILE = "workflow/profiles/default"
+LOCKS = Path(".snakemake/locks")
 CONFIGURATION = "configuration.json"
 
 
@@ -48,13 +50,23 @@ def run_snakemake(
     """Make targets of a configuration, with progress on standard error; Snakemake's exit status.
 
     Another run may be going on in this repository: Snakemake locks files, and these are others.
+    Locks on this folder are of a run that was killed, or the folder would be empty.
     """
     folder = Path(configuration["results"])
     folder.mkdir(parents=True, exist_ok=True)
+    for lock in LOCKS.glob("*.lock"):
+        if f"{folder.as_posix()}/" in lock.read_text():
+            lock.unlink()
     file = folder / CONFIGURATION
     file.write_text(json.dumps(configuration, indent=2))
     command = [sys.executable, "-m", "snakemake", *targets, "--configfile", str(file)]
     command += ["--workflow-profile", PROFILE, "--quiet", "host", *options]
     # The rules say `python …` and mean this one, whether or not its environment is activated.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return subprocess.run(command, stdout=sys.stderr, env=os.environ | {"PATH": path}).returncode
+    run = subprocess.Popen(command, stdout=sys.stderr, env=os.environ | {"PATH": path})
+    # Ctrl-C reaches Snakemake by itself; it stops its jobs, and this waits for that.
+    ours = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        return run.wait()
+    finally:
+        signal.signal(signal.SIGINT, ours)
