@@ -1,4 +1,4 @@
-"""Other people's tools that check and read crates, in an environment of their own."""
+"""Other people's tools that check what we say of ourselves, in an environment of their own."""
 
 import json
 import os
@@ -19,7 +19,7 @@ CONTEXT_URL = "https://w3id.org/ro/crate/1.1/context"
 
 
 class Checkers:
-    """roc-validator, runcrate and rdflib, as tests/provenance/checkers.txt locks them."""
+    """roc-validator, runcrate, rdflib and cffconvert, as checkers.txt beside this locks them."""
 
     bin = FOLDER / "bin"
     context = FOLDER / "context/rocrate/data/ro-crate.jsonld"
@@ -42,6 +42,13 @@ class Checkers:
         """What runcrate makes of a crate."""
         command = [self.bin / "runcrate", "report", crate]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    def cites(self, file: Path) -> str:
+        """What cffconvert says of a CITATION.cff. Fails if it is not valid."""
+        command = [self.bin / "cffconvert", "--validate", "--infile", file]
+        ran = subprocess.run(command, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
 
     @contextmanager
     def asking(self, crate: Path) -> Iterator[Callable[[str], list[list[str]]]]:
@@ -69,7 +76,7 @@ def checkers() -> Checkers:
         try:
             _install()
         except subprocess.CalledProcessError as error:
-            said = f"the tools that check crates cannot be installed: {error.stderr.strip()}"
+            said = f"tools that check what we say cannot be installed: {error.stderr.strip()}"
             (pytest.fail if os.environ.get("CI") else pytest.skip)(said)
         stamp.write_text(locked)
     return Checkers()

@@ -23,7 +23,7 @@ WORKFLOW = (
     *("README.md", "LICENSE", "CITATION.cff", ".snakemake-workflow-catalog.yml"),
     *("resources/demo/README.md", "resources/demo/sources.yaml"),
 )
-READABLE = {".csv", ".json", ".txt", ".pdf", ".png", ".md", ".yaml", ".patch"}
+READABLE = {".csv", ".html", ".json", ".md", ".patch", ".pdf", ".png", ".txt", ".yaml"}
 """Endings of what is small and holds numbers or their story; all else is weights and data."""
 LEFT_OUT = ("__pycache__", ".sif", ".partial", ".pyc")  # caches and images, by how they end
 
@@ -84,8 +84,9 @@ class Collection:
 def collection(
     evidence: Evidence, targets: Iterable[str] = (), weights: bool = False
 ) -> Collection:
-    """Tables and figures with all that they come from; without targets, all that have a ledger.
+    """Tables and figures with all that they come from.
 
+    Without targets all that have a ledger, and the report page if there is one.
     targets: names (`table5`), or paths of tables, figures, or anything that a job made.
     Raises ValueError for a target that no job made, listing what there is.
     """
@@ -98,7 +99,10 @@ def collection(
     paths = [path for target in targets for path in _paths(target, shown, evidence)]
     if not targets and not ledgers:
         raise ValueError(f"{evidence.results} has no table or figure with a ledger; name a target")
-    paths = paths or [path for about in shown.values() for path in about]
+    if not targets:
+        page = str(evidence.results / "report.html")
+        paths = [path for about in shown.values() for path in about]
+        paths += [page] if evidence.maker(page) else []
     records = evidence.ancestry(*paths)
     made = {path for record in records for path in record.outputs}
     own = [ledger for ledger in ledgers if str(ledger.file) in made]

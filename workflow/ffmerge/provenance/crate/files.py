@@ -11,6 +11,7 @@ from ffmerge.provenance.crate.entities import entity, link
 
 FORMATS = {
     ".csv": "text/csv",
+    ".html": "text/html",
     ".json": "application/json",
     ".md": "text/markdown",
     ".patch": "text/x-diff",
