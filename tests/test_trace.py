@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from ffmerge.__main__ import main
+from ffmerge.digest import sha256_of
 from ffmerge.provenance.chain import Chain
 from ffmerge.provenance.evidence import Evidence
 from ffmerge.provenance.numbers import named, read_ledgers
+from ffmerge.record import digests, write_record
 
 pytestmark = pytest.mark.slow
 
@@ -145,6 +147,35 @@ def test_altered_evidence_is_said(run, gone, capsys):
     said = capsys.readouterr().out
     assert f"{record} is not what fine_tune" in said and "RECORD ALTERED" in said
     assert f"{TABLE} is altered" in said and "ALTERED" in said.partition("Missing")[0]
+
+
+def test_a_number_of_a_file_of_the_repository_itself_misses_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base, table = Path("resources/demo/models/base/config.json"), Path("results/r/figures/f.pdf")
+    for file in (base, table):
+        file.parent.mkdir(parents=True)
+        file.write_text('{"n_layer": 12}')
+    cell = {"id": "f:1:layers", "row": 1, "column": "layers", "shown": "12", "rule": "{}"}
+    cell |= {"raw": 12, "derivation": "value", "interval": None, "paper": None}
+    cell["sources"] = [{"file": str(base), "pointer": "/n_layer"}]
+    ledger = {"about": digests({"pdf": table}), "files": {str(base): sha256_of(base)}}
+    ledger |= {"columns": ["layers"], "rows": [["12"]], "cells": [cell]}
+    file = table.with_name("f.ledger.json")
+    file.write_text(json.dumps(ledger))
+    made = {"pdf": table, "ledger": file}
+    record = {"rule": "plot", "input": digests({"base": base.parent}), "output": digests(made)}
+    write_record(table.with_name("f.record.json"), record)
+    (number,) = read_ledgers(Path("results/r"))[0][0].numbers
+    traced = Chain(number, Evidence(Path("results/r")))
+    assert traced.missing == []
+    assert traced.origins == {
+        str(base.parent): sha256_of(base.parent),
+        str(base): sha256_of(base),
+    }
+    assert {each["is"] for each in traced.started_from} == {"base model"}
+    base.write_text('{"n_layer": 13}')
+    missing = Chain(number, Evidence(Path("results/r"))).missing
+    assert missing == [f"{base}, where the number stands, is altered"]
 
 
 def test_a_table_alone_lists_its_numbers(run, capsys):

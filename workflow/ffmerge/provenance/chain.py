@@ -2,18 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from ffmerge.digest import sha256_of
 from ffmerge.provenance import left_behind
 from ffmerge.provenance.evidence import Evidence, Record, embedded
+from ffmerge.provenance.file_states import GONE, OTHER, FileStates
 from ffmerge.provenance.numbers import Number
 from ffmerge.provenance.reach import Reach
-
-SAME, OTHER, GONE, UNREAD = "as recorded", "altered", "gone", "not rehashed"
-LEFT = "left behind"  # when this was collected
-SMALL_BYTES = 1 << 20  # what is larger, or a directory, is left to `ffmerge verify`
 
 
 class Chain:
@@ -25,7 +20,7 @@ class Chain:
 
     def __init__(self, number: Number, evidence: Evidence) -> None:
         self.number, self.evidence = number, evidence
-        self._digests = dict.fromkeys(left_behind.read(evidence.root), LEFT)
+        self._states = FileStates(left_behind.read(evidence.root))
         self._behind = Reach(evidence).behind_number(number)
         self.records = evidence.ancestry(*number.files)
         table = evidence.maker(number.ledger.file)
@@ -34,20 +29,26 @@ class Chain:
         self._place = {record.file: n for n, record in enumerate(self.records, start=1)}
         self.origins = {
             path: digest
-            for record in self.records
-            for path, digest in record.inputs.items()
+            for made_from in (*(record.inputs for record in self.records), self._sources)
+            for path, digest in made_from.items()
             if path in self._behind and evidence.maker(path) is None
         }
         self.missing = list(dict.fromkeys(self._missing(table)))
+
+    @property
+    def _sources(self) -> dict[str, str]:
+        """Path -> sha256 of the files that the number itself comes from."""
+        digests = self.number.ledger.content["files"]
+        return {path: digests[path] for path in self.number.files if path in digests}
 
     def _missing(self, table: Record | None) -> Iterator[str]:
         if table is None:
             yield f"no record says what made {self.number.ledger.file}"
         for source in self.described["sources"]:
-            if source["state"] not in (SAME, LEFT):
+            if source["state"] in (OTHER, GONE):
                 yield f"{source['file']}, where the number stands, is {source['state']}"
         for path in self.number.files:
-            if self.evidence.maker(path) is None:
+            if self.evidence.maker(path) is None and not embedded(path):
                 yield f"no record says what made {path}, where the number stands"
         for path in self.origins:
             if not embedded(path):
@@ -69,14 +70,14 @@ class Chain:
             **{key: value for key, value in cell.items() if key != "sources"},
             "labels": {key: self.number.row[key] for key in self.number.row},
             "table": [
-                {"path": path, "sha256": digest, "state": self._state(path, digest)}
+                {"path": path, "sha256": digest, "state": self._states.of(path, digest)}
                 for path, digest in ledger.about.items()
             ],
             "sources": [
                 {
                     **source,
                     "sha256": files.get(source["file"]),
-                    "state": self._state(source["file"], files.get(source["file"])),
+                    "state": self._states.of(source["file"], files.get(source["file"])),
                 }
                 for source in cell["sources"]
             ],
@@ -122,16 +123,7 @@ class Chain:
                     found["made_by"] = self._place.get(maker.file) if maker else None
                     if maker and maker.outputs.get(path, digest) != digest:
                         found["maker_says"] = maker.outputs[path]
-                yield {**found, "state": self._state(path, digest)}
-
-    def _state(self, path: str, digest: str | None) -> str:
-        """Whether a file is what somebody recorded, as far as one can tell in no time."""
-        file = Path(path)
-        if path not in self._digests:
-            small = file.is_file() and file.stat().st_size <= SMALL_BYTES
-            self._digests[path] = sha256_of(file) if small else UNREAD if file.exists() else GONE
-        found = self._digests[path]
-        return found if found in (UNREAD, GONE, LEFT) else SAME if found == digest else OTHER
+                yield {**found, "state": self._states.of(path, digest)}
 
     @cached_property
     def started_from(self) -> list[dict[str, Any]]:
@@ -142,7 +134,7 @@ class Chain:
                 "sha256": digest,
                 "is": _kind(path),
                 "embedded": embedded(path),
-                "state": self._state(path, digest),
+                "state": self._states.of(path, digest),
             }
             for path, digest in sorted(self.origins.items(), key=lambda each: _kind(each[0]))
         ]

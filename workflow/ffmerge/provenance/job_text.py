@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ffmerge.provenance.chain import GONE, LEFT, OTHER
+from ffmerge.provenance.file_states import GONE, LEFT, OTHER
 from ffmerge.provenance.words import counted, line, plain, short, wrapped
 
 PARAMS = 6  # lines of a job's parameters; --json has all

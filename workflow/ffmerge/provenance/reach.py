@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from ffmerge.provenance.evidence import Evidence
+from ffmerge.provenance.evidence import Evidence, Record
 from ffmerge.provenance.numbers import Ledger, Number
 
 
@@ -13,6 +13,7 @@ class Reach:
 
     def __init__(self, evidence: Evidence, ledgers: Iterable[Ledger] = ()) -> None:
         self._evidence = evidence
+        self._makers: dict[str, Record | None] = {}
         self._behind_path: dict[str, frozenset[str]] = {}
         self._reached: dict[str, set[str]] = defaultdict(set)
         self.behind: dict[str, frozenset[str]] = {}  # id -> paths of files and of records
@@ -30,7 +31,7 @@ class Reach:
         """All files and records that a file comes from, itself included."""
         if path not in self._behind_path:
             self._behind_path[path] = frozenset([path])  # if it should come from itself
-            found, record = {path}, self._evidence.maker(path)
+            found, record = {path}, self._maker(path)
             if record:
                 folders = {str(each) for each in Path(path).parents}
                 found |= {str(record.file), *folders.intersection(record.outputs)}
@@ -45,8 +46,14 @@ class Reach:
         """
         found = {str(number.ledger.file), *number.ledger.about}
         found.update(*(self.behind_path(file) for file in number.files))
-        if maker := self._evidence.maker(number.ledger.file):
+        if maker := self._maker(str(number.ledger.file)):
             found.add(str(maker.file))
-            makers = {path: self._evidence.maker(path) for path in maker.inputs}
+            makers = {path: self._maker(path) for path in maker.inputs}
             found |= {path for path, of in makers.items() if of is None or str(of.file) in found}
         return frozenset(found)
+
+    def _maker(self, path: str) -> Record | None:
+        """Asked many times of the same file."""
+        if path not in self._makers:
+            self._makers[path] = self._evidence.maker(path)
+        return self._makers[path]
