@@ -259,6 +259,24 @@ def test_a_missing_file_is_a_fault_unless_the_configuration_removes_it_after_use
 
 
 @slow
+def test_a_workflow_that_cannot_be_planned_is_a_fault(run):
+    run("workflow/Snakefile", b"rule broken\n")
+    (fault,) = verify(RESULTS, configuration=CONFIGURATION).faults
+    assert fault.what == str(CONFIGURATION) and "SyntaxError" in fault.found
+
+
+@slow
+def test_without_a_configuration_it_is_said_that_the_workflow_was_not_asked(run):
+    text = Path("config/run.yaml").read_text().replace("results/pico", "results/other")
+    for name in ("config/run.yaml", "config/pico.yaml"):
+        run(name, text.encode())
+    report = verify(RESULTS)
+    assert report.faults == [] and report.configuration is None
+    (remark,) = report.remarks
+    assert "not compared with what it would do now" in remark.why
+
+
+@slow
 def test_the_command_names_faults_and_exits_with_one_and_tells_machines_the_same(run, capsys):
     assert main(["verify", f"{TABLE}.csv"]) == 0
     assert "0 faults. Checked " in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """What a verification found, for people."""
 
-from ffmerge.provenance.findings import Fault, Report
+from ffmerge.provenance.findings import BROKEN, HOLDS, MISSING, STALE, Fault, Report
+from ffmerge.provenance.words import counted
 
 NAMED = 6  # numbers that a fault names; and so many more
 REMARKS = 10
@@ -13,7 +14,7 @@ def as_text(report: Report) -> str:
     if (more := len(report.remarks) - REMARKS) > 0:
         remarks.append(f"          and {more} more (--json has all)")
     blocks += ["\n".join(remarks)] * bool(remarks)
-    return "\n\n".join([*blocks, "\n".join(_summary(report))])
+    return "\n\n".join([*blocks, _summary(report)])
 
 
 def _fault(fault: Fault) -> list[str]:
@@ -27,10 +28,12 @@ def _fault(fault: Fault) -> list[str]:
 
 
 def _listed(numbers: tuple[str, ...]) -> str:
+    """Those of the paper's tables first: it is them that people know."""
     if not numbers:
         return "no number"
-    more = len(numbers) - NAMED
-    return ", ".join(numbers[:NAMED]) + (f" and {more} more" if more > 0 else "")
+    order = sorted(numbers, key=lambda name: not name.startswith("table"))  # else as they come
+    more = len(order) - NAMED
+    return ", ".join(order[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def brief(value: object) -> str:
@@ -43,25 +46,21 @@ def brief(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
-def _summary(report: Report) -> list[str]:
+def _summary(report: Report) -> str:
     counts, states = report.counts, [report.state_of(name) for name in report.numbers]
     of_states = ", ".join(
-        f"{states.count(state)} {'are ' * (state != 'holds')}{state}"
-        for state in ("holds", "stale", "missing", "broken")
+        f"{states.count(state)} {said}"
+        for state, said in ((HOLDS, "hold"), (STALE, STALE), (MISSING, MISSING), (BROKEN, BROKEN))
         if state in states
     )
     against = f"the jobs of {report.configuration}" if report.configuration else "no configuration"
-    faults = f"{len(report.faults)} faults" if len(report.faults) != 1 else "1 fault"
-    return [
-        f"{faults}. Checked {counts.files} files ({_size(counts.bytes)}), {counts.records} "
-        f"records, {counts.ledgers} ledgers, {counts.numbers} numbers "
+    return (
+        f"{counted(len(report.faults), 'fault')}. Checked {counted(counts.files, 'file')} "
+        f"({_size(counts.bytes)}), {counted(counts.records, 'record')}, "
+        f"{counted(counts.ledgers, 'ledger')}, {counted(counts.numbers, 'number')} "
         f"({of_states or 'none'}) against {against}, in {counts.seconds:.1f} s."
-    ]
+    )
 
 
-def _size(n_bytes: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if n_bytes < 1000 or unit == "GB":
-            return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
-        n_bytes /= 1000
-    raise AssertionError
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
