@@ -13,6 +13,7 @@ from ffmerge.provenance.agreement import counterpart
 
 DEFAULT = Path(".cache/reproduced")
 PROFILE = "workflow/profiles/default"
+STDERR = 2
 LOCKS = Path(".snakemake/locks")
 CONFIGURATION = "configuration.json"
 
@@ -63,7 +64,7 @@ def run_snakemake(
     command += ["--workflow-profile", PROFILE, "--quiet", "host", *options]
     # The rules say `python …` and mean this one, whether or not its environment is activated.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    run = subprocess.Popen(command, stdout=sys.stderr, env=os.environ | {"PATH": path})
+    run = subprocess.Popen(command, stdout=STDERR, env=os.environ | {"PATH": path})
     # Ctrl-C reaches Snakemake by itself; it stops its jobs, and this waits for that.
     ours = signal.signal(signal.SIGINT, lambda *_: None)
     try:
