@@ -194,7 +194,7 @@ def test_a_hyperparameter_is_followed_to_the_numbers_it_reaches(run, tmp_path, c
     chosen = yaml.safe_load(Path("config/run.yaml").read_text())
     chosen["tasks"]["vit"]["fine_tuning"]["learning_rate"] = 2e-3
     changed = tmp_path / "changed.yaml"
-    changed.write_text(yaml.safe_dump(chosen))
+    changed.write_text(yaml.safe_dump(chosen, sort_keys=False))
     assert main(["explain", "--configfile", str(changed), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     (cause,) = found["causes"]
