@@ -179,11 +179,11 @@ def copied(finished, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_number_comes_out_again_to_the_last_bit(copied, monkeypatch, capsys):
+def test_a_number_comes_out_again_to_the_last_bit(copied, monkeypatch, capfd):
     monkeypatch.chdir(copied)
     cell = ["reproduce", "results/pico/tables/table5.csv", "--row", "5", "--column", "Permute"]
     status = main([*cell, "--configfile", "config/run.yaml", "--json"])
-    printed = capsys.readouterr()
+    printed = capfd.readouterr()
     found = json.loads(printed.out)
     assert status == 0, printed.err
     assert found["cell"] == "table5:5:permute"
@@ -196,14 +196,14 @@ def test_a_number_comes_out_again_to_the_last_bit(copied, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_a_number_that_does_not_come_out_again_is_told(copied, monkeypatch, capsys):
+def test_a_number_that_does_not_come_out_again_is_told(copied, monkeypatch, capfd):
     """After a change of the model's seed, which is said before it begins, it is another number."""
     monkeypatch.chdir(copied)
     changed = Path("config/changed.yaml")
     changed.write_text(Path("config/run.yaml").read_text().replace("seed: 1", "seed: 2"))
     cell = ["reproduce", "table5:5:permute", "--configfile", str(changed), "--in", "changed"]
     status = main(cell)
-    printed = capsys.readouterr()
+    printed = capfd.readouterr()
     assert "parameter: seed: 1 -> 2" in printed.err
     assert "parameters of train_base_model" in printed.out
     assert status == 1 and "NOT" in printed.out
