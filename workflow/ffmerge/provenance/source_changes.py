@@ -1,6 +1,7 @@
 """Which source files of a job are others than they were when it ran, as far as it matters."""
 
 import difflib
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -87,9 +88,9 @@ def _not_loaded(record: Record, commit: str) -> Iterator[SourceChange]:
     """Changed files that the job could have reached, and did not load when it ran."""
     kind = (record.content["params"].get("task") or {}).get("kind")
     for path in closure(SCRIPTS / f"{record.content['rule']}.py"):
-        file = path.relative_to(Path.cwd()).as_posix()
+        file = os.path.relpath(path)
         of_another_task = kind and path.parent.name == TASKS.name and path.stem != kind
-        if file in record.content["code"]["files"] or of_another_task:
+        if file in record.content["code"]["files"] or of_another_task or file.startswith(".."):
             continue
         old = _git("show", f"{commit}:{file}") if commit else None
         if old is None:
