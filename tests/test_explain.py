@@ -131,6 +131,9 @@ def test_what_no_record_tells_is_said_in_snakemakes_words(folder):
     assert said(planned(reason="Software environment definition has changed")) == [
         "environment: the environment or image is another"
     ]
+    assert said(planned(reason="Params have changed: before: a now: b")) == [
+        "order: the same parameters in another order"
+    ]
     assert said(planned(reason="The moon")) == ["other: Snakemake says: The moon"]
 
 

@@ -20,6 +20,7 @@ SAID = {  # what Snakemake says of what no record tells -> kind, and our words
     "Code has changed": ("rule", "the command of a rule in workflow/rules/ is another"),
     "Software environment definition": ("environment", "the environment or image is another"),
     "Set of input files": ("inputs", "other files are read"),
+    "Params have changed": ("order", "the same parameters in another order"),
 }
 
 
