@@ -69,9 +69,9 @@ class Copy:
         assert process.returncode == 0, printed
         return printed
 
-    def jobs_to_run(self) -> list[str]:
+    def jobs_to_run(self, *options: str) -> list[str]:
         """The rules of the jobs that a run would do now, one entry a job."""
-        printed = self.run("--dry-run", "--quiet", "host")
+        printed = self.run("--dry-run", "--quiet", "host", *options)
         return sorted(
             rule for rule in re.findall(r"^(?:local)?rule (\w+):$", printed, re.MULTILINE)
         )
