@@ -13,9 +13,9 @@ from safetensors import safe_open
 from torch import nn
 from transformers.initialization import no_init_weights
 
-from ffmerge.architectures import towers
-from ffmerge.compress import GROUPS, INT8, WEIGHTS
-from ffmerge.tie import tie
+from ffmerge.compress import INT8, WEIGHTS
+from ffmerge.tie import GROUPS, tie
+from ffmerge.towers import architecture_of_config, attribute, located, towers
 
 
 def save(model: nn.Module, directory: Path) -> None:
@@ -69,7 +69,7 @@ def build(directory: Path) -> nn.Module:
         model = getattr(transformers, config.architectures[0])(config)
     model.tie_weights()
     for group in getattr(config, GROUPS, []):
-        tie(model, towers(config.model_type)[group["tower"]], group["layers"])
+        tie(model, group["modules"])
     if (directory / "generation_config.json").exists():
         model.generation_config = transformers.GenerationConfig.from_pretrained(directory)
     return model
@@ -82,18 +82,14 @@ def check_stored_layers(config: transformers.PreTrainedConfig, directory: Path) 
     that are gone.
     """
     with safe_open(str(directory / WEIGHTS), framework="pt") as file:
-        names = list(file.keys())
-    for name, tower in towers(config.model_type).items():
-        stored = {
-            tensor[len(tower.layers) + 1 :].split(".")[0]
-            for tensor in names
-            if tensor.startswith(f"{tower.layers}.")
-        }
-        said = getattr(config, tower.count)
-        if stored and len(stored) != said:  # wrong numbers are left to load_weights
+        found = located(architecture_of_config(config), file.keys())
+    for name, tower in found.items():
+        count = tower.feed_forward.count
+        said = attribute(config, count) if count else len(tower)
+        if len(tower) != said:
             raise ValueError(
-                f"{directory}: {tower.count} is {said} in config.json, but {WEIGHTS} holds "
-                f"{len(stored)} layers of the {name}; put the number of layers it holds there"
+                f"{directory}: {count} is {said} in config.json, but {WEIGHTS} holds "
+                f"{len(tower)} layers of the {name}; put the number of layers it holds there"
             )
 
 
@@ -120,9 +116,9 @@ def from_scratch(architecture: dict[str, Any]) -> nn.Module:
 
 def check_layers(model: nn.Module, n_layers: int) -> None:
     """Raises ValueError unless every tower of the model has n_layers layers."""
-    for name, tower in towers(model.config.model_type).items():
-        found = len(model.get_submodule(tower.layers))
-        if found != n_layers:
+    for name, tower in towers(model).items():
+        if len(tower) != n_layers:
             raise ValueError(
-                f"base_model.n_layers: {n_layers} in the configuration, but the {name} has {found}"
+                f"base_model.n_layers: {n_layers} in the configuration, but the {name} has "
+                f"{len(tower)}"
             )

@@ -1,4 +1,4 @@
-"""Merging on disk: from a base model's file to one in which the merged sublayer is stored once."""
+"""Merging on disk: from a base model's file to one in which each merged sublayer is stored once."""
 
 import json
 import shutil
@@ -11,45 +11,56 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ffmerge.architectures import towers
+from ffmerge.architectures import architecture_of
+from ffmerge.groups import Group, check_groups
 from ffmerge.merge import merged_sublayer
 from ffmerge.permutation import Permutations
+from ffmerge.tie import GROUPS, noted
+from ffmerge.towers import Tower, located
 
 WEIGHTS = "model.safetensors"
-# keys in config.json, [{"tower": …, "layers": […]}, …]: what shares its weights, and what is gone
-GROUPS, DROPPED = "ffmerge_groups", "ffmerge_dropped"
+DROPPED = "ffmerge_dropped"  # key in config.json, [{"tower": …, "layers": […]}, …]: what is gone
 INT8 = "ffmerge_int8"  # key in config.json of a quantized model: what its linear maps need
+
+
+def towers_in(directory: Path) -> dict[str, Tower]:
+    """The towers of a model on disk, by the names of the tensors in its file."""
+    config = json.loads((directory / "config.json").read_text())
+    with safe_open(str(directory / WEIGHTS), framework="pt") as file:
+        return located(architecture_of(config), file.keys())
 
 
 def merge_on_disk(
     base_model: Path,
-    layers: Sequence[int],
-    anchor: int,
+    groups: Sequence[Group],
     permutations: dict[str, Permutations] | None,
     directory: Path,
 ) -> None:
-    """Write the base model with the FF sublayers of `layers` merged in every tower.
+    """Write the base model with the FF sublayers of each group merged.
 
-    The merged sublayer carries the names of the first of the layers; the others' tensors are left
-    out, and config.json says which layers share it. Nothing is built: only tensors are read. All
-    weights are float32. permutations: by tower; None averages without aligning.
+    A merged sublayer carries the names of the first of its layers; the others' tensors are left
+    out, and config.json says what shares it. Nothing is built: only tensors are read. All weights
+    are float32. permutations: by tower; None averages without aligning.
+    Raises ValueError for groups that the model cannot have.
     """
-    table = towers(json.loads((base_model / "config.json").read_text())["model_type"])
+    found = towers_in(base_model)
+    check_groups(groups, {name: len(tower) for name, tower in found.items()})
     with safe_open(str(base_model / WEIGHTS), framework="pt") as file:
 
         def tensor(name: str) -> Tensor:
             return _float32(file.get_tensor(name))
 
         left_out, merged = set(), {}
-        for name, tower in table.items():
-            own = permutations[name] if permutations is not None else None
-            sublayer = merged_sublayer(tensor, tower, layers, anchor, own)
-            for layer in layers:
+        for group in groups:
+            tower = found[group.tower]
+            own = permutations[group.tower] if permutations is not None else None
+            sublayer = merged_sublayer(tensor, tower, group, own)
+            for layer in group.layers:
                 left_out |= set(tower.tensors(layer).values())
-            merged |= {tower.tensors(layers[0])[role]: value for role, value in sublayer.items()}
+            names = tower.tensors(group.layers[0])
+            merged |= {names[role]: value for role, value in sublayer.items()}
         kept = {name: tensor(name) for name in file.keys() if name not in left_out}  # noqa: SIM118
-    groups = [{"tower": name, "layers": list(layers)} for name in table]
-    write_model(base_model, directory, kept | merged, {GROUPS: groups})
+    write_model(base_model, directory, kept | merged, {GROUPS: noted(groups, found)})
 
 
 def write_model(

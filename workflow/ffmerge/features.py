@@ -4,18 +4,25 @@ A file holds one float32 tensor a layer: `tower.layer` for the features of Secti
 of W_in, and `sublayer.tower.layer` for the outputs of whole sublayers, which CKA compares.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from ffmerge.architectures import towers
 from ffmerge.feature_writer import FeatureWriter
+from ffmerge.towers import Tower, towers
 
 SUBLAYERS = {"feed_forward": "down", "attention": "attention"}
 """Sublayer -> its last linear map, which puts out what is then added to the residual stream."""
+
+Aligned = Literal["pre_activation", "up", "neuron"]
+"""Which values of a neuron are its features: `pre_activation`, what φ is applied to (Section 3.3:
+the output of W_in, or of the gate of a gated sublayer); `up`, the output of W_in; `neuron`, what
+W_out takes in: φ(W_in x), or φ(gate)·up."""
 
 
 class Features:
@@ -48,9 +55,10 @@ def collect_features(
     n_tokens: int,
     file: Path,
     device: str = "cpu",
+    aligned: Aligned = "pre_activation",
 ) -> None:
-    """Write every layer's output of W_in, before the activation, as `collect_outputs` does."""
-    collect_outputs(model, batches, {None: "up"}, n_tokens, file, device)
+    """Write the features of every layer's neurons, as `collect_outputs` does."""
+    collect_outputs(model, batches, {None: aligned}, n_tokens, file, device)
 
 
 @torch.inference_mode()
@@ -64,34 +72,33 @@ def collect_outputs(
 ) -> None:
     """Write the output of linear maps of every layer at exactly n_tokens positions.
 
-    maps: sublayer -> which of the maps in the table of architectures; `SUBLAYERS` are those of CKA.
+    maps: sublayer -> one of `Aligned`, or of the maps in the table of architectures; `SUBLAYERS`
+    are those of CKA.
     Each tower gets the first n_tokens of its own tokens, padding excluded; an encoder-decoder's
     encoder thus counts source tokens and its decoder target tokens of the same examples. Tensors
     are named `sublayer.tower.layer` (no more than `tower.layer` for a sublayer None) and are
     (n_tokens, width of the map's output) float32.
     Raises ValueError if the data hold fewer tokens, or naming the layer that is not finite.
     """
-    table = towers(model.config.model_type)
-    modules = {
-        f"{_prefix(sublayer)}{name}.{layer}": model.get_submodule(tower.module(layer, which))
-        for sublayer, which in maps.items()
-        for name, tower in table.items()
-        for layer in range(len(model.get_submodule(tower.layers)))
+    found = towers(model)
+    taps = {
+        f"{_prefix(sublayer)}{name}.{layer}": Tap(model, tower, layer, what)
+        for sublayer, what in maps.items()
+        for name, tower in found.items()
+        for layer in range(len(tower))
     }
-    widths = {name: module.bias.numel() for name, module in modules.items()}
-    with FeatureWriter(file, {name: (n_tokens, d) for name, d in widths.items()}) as writer:
-        hooks = [
-            module.register_forward_hook(
-                lambda _module, _inputs, output, name=name: writer.append(
-                    name, _token_rows(output, masks[name.split(".")[-2]], name)
-                )
+    with FeatureWriter(file, {name: (n_tokens, tap.width) for name, tap in taps.items()}) as writer:
+
+        def keep(name: str) -> Callable[[Tensor], None]:
+            return lambda output: writer.append(
+                name, _token_rows(output, masks[name.split(".")[-2]], name)
             )
-            for name, module in modules.items()
-        ]
+
+        hooks = [tap.call(keep(name)) for name, tap in taps.items()]
         try:
             for batch in batches:
                 batch = {key: value.to(device) for key, value in batch.items()}
-                masks = {name: batch.get(tower.mask) for name, tower in table.items()}
+                masks = {name: batch.get(tower.feed_forward.mask) for name, tower in found.items()}
                 model(**batch)
                 if all(n == n_tokens for n in writer.written.values()):
                     return
@@ -102,13 +109,40 @@ def collect_outputs(
         raise ValueError(f"the data hold fewer than n_tokens = {n_tokens} positions: {short}")
 
 
+class Tap:
+    """Where values of one layer are taken: what one of its linear maps puts out or takes in.
+
+    what: one of `Aligned`, or a map in the table of architectures. width: of the values.
+    """
+
+    def __init__(self, model: nn.Module, tower: Tower, layer: int, what: str) -> None:
+        form = tower.feed_forward
+        which = {"neuron": "down", "pre_activation": "gate" if form.gate else "up"}.get(what, what)
+        self._module = model.get_submodule(tower.module(layer, which))
+        n_out, n_in = self._module.weight.shape[:: {"out_in": 1, "in_out": -1}[form.layout]]
+        self._is_input = what == "neuron"
+        self._half = (what != "pre_activation") if form.fused and which in ("up", "gate") else None
+        self.width = n_in if self._is_input else n_out if self._half is None else n_out // 2
+
+    def call(self, take: Callable[[Tensor], None]) -> RemovableHandle:
+        """Hand the values of each forward pass, (…, width), to `take` until it is removed."""
+
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            values = inputs[0] if self._is_input else output
+            take(values if self._half is None else values.chunk(2, dim=-1)[self._half])
+
+        return self._module.register_forward_hook(hook)
+
+
 def _prefix(sublayer: str | None) -> str:
     return f"{sublayer}." if sublayer else ""
 
 
 def _token_rows(output: Tensor, mask: Tensor | None, name: str) -> Tensor:
-    """(batch, length, d) -> (n, d) of the positions that carry tokens."""
-    rows = output.flatten(0, -2) if mask is None else output[mask.bool()]
+    """(batch, length, d), or (batch · length, d) -> (n, d) of the positions that carry tokens."""
+    rows = output.flatten(0, -2)
+    if mask is not None:
+        rows = rows[mask.flatten().bool()]
     if not torch.isfinite(rows).all():
         *sublayer, tower, layer = name.split(".")
         what = f"{sublayer[0]} outputs" if sublayer else "features"

@@ -7,35 +7,35 @@ numbers of their new places.
 
 import copy
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 from torch import nn
 from transformers import CONFIG_MAPPING
 from transformers.initialization import no_init_weights
 
-from ffmerge.architectures import FeedForward, towers
-from ffmerge.compress import DROPPED, WEIGHTS, write_model
+from ffmerge.compress import DROPPED, WEIGHTS, towers_in, write_model
+from ffmerge.towers import Tower, towers
 
 
-def dropped_layers(model_type: str, layers: Sequence[int]) -> list[dict]:
+def dropped_layers(found: Mapping[str, Tower], layers: Sequence[int]) -> list[dict]:
     """What the configuration of a model without these layers notes under DROPPED."""
-    return [{"tower": name, "layers": list(layers)} for name in towers(model_type)]
+    return [{"tower": name, "layers": list(layers)} for name in found]
 
 
-def renamed(name: str, table: dict[str, FeedForward], layers: Sequence[int]) -> str | None:
+def renamed(name: str, found: Mapping[str, Tower], layers: Sequence[int]) -> str | None:
     """A tensor's name in the model without `layers`; None if it goes with them.
 
-    name: of a parameter or buffer of the whole model; table: the architecture's towers.
+    name: of a parameter or buffer of the whole model; found: the model's towers.
     """
-    for tower in table.values():
-        if found := re.match(rf"{re.escape(tower.layers)}\.(\d+)\.", name):
-            layer = int(found[1])
-            place = layer - sum(dropped < layer for dropped in layers)
-            rest = name[found.end() :]
-            return None if layer in layers else f"{tower.layers}.{place}.{rest}"
+    for tower in found.values():
+        kept = [path for layer, path in enumerate(tower.paths) if layer not in layers]
+        for path in tower.paths:
+            if name.startswith(f"{path}."):
+                new = tower.paths[kept.index(path)] if path in kept else None
+                return None if new is None else new + name[len(path) :]
     return name
 
 
@@ -44,15 +44,14 @@ def without_layers(model: nn.Module, layers: Sequence[int]) -> nn.Module:
 
     Raises ValueError if no layer would be left.
     """
-    table = towers(model.config.model_type)
+    found = towers(model)
     config = copy.deepcopy(model.config)
-    for tower in table.values():
-        setattr(config, tower.count, _left(getattr(config, tower.count), layers))
-    setattr(config, DROPPED, dropped_layers(config.model_type, layers))
+    for key, value in _changes(config.to_dict(), found, layers).items():
+        setattr(config, key, value)
     with no_init_weights():
         shallower = type(model)(config)
     shallower.tie_weights()
-    kept = {renamed(name, table, layers): tensor for name, tensor in model.state_dict().items()}
+    kept = {renamed(name, found, layers): tensor for name, tensor in model.state_dict().items()}
     kept.pop(None, None)
     shallower.load_state_dict(kept, assign=True)
     shallower.tie_weights()  # assigning has replaced the shared parameter by one a name
@@ -66,16 +65,33 @@ def drop_on_disk(base_model: Path, layers: Sequence[int], directory: Path) -> No
     Raises ValueError if no layer would be left.
     """
     config = json.loads((base_model / "config.json").read_text())
-    table = towers(config["model_type"])
-    changes = {tower.count: _left(config[tower.count], layers) for tower in table.values()}
+    found = towers_in(base_model)
+    changes = _changes(config, found, layers)
     # a count may stand there under another name too, as it does for the published OPUS-MT models
     aliases = CONFIG_MAPPING[config["model_type"]].attribute_map.items()
     changes |= {alias: changes[key] for alias, key in aliases if alias in config and key in changes}
-    changes[DROPPED] = dropped_layers(config["model_type"], layers)
     with safe_open(str(base_model / WEIGHTS), framework="pt") as file:
-        names = {name: renamed(name, table, layers) for name in file.keys()}  # noqa: SIM118
+        names = {name: renamed(name, found, layers) for name in file.keys()}  # noqa: SIM118
         kept = {new: file.get_tensor(name) for name, new in names.items() if new is not None}
     write_model(base_model, directory, kept, changes)
+
+
+def _changes(
+    config: Mapping[str, Any], found: Mapping[str, Tower], layers: Sequence[int]
+) -> dict[str, Any]:
+    """The keys of a configuration that are others without these layers.
+
+    Raises ValueError if no layer would be left, or where no key says how many layers there are.
+    """
+    changes: dict[str, Any] = {DROPPED: dropped_layers(found, layers)}
+    for name, tower in found.items():
+        left, count = _left(len(tower), layers), tower.feed_forward.count
+        if count is None or "." in count:
+            raise ValueError(f"layers of the {name} cannot be dropped: no key counts them alone")
+        changes[count] = left
+    if types := config.get("layer_types"):  # one a layer, in some decoders
+        changes["layer_types"] = [t for i, t in enumerate(types) if i not in layers]
+    return changes
 
 
 def _left(n_layers: int, layers: Sequence[int]) -> int:

@@ -5,32 +5,47 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ffmerge.architectures import FeedForward, towers
+from ffmerge.architectures import FeedForward
+from ffmerge.groups import Group, check_groups
 from ffmerge.permutation import Permutations
-from ffmerge.tie import tie
+from ffmerge.tie import note_groups, tie
+from ffmerge.towers import Tower, towers
 
 Sublayer = dict[str, Tensor]
-"""One FF sublayer: `up.weight` (d_ff, d_model), `up.bias` (d_ff,), `down.weight` (d_model, d_ff)
-and `down.bias` (d_model,), in any layout the architecture stores."""
+"""One FF sublayer by role: `up.weight` (d_ff, d_model), `up.bias` (d_ff,), `down.weight`
+(d_model, d_ff), `down.bias` (d_model,), in any layout the architecture stores; if gated also
+`gate.weight` and `gate.bias`, which are the first d_ff rows of `up` where both are one map. Biases
+only where the architecture has them."""
 
 
-def permute(sublayer: Sublayer, permutation: Tensor, layout: str = "out_in") -> Sublayer:
+def permute(sublayer: Sublayer, permutation: Tensor, form: FeedForward) -> Sublayer:
     """The sublayer with its neurons reordered, P W_in, P b_in, W_out Pᵀ: the same function.
 
-    permutation: (d_ff,), new neuron j is old neuron permutation[j]; layout: see FeedForward.
+    A gated sublayer's neuron is φ(gate)·up: the rows of both move together.
+    permutation: (d_ff,), new neuron j is old neuron permutation[j].
     """
-    neurons = {"out_in": (0, 1), "in_out": (1, 0)}[layout]  # axes of the up and down weights
     permutation = permutation.to(sublayer["up.weight"].device)
-    return {
-        "up.weight": sublayer["up.weight"].index_select(neurons[0], permutation),
-        "up.bias": sublayer["up.bias"].index_select(0, permutation),
-        "down.weight": sublayer["down.weight"].index_select(neurons[1], permutation),
-        "down.bias": sublayer["down.bias"],
-    }
+    rows = torch.cat([permutation, permutation + len(permutation)]) if form.fused else permutation
+    axes = {"weight": {"out_in": 0, "in_out": 1}[form.layout], "bias": 0}  # of what is put out
+    permuted = {}
+    for role, tensor in sublayer.items():
+        which, kind = role.split(".")
+        if which != "down":
+            permuted[role] = tensor.index_select(axes[kind], rows)
+        elif kind == "weight":
+            permuted[role] = tensor.index_select(1 - axes[kind], permutation)
+        else:
+            permuted[role] = tensor
+    return permuted
+
+
+def n_neurons(sublayer: Sublayer, form: FeedForward) -> int:
+    """d_ff: what W_out takes in."""
+    return sublayer["down.weight"].shape[{"out_in": 1, "in_out": 0}[form.layout]]
 
 
 def merge(
-    sublayers: Sequence[Sublayer], permutations: Sequence[Tensor], layout: str = "out_in"
+    sublayers: Sequence[Sublayer], permutations: Sequence[Tensor], form: FeedForward
 ) -> Sublayer:
     """The average of k aligned sublayers (Eqs. 3 and 4), in the first one's dtype.
 
@@ -43,7 +58,7 @@ def merge(
         raise ValueError(f"sublayers of different shapes cannot be merged: {shapes}")
     total: Sublayer = {}
     for sublayer, permutation in zip(sublayers, permutations, strict=True):
-        for name, tensor in permute(sublayer, permutation, layout).items():
+        for name, tensor in permute(sublayer, permutation, form).items():
             total[name] = total[name] + tensor.double() if name in total else tensor.double()
     return {
         name: (tensor / len(sublayers)).to(sublayers[0][name].dtype)
@@ -53,44 +68,62 @@ def merge(
 
 def merged_sublayer(
     tensor: Callable[[str], Tensor],
-    tower: FeedForward,
-    layers: Sequence[int],
-    anchor: int,
+    tower: Tower,
+    group: Group,
     permutations: Permutations | None,
 ) -> Sublayer:
-    """The sublayer that replaces those in `layers`.
+    """The sublayer that replaces those of a group.
 
     tensor: name of a parameter -> its value, from a model or a file. permutations: of the tower;
     None averages without aligning (the paper's "vanilla").
+    Raises ValueError, naming the layers of each width, if the group's layers differ in width.
     """
+    form = tower.feed_forward
     sublayers = [
-        {role: tensor(name) for role, name in tower.tensors(layer).items()} for layer in layers
+        {role: tensor(name) for role, name in tower.tensors(layer).items()}
+        for layer in group.layers
     ]
-    d_ff = len(sublayers[0]["up.bias"])
+    _check_widths(group, [n_neurons(sublayer, form) for sublayer in sublayers])
     orders = [
-        permutations.towards(anchor, layer) if permutations is not None else torch.arange(d_ff)
-        for layer in layers
+        permutations.towards(group.anchor, layer)
+        if permutations is not None
+        else torch.arange(n_neurons(sublayer, form))
+        for layer, sublayer in zip(group.layers, sublayers, strict=True)
     ]
-    return merge(sublayers, orders, tower.layout)
+    return merge(sublayers, orders, form)
+
+
+def _check_widths(group: Group, widths: Sequence[int]) -> None:
+    if len(set(widths)) == 1:
+        return
+    layers_of: dict[int, list[int]] = {}
+    for layer, width in zip(group.layers, widths, strict=True):
+        layers_of.setdefault(width, []).append(layer)
+    told = "; ".join(f"{width} in {layers}" for width, layers in layers_of.items())
+    raise ValueError(
+        f"FF sublayers of different widths cannot be merged: in the {group.tower}, d_ff is {told}. "
+        "Choose layers of one width"
+    )
 
 
 @torch.no_grad()
 def merge_in_model(
-    model: nn.Module,
-    layers: Sequence[int],
-    anchor: int,
-    permutations: dict[str, Permutations] | None,
+    model: nn.Module, groups: Sequence[Group], permutations: dict[str, Permutations] | None
 ) -> None:
-    """Merge and tie the FF sublayers of `layers` in every tower of a model, in place.
+    """Merge and tie the FF sublayers of each group, in place, and note it in the configuration.
 
     The model's own parameters are replaced, not written to: `tie.untouched` brings them back.
     permutations: by tower; None for vanilla.
+    Raises ValueError for groups that the model cannot have.
     """
-    for name, tower in towers(model.config.model_type).items():
-        own = permutations[name] if permutations is not None else None
-        merged = merged_sublayer(model.get_parameter, tower, layers, anchor, own)
-        for which in ("up", "down"):
-            module = model.get_submodule(tower.module(layers[0], which))
-            module.weight = nn.Parameter(merged[f"{which}.weight"])
-            module.bias = nn.Parameter(merged[f"{which}.bias"])
-        tie(model, tower, layers)
+    found = towers(model)
+    check_groups(groups, {name: len(tower) for name, tower in found.items()})
+    for group in groups:
+        tower = found[group.tower]
+        own = permutations[group.tower] if permutations is not None else None
+        merged = merged_sublayer(model.get_parameter, tower, group, own)
+        for role, name in tower.tensors(group.layers[0]).items():
+            module = model.get_submodule(name.rpartition(".")[0])
+            setattr(module, role.split(".")[1], nn.Parameter(merged[role]))
+        tie(model, tower.shared_modules(group.layers))
+    note_groups(model, groups, found)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ffmerge import checkpoint
-from ffmerge.architectures import towers
 from ffmerge.compress import INT8, WEIGHTS
+from ffmerge.towers import towers
 
 THRESHOLD = 6.0  # inputs at least this large are outliers, multiplied in floating point
 SCALES = ".SCB"  # largest absolute value of each row of an int8 weight, as bitsandbytes names it
@@ -83,12 +83,11 @@ def load(directory: Path, device: str = "cpu") -> nn.Module:
 def linear_maps(model: nn.Module) -> list[tuple[nn.Module, list[str]]]:
     """The linear maps in the layers of the towers, each with all the places that share it."""
     maps: dict[int, tuple[nn.Module, list[str]]] = {}
-    for tower in towers(model.config.model_type).values():
-        layers = model.get_submodule(tower.layers)
-        for path, module in layers.named_modules(remove_duplicate=False):
+    for layer in (path for tower in towers(model).values() for path in tower.paths):
+        for path, module in model.get_submodule(layer).named_modules(remove_duplicate=False):
             if isinstance(module, nn.Linear | Conv1D):
                 _, places = maps.setdefault(id(module.weight), (module, []))
-                places.append(f"{tower.layers}.{path}")
+                places.append(f"{layer}.{path}")
     return list(maps.values())
 
 

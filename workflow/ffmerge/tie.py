@@ -1,21 +1,43 @@
 """Tying: k feed-forward sublayers that share one set of weights (Section 3.3)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
 
-from ffmerge.architectures import FeedForward, towers
+from ffmerge.groups import Group
+from ffmerge.towers import Tower, towers
+
+# key of a model's configuration, [{"tower": …, "layers": […], "anchor": …, "modules": [[…], …]}]:
+# what is merged, and the names of the modules that share their weights
+GROUPS = "ffmerge_groups"
 
 
-def tie(model: nn.Module, tower: FeedForward, layers: Sequence[int]) -> None:
-    """Make every FF sublayer in `layers` use the weights of the first of them, in place."""
-    first, *rest = layers
-    for layer in rest:
-        for which in ("up", "down"):
-            source = model.get_submodule(tower.module(first, which))
-            target = model.get_submodule(tower.module(layer, which))
+def tie(model: nn.Module, modules: Sequence[Sequence[str]]) -> None:
+    """Make the modules of each list use weight and bias of its first one, in place.
+
+    modules: full names, a list for each linear map of a merged sublayer.
+    """
+    for first, *rest in modules:
+        source = model.get_submodule(first)
+        for name in rest:
+            target = model.get_submodule(name)
             target.weight, target.bias = source.weight, source.bias
+
+
+def noted(groups: Sequence[Group], found: Mapping[str, Tower]) -> list[dict[str, Any]]:
+    """What a configuration says about merged groups, under GROUPS."""
+    return [
+        {**group.as_json(), "modules": found[group.tower].shared_modules(group.layers)}
+        for group in groups
+    ]
+
+
+def note_groups(model: nn.Module, groups: Sequence[Group], found: Mapping[str, Tower]) -> None:
+    """Add groups to those that a model's configuration notes already."""
+    earlier = getattr(model.config, GROUPS, [])
+    setattr(model.config, GROUPS, [*earlier, *noted(groups, found)])
 
 
 @contextmanager
@@ -23,16 +45,21 @@ def untouched(model: nn.Module) -> Iterator[None]:
     """Give the model its own FF sublayers back on leaving: the same tensors, bit for bit."""
     modules = [
         model.get_submodule(tower.module(layer, which))
-        for tower in towers(model.config.model_type).values()
-        for layer in range(len(model.get_submodule(tower.layers)))
-        for which in ("up", "down")
+        for tower in towers(model).values()
+        for layer in range(len(tower))
+        for which in tower.feed_forward.maps
     ]
     kept = [(module, module.weight, module.bias) for module in modules]
+    groups = getattr(model.config, GROUPS, None)
     try:
         yield
     finally:
         for module, weight, bias in kept:
             module.weight, module.bias = weight, bias
+        if groups is not None:
+            setattr(model.config, GROUPS, groups)
+        elif hasattr(model.config, GROUPS):
+            delattr(model.config, GROUPS)
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -44,7 +71,7 @@ def count_sublayers(model: nn.Module) -> tuple[int, int]:
     """Number of FF sublayers a model computes, and of those it stores: ties count once."""
     weights = [
         model.get_submodule(tower.module(layer, "up")).weight
-        for tower in towers(model.config.model_type).values()
-        for layer in range(len(model.get_submodule(tower.layers)))
+        for tower in towers(model).values()
+        for layer in range(len(tower))
     ]
     return len(weights), len({id(weight) for weight in weights})

@@ -2,10 +2,11 @@
 
 import json
 
+from ffmerge import groups
 from ffmerge.compress import merge_on_disk
 from ffmerge.job import Job
 from ffmerge.permutation import load_permutations
-from ffmerge.windows import anchor_layer, layers_of, start_of_role
+from ffmerge.windows import start_of_role
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
@@ -14,8 +15,7 @@ if __name__ == "__main__":
         permutations = load_permutations(job.input.permutations)
         merge_on_disk(
             job.input.base_model,
-            layers_of(start, k),
-            anchor_layer(start, k, job.params.anchor),
+            groups.window(permutations, start, k, job.params.anchor),
             permutations if job.params.method == "permute" else None,
             job.output.model,
         )

@@ -4,10 +4,10 @@ import csv
 import json
 
 from ffmerge import checkpoint
-from ffmerge.compress import DROPPED, GROUPS
+from ffmerge.compress import DROPPED
 from ffmerge.job import Job
 from ffmerge.tasks import task_for
-from ffmerge.tie import count_parameters, count_sublayers
+from ffmerge.tie import GROUPS, count_parameters, count_sublayers
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
@@ -22,7 +22,10 @@ if __name__ == "__main__":
             "n_parameters": count_parameters(model),
             "n_sublayers": computed,
             "n_sublayers_removed": computed - stored,
-            "merged": getattr(model.config, GROUPS, []),
+            "merged": [
+                {"tower": group["tower"], "layers": group["layers"]}
+                for group in getattr(model.config, GROUPS, [])
+            ],
             "dropped": getattr(model.config, DROPPED, []),
             **result.details,
         }

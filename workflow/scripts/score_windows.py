@@ -2,14 +2,13 @@
 
 import csv
 
-from ffmerge import checkpoint
+from ffmerge import checkpoint, groups
 from ffmerge.job import Job
 from ffmerge.merge import merge_in_model
 from ffmerge.permutation import load_permutations
 from ffmerge.tasks import task_for
 from ffmerge.tie import untouched
 from ffmerge.variants import Candidate
-from ffmerge.windows import anchor_layer, layers_of
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
@@ -18,14 +17,9 @@ if __name__ == "__main__":
         permutations = load_permutations(job.input.permutations)
         rows = []
         for method, k, start in job.progress([Candidate(*c) for c in job.params.candidates]):
-            layers = layers_of(start, k)
+            window = groups.window(permutations, start, k, job.params.anchor)
             with untouched(model):
-                merge_in_model(
-                    model,
-                    layers,
-                    anchor_layer(start, k, job.params.anchor),
-                    permutations if method == "permute" else None,
-                )
+                merge_in_model(model, window, permutations if method == "permute" else None)
                 result = task.evaluate(model, "validation", job.params.device)
             rows.append([method, k, start, result.score, result.loss])
         with job.output.scores.open("w", newline="") as file:

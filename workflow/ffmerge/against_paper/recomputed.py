@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ffmerge.against_paper.paper_reported import Row
-from ffmerge.architectures import towers
+from ffmerge.architectures import architecture_of
 from ffmerge.provenance import cells
 from ffmerge.provenance.cells import JOB, Cell, Source
 from ffmerge.tables.results import Result
@@ -121,7 +121,7 @@ def settings_of(files: Files) -> dict[str, Cell]:
 def _of_architecture(file: Path) -> dict[str, Cell]:
     """The same of a base model's config.json."""
     architecture = Source(file).value()
-    counts = [tower.count for tower in towers(architecture["model_type"]).values()]
+    counts = [forms[0].count for forms in architecture_of(architecture).towers.values()]
     layers = tuple(Source(file, f"/{count}") for count in counts)
     found = {
         "n_layers": Cell(layers, derivation="sum"),

@@ -9,7 +9,7 @@ import seaborn
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from ffmerge.architectures import towers
+from ffmerge.architectures import architecture_of
 from ffmerge.figures import look  # noqa: F401 - chooses the backend
 from ffmerge.figures.overview_panel import WIDTH, Window, draw_window
 from ffmerge.figures.overview_pen import MEDIUM, Pen
@@ -38,10 +38,10 @@ def points(task: dict[str, Any], base_model: Path, selection: Path) -> Iterator[
     task: `label`, `k` and `anchor`, which the configuration gives; base_model: its directory.
     """
     architecture, k = base_model / "config.json", task["k"]
-    names = towers(Source(architecture, "/model_type").value())
-    for name, tower in names.items():
+    names = architecture_of(Source(architecture).value()).towers
+    for name, forms in names.items():
         start = cells.of(selection, f"/{k}/best")
-        n_layers = cells.of(architecture, f"/{tower.count}")
+        n_layers = cells.of(architecture, f"/{forms[0].count}")
 
         def computed(number: Any, rule: str = "{}") -> Cell:
             return Cell((Source(selection), Source(architecture)), rule, JOB, computed=number)

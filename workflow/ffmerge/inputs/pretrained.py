@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ffmerge import checkpoint
-from ffmerge.architectures import towers
 from ffmerge.digest import sha256_of
+from ffmerge.towers import architecture_of_config
 
 CONFIGURATION = ("config.json", "generation_config.json")
 SOURCE = "source.json"  # where a converted model is from
@@ -49,7 +49,7 @@ def load_whole(directory: Path) -> nn.Module:
     would give them random values; or if the architecture has no entry in ffmerge.architectures.
     """
     config = transformers.AutoConfig.from_pretrained(directory, trust_remote_code=False)
-    towers(config.model_type)
+    architecture_of_config(config)
     names = config.architectures or []
     if len(names) != 1 or not hasattr(transformers, names[0]):
         raise ValueError(f"architectures {names}: has to be one class of transformers")
