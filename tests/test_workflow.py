@@ -1,9 +1,11 @@
 """The whole DAG on pico models, run by the real Snakemake: what it makes, also after a kill."""
 
+import copy
 import csv
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 from workflow_copy import Copy
 
+from ffmerge.csv_files import read_csv
 from ffmerge.digest import sha256_of
 from ffmerge.provenance.cells import Cell, Source
 
@@ -188,3 +191,41 @@ def _rows(repository: Copy) -> list[dict[str, str]]:
     path: Path = repository.results / "tables/table5.csv"
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_strategies_are_compared_at_the_same_number_removed(tmp_path, finished):
+    repository = copy.copy(finished)
+    repository.root = tmp_path / "strategies"
+    shutil.copytree(finished.root, repository.root, symlinks=True)
+    repository.run(target="results/pico/tables/strategies.csv")
+    rows = read_csv(repository.results / "tables/strategies.csv")
+    assert len(rows) == 3 * (1 + 2 * 3)  # of each task the base model; ratios × strategies
+    for task, n_towers in (("gpt2", 1), ("vit", 1), ("marian", 2)):
+        proposals = json.loads((repository.results / task / "groups.json").read_text())
+        for k, strategies in proposals.items():
+            assert set(strategies) == {"window", "correlation", "cka"}
+            for groups in strategies.values():
+                assert len(groups) == n_towers
+                for of_tower in groups.values():
+                    assert sum(len(layers) - 1 for layers in of_tower) == int(k) - 1
+        # the window's score is that of its own search, which another job did
+        (window,) = [
+            row
+            for row in read_csv(repository.results / task / "windows.csv")
+            if row["method"] == "permute"
+            and row["k"] == "2"
+            and int(row["start"]) == next(iter(proposals["2"]["window"].values()))[0][0]
+        ]
+        (again,) = [
+            row
+            for row in read_csv(repository.results / task / "groups.csv")
+            if (row["strategy"], row["k"]) == ("window", "2")
+        ]
+        assert float(again["loss"]) == pytest.approx(float(window["loss"]), rel=1e-6)
+    # a model of several groups stores as many sublayers fewer as one of a window
+    removed = {
+        json.loads(file.read_text())["n_sublayers_removed"]
+        for file in repository.results.glob("gpt2/models/permute-k2-first-*/test.json")
+        if "int8" not in str(file)
+    }
+    assert removed == {1}

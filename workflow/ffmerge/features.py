@@ -23,6 +23,8 @@ Aligned = Literal["pre_activation", "up", "neuron"]
 """Which values of a neuron are its features: `pre_activation`, what φ is applied to (Section 3.3:
 the output of W_in, or of the gate of a gated sublayer); `up`, the output of W_in; `neuron`, what
 W_out takes in: φ(W_in x), or φ(gate)·up."""
+PLAIN: Aligned = "pre_activation"
+GATED: Aligned = "pre_activation"
 
 
 class Features:
@@ -55,9 +57,12 @@ def collect_features(
     n_tokens: int,
     file: Path,
     device: str = "cpu",
-    aligned: Aligned = "pre_activation",
+    aligned: Aligned | None = None,
 ) -> None:
-    """Write the features of every layer's neurons, as `collect_outputs` does."""
+    """Write the features of every layer's neurons, as `collect_outputs` does.
+
+    aligned: None for those that align best: PLAIN, or GATED where the sublayer is gated.
+    """
     collect_outputs(model, batches, {None: aligned}, n_tokens, file, device)
 
 
@@ -65,7 +70,7 @@ def collect_features(
 def collect_outputs(
     model: nn.Module,
     batches: Iterable[dict[str, Tensor]],
-    maps: Mapping[str | None, str],
+    maps: Mapping[str | None, str | None],
     n_tokens: int,
     file: Path,
     device: str = "cpu",
@@ -112,11 +117,13 @@ def collect_outputs(
 class Tap:
     """Where values of one layer are taken: what one of its linear maps puts out or takes in.
 
-    what: one of `Aligned`, or a map in the table of architectures. width: of the values.
+    what: one of `Aligned`, None for the one of them that aligns best, or a map in the table of
+    architectures. width: of the values.
     """
 
-    def __init__(self, model: nn.Module, tower: Tower, layer: int, what: str) -> None:
+    def __init__(self, model: nn.Module, tower: Tower, layer: int, what: str | None) -> None:
         form = tower.feed_forward
+        what = what or (GATED if form.gate else PLAIN)
         which = {"neuron": "down", "pre_activation": "gate" if form.gate else "up"}.get(what, what)
         self._module = model.get_submodule(tower.module(layer, which))
         n_out, n_in = self._module.weight.shape[:: {"out_in": 1, "in_out": -1}[form.layout]]

@@ -1,10 +1,10 @@
 """Groups: the feed-forward sublayers that become one, adjacent or not, one group or several."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ffmerge.windows import anchor_layer, layers_of
+from ffmerge.windows import anchor_layer, layers_of, start_of_role
 
 
 @dataclass(frozen=True)
@@ -57,3 +57,24 @@ def check_groups(groups: Sequence[Group], n_layers: dict[str, int]) -> None:
             if (each.tower, layer) in seen:
                 raise ValueError(f"layer {layer} of the {each.tower} is in two groups")
             seen.add((each.tower, layer))
+
+
+def from_layers(layers: Mapping[str, Iterable[Iterable[int]]], anchor: str) -> list[Group]:
+    """Groups from the layers of each, by tower, as results hold them."""
+    return [group(tower, each, anchor) for tower, of_tower in layers.items() for each in of_tower]
+
+
+def of_role(
+    selection: Mapping[str, Mapping[str, Any]],
+    k: int,
+    role: str,
+    towers: Iterable[str],
+    anchor: str,
+) -> list[Group]:
+    """What was selected for a role: a window's, or groups that were proposed.
+
+    selection: of each k, the starts of its windows, or the layers of a role's groups by tower.
+    """
+    if isinstance(proposed := selection[str(k)].get(role), Mapping):
+        return from_layers(proposed, anchor)
+    return window(towers, start_of_role(selection, k, role), k, anchor)

@@ -2,8 +2,9 @@
 
 A variant is one compressed model. Its name holds roles, never layer numbers, so that the DAG does
 not depend on which window wins: `permute-k5-first-best` is the best window of five sublayers,
-merged towards its first; `drop-k2-best` is the model without the best window of two layers. `-int8`
-behind a merged variant is its quantized form.
+merged towards its first; `permute-k5-first-cka` has groups that remove as many; `drop-k2-best` is
+the model without the best window of two layers. `-int8` behind a merged variant is its quantized
+form.
 """
 
 import re
@@ -14,7 +15,9 @@ from ffmerge import config
 from ffmerge.windows import ANCHORS, starts
 
 BASE, TUNED_BASE = "base", "base-tuned"
-MERGED = rf"(?:permute|vanilla)-k\d+-(?:{'|'.join(ANCHORS)})-(?:best|random\d+)"
+PROPOSED = ("correlation", "cka")  # roles of groups that are proposed from features
+ROLES = rf"best|random\d+|{'|'.join(PROPOSED)}"
+MERGED = rf"(?:permute|vanilla)-k\d+-(?:{'|'.join(ANCHORS)})-(?:{ROLES})"
 DROPPED = r"drop-k\d+-best"
 INT8 = "-int8"
 MODEL = f"(?:{BASE}|{TUNED_BASE}|{DROPPED}|{MERGED}(?:{INT8})?)"
@@ -126,6 +129,11 @@ def table5_variants(task: config.TaskBase) -> list[Variant]:
         for k in task.merge.k.sizes()
         for method in task.merge.methods
     ]
+
+
+def strategy_variants(task: config.TaskBase) -> list[Variant]:
+    """Our method at 1/3, by the strategy that selects what is merged: windows, then groups."""
+    return [replace(main_variant(task), role=role) for role in ("best", *PROPOSED)]
 
 
 def figure3_variants(task: config.TaskBase) -> list[Variant]:

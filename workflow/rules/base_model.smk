@@ -22,7 +22,9 @@ rule train_base_model:
             "train_base_model",
             lambda w: {
                 "task": part(w.task, "validation"),
-                "recipe": in_one_order(TASKS[w.task].base_model.from_scratch.model_dump(mode="json")),
+                "recipe": in_one_order(
+                    TASKS[w.task].base_model.from_scratch.model_dump(mode="json")
+                ),
                 "seed": CONFIG.seed,
                 "device": CONFIG.device,
                 "inputs": pinned(w.task, "validation"),

@@ -6,7 +6,7 @@ rule compress:
     input:
         base_model=base_model,
         permutations="{results}/{task}/permutations.safetensors",
-        selection="{results}/{task}/selection.json",
+        selection=selection_for_variant,
     output:
         model=weights("compressed", "{results}/{task}/models/{variant}/compressed"),
         record="{results}/{task}/models/{variant}/compressed.record.json",

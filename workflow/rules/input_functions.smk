@@ -97,6 +97,12 @@ def variant_params(wildcards):
     return {**vars(chosen), "inputs": pinned(wildcards.task)}
 
 
+def selection_for_variant(wildcards):
+    """Input function: what says which sublayers a variant merges."""
+    proposed = variants.Variant.parse(wildcards.variant).role in variants.PROPOSED
+    return f"{{results}}/{{task}}/{'groups' if proposed else 'selection'}.json"
+
+
 def untuned_model(wildcards):
     """Input function: what is fine-tuned, a compressed model or the base model itself."""
     if wildcards.model == variants.TUNED_BASE:
@@ -236,6 +242,7 @@ TABLE1 = shown_models(variants.table1_variants, with_base=True)
 TABLE2 = shown_models(variants.table2_variants)
 TABLE3 = shown_models(variants.table3_variants)
 TABLE4 = shown_models(variants.table4_variants)
+STRATEGIES = shown_models(variants.strategy_variants, with_base=True)
 TABLE5 = shown_models(variants.table5_variants, with_base=True)
 FIGURE3 = shown_models(variants.figure3_variants, with_base=True)
 EVERYTHING = everything_shown()

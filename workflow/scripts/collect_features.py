@@ -17,4 +17,5 @@ if __name__ == "__main__":
             task.settings.features.n_tokens,
             job.output.features,
             job.params.device,
+            task.settings.features.aligned,
         )

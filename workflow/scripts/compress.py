@@ -6,16 +6,15 @@ from ffmerge import groups
 from ffmerge.compress import merge_on_disk
 from ffmerge.job import Job
 from ffmerge.permutation import load_permutations
-from ffmerge.windows import start_of_role
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
         k = job.params.k
-        start = start_of_role(json.loads(job.input.selection.read_text()), k, job.params.role)
+        selection = json.loads(job.input.selection.read_text())
         permutations = load_permutations(job.input.permutations)
         merge_on_disk(
             job.input.base_model,
-            groups.window(permutations, start, k, job.params.anchor),
+            groups.of_role(selection, k, job.params.role, permutations, job.params.anchor),
             permutations if job.params.method == "permute" else None,
             job.output.model,
         )

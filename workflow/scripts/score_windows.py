@@ -4,23 +4,22 @@ import csv
 
 from ffmerge import checkpoint, groups
 from ffmerge.job import Job
-from ffmerge.merge import merge_in_model
 from ffmerge.permutation import load_permutations
+from ffmerge.scoring import score_merged
 from ffmerge.tasks import task_for
-from ffmerge.tie import untouched
 from ffmerge.variants import Candidate
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
+        device = job.params.device
         task = task_for(job.task, job.input.base_model, {"validation": job.input.validation})
-        model = checkpoint.load(job.input.base_model, job.params.device)
+        model = checkpoint.load(job.input.base_model, device)
         permutations = load_permutations(job.input.permutations)
         rows = []
         for method, k, start in job.progress([Candidate(*c) for c in job.params.candidates]):
             window = groups.window(permutations, start, k, job.params.anchor)
-            with untouched(model):
-                merge_in_model(model, window, permutations if method == "permute" else None)
-                result = task.evaluate(model, "validation", job.params.device)
+            aligned = permutations if method == "permute" else None
+            result = score_merged(model, task, window, aligned, device)
             rows.append([method, k, start, result.score, result.loss])
         with job.output.scores.open("w", newline="") as file:
             csv.writer(file).writerows([["method", "k", "start", "score", "loss"], *rows])

@@ -16,6 +16,12 @@ class Features(Strict):
 
     n_tokens: Positive = Field(10_000, description="positions (tokens or patches) for each layer")
     batch_size: Positive = Field(description="examples a forward pass")
+    aligned: Literal["pre_activation", "up", "neuron"] | None = Field(
+        None,
+        description="which values of a neuron are compared: `pre_activation`, what its activation "
+        "function takes (of a gated sublayer, the gate's output); `up`, what W_in puts out; "
+        "`neuron`, what W_out takes. Unset: `pre_activation`, as in the paper",
+    )
 
 
 class WindowSizes(Strict):

@@ -6,7 +6,7 @@ how that becomes text; so what a table shows and what its ledger says of it cann
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -126,6 +126,16 @@ def _window(layers: Sequence[Sequence[int]]) -> str:
     return "/".join(f"{of_tower[0]}-{of_tower[-1]}" for of_tower in layers)
 
 
+def _groups(of_towers: Mapping[str, Sequence[Sequence[int]]]) -> str:
+    """Groups of layers of each tower: `0-2, 5+8`, and a `/` between towers."""
+
+    def named(layers: Sequence[int]) -> str:
+        adjacent = list(layers) == list(range(layers[0], layers[-1] + 1))
+        return f"{layers[0]}-{layers[-1]}" if adjacent else "+".join(map(str, layers))
+
+    return "/".join(", ".join(map(named, groups)) for groups in of_towers.values())
+
+
 def _span(start_and_k: Sequence[int]) -> str:
     """A window as its first and its last layer."""
     start, k = start_and_k
@@ -161,4 +171,9 @@ DERIVATIONS: dict[str, Callable[[list], Any]] = {
     "entries": lambda values: len(values[0]),
     "common": _common,
 }
-RULES: dict[str, Callable[..., str]] = {"window": _window, "span": _span, "counted": _counted}
+RULES: dict[str, Callable[..., str]] = {
+    "window": _window,
+    "span": _span,
+    "groups": _groups,
+    "counted": _counted,
+}

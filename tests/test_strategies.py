@@ -1,0 +1,148 @@
+"""Strategies that select what is merged: the paper's window search, and clusters of layers."""
+
+import itertools
+
+import pytest
+import torch
+
+from ffmerge.groups import Group, from_layers, of_role
+from ffmerge.strategies import Clusters, WindowSearch, aligned_correlation, clusters, output_cka
+
+
+def similarity(n_layers: int, seed: int = 0) -> torch.Tensor:
+    drawn = torch.rand(n_layers, n_layers, generator=torch.Generator().manual_seed(seed))
+    return (drawn + drawn.T).double() / 2
+
+
+def removed(groups) -> int:
+    return sum(len(layers) - 1 for layers in groups)
+
+
+# --- clusters -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_removed", range(8))
+def test_clusters_remove_exactly_as_many_as_asked_for(n_removed):
+    for seed in range(20):
+        found = clusters(similarity(8, seed), n_removed)
+        assert removed(found) == n_removed
+        members = list(itertools.chain(*found))
+        assert len(members) == len(set(members))
+        assert all(len(layers) > 1 and layers == sorted(layers) for layers in found)
+
+
+def test_one_removal_merges_the_most_similar_pair():
+    for seed in range(20):
+        matrix = similarity(7, seed)
+        pairs = itertools.combinations(range(7), 2)
+        assert clusters(matrix, 1) == [list(max(pairs, key=lambda pair: matrix[pair].item()))]
+
+
+def test_clusters_find_blocks_of_layers_that_are_not_adjacent():
+    blocks = [[0, 3, 6], [1, 4], [2, 5, 7]]
+    matrix = torch.full((8, 8), 0.1)
+    for block in blocks:
+        for i, j in itertools.product(block, block):
+            matrix[i, j] = 0.9
+    assert clusters(matrix, 5) == blocks
+
+
+def test_the_least_similar_pair_of_a_group_counts():
+    """A chain 0-1-2-3 of similar neighbours, whose ends differ, is no group: 4-5 is closer."""
+    matrix = torch.zeros(6, 6)
+    for i, j, value in [(0, 1, 0.9), (1, 2, 0.8), (2, 3, 0.9), (4, 5, 0.3)]:
+        matrix[i, j] = matrix[j, i] = value
+    assert clusters(matrix, 3) == [[0, 1], [2, 3], [4, 5]]
+
+
+@pytest.mark.parametrize("n_removed", [-1, 4, 5])
+def test_at_least_one_sublayer_has_to_stay(n_removed):
+    with pytest.raises(ValueError, match=rf"{n_removed} sublayers cannot be removed of 4"):
+        clusters(similarity(4), n_removed)
+
+
+def test_a_similarity_that_is_not_finite_is_an_error():
+    matrix = similarity(4)
+    matrix[1, 2] = torch.nan
+    with pytest.raises(ValueError, match="not finite"):
+        clusters(matrix, 1)
+
+
+def test_each_tower_is_clustered_by_itself_towards_the_anchor():
+    towers = {"encoder": similarity(6, 1), "decoder": similarity(6, 2)}
+    found = Clusters(towers, "last").select({"encoder": 2, "decoder": 3})
+    for tower, n_removed in (("encoder", 2), ("decoder", 3)):
+        own = [group for group in found if group.tower == tower]
+        assert [list(group.layers) for group in own] == clusters(towers[tower], n_removed)
+        assert all(group.anchor == max(group.layers) for group in own)
+
+
+# --- the similarities -----------------------------------------------------------------------------
+
+
+def test_similarities_are_read_from_the_results_of_alignment_and_cka():
+    of_pair = {(0, 1): 0.5, (0, 2): 0.25, (1, 2): 0.75}
+    expected = torch.eye(3, dtype=torch.float64)
+    for (i, j), value in of_pair.items():
+        expected[i, j] = expected[j, i] = value
+    aligned = [
+        {"anchor": f"{i}", "layer": f"{j}", "correlation": f"{v}"} for (i, j), v in of_pair.items()
+    ]
+    compared = [{"i": f"{i}", "j": f"{j}", "cka": f"{v}"} for (i, j), v in of_pair.items()]
+    assert torch.equal(aligned_correlation(aligned, 3), expected)
+    assert torch.equal(output_cka(compared, 3), expected)
+    with pytest.raises(ValueError, match="layers 1 and 2"):
+        aligned_correlation(aligned[:2], 3)
+
+
+# --- the window search ----------------------------------------------------------------------------
+
+
+def search(n_layers, score, anchor="first"):
+    return WindowSearch(n_layers, anchor, score, better=lambda a, b: a < b)
+
+
+def test_the_window_search_scores_every_window_and_takes_the_best():
+    found = search({"decoder": 6}, lambda groups: abs(groups[0].layers[0] - 2))
+    assert found.candidates({"decoder": 2}) == 4
+    assert found.select({"decoder": 2}) == [Group("decoder", (2, 3, 4), 2)]
+    assert [groups[0].layers for groups, _ in found.tried] == [
+        (0, 1, 2),
+        (1, 2, 3),
+        (2, 3, 4),
+        (3, 4, 5),
+    ]
+
+
+def test_towers_of_one_depth_have_the_same_window():
+    found = search({"encoder": 4, "decoder": 4}, lambda groups: -groups[0].layers[0], "last")
+    assert found.select({"encoder": 1, "decoder": 1}) == [
+        Group("encoder", (2, 3), 3),
+        Group("decoder", (2, 3), 3),
+    ]
+    assert len(found.tried) == found.candidates({"encoder": 1, "decoder": 1}) == 3
+
+
+def test_towers_of_different_depth_are_searched_one_by_one():
+    def score(groups):
+        (group,) = groups
+        return -group.layers[0] if group.tower == "encoder" else group.layers[0]
+
+    found = search({"encoder": 6, "decoder": 3}, score)
+    assert found.select({"encoder": 2, "decoder": 1}) == [
+        Group("encoder", (3, 4, 5), 3),
+        Group("decoder", (0, 1), 0),
+    ]
+    assert len(found.tried) == found.candidates({"encoder": 2, "decoder": 1}) == 4 + 2
+
+
+# --- what results hold ----------------------------------------------------------------------------
+
+
+def test_a_role_names_a_window_or_groups_that_were_proposed():
+    selection = {"3": {"best": 2, "random": [0], "cka": {"decoder": [[0, 4], [2, 3]]}}}
+    assert of_role(selection, 3, "best", ["decoder"], "first") == [Group("decoder", (2, 3, 4), 2)]
+    assert of_role(selection, 3, "random1", ["decoder"], "last") == [Group("decoder", (0, 1, 2), 2)]
+    proposed = [Group("decoder", (0, 4), 4), Group("decoder", (2, 3), 3)]
+    assert of_role(selection, 3, "cka", ["decoder"], "last") == proposed
+    assert from_layers({"decoder": [[4, 0], [2, 3]]}, "last") == proposed

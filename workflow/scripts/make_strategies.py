@@ -1,0 +1,20 @@
+"""Make the table of strategies: windows that were searched, and groups from features alone."""
+
+from ffmerge.job import Job
+from ffmerge.tables.layout import write_table
+from ffmerge.tables.results import results_of, write_results
+from ffmerge.tables.strategies import strategies
+
+if __name__ == "__main__":
+    with Job.from_command_line() as job:
+        results = results_of(job)
+        write_results(results, job.output.tidy)
+        files = dict(
+            zip(
+                job.params.tasks,
+                zip(job.input.groups, job.input.untuned, strict=True),
+                strict=True,
+            )
+        )
+        ratios = {name: task["ratios"] for name, task in job.params.tasks.items()}
+        write_table(job, strategies(results, files, ratios))

@@ -1,0 +1,26 @@
+"""Score the groups that each strategy selects, before tuning, at the same number removed."""
+
+import csv
+import json
+
+from ffmerge import checkpoint, groups
+from ffmerge.job import Job
+from ffmerge.permutation import load_permutations
+from ffmerge.scoring import score_merged
+from ffmerge.tasks import task_for
+
+if __name__ == "__main__":
+    with Job.from_command_line() as job:
+        device = job.params.device
+        task = task_for(job.task, job.input.base_model, {"validation": job.input.validation})
+        model = checkpoint.load(job.input.base_model, device)
+        permutations = load_permutations(job.input.permutations)
+        proposals = json.loads(job.input.groups.read_text())
+        candidates = [(k, name) for k, strategies in proposals.items() for name in strategies]
+        rows = []
+        for k, strategy in job.progress(candidates):
+            chosen = groups.from_layers(proposals[k][strategy], job.params.anchor)
+            result = score_merged(model, task, chosen, permutations, device)
+            rows.append([strategy, k, result.score, result.loss])
+        with job.output.scores.open("w", newline="") as file:
+            csv.writer(file).writerows([["strategy", "k", "score", "loss"], *rows])
