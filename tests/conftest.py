@@ -31,7 +31,10 @@ def model_type(request) -> str:
 
 @pytest.fixture
 def pico() -> Iterator[Callable]:
-    """pico(model_type, n_layers=…, d_ff=…, seed=…): a model whose every weight and bias counts."""
+    """pico(model_type, n_layers=…, d_ff=…, seed=…): a model whose every weight and bias counts.
+
+    Besides the paper's architectures, BERT and Llama, whose sublayers are gated and have no biases.
+    """
     import torch
 
     threads = torch.get_num_threads()
@@ -130,7 +133,8 @@ def job_with() -> Callable:
 def _pico(model_type: str, n_layers: int = N_LAYERS, d_ff: int = D_FF, seed: int = 0):
     import torch
 
-    model = {"gpt2": _gpt2, "vit": _vit, "marian": _marian}[model_type](n_layers, d_ff).eval()
+    build = {"gpt2": _gpt2, "vit": _vit, "marian": _marian, "bert": _bert, "llama": _llama}
+    model = build[model_type](n_layers, d_ff).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -141,7 +145,10 @@ def _pico(model_type: str, n_layers: int = N_LAYERS, d_ff: int = D_FF, seed: int
                 parameter.copy_(1 + 0.2 * noise)  # of a layer norm
             else:
                 parameter.copy_(0.4 * noise)
-        for buffer in model.buffers():
+        stored = model.state_dict()  # what is not, such as positions, is computed
+        for name, buffer in model.named_buffers():
+            if name not in stored:
+                continue
             buffer.copy_(torch.randn(buffer.shape, generator=generator))
     return model
 
@@ -200,6 +207,39 @@ def _marian(n_layers: int, d_ff: int):
             eos_token_id=END,
             forced_eos_token_id=END,
             decoder_start_token_id=PAD,
+        )
+    )
+
+
+def _bert(n_layers: int, d_ff: int):
+    from transformers import BertConfig, BertForMaskedLM
+
+    return BertForMaskedLM(
+        BertConfig(
+            vocab_size=VOCABULARY,
+            max_position_embeddings=64,
+            num_hidden_layers=n_layers,
+            hidden_size=D_MODEL,
+            intermediate_size=d_ff,
+            num_attention_heads=2,
+            pad_token_id=PAD,
+        )
+    )
+
+
+def _llama(n_layers: int, d_ff: int):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCABULARY,
+            max_position_embeddings=64,
+            num_hidden_layers=n_layers,
+            hidden_size=D_MODEL,
+            intermediate_size=d_ff,
+            num_attention_heads=2,
+            bos_token_id=END,
+            eos_token_id=END,
         )
     )
 

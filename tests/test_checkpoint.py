@@ -5,14 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from merged_windows import in_every_tower, merge_window
 from safetensors.torch import load_file, save_file
 
 from ffmerge import checkpoint
-from ffmerge.architectures import towers
-from ffmerge.compress import GROUPS, WEIGHTS, merge_on_disk
+from ffmerge.architectures import ARCHITECTURES
+from ffmerge.compress import WEIGHTS, merge_on_disk
+from ffmerge.groups import Group
 from ffmerge.merge import merge_in_model
 from ffmerge.permutation import Permutations
-from ffmerge.tie import count_parameters, count_sublayers
+from ffmerge.tie import GROUPS, count_parameters, count_sublayers
+from ffmerge.towers import towers
 from ffmerge.windows import pairs_in_windows
 
 D_MODEL, D_FF = 8, 16
@@ -26,16 +29,19 @@ def random_permutations(model_type: str) -> dict[str, Permutations]:
         name: Permutations(
             {pair: torch.randperm(D_FF, generator=generator) for pair in pairs_in_windows(4, [4])}
         )
-        for name in towers(model_type)
+        for name in ARCHITECTURES[model_type].towers
     }
 
 
 def merged(model, permutations=None):
     """The model with LAYERS merged, and its configuration saying so."""
-    merge_in_model(model, LAYERS, 2, permutations)
-    model_type = model.config.model_type
-    setattr(model.config, GROUPS, [{"tower": t, "layers": LAYERS} for t in towers(model_type)])
+    merge_window(model, LAYERS, 2, permutations)
     return model
+
+
+def groups(model_type: str, anchor: int = 2) -> list[Group]:
+    """LAYERS of every tower of an architecture."""
+    return in_every_tower(ARCHITECTURES[model_type].towers, LAYERS, anchor)
 
 
 def tensor_bytes(directory: Path) -> int:
@@ -44,11 +50,11 @@ def tensor_bytes(directory: Path) -> int:
     return len(content) - 8 - int.from_bytes(content[:8], "little")
 
 
-def storages(model, model_type: str) -> list[int]:
+def storages(model) -> list[int]:
     """Where the weights of each FF sublayer lie, two addresses a layer."""
     return [
         model.get_submodule(tower.module(layer, which)).weight.data_ptr()
-        for tower in towers(model_type).values()
+        for tower in towers(model).values()
         for layer in range(4)
         for which in ("up", "down")
     ]
@@ -90,7 +96,7 @@ def test_a_saved_merged_model_gives_the_same_output_and_comes_back_tied(
         assert count_parameters(loaded) == count_parameters(model)
         assert count_sublayers(loaded) == count_sublayers(model)
         # per tower: layer 0 and the merged one, W_in and W_out of each
-        assert len(set(storages(loaded, model_type))) == 4 * len(towers(model_type))
+        assert len(set(storages(loaded))) == 4 * len(towers(loaded))
         checkpoint.save(loaded, tmp_path / f"{n + 1}")
 
 
@@ -101,7 +107,7 @@ def test_the_file_of_a_merged_model_is_smaller_by_what_was_removed(model_type, p
     assert tensor_bytes(tmp_path / "whole") == 4 * (count_parameters(model) + buffers)
     checkpoint.save(merged(model), tmp_path / "merged")
     assert tensor_bytes(tmp_path / "merged") == 4 * (count_parameters(model) + buffers)
-    removed = 4 * len(towers(model_type)) * (len(LAYERS) - 1) * SUBLAYER
+    removed = 4 * len(towers(model)) * (len(LAYERS) - 1) * SUBLAYER
     assert tensor_bytes(tmp_path / "whole") - tensor_bytes(tmp_path / "merged") == removed
 
 
@@ -157,7 +163,7 @@ def test_merging_on_disk_gives_the_model_that_merging_in_memory_gives(
     permutations = random_permutations(model_type) if method == "permute" else None
     batch = random_batch(model_type)
     checkpoint.save(pico(model_type).half(), tmp_path / "base")  # as the embedded models are
-    merge_on_disk(tmp_path / "base", LAYERS, 2, permutations, tmp_path / "merged")
+    merge_on_disk(tmp_path / "base", groups(model_type), permutations, tmp_path / "merged")
     on_disk = checkpoint.load(tmp_path / "merged")
     in_memory = merged(checkpoint.load(tmp_path / "base"), permutations)
     assert torch.equal(logits(on_disk, batch), logits(in_memory, batch))
@@ -169,14 +175,81 @@ def test_merging_on_disk_gives_the_model_that_merging_in_memory_gives(
     assert json.loads((tmp_path / "merged" / "config.json").read_text())["dtype"] == "float32"
 
 
-def test_a_sublayer_merged_on_disk_has_the_names_of_its_first_layer(pico, tmp_path):
+def test_several_groups_come_back_tied_from_memory_and_from_disk(
+    model_type, pico, random_batch, logits, tmp_path
+):
+    permutations, batch = random_permutations(model_type), random_batch(model_type)
+    *_, last = ARCHITECTURES[model_type].towers
+    several = [Group(last, (0, 3), 3), Group(last, (1, 2), 1)]
+    checkpoint.save(pico(model_type), tmp_path / "base")
+    merge_on_disk(tmp_path / "base", several, permutations, tmp_path / "merged")
+    in_memory = checkpoint.load(tmp_path / "base")
+    merge_in_model(in_memory, several, permutations)
+    checkpoint.save(in_memory, tmp_path / "saved")
+    n_sublayers = 4 * len(towers(in_memory))
+    for directory in (tmp_path / "merged", tmp_path / "saved"):
+        loaded = checkpoint.load(directory)
+        assert torch.equal(logits(loaded, batch), logits(in_memory, batch))
+        assert count_sublayers(loaded) == (n_sublayers, n_sublayers - 2)
+        up = [loaded.get_submodule(towers(loaded)[last].module(layer, "up")) for layer in range(4)]
+        assert up[0].weight is up[3].weight and up[1].weight is up[2].weight
+    assert tensor_bytes(tmp_path / "merged") == tensor_bytes(tmp_path / "saved")
+
+
+def test_a_configuration_says_which_layers_are_merged_and_which_modules_share_weights(
+    pico, tmp_path
+):
+    said = [
+        {
+            "tower": tower,
+            "layers": LAYERS,
+            "anchor": 2,
+            "modules": [
+                [f"model.{tower}.layers.{layer}.{linear}" for layer in LAYERS]
+                for linear in ("fc1", "fc2")
+            ],
+        }
+        for tower in ("encoder", "decoder")
+    ]
     checkpoint.save(pico("marian"), tmp_path / "base")
-    merge_on_disk(tmp_path / "base", LAYERS, 2, None, tmp_path / "merged")
+    merge_on_disk(tmp_path / "base", groups("marian"), None, tmp_path / "merged")
+    checkpoint.save(merged(pico("marian")), tmp_path / "saved")
+    for directory in (tmp_path / "merged", tmp_path / "saved"):
+        assert json.loads((directory / "config.json").read_text())[GROUPS] == said
+    assert GROUPS not in json.loads((tmp_path / "base" / "config.json").read_text())
+
+
+@pytest.mark.parametrize("vanilla", [False, True])
+def test_a_gated_model_merged_on_disk_is_the_one_merged_in_memory(
+    vanilla, pico, random_batch, logits, tmp_path
+):
+    permutations, batch = (None if vanilla else random_permutations("llama")), random_batch("llama")
+    model = pico("llama")
+    checkpoint.save(model, tmp_path / "base")
+    merge_on_disk(tmp_path / "base", groups("llama"), permutations, tmp_path / "merged")
+    before = count_parameters(model)
+    merge_window(model, LAYERS, 2, permutations)
+    on_disk = checkpoint.load(tmp_path / "merged")
+    assert torch.equal(logits(on_disk, batch), logits(model, batch))
+    assert before - count_parameters(on_disk) == (len(LAYERS) - 1) * 3 * D_MODEL * D_FF
+
+
+def test_groups_that_a_file_cannot_have_are_refused_before_anything_is_written(pico, tmp_path):
+    checkpoint.save(pico("gpt2"), tmp_path / "base")
+    with pytest.raises(ValueError, match="layer 4: the decoder has the layers 0 to 3"):
+        merge_on_disk(tmp_path / "base", [Group("decoder", (3, 4), 3)], None, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_sublayer_merged_on_disk_has_the_names_of_its_first_layer(pico, tmp_path):
+    model = pico("marian")
+    checkpoint.save(model, tmp_path / "base")
+    merge_on_disk(tmp_path / "base", groups("marian"), None, tmp_path / "merged")
     whole, kept = (set(load_file(tmp_path / d / WEIGHTS)) for d in ("base", "merged"))
     assert kept < whole
     assert whole - kept == {
         name
-        for tower in towers("marian").values()
+        for tower in towers(model).values()
         for layer in LAYERS[1:]
         for name in tower.tensors(layer).values()
     }
@@ -187,7 +260,7 @@ def test_merging_on_disk_takes_no_tokenizer_along_and_leaves_the_base_model_alon
     checkpoint.save(pico("marian"), base)
     (base / "tokenizer.json").write_text("{}")
     before = {path.name: path.read_bytes() for path in base.iterdir()}
-    merge_on_disk(base, LAYERS, 1, None, tmp_path / "merged")
+    merge_on_disk(base, groups("marian", anchor=1), None, tmp_path / "merged")
     assert {path.name: path.read_bytes() for path in base.iterdir()} == before
     files = {path.name for path in (tmp_path / "merged").iterdir()}
     assert files == {"config.json", "generation_config.json", WEIGHTS}

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from ffmerge.architectures import towers
 from ffmerge.cka import cka_matrix, linear_cka, mean_by_distance, mean_off_diagonal, normalize
 from ffmerge.features import SUBLAYERS, Features, collect_features, collect_outputs
+from ffmerge.towers import towers
 
 # Sums of float32 products: rounding of about 1e-7, over tens to hundreds of tokens.
 ROUNDING = 5e-6
@@ -241,10 +241,10 @@ def test_outputs_are_what_each_sublayer_hands_to_the_residual_connection(
     collect_outputs(model, batches, SUBLAYERS, n_tokens, tmp_path / "f")
     for sublayer in SUBLAYERS:
         outputs = Features(tmp_path / "f", sublayer)
-        assert outputs.towers() == dict.fromkeys(towers(model_type), 4)
-        for tower, entry in towers(model_type).items():
+        assert outputs.towers() == dict.fromkeys(towers(model), 4)
+        for tower, entry in towers(model).items():
             for layer in range(4):
-                name = f"{entry.layers}.{layer}.{ADDED[model_type][sublayer]}"
+                name = f"{entry.paths[layer]}.{ADDED[model_type][sublayer]}"
                 expected = torch.cat(
                     [
                         seen(model, [name], batch)[1][name][
@@ -264,12 +264,12 @@ def test_two_outputs_are_all_that_a_layer_adds_to_its_input(
 ):
     """Layer norm comes first here: what goes out is x + attention(x) + feed_forward(…)."""
     model, batch = pico(model_type), random_batch(model_type)
-    tower, entry = next(iter(towers(model_type).items()))
+    tower, entry = next(iter(towers(model).items()))
     tokens = token_positions(model_type, tower, batch)
     n = int(tokens.sum())
     collect_outputs(model, [batch], SUBLAYERS, n, tmp_path / "f")
     for layer in range(4):
-        name = f"{entry.layers}.{layer}"
+        name = entry.paths[layer]
         taken, put_out = seen(model, [name], batch)
         added = sum(Features(tmp_path / "f", which).layer(tower, layer) for which in SUBLAYERS)
         difference = (put_out[name] - taken[name])[tokens]
@@ -324,7 +324,7 @@ def test_outputs_come_from_the_positions_that_features_come_from(
     activation = {"gpt2": "gelu_new", "vit": "gelu", "marian": "silu"}[model_type]
     from transformers.activations import ACT2FN
 
-    for tower, entry in towers(model_type).items():
+    for tower, entry in towers(model).items():
         w_out = model.get_submodule(entry.module(2, "down"))
         with torch.inference_mode():
             hidden = Features(tmp_path / "features").layer(tower, 2)
@@ -340,7 +340,7 @@ def test_a_sublayer_whose_outputs_are_not_finite_is_named(
     model_type, tower, layer, pico, random_batch, tmp_path
 ):
     model = pico(model_type)
-    entry = towers(model_type)[tower]
+    entry = towers(model)[tower]
     with torch.no_grad():
         model.get_submodule(entry.module(layer, "attention")).bias[5] = torch.nan
     with pytest.raises(

@@ -4,16 +4,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from merged_windows import merge_window
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from ffmerge import checkpoint, cost, quantization
-from ffmerge.architectures import towers
-from ffmerge.compress import GROUPS
 from ffmerge.cost import measure, weight_bytes
 from ffmerge.layer_drop import without_layers
-from ffmerge.merge import merge_in_model
 from ffmerge.tie import count_parameters
+from ffmerge.towers import towers
 
 D_MODEL, D_FF = 8, 16
 SUBLAYER = 2 * D_MODEL * D_FF + D_FF + D_MODEL
@@ -22,9 +21,7 @@ LAYERS = [1, 2, 3]
 
 def merged(model):
     """The model with LAYERS merged, and its configuration saying so."""
-    merge_in_model(model, LAYERS, 2, None)
-    groups = [{"tower": t, "layers": LAYERS} for t in towers(model.config.model_type)]
-    setattr(model.config, GROUPS, groups)
+    merge_window(model, LAYERS, 2)
     return model
 
 
@@ -47,7 +44,7 @@ def test_a_tensor_in_several_places_counts_once():
 
 def test_a_merged_model_weighs_less_by_what_was_removed(model_type, pico, tmp_path):
     whole, fewer = pico(model_type), merged(pico(model_type))
-    removed = 4 * len(towers(model_type)) * (len(LAYERS) - 1) * SUBLAYER
+    removed = 4 * len(towers(whole)) * (len(LAYERS) - 1) * SUBLAYER
     assert weight_bytes(whole) - weight_bytes(fewer) == removed
     checkpoint.save(fewer, tmp_path)
     assert weight_bytes(checkpoint.load(tmp_path)) == weight_bytes(fewer)
@@ -56,8 +53,9 @@ def test_a_merged_model_weighs_less_by_what_was_removed(model_type, pico, tmp_pa
 def test_a_model_without_layers_weighs_less_by_those_layers(model_type, pico):
     model = pico(model_type)
     of_layers = sum(
-        count_parameters(model.get_submodule(tower.layers)[1:3])
-        for tower in towers(model_type).values()
+        count_parameters(model.get_submodule(path))
+        for tower in towers(model).values()
+        for path in tower.paths[1:3]
     )
     assert weight_bytes(model) - weight_bytes(without_layers(model, [1, 2])) == 4 * of_layers
 

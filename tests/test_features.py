@@ -1,14 +1,16 @@
 """Features: what W_in puts out at exactly n_tokens positions that carry tokens."""
 
 import json
+import math
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from ffmerge.architectures import towers
 from ffmerge.feature_writer import FeatureWriter
 from ffmerge.features import Features, collect_features
+from ffmerge.towers import towers
 
 
 def batches_for(model_type, random_batch, n: int = 4) -> list[dict]:
@@ -27,8 +29,11 @@ def token_positions(model_type: str, tower: str, batch: dict) -> torch.Tensor:
 def by_hand(model, model_type: str, batches: list[dict]) -> dict[str, torch.Tensor]:
     """W_in x + b of every token of every layer, from the inputs x that the module sees."""
     modules = {
-        f"{name}.{layer}": (model.get_submodule(tower.module(layer, "up")), tower.layout)
-        for name, tower in towers(model_type).items()
+        f"{name}.{layer}": (
+            model.get_submodule(tower.module(layer, "up")),
+            tower.feed_forward.layout,
+        )
+        for name, tower in towers(model).items()
         for layer in range(4)
     }
     inputs: dict[str, list[torch.Tensor]] = {name: [] for name in modules}
@@ -59,8 +64,8 @@ def test_features_are_w_in_x_plus_b_of_the_first_n_tokens(
     model, batches = pico(model_type), batches_for(model_type, random_batch)
     collect_features(model, batches, n_tokens, tmp_path / "f")
     features, expected = Features(tmp_path / "f"), by_hand(model, model_type, batches)
-    assert features.towers() == dict.fromkeys(towers(model_type), 4)
-    for name in towers(model_type):
+    assert features.towers() == dict.fromkeys(towers(model), 4)
+    for name in towers(model):
         for layer in range(4):
             found = features.layer(name, layer)
             assert found.dtype == torch.float32
@@ -87,7 +92,7 @@ def test_padding_does_not_count_as_tokens_that_the_data_hold(
     model, batches = pico(model_type), batches_for(model_type, random_batch)
     held = {
         name: sum(int(token_positions(model_type, name, batch).sum()) for batch in batches)
-        for name in towers(model_type)
+        for name in towers(model)
     }
     n = min(held.values())
     collect_features(model, batches, n, tmp_path / "f")
@@ -113,7 +118,7 @@ def test_a_layer_whose_features_are_not_finite_is_named(
     model = pico(model_type)
     tower, layer = broken.split(".")
     with torch.no_grad():
-        model.get_parameter(towers(model_type)[tower].tensors(int(layer))["up.bias"])[5] = torch.nan
+        model.get_parameter(towers(model)[tower].tensors(int(layer))["up.bias"])[5] = torch.nan
     with pytest.raises(ValueError, match=f"features of {broken} .tower.layer. are not all finite"):
         collect_features(model, [random_batch(model_type)], 10, tmp_path / "f")
     assert not any(module._forward_hooks for module in model.modules())
@@ -123,6 +128,105 @@ def test_the_model_is_left_without_hooks(pico, random_batch, tmp_path):
     model = pico("vit")
     collect_features(model, [random_batch("vit")], 10, tmp_path / "f")
     assert not any(module._forward_hooks for module in model.modules())
+
+
+# --- what of a neuron is its feature --------------------------------------------------------------
+
+
+def silu(x: torch.Tensor) -> torch.Tensor:
+    return x / (1 + torch.exp(-x))
+
+
+def gelu_by_tanh(x: torch.Tensor) -> torch.Tensor:
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def inputs_of(model, names: list[str], batch: dict) -> dict[str, torch.Tensor]:
+    """What modules take in at the positions that carry tokens, (n_tokens, d_model)."""
+    taken: dict[str, torch.Tensor] = {}
+    hooks = [
+        model.get_submodule(name).register_forward_pre_hook(
+            lambda _, args, name=name: taken.update({name: args[0][batch["input_ids"] != 0]})
+        )
+        for name in names
+    ]
+    with torch.inference_mode():
+        model(**batch)
+    for hook in hooks:
+        hook.remove()
+    return taken
+
+
+@pytest.mark.parametrize("aligned", ["pre_activation", "up", "neuron"])
+def test_of_a_gated_sublayer_the_gate_the_up_map_or_their_product_is_taken(
+    aligned, pico, random_batch, tmp_path
+):
+    model, batch = pico("llama", n_layers=2), random_batch("llama")
+    collect_features(model, [batch], 17, tmp_path / "f", aligned=aligned)  # 17 tokens a batch
+    features = Features(tmp_path / "f")
+    assert features.towers() == {"decoder": 2}
+    taken = inputs_of(model, ["model.layers.0.mlp", "model.layers.1.mlp"], batch)
+    for layer in range(2):
+        mlp, x = model.model.layers[layer].mlp, taken[f"model.layers.{layer}.mlp"]
+        gate, up = x @ mlp.gate_proj.weight.detach().T, x @ mlp.up_proj.weight.detach().T
+        expected = {"pre_activation": gate, "up": up, "neuron": silu(gate) * up}[aligned]
+        found = features.layer("decoder", layer)
+        assert found.shape == (17, 16)
+        # sums of 8 products of order 1, perhaps in another order; the exponential adds as much
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("aligned", ["pre_activation", "up", "neuron"])
+def test_of_a_plain_sublayer_w_in_puts_out_what_the_activation_is_applied_to(
+    aligned, pico, random_batch, tmp_path
+):
+    model, batch = pico("gpt2", n_layers=2), random_batch("gpt2")
+    collect_features(model, [batch], 17, tmp_path / "f", aligned=aligned)
+    taken = inputs_of(model, ["transformer.h.0.mlp", "transformer.h.1.mlp"], batch)
+    for layer in range(2):
+        w_in, x = model.transformer.h[layer].mlp.c_fc, taken[f"transformer.h.{layer}.mlp"]
+        up = x @ w_in.weight.detach() + w_in.bias.detach()
+        found = Features(tmp_path / "f").layer("decoder", layer)
+        assert found.shape == (17, 16)
+        expected = gelu_by_tanh(up) if aligned == "neuron" else up
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)  # as above
+
+
+class FusedModel(torch.nn.Module):
+    """Two layers x + W_out (silu(gate) · up), gate and up put out by one map, as in Phi-3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        form = {"layers": "layers.*", "gate": "both", "up": "both", "down": "down", "mask": None}
+        self.config = SimpleNamespace(
+            model_type="fused", ffmerge_architecture={"towers": {"decoder": form}}
+        )
+        torch.manual_seed(0)
+        self.layers = torch.nn.ModuleList(
+            torch.nn.ModuleDict({"both": torch.nn.Linear(3, 10), "down": torch.nn.Linear(5, 3)})
+            for _ in range(2)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            gate, up = layer["both"](x).split(5, dim=-1)
+            x = x + layer["down"](silu(gate) * up)
+        return x
+
+
+@pytest.mark.parametrize("aligned", ["pre_activation", "up", "neuron"])
+def test_of_gate_and_up_in_one_map_each_has_its_half(aligned, tmp_path):
+    model, x = FusedModel(), torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(1))
+    collect_features(model, [{"x": x}], 8, tmp_path / "f", aligned=aligned)
+    rows = x.flatten(0, 1)
+    for i, layer in enumerate(model.layers):
+        put_out = rows @ layer["both"].weight.detach().T + layer["both"].bias.detach()
+        gate, up = put_out[:, :5], put_out[:, 5:]
+        expected = {"pre_activation": gate, "up": up, "neuron": silu(gate) * up}[aligned]
+        found = Features(tmp_path / "f").layer("decoder", i)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        down = layer["down"]
+        rows = rows + (silu(gate) * up) @ down.weight.detach().T + down.bias.detach()
 
 
 # --- the file -------------------------------------------------------------------------------------

@@ -611,9 +611,9 @@ def test_another_architecture_or_number_of_layers_is_refused(repository_of, tmp_
     repository, _ = repository_of()
     with pytest.raises(ValueError, match="n_layers: 5 in the configuration, but the decoder has 4"):
         convert(repository, 5, tmp_path / "ours", tmp_path / "scratch", {})
-    bert = '{"model_type": "bert", "architectures": ["BertModel"]}'
-    (repository / "config.json").write_text(bert)
-    with pytest.raises(ValueError, match=r"'bert' has no entry in ffmerge.architectures"):
+    convolutions = '{"model_type": "resnet", "architectures": ["ResNetModel"]}'
+    (repository / "config.json").write_text(convolutions)
+    with pytest.raises(ValueError, match=r"'resnet' has no entry in ffmerge.architectures"):
         load_whole(repository)
 
 
@@ -643,7 +643,7 @@ def test_the_papers_models_have_the_sizes_that_its_ratios_rest_on(model_type):
     import torch
 
     from ffmerge import checkpoint
-    from ffmerge.architectures import towers
+    from ffmerge.towers import towers
 
     settings = {"model_type": model_type, "architectures": [CLASSES[model_type]]}
     with torch.device("meta"):
@@ -655,8 +655,8 @@ def test_the_papers_models_have_the_sizes_that_its_ratios_rest_on(model_type):
     parameters, feed_forward, layers = SIZES[model_type]
     assert size(model) == parameters
     found = []
-    for tower in towers(model_type).values():
+    for tower in towers(model).values():
         both = [model.get_submodule(tower.module(0, which)) for which in ("up", "down")]
         assert size(*both) == feed_forward
-        found.append(size(model.get_submodule(tower.layers)[0]))
+        found.append(size(model.get_submodule(tower.paths[0])))
     assert found == layers

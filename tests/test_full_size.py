@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from merged_windows import in_every_tower
 from safetensors import safe_open
 from test_tie import gpt2_large, opus_mt_zh_en, vit_base
 
 from ffmerge import checkpoint
-from ffmerge.architectures import towers
 from ffmerge.compress import WEIGHTS, merge_on_disk
 from ffmerge.features import Features, collect_features
 from ffmerge.layer_drop import drop_on_disk
 from ffmerge.permutation import Permutations, align_all_pairs
 from ffmerge.tie import count_parameters, count_sublayers
+from ffmerge.towers import towers
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +64,7 @@ def scratch(tmp_path) -> Iterator[Path]:
 def test_a_model_of_full_size_is_aligned_merged_saved_loaded_and_trained(saved, scratch):
     base, window = saved
     model = checkpoint.load(base)
-    table, n_original = towers(model.config.model_type), count_parameters(model)
+    table, n_original = towers(model), count_parameters(model)
     batch = batch_for(model)
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     if model.config.model_type == "marian":
@@ -81,7 +82,8 @@ def test_a_model_of_full_size_is_aligned_merged_saved_loaded_and_trained(saved, 
         order = permutations[tower].towards(*window)
         assert d_ff == D_FF[model_type] and sorted(order.tolist()) == list(range(d_ff))
 
-    merge_on_disk(base, window, window[0], permutations, scratch / "merged")
+    groups = in_every_tower(table, window, anchor=window[0])
+    merge_on_disk(base, groups, permutations, scratch / "merged")
     smaller = checkpoint.load(scratch / "merged")
     computed, stored = count_sublayers(smaller)
     assert computed - stored == len(table)
@@ -109,9 +111,9 @@ def test_layers_of_a_model_of_full_size_are_dropped_and_it_reloads(saved, scratc
     with safe_open(str(scratch / "dropped" / WEIGHTS), "pt") as file:
         assert all(file.get_slice(name).get_dtype() in {"F32", "I64"} for name in file.keys())  # noqa: SIM118
     model = checkpoint.load(scratch / "dropped")
-    for tower in towers(model.config.model_type).values():
-        n_layers = len(model.get_submodule(tower.layers))
-        assert n_layers == getattr(model.config, tower.count)
+    for tower in towers(model).values():
+        n_layers = len(model.get_submodule(tower.paths[0].rpartition(".")[0]))
+        assert n_layers == getattr(model.config, tower.feed_forward.count)
         assert n_layers in {34, 10, 4}
     with torch.inference_mode():
         assert torch.isfinite(model(**batch_for(model)).logits).all()

@@ -124,10 +124,12 @@ def inputs(tmp_path_factory):
 
 def made_inputs(kind: str, dropout: float, folder: Path) -> dict[str, Path]:
     import torch
+    from merged_windows import in_every_tower
     from pyarrow import parquet
     from safetensors.torch import load_file, save_file
 
     from ffmerge import checkpoint
+    from ffmerge.architectures import ARCHITECTURES
     from ffmerge.base_model import write_processor
     from ffmerge.compress import merge_on_disk
     from ffmerge.tasks import task_for
@@ -152,7 +154,8 @@ def made_inputs(kind: str, dropout: float, folder: Path) -> dict[str, Path]:
     torch.manual_seed(0)
     dropouts = dict.fromkeys(DROPOUTS[kind], dropout)
     checkpoint.save(checkpoint.from_scratch(recipe.architecture | dropouts), folder / "base")
-    merge_on_disk(folder / "base", [0, 1], 0, None, folder / "merged")
+    groups = in_every_tower(ARCHITECTURES[kind].towers, [0, 1], anchor=0)
+    merge_on_disk(folder / "base", groups, None, folder / "merged")
     return {"model": folder / "merged", "base_model": folder / "base", **data}
 
 

@@ -11,10 +11,10 @@ from test_tie import gpt2_large, opus_mt_zh_en, vit_base
 from transformers.initialization import no_init_weights
 
 from ffmerge import checkpoint, quantization
-from ffmerge.architectures import towers
 from ffmerge.compress import DROPPED, WEIGHTS
 from ffmerge.layer_drop import drop_on_disk, dropped_layers, renamed, without_layers
 from ffmerge.tie import count_parameters, count_sublayers
+from ffmerge.towers import Tower, towers
 
 N_LAYERS = 4
 WINDOWS = [[0], [3], [1, 2], [0, 1], [0, 1, 2], [1, 2, 3]]
@@ -35,18 +35,23 @@ def layers(request) -> list[int]:
     return request.param
 
 
+def stack_of(model, tower: Tower):
+    """The module that holds a tower's layers."""
+    return model.get_submodule(tower.paths[0].removesuffix(".0"))
+
+
 def by_hand(model, layers: list[int]):
     """A copy of the model whose layers are taken out of its lists, and counted anew."""
     shallower = copy.deepcopy(model)
-    for tower in towers(model.config.model_type).values():
-        stack = shallower.get_submodule(tower.layers)
+    for tower in towers(model).values():
+        stack = stack_of(shallower, tower)
         for layer in reversed(layers):
             del stack[layer]
         for place, layer in enumerate(stack):
             for module in layer.modules():  # the places of keys and values in the cache
                 if getattr(module, "layer_idx", None) is not None:
                     module.layer_idx = place
-        setattr(shallower.config, tower.count, len(stack))
+        setattr(shallower.config, tower.feed_forward.count, len(stack))
     return shallower
 
 
@@ -81,8 +86,8 @@ def test_a_model_without_layers_is_one_whose_layers_are_taken_out_by_hand(
     assert found.state_dict().keys() == weights.keys()
     assert all(torch.equal(found.state_dict()[name], weights[name]) for name in weights)
     assert type(found) is type(model)
-    for tower in towers(model_type).values():
-        assert getattr(found.config, tower.count) == N_LAYERS - len(layers)
+    for tower in towers(model).values():
+        assert getattr(found.config, tower.feed_forward.count) == N_LAYERS - len(layers)
 
 
 def test_layers_that_are_not_adjacent_can_be_dropped_too(model_type, pico, random_batch, logits):
@@ -115,7 +120,7 @@ def test_the_given_model_is_left_as_it_is(model_type, layers, pico, random_batch
     for name, tensor in tensors.items():
         assert after[name] is tensor
         assert torch.equal(tensor, values[name])
-    assert count_sublayers(model)[0] == N_LAYERS * len(towers(model_type))
+    assert count_sublayers(model)[0] == N_LAYERS * len(towers(model))
     assert torch.equal(logits(model, batch), before)
 
 
@@ -152,10 +157,10 @@ def test_the_configuration_says_how_many_layers_are_left_and_which_ones_went(
 ):
     model = dropped(pico(model_type), layers, tmp_path)
     said = configuration(tmp_path / "dropped")
-    for tower in towers(model_type).values():
-        assert said[tower.count] == N_LAYERS - len(layers)
-        assert len(model.get_submodule(tower.layers)) == N_LAYERS - len(layers)
-    assert said[DROPPED] == [{"tower": name, "layers": layers} for name in towers(model_type)]
+    for tower in towers(model).values():
+        assert said[tower.feed_forward.count] == N_LAYERS - len(layers)
+        assert len(stack_of(model, tower)) == N_LAYERS - len(layers)
+    assert said[DROPPED] == [{"tower": name, "layers": layers} for name in towers(model)]
 
 
 def test_both_sides_of_an_encoder_decoder_lose_the_same_layers(pico, tmp_path):
@@ -206,7 +211,7 @@ def test_a_count_under_a_second_name_changes_too(model_type, pico, tmp_path):
     drop_on_disk(tmp_path / "base", [1, 2], tmp_path / "dropped")
     model = checkpoint.load(tmp_path / "dropped")
     assert model.config.num_hidden_layers == 2
-    assert count_sublayers(model)[0] == 2 * len(towers(model_type))
+    assert count_sublayers(model)[0] == 2 * len(towers(model))
 
 
 # --- what has to go along -------------------------------------------------------------------------
@@ -222,8 +227,8 @@ def test_embeddings_stay_tied(model_type, where, pico, tmp_path):
     names = TIED[model_type]
     assert len({found.get_submodule(name).weight.data_ptr() for name in names}) == bool(names)
     of_layers = sum(
-        count_parameters(model.get_submodule(tower.layers)[layer])
-        for tower in towers(model_type).values()
+        count_parameters(model.get_submodule(tower.paths[layer]))
+        for tower in towers(model).values()
         for layer in layers
     )
     assert count_parameters(found) == count_parameters(model) - of_layers
@@ -257,8 +262,8 @@ def test_a_language_model_continues_text_without_its_first_layer(pico, random_ba
     assert texts[0].shape[1] > ids.shape[1] + 1
 
 
-def test_tensors_get_the_numbers_of_their_new_places():
-    table = towers("marian")
+def test_tensors_get_the_numbers_of_their_new_places(pico):
+    table = towers(pico("marian", n_layers=13))
     name = "model.{}.layers.{}.fc1.weight".format
     for side in ("encoder", "decoder"):
         places = [renamed(name(side, layer), table, [1, 2]) for layer in (0, 1, 2, 3, 12)]
@@ -283,8 +288,8 @@ def test_the_paper_s_models_lose_what_arithmetic_says(build):
     with torch.device("meta"), no_init_weights():
         model = build()
         model.tie_weights()
-        total, table = count_parameters(model), towers(model.config.model_type)
-        of_one = [count_parameters(model.get_submodule(t.layers)[0]) for t in table.values()]
+        total, table = count_parameters(model), towers(model)
+        of_one = [count_parameters(model.get_submodule(t.paths[0])) for t in table.values()]
         for n, percent in PAPER[build].items():
             left = without_layers(model, range(1, 1 + n))
             removed = total - count_parameters(left)
@@ -320,16 +325,17 @@ def test_all_layers_or_ones_that_are_not_there_cannot_be_dropped(
 def test_a_count_of_layers_that_the_file_does_not_have_is_an_error(
     model_type, said, pico, tmp_path
 ):
-    dropped(pico(model_type), [1, 2], tmp_path)
-    for name, tower in towers(model_type).items():
-        reconfigure(tmp_path / "dropped", {tower.count: said})
+    model = dropped(pico(model_type), [1, 2], tmp_path)
+    for name, tower in towers(model).items():
+        count = tower.feed_forward.count
+        reconfigure(tmp_path / "dropped", {count: said})
         with pytest.raises(ValueError) as error:
             checkpoint.load(tmp_path / "dropped")
         assert str(error.value) == (
-            f"{tmp_path / 'dropped'}: {tower.count} is {said} in config.json, but {WEIGHTS} holds "
+            f"{tmp_path / 'dropped'}: {count} is {said} in config.json, but {WEIGHTS} holds "
             f"2 layers of the {name}; put the number of layers it holds there"
         )
-        reconfigure(tmp_path / "dropped", {tower.count: 2})  # as the message says
+        reconfigure(tmp_path / "dropped", {count: 2})  # as the message says
     checkpoint.load(tmp_path / "dropped")
 
 
@@ -355,8 +361,8 @@ def test_a_count_of_layers_that_an_int8_file_does_not_have_is_an_error(pico, tmp
         checkpoint.load(tmp_path)
 
 
-def test_what_went_is_noted_for_every_tower():
-    assert dropped_layers("marian", range(2, 4)) == [
+def test_what_went_is_noted_for_every_tower(pico):
+    assert dropped_layers(towers(pico("marian")), range(2, 4)) == [
         {"tower": "encoder", "layers": [2, 3]},
         {"tower": "decoder", "layers": [2, 3]},
     ]

@@ -2,20 +2,31 @@
 
 import pytest
 import torch
+from merged_windows import merge_window
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ffmerge.architectures import ARCHITECTURES, FeedForward, towers
+from ffmerge.architectures import ARCHITECTURES, FeedForward, architecture_of
+from ffmerge.groups import Group
 from ffmerge.merge import Sublayer, merge, merge_in_model, merged_sublayer, permute
 from ffmerge.permutation import Permutations, align_all_pairs
+from ffmerge.tie import GROUPS, count_sublayers
+from ffmerge.towers import Tower, towers
 from ffmerge.windows import ANCHORS, anchor_layer, layers_of, pairs_in_windows
 
-TOWERS = [(model_type, name) for model_type, named in ARCHITECTURES.items() for name in named]
 ROLES = ("up.weight", "up.bias", "down.weight", "down.bias")
+MOVED = {"gpt2": ROLES[:3], "vit": ROLES[:3], "marian": ROLES[:3], "bert": ROLES[:3]}
+MOVED |= {"llama": ("gate.weight", "up.weight", "down.weight")}  # by a permutation
+TOWERS = [(model_type, name) for model_type in MOVED for name in ARCHITECTURES[model_type].towers]
+TENSORS = [(*tower, role) for tower in TOWERS for role in MOVED[tower[0]]]
 D_MODEL, D_FF = 8, 16
 
 # A reordered sum of 16 float32 products differs by some 1e-7 of its terms, which are of order 1;
 # four layers and their layer norms may enlarge that tenfold.
 REORDERED = 1e-5
+
+
+def form(layout: str = "out_in", **gate: str) -> FeedForward:
+    return FeedForward(layers="h.*", up="up", down="down", layout=layout, **gate)
 
 
 def generator(seed: int) -> torch.Generator:
@@ -42,13 +53,13 @@ def random_permutations(n_layers: int, seed: int = 0) -> Permutations:
     return Permutations({pair: random_permutation(seed=seed + i) for i, pair in enumerate(pairs)})
 
 
-def sublayer_of(model, tower: FeedForward, layer: int) -> Sublayer:
+def sublayer_of(model, tower: Tower, layer: int) -> Sublayer:
     names = tower.tensors(layer).items()
     return {role: model.get_parameter(name).detach().clone() for role, name in names}
 
 
 @torch.no_grad()
-def put(sublayer: Sublayer, model, tower: FeedForward, layer: int) -> None:
+def put(sublayer: Sublayer, model, tower: Tower, layer: int) -> None:
     for role, name in tower.tensors(layer).items():
         model.get_parameter(name).copy_(sublayer[role])
 
@@ -95,23 +106,24 @@ def assert_same(found: Sublayer, expected: Sublayer) -> None:
 def test_permuting_one_sublayer_leaves_the_output_unchanged(
     model_type, name, pico, random_batch, logits
 ):
-    model, batch, tower = pico(model_type), random_batch(model_type), towers(model_type)[name]
+    model, batch = pico(model_type), random_batch(model_type)
+    tower = towers(model)[name]
     before = logits(model, batch)
     original = sublayer_of(model, tower, 1)
-    put(permute(original, random_permutation(), tower.layout), model, tower, 1)
+    put(permute(original, random_permutation(), tower.feed_forward), model, tower, 1)
     assert not torch.equal(sublayer_of(model, tower, 1)["up.weight"], original["up.weight"])
     torch.testing.assert_close(logits(model, batch), before, rtol=0, atol=REORDERED)
 
 
-@pytest.mark.parametrize("left_out", ["up.weight", "up.bias", "down.weight"])
-@pytest.mark.parametrize(("model_type", "name"), TOWERS)
+@pytest.mark.parametrize(("model_type", "name", "left_out"), TENSORS)
 def test_permuting_all_but_one_of_its_tensors_does_change_the_output(
     model_type, name, left_out, pico, random_batch, logits
 ):
-    model, batch, tower = pico(model_type), random_batch(model_type), towers(model_type)[name]
+    model, batch = pico(model_type), random_batch(model_type)
+    tower = towers(model)[name]
     before = logits(model, batch)
     original = sublayer_of(model, tower, 1)
-    permuted = permute(original, random_permutation(), tower.layout)
+    permuted = permute(original, random_permutation(), tower.feed_forward)
     put(permuted | {left_out: original[left_out]}, model, tower, 1)
     assert (logits(model, batch) - before).abs().max() > 1000 * REORDERED
 
@@ -119,7 +131,7 @@ def test_permuting_all_but_one_of_its_tensors_does_change_the_output(
 @pytest.mark.parametrize("layout", ["out_in", "in_out"])
 def test_new_neuron_j_is_old_neuron_permutation_of_j(layout):
     old, pi = random_sublayer(0, layout), random_permutation()
-    new = permute(old, pi, layout)
+    new = permute(old, pi, form(layout))
     for j in range(D_FF):
         row = (slice(None), j) if layout == "in_out" else j
         old_row = (slice(None), pi[j]) if layout == "in_out" else pi[j]
@@ -136,13 +148,44 @@ def test_merging_is_equations_3_and_4(k, layout):
     sublayers = [random_sublayer(i, layout) for i in range(k)]
     orders = [torch.arange(D_FF), *(random_permutation(seed=i) for i in range(1, k))]
     expected = equations_3_and_4(sublayers, [matrix(pi) for pi in orders], layout)
-    assert_same(merge(sublayers, orders, layout), expected)
+    assert_same(merge(sublayers, orders, form(layout)), expected)
+
+
+@pytest.mark.parametrize("layout", ["out_in", "in_out"])
+def test_a_gate_is_merged_as_w_in_is_apart_or_in_one_map_with_it(layout):
+    sublayers, gates = ([random_sublayer(seed + i, layout) for i in range(3)] for seed in (0, 10))
+    orders = [torch.arange(D_FF), *(random_permutation(seed=i) for i in (1, 2))]
+    p = [matrix(pi) for pi in orders]
+    expected = equations_3_and_4(sublayers, p, layout)
+    of_gate = equations_3_and_4(gates, p, layout)
+    kinds = ("weight", "bias")
+
+    gated = [
+        s | {f"gate.{kind}": gate[f"up.{kind}"] for kind in kinds}
+        for s, gate in zip(sublayers, gates, strict=True)
+    ]
+    merged = merge(gated, orders, form(layout, gate="gate"))
+    for kind in kinds:
+        found, wanted = merged.pop(f"gate.{kind}"), of_gate[f"up.{kind}"].float()
+        torch.testing.assert_close(found, wanted, rtol=1.2e-7, atol=1e-12)  # as in assert_same
+    assert_same(merged, expected)
+
+    def fused(gate: Sublayer, sublayer: Sublayer) -> Sublayer:
+        axes = {"weight": {"out_in": 0, "in_out": 1}[layout], "bias": 0}
+        both = {
+            f"up.{kind}": torch.cat([gate[f"up.{kind}"], sublayer[f"up.{kind}"]], axes[kind])
+            for kind in kinds
+        }
+        return sublayer | both
+
+    in_one = [fused(gate, sublayer) for gate, sublayer in zip(gates, sublayers, strict=True)]
+    assert_same(merge(in_one, orders, form(layout, gate="up")), fused(of_gate, expected))
 
 
 @pytest.mark.parametrize("k", [2, 3, 5, 7, 13, 36])
 def test_k_copies_of_a_sublayer_merge_to_exactly_that_sublayer(k):
     sublayer = random_sublayer(0)
-    merged = merge([sublayer] * k, [torch.arange(D_FF)] * k)
+    merged = merge([sublayer] * k, [torch.arange(D_FF)] * k, form())
     for role in ROLES:
         assert torch.equal(merged[role], sublayer[role])
 
@@ -150,7 +193,7 @@ def test_k_copies_of_a_sublayer_merge_to_exactly_that_sublayer(k):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_a_merged_sublayer_keeps_the_dtype(dtype):
     sublayers = [{r: t.to(dtype) for r, t in random_sublayer(i).items()} for i in range(2)]
-    assert {t.dtype for t in merge(sublayers, [torch.arange(D_FF)] * 2).values()} == {dtype}
+    assert {t.dtype for t in merge(sublayers, [torch.arange(D_FF)] * 2, form()).values()} == {dtype}
 
 
 def test_sublayers_of_different_shapes_do_not_merge():
@@ -158,12 +201,12 @@ def test_sublayers_of_different_shapes_do_not_merge():
     with pytest.raises(
         ValueError, match=r"different shapes cannot be merged.*\(16, 8\).*\(18, 8\)"
     ):
-        merge(sublayers, [torch.arange(D_FF)] * 2)
+        merge(sublayers, [torch.arange(D_FF)] * 2, form())
 
 
 def test_each_sublayer_needs_its_permutation():
     with pytest.raises(ValueError):
-        merge([random_sublayer(0), random_sublayer(1)], [torch.arange(D_FF)])
+        merge([random_sublayer(0), random_sublayer(1)], [torch.arange(D_FF)], form())
 
 
 # --- in a model -----------------------------------------------------------------------------------
@@ -173,9 +216,9 @@ def test_each_sublayer_needs_its_permutation():
 def test_a_window_merges_towards_its_first_middle_or_last_layer(model_type, anchor, pico):
     model, start, k = pico(model_type, n_layers=5), 1, 4
     layers, chosen = layers_of(start, k), anchor_layer(start, k, anchor)
-    permutations = {name: random_permutations(5, seed=len(name)) for name in towers(model_type)}
+    permutations = {name: random_permutations(5, seed=len(name)) for name in towers(model)}
     expected = {}
-    for name, tower in towers(model_type).items():
+    for name, tower in towers(model).items():
         solved = {pair: matrix(pi) for pair, pi in permutations[name].solved.items()}
         p = [
             torch.eye(D_FF, dtype=torch.float64)
@@ -186,16 +229,85 @@ def test_a_window_merges_towards_its_first_middle_or_last_layer(model_type, anch
             for layer in layers
         ]
         sublayers = [sublayer_of(model, tower, layer) for layer in layers]
-        expected[name] = equations_3_and_4(sublayers, p, tower.layout)
-    untouched = {name: sublayer_of(model, t, 0) for name, t in towers(model_type).items()}
+        expected[name] = equations_3_and_4(sublayers, p, tower.feed_forward.layout)
+    untouched = {name: sublayer_of(model, t, 0) for name, t in towers(model).items()}
 
-    merge_in_model(model, layers, chosen, permutations)
+    merge_window(model, layers, chosen, permutations)
 
-    for name, tower in towers(model_type).items():
+    for name, tower in towers(model).items():
         for layer in layers:
             assert_same(sublayer_of(model, tower, layer), expected[name])
         for role, tensor in sublayer_of(model, tower, 0).items():
             assert torch.equal(tensor, untouched[name][role])
+
+
+def test_several_groups_of_layers_that_need_not_be_adjacent_each_merge_by_the_equations(
+    model_type, pico
+):
+    model = pico(model_type, n_layers=7)
+    found = towers(model)
+    permutations = {name: random_permutations(7, seed=len(name)) for name in found}
+    *others, last = found
+    groups = [Group(name, layers, 5) for name in others for layers in [(1, 3, 5)]]
+    groups += [Group(last, (0, 2, 6), 2), Group(last, (1, 5), 5)]
+    left = {last: [3, 4]} | {name: [0, 2, 4, 6] for name in others}
+    before = {(n, i): sublayer_of(model, t, i) for n, t in found.items() for i in range(7)}
+    expected = []
+    for group in groups:
+        solved = permutations[group.tower].solved
+        p = [
+            torch.eye(D_FF, dtype=torch.float64)
+            if layer == group.anchor
+            else matrix(solved[group.anchor, layer])
+            if group.anchor < layer
+            else matrix(solved[layer, group.anchor]).T
+            for layer in group.layers
+        ]
+        layout = found[group.tower].feed_forward.layout
+        sublayers = [before[group.tower, layer] for layer in group.layers]
+        expected.append(equations_3_and_4(sublayers, p, layout))
+
+    merge_in_model(model, groups, permutations)
+
+    for group, sublayer in zip(groups, expected, strict=True):
+        for layer in group.layers:
+            assert_same(sublayer_of(model, found[group.tower], layer), sublayer)
+    for name, layers in left.items():
+        for layer in layers:
+            for role, tensor in sublayer_of(model, found[name], layer).items():
+                assert torch.equal(tensor, before[name, layer][role])
+    removed = sum(len(group.layers) - 1 for group in groups)
+    assert count_sublayers(model) == (7 * len(found), 7 * len(found) - removed)
+    assert [(g["tower"], g["layers"], g["anchor"]) for g in getattr(model.config, GROUPS)] == [
+        (group.tower, list(group.layers), group.anchor) for group in groups
+    ]
+
+
+def test_a_gated_model_without_biases_merges_by_the_equations_and_stays_tied(
+    pico, random_batch, logits
+):
+    model, batch = pico("llama"), random_batch("llama")
+    tower, permutations = towers(model)["decoder"], random_permutations(4)
+    before = [sublayer_of(model, tower, layer) for layer in range(4)]
+    assert set(before[0]) == {"gate.weight", "up.weight", "down.weight"}
+    p = [torch.eye(D_FF, dtype=torch.float64), matrix(permutations.solved[0, 3])]
+    expected = {
+        "gate.weight": sum(p[n] @ before[i]["gate.weight"].double() for n, i in [(0, 0), (1, 3)]),
+        "up.weight": sum(p[n] @ before[i]["up.weight"].double() for n, i in [(0, 0), (1, 3)]),
+        "down.weight": sum(before[i]["down.weight"].double() @ p[n].T for n, i in [(0, 0), (1, 3)]),
+    }
+    output = logits(model, batch)
+    merge_in_model(model, [Group("decoder", (0, 3), 0)], {"decoder": permutations})
+    for layer in (0, 3):
+        merged = sublayer_of(model, tower, layer)
+        assert merged.keys() == expected.keys()
+        for role, total in expected.items():
+            found = merged[role]
+            torch.testing.assert_close(found, (total / 2).float(), rtol=1.2e-7, atol=1e-12)
+    assert not torch.equal(logits(model, batch), output)
+    assert count_sublayers(model) == (4, 3)
+    for role, name in tower.tensors(0).items():
+        assert model.get_parameter(tower.tensors(3)[role]) is model.get_parameter(name)
 
 
 def test_vanilla_is_the_plain_average(model_type, pico):
@@ -207,10 +319,10 @@ def test_vanilla_is_the_plain_average(model_type, pico):
             .mean(dim=0)
             for role in ROLES
         }
-        for name, tower in towers(model_type).items()
+        for name, tower in towers(model).items()
     }
-    merge_in_model(model, layers, anchor=1, permutations=None)
-    for name, tower in towers(model_type).items():
+    merge_window(model, layers, anchor=1)
+    for name, tower in towers(model).items():
         assert_same(sublayer_of(model, tower, 2), expected[name])
 
 
@@ -221,15 +333,17 @@ def test_permuted_copies_of_a_sublayer_merge_to_the_original_function(
     model, batch, layers = pico(model_type), random_batch(model_type), [0, 1, 2, 3]
     tokens = torch.randn(100, D_MODEL, generator=generator(1))
     permutations = {}
-    for name, tower in towers(model_type).items():
+    for name, tower in towers(model).items():
         copies = [
-            permute(sublayer_of(model, tower, 0), random_permutation(seed=layer), tower.layout)
+            permute(
+                sublayer_of(model, tower, 0), random_permutation(seed=layer), tower.feed_forward
+            )
             for layer in layers
         ]
         for layer, sublayer in zip(layers, copies, strict=True):
             put(sublayer, model, tower, layer)
         features = [
-            tokens @ (s["up.weight"].T if tower.layout == "out_in" else s["up.weight"])
+            tokens @ (s["up.weight"].T if tower.feed_forward.layout == "out_in" else s["up.weight"])
             + s["up.bias"]
             for s in copies
         ]
@@ -237,40 +351,62 @@ def test_permuted_copies_of_a_sublayer_merge_to_the_original_function(
         permutations[name] = Permutations({p: a.permutation for p, a in solved.items()})
     before = logits(model, batch)
     chosen = anchor_layer(0, 4, anchor)
-    anchors = {
-        name: sublayer_of(model, tower, chosen) for name, tower in towers(model_type).items()
-    }
+    anchors = {name: sublayer_of(model, tower, chosen) for name, tower in towers(model).items()}
 
-    merge_in_model(model, layers, chosen, permutations)
+    merge_window(model, layers, chosen, permutations)
 
-    for name, tower in towers(model_type).items():
+    for name, tower in towers(model).items():
         for role, tensor in sublayer_of(model, tower, 3).items():
             assert torch.equal(tensor, anchors[name][role])  # every copy came back to the anchor
     torch.testing.assert_close(logits(model, batch), before, rtol=0, atol=REORDERED)
 
 
 def test_permuted_copies_do_not_survive_a_vanilla_merge(pico, random_batch, logits):
-    model, batch, tower = pico("gpt2"), random_batch("gpt2"), towers("gpt2")["decoder"]
+    model, batch = pico("gpt2"), random_batch("gpt2")
+    tower = towers(model)["decoder"]
     for layer in range(4):
-        copy = permute(sublayer_of(model, tower, 0), random_permutation(seed=layer), tower.layout)
+        copy = permute(
+            sublayer_of(model, tower, 0), random_permutation(seed=layer), tower.feed_forward
+        )
         put(copy, model, tower, layer)
     before = logits(model, batch)
-    merge_in_model(model, [0, 1, 2, 3], anchor=0, permutations=None)
+    merge_window(model, [0, 1, 2, 3], anchor=0)
     assert (logits(model, batch) - before).abs().max() > 1000 * REORDERED
 
 
 def test_a_tower_without_permutations_is_an_error_and_not_a_vanilla_merge(pico):
     with pytest.raises(KeyError, match="decoder"):
-        merge_in_model(pico("gpt2"), [0, 1], anchor=0, permutations={})
+        merge_window(pico("gpt2"), [0, 1], anchor=0, permutations={})
 
 
 def test_weights_from_a_file_merge_as_those_in_a_model(pico):
-    model, tower = pico("gpt2"), towers("gpt2")["decoder"]
+    model = pico("gpt2")
+    tower = towers(model)["decoder"]
     permutations = random_permutations(4)
-    from_file = merged_sublayer(model.state_dict().__getitem__, tower, [1, 2], 2, permutations)
-    merge_in_model(model, [1, 2], anchor=2, permutations={"decoder": permutations})
+    from_file = merged_sublayer(
+        model.state_dict().__getitem__, tower, Group("decoder", (1, 2), 2), permutations
+    )
+    merge_window(model, [1, 2], anchor=2, permutations={"decoder": permutations})
     for role, tensor in sublayer_of(model, tower, 1).items():
         assert torch.equal(tensor, from_file[role])
+
+
+@pytest.mark.parametrize("vanilla", [False, True])
+def test_sublayers_of_different_widths_are_named_by_their_layers(vanilla, pico):
+    model, wider = pico("gpt2"), pico("gpt2", d_ff=D_FF + 2)
+    for layer in (1, 3):
+        model.transformer.h[layer].mlp = wider.transformer.h[layer].mlp
+    before = dict(model.named_parameters())
+    permutations = None if vanilla else {"decoder": random_permutations(4)}
+    with pytest.raises(ValueError) as error:
+        merge_window(model, [0, 1, 2, 3], anchor=0, permutations=permutations)
+    assert str(error.value) == (
+        "FF sublayers of different widths cannot be merged: in the decoder, d_ff is "
+        "16 in [0, 2]; 18 in [1, 3]. Choose layers of one width"
+    )
+    assert all(tensor is before[name] for name, tensor in model.named_parameters())
+    merge_window(model, [1, 3], anchor=3)  # as the message says
+    assert count_sublayers(model) == (4, 3)
 
 
 @pytest.mark.parametrize("layout", ["out_in", "in_out"])
@@ -282,10 +418,12 @@ def test_weights_on_a_gpu_merge_by_permutations_that_are_not(layout):
             {role: torch.empty(tensor.shape, device="cuda") for role, tensor in sublayer.items()}
             for sublayer in sublayers
         ]
-        merged = merge(on_gpu, orders, layout)
+        merged = merge(on_gpu, orders, form(layout))
     assert {tensor.device.type for tensor in merged.values()} == {"cuda"}
 
 
 def test_an_architecture_that_is_not_in_the_table_is_an_error_that_names_those_that_are():
-    with pytest.raises(ValueError, match=r"'bert' has no entry .*gpt2, marian, vit"):
-        towers("bert")
+    known = ", ".join(sorted(ARCHITECTURES))
+    assert {"gpt2", "marian", "vit"} <= set(ARCHITECTURES)
+    with pytest.raises(ValueError, match=rf"'resnet' has no entry .*known: {known}\)"):
+        architecture_of({"model_type": "resnet"})

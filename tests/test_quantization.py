@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 import test_tie
 import torch
+from merged_windows import merge_window
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 
 from ffmerge import checkpoint, quantization
-from ffmerge.architectures import towers
-from ffmerge.compress import GROUPS, WEIGHTS
-from ffmerge.merge import merge_in_model
+from ffmerge.compress import WEIGHTS
 from ffmerge.quantization import INT8, quantize
 from ffmerge.sources import REPOSITORY
 from ffmerge.storage import computed_ratio, inventory, storage
-from ffmerge.tie import count_parameters, count_sublayers
+from ffmerge.tie import GROUPS, count_parameters, count_sublayers
+from ffmerge.towers import towers
 
 D_MODEL, D_FF = 8, 16
 LAYERS = [1, 2, 3]
@@ -31,19 +31,17 @@ N_LINEAR = {"gpt2": 4 * 4, "vit": 4 * 6, "marian": 4 * 6 + 4 * 10}
 
 def merged(model):
     """The model with LAYERS merged, and its configuration saying so."""
-    merge_in_model(model, LAYERS, 2, None)
-    model_type = model.config.model_type
-    setattr(model.config, GROUPS, [{"tower": t, "layers": LAYERS} for t in towers(model_type)])
+    merge_window(model, LAYERS, 2)
     return model
 
 
 def linear_maps(model) -> dict[str, nn.Module]:
     """Every linear map in the layers, by place: tied ones in each of theirs."""
+    layers = tuple(f"{path}." for tower in towers(model).values() for path in tower.paths)
     return {
         name: module
         for name, module in model.named_modules(remove_duplicate=False)
-        if isinstance(module, nn.Linear | Conv1D)
-        and any(name.startswith(t.layers + ".") for t in towers(model.config.model_type).values())
+        if isinstance(module, nn.Linear | Conv1D) and name.startswith(layers)
     }
 
 
@@ -92,7 +90,7 @@ def test_every_linear_map_of_the_layers_is_int8_and_nothing_else_is(model_type, 
     assert {
         n for n, p in model.named_parameters(remove_duplicate=False) if p.dtype == torch.int8
     } == {f"{place}.weight" for place in places}
-    inside = [model.get_submodule(tower.layers) for tower in towers(model_type).values()]
+    inside = [model.get_submodule(path) for tower in towers(model).values() for path in tower.paths]
     assert not [p for m in inside for p in m.parameters() if p.ndim > 1 and p.is_floating_point()]
 
 
@@ -213,7 +211,7 @@ def test_tied_sublayers_are_one_module_before_and_after_the_disk(model_type, pic
     for state in (model, quantization.load(saved(merged(pico(model_type)), tmp_path / "m"))):
         assert count_sublayers(state) == counted
         assert count_parameters(state) == n_parameters
-        for tower in towers(model_type).values():
+        for tower in towers(state).values():
             for which in ("up", "down"):
                 first, *rest = (state.get_submodule(tower.module(n, which)) for n in LAYERS)
                 assert all(module is first for module in rest)
@@ -342,7 +340,7 @@ def test_the_file_of_a_merged_model_is_smaller_by_what_was_removed(model_type, p
     saved(whole, tmp_path / "whole")
     saved(fewer, tmp_path / "merged")
     sublayer = 2 * D_MODEL * D_FF + (4 + 2) * (D_FF + D_MODEL)  # weights; scales and biases
-    removed = len(towers(model_type)) * (len(LAYERS) - 1) * sublayer
+    removed = len(towers(whole)) * (len(LAYERS) - 1) * sublayer
     assert tensor_bytes(tmp_path / "whole") - tensor_bytes(tmp_path / "merged") == removed
 
 
@@ -366,7 +364,7 @@ def paper_model(build, first: int, last: int):
         model = build()
     model.tie_weights()
     n_original = count_parameters(model)
-    merge_in_model(model, range(first, last + 1), first, None)
+    merge_window(model, range(first, last + 1), first)
     return model, n_original
 
 

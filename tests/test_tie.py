@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from merged_windows import merge_window
 
-from ffmerge.architectures import towers
-from ffmerge.merge import merge_in_model
-from ffmerge.tie import count_parameters, count_sublayers, tie, untouched
+from ffmerge.tie import GROUPS, count_parameters, count_sublayers, tie, untouched
+from ffmerge.towers import towers
 
 D_MODEL, D_FF = 8, 16
 
@@ -25,22 +25,23 @@ def parameters(model, tower, layer: int) -> dict[str, torch.nn.Parameter]:
 def test_merging_k_sublayers_removes_k_minus_1_of_each_tower(model_type, layers, pico):
     model = pico(model_type)
     before = count_parameters(model)
-    merge_in_model(model, layers, layers[0], permutations=None)
-    n_towers = len(towers(model_type))
+    merge_window(model, layers, layers[0])
+    n_towers = len(towers(model))
     removed = n_towers * (len(layers) - 1) * sublayer_size(D_MODEL, D_FF)
     assert before - count_parameters(model) == removed
     assert count_sublayers(model) == (4 * n_towers, (4 - len(layers) + 1) * n_towers)
 
 
 def test_a_model_that_is_not_merged_stores_every_sublayer_it_computes(model_type, pico):
-    n = 4 * len(towers(model_type))
-    assert count_sublayers(pico(model_type)) == (n, n)
+    model = pico(model_type)
+    n = 4 * len(towers(model))
+    assert count_sublayers(model) == (n, n)
 
 
 def test_only_the_window_is_tied(model_type, pico):
     model = pico(model_type)
-    merge_in_model(model, [1, 2], anchor=1, permutations=None)
-    for tower in towers(model_type).values():
+    merge_window(model, [1, 2], anchor=1)
+    for tower in towers(model).values():
         own = [parameters(model, tower, layer) for layer in range(4)]
         for role in own[0]:
             assert own[1][role] is own[2][role]
@@ -98,9 +99,9 @@ def test_the_paper_s_models_lose_what_arithmetic_says(build):
         model = build()
     model.tie_weights()
     assert count_parameters(model) == total
-    table = towers(model.config.model_type)
+    table = towers(model)
     for k, percent in reductions.items():  # increasing, so each window swallows the one before
-        merge_in_model(model, range(k), anchor=0, permutations=None)
+        merge_window(model, range(k), anchor=0)
         removed = total - count_parameters(model)
         assert removed == len(table) * (k - 1) * sublayer
         assert round(100 * removed / total, 2) == percent
@@ -116,8 +117,8 @@ def test_untouched_gives_back_the_same_parameters_bit_for_bit(model_type, fails,
     values = {name: tensor.detach().clone() for name, tensor in before.items()}
     try:
         with untouched(model):
-            merge_in_model(model, layers, anchor=2, permutations=None)
-            for tower in towers(model_type).values():
+            merge_window(model, layers, anchor=2)
+            for tower in towers(model).values():
                 with torch.no_grad():  # as training would
                     for tensor in parameters(model, tower, 1).values():
                         tensor.add_(1)
@@ -137,19 +138,45 @@ def test_after_untouched_the_model_is_the_one_it_was(model_type, pico, random_ba
     before, size = logits(model, batch), count_parameters(model)
     for start in range(2):
         with untouched(model):
-            merge_in_model(model, range(start, start + 3), start, permutations=None)
+            merge_window(model, range(start, start + 3), start)
             assert count_parameters(model) < size
             assert not torch.equal(logits(model, batch), before)
         assert torch.equal(logits(model, batch), before)
         assert count_parameters(model) == size
 
 
+@pytest.mark.parametrize("earlier", [[], [[0, 1]]], ids=str)
+def test_after_untouched_the_configuration_says_what_it_said(earlier, pico):
+    model = pico("gpt2")
+    for layers in earlier:
+        merge_window(model, layers, anchor=0)
+    before = model.config.to_dict()
+    with untouched(model):
+        merge_window(model, [2, 3], anchor=2)
+        noted = [group["layers"] for group in getattr(model.config, GROUPS)]
+        assert noted == [*earlier, [2, 3]]
+    assert model.config.to_dict() == before
+    assert (GROUPS in before) == bool(earlier)
+
+
+def test_untouched_gives_back_a_gated_model_without_biases(pico, random_batch, logits):
+    model, batch = pico("llama"), random_batch("llama")
+    output, before = logits(model, batch), dict(model.named_parameters())
+    size = count_parameters(model)
+    with untouched(model):
+        merge_window(model, [1, 2, 3], anchor=2)
+        assert size - count_parameters(model) == 2 * 3 * D_MODEL * D_FF
+    assert torch.equal(logits(model, batch), output)
+    assert all(tensor is before[name] for name, tensor in model.named_parameters())
+
+
 def test_a_merged_model_is_given_back_merged(pico):
-    model, tower = pico("gpt2"), towers("gpt2")["decoder"]
-    merge_in_model(model, [0, 1], anchor=0, permutations=None)
+    model = pico("gpt2")
+    tower = towers(model)["decoder"]
+    merge_window(model, [0, 1], anchor=0)
     merged = parameters(model, tower, 0)
     with untouched(model):
-        merge_in_model(model, [0, 1, 2, 3], anchor=0, permutations=None)
+        merge_window(model, [0, 1, 2, 3], anchor=0)
     for layer in (0, 1):
         assert all(t is merged[role] for role, t in parameters(model, tower, layer).items())
     assert count_sublayers(model) == (4, 3)
@@ -169,8 +196,8 @@ def test_the_gradient_of_a_tied_sublayer_is_the_sum_over_its_uses(model_type, pi
     layers = [1, 2, 3]
     tied, untied = (pico(model_type) for _ in range(2))
     for model in (tied, untied):
-        merge_in_model(model, layers, anchor=1, permutations=None)
-    for tower in towers(model_type).values():
+        merge_window(model, layers, anchor=1)
+    for tower in towers(untied).values():
         for layer in layers:
             for which in ("up", "down"):
                 module = untied.get_submodule(tower.module(layer, which))
@@ -181,7 +208,7 @@ def test_the_gradient_of_a_tied_sublayer_is_the_sum_over_its_uses(model_type, pi
     for model in (tied, untied):
         loss(model.double(), batch).backward()
 
-    for tower in towers(model_type).values():
+    for tower in towers(tied).values():
         uses = [parameters(untied, tower, layer) for layer in layers]
         for role, tensor in parameters(tied, tower, layers[0]).items():
             gradients = torch.stack([use[role].grad for use in uses])
@@ -192,8 +219,8 @@ def test_the_gradient_of_a_tied_sublayer_is_the_sum_over_its_uses(model_type, pi
 
 def test_a_training_step_leaves_tied_sublayers_tied(model_type, pico, random_batch):
     model, batch, layers = pico(model_type), random_batch(model_type), [0, 1, 3]
-    merge_in_model(model, layers, anchor=0, permutations=None)
-    table = towers(model_type)
+    merge_window(model, layers, anchor=0)
+    table = towers(model)
     before = {
         (name, role): tensor.detach().clone()
         for name, tower in table.items()
@@ -214,9 +241,10 @@ def test_a_training_step_leaves_tied_sublayers_tied(model_type, pico, random_bat
 
 
 def test_tying_takes_the_weights_of_the_first_layer(pico):
-    model, tower = pico("gpt2"), towers("gpt2")["decoder"]
+    model = pico("gpt2")
+    tower = towers(model)["decoder"]
     first = parameters(model, tower, 2)
-    tie(model, tower, [2, 0, 3])
+    tie(model, tower.shared_modules([2, 0, 3]))
     for layer in (0, 2, 3):
         for role, tensor in parameters(model, tower, layer).items():
             assert tensor is first[role]

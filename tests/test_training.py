@@ -102,11 +102,12 @@ def test_the_weights_of_the_best_validation_score_are_kept(pico, tmp_path):
 
 
 def test_tied_sublayers_stay_tied_through_training_and_resuming(pico, tmp_path):
-    from ffmerge.merge import merge_in_model
+    from merged_windows import merge_window
+
     from ffmerge.training import train
 
     model = pico("gpt2")
-    merge_in_model(model, [0, 1, 2], 0, None)
+    merge_window(model, [0, 1, 2], anchor=0)
     n_parameters = count_parameters(model)
     with pytest.raises(KeyboardInterrupt):
         train(model, RandomTokens(interrupt_at=2), settings(), tmp_path, seed=1)
