@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from ffmerge import checkpoint
 from ffmerge.architectures import ARCHITECTURES
-from ffmerge.compress import WEIGHTS, merge_on_disk
 from ffmerge.groups import Group
 from ffmerge.merge import merge_in_model
+from ffmerge.merged_file import WEIGHTS, merge_on_disk
 from ffmerge.permutation import Permutations
 from ffmerge.tie import GROUPS, count_parameters, count_sublayers
 from ffmerge.towers import towers

@@ -14,9 +14,9 @@ from safetensors import safe_open
 from test_tie import gpt2_large, opus_mt_zh_en, vit_base
 
 from ffmerge import checkpoint
-from ffmerge.compress import WEIGHTS, merge_on_disk
 from ffmerge.features import Features, collect_features
 from ffmerge.layer_drop import drop_on_disk
+from ffmerge.merged_file import WEIGHTS, merge_on_disk
 from ffmerge.permutation import Permutations, align_all_pairs
 from ffmerge.tie import count_parameters, count_sublayers
 from ffmerge.towers import towers

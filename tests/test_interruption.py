@@ -131,7 +131,7 @@ def made_inputs(kind: str, dropout: float, folder: Path) -> dict[str, Path]:
     from ffmerge import checkpoint
     from ffmerge.architectures import ARCHITECTURES
     from ffmerge.base_model import write_processor
-    from ffmerge.compress import merge_on_disk
+    from ffmerge.merged_file import merge_on_disk
     from ffmerge.tasks import task_for
     from ffmerge.tasks.language_modeling import TOKENS
 

@@ -11,8 +11,8 @@ from test_tie import gpt2_large, opus_mt_zh_en, vit_base
 from transformers.initialization import no_init_weights
 
 from ffmerge import checkpoint, quantization
-from ffmerge.compress import DROPPED, WEIGHTS
 from ffmerge.layer_drop import drop_on_disk, dropped_layers, renamed, without_layers
+from ffmerge.merged_file import DROPPED, WEIGHTS
 from ffmerge.tie import count_parameters, count_sublayers
 from ffmerge.towers import Tower, towers
 

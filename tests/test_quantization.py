@@ -16,7 +16,7 @@ from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 
 from ffmerge import checkpoint, quantization
-from ffmerge.compress import WEIGHTS
+from ffmerge.merged_file import WEIGHTS
 from ffmerge.quantization import INT8, quantize
 from ffmerge.sources import REPOSITORY
 from ffmerge.storage import computed_ratio, inventory, storage

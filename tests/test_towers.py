@@ -7,9 +7,9 @@ from torch import nn
 
 from ffmerge import checkpoint
 from ffmerge.architectures import ARCHITECTURES, OWN_ENTRY, Architecture, FeedForward
-from ffmerge.compress import towers_in
 from ffmerge.groups import Group
 from ffmerge.merge import merge_in_model
+from ffmerge.merged_file import towers_in
 from ffmerge.tie import count_sublayers
 from ffmerge.towers import attribute, located, towers
 

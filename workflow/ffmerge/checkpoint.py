@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import nn
 from transformers.initialization import no_init_weights
 
-from ffmerge.compress import INT8, WEIGHTS
+from ffmerge.merged_file import INT8, WEIGHTS
 from ffmerge.tie import GROUPS, tie
 from ffmerge.towers import architecture_of_config, attribute, located, towers
 

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import CONFIG_MAPPING
 from transformers.initialization import no_init_weights
 
-from ffmerge.compress import DROPPED, WEIGHTS, towers_in, write_model
+from ffmerge.merged_file import DROPPED, WEIGHTS, towers_in, write_model
 from ffmerge.towers import Tower, towers
 
 

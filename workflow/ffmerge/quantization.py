@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ffmerge import checkpoint
-from ffmerge.compress import INT8, WEIGHTS
+from ffmerge.merged_file import INT8, WEIGHTS
 from ffmerge.towers import towers
 
 THRESHOLD = 6.0  # inputs at least this large are outliers, multiplied in floating point

@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-from ffmerge.compress import WEIGHTS
+from ffmerge.merged_file import WEIGHTS
 
 COMPLETE = "complete"  # a checkpoint without this file was cut off while it was written
 PREFIX, BEST = "checkpoint-", "best-"  # followed by the step

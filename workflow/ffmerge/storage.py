@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ffmerge import checkpoint
-from ffmerge.compress import WEIGHTS
+from ffmerge.merged_file import WEIGHTS
 from ffmerge.quantization import SCALES, linear_maps
 from ffmerge.tie import count_parameters
 

@@ -3,8 +3,8 @@
 import json
 
 from ffmerge import groups
-from ffmerge.compress import merge_on_disk
 from ffmerge.job import Job
+from ffmerge.merged_file import merge_on_disk
 from ffmerge.permutation import load_permutations
 
 if __name__ == "__main__":

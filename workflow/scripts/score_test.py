@@ -4,8 +4,8 @@ import csv
 import json
 
 from ffmerge import checkpoint
-from ffmerge.compress import DROPPED
 from ffmerge.job import Job
+from ffmerge.merged_file import DROPPED
 from ffmerge.tasks import task_for
 from ffmerge.tie import GROUPS, count_parameters, count_sublayers
 
