@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+ROWS_A_BLOCK = 1024  # that are float64 at a time
+
 
 def standardize(features: Tensor) -> Tensor:
     """Features with mean 0 and norm 1 a neuron, so that products of columns are correlations.
@@ -13,7 +15,7 @@ def standardize(features: Tensor) -> Tensor:
     """
     centred, norm = centre(features, "the features of neuron")
     scale = torch.where(norm > 0, 1 / norm, 0.0)
-    return centred * scale.float()
+    return centred.mul_(scale.float())
 
 
 def centre(columns: Tensor, what: str) -> tuple[Tensor, Tensor]:
@@ -23,12 +25,16 @@ def centre(columns: Tensor, what: str) -> tuple[Tensor, Tensor]:
     noise, not a feature. The means are float64, for what is far from zero would lose its variation.
     Raises ValueError, `what` and the number of the first column that is not finite.
     """
-    mean = columns.mean(dim=0, dtype=torch.float64)
+    blocks = columns.split(ROWS_A_BLOCK)
+    mean = sum(rows.sum(dim=0, dtype=torch.float64) for rows in blocks) / len(columns)
     if not torch.isfinite(mean).all():
         column = int((~torch.isfinite(mean)).nonzero()[0])
         raise ValueError(f"{what} {column} are not all finite")
-    centred = (columns - mean).float()
-    norm = torch.linalg.vector_norm(centred, dim=0, dtype=torch.float64)
+    centred = torch.empty_like(columns, dtype=torch.float32)
+    squares = torch.zeros_like(mean)
+    for rows, block in zip(blocks, centred.split(ROWS_A_BLOCK), strict=True):
+        squares += block.copy_(rows - mean).double().square().sum(dim=0)
+    norm = squares.sqrt()
     rounding = torch.finfo(torch.float32).eps * mean.abs() * len(columns) ** 0.5
     return centred, torch.where(norm > rounding, norm, 0.0)
 

@@ -1,12 +1,12 @@
 """A file of features that is written while the model runs."""
 
-import json
-import struct
 from pathlib import Path
 from types import TracebackType
 
-import numpy
+import torch
 from torch import Tensor
+
+from ffmerge.tensor_file import Stored, write_head, write_rows
 
 Shapes = dict[str, tuple[int, int]]
 
@@ -18,37 +18,17 @@ class FeatureWriter:
     """
 
     def __init__(self, file: Path, shapes: Shapes) -> None:
-        offset, header = 0, {}
-        for name, shape in shapes.items():
-            size = 4 * shape[0] * shape[1]
-            header[name] = {
-                "dtype": "F32",
-                "shape": list(shape),
-                "data_offsets": [offset, offset + size],
-            }
-            offset += size
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
-        with file.open("wb") as stream:
-            stream.write(struct.pack("<Q", len(text)) + text)
-            stream.truncate(8 + len(text) + offset)
-        self._rows = {
-            name: numpy.memmap(
-                file,
-                dtype="<f4",
-                mode="r+",
-                offset=8 + len(text) + header[name]["data_offsets"][0],
-                shape=shape,
-            )
-            for name, shape in shapes.items()
-        }
+        self._stream = file.open("wb")
+        entries = {name: Stored(torch.float32, shape) for name, shape in shapes.items()}
+        self._places = write_head(self._stream, entries)
         self.written = dict.fromkeys(shapes, 0)
 
     def append(self, name: str, rows: Tensor) -> None:
         """Append (n, d) rows; those past the end are left out."""
-        begin = self.written[name]
-        rows = rows[: len(self._rows[name]) - begin]
-        self._rows[name][begin : begin + len(rows)] = rows.float().cpu().numpy()
+        place, begin = self._places[name], self.written[name]
+        n_rows, d = place.shape
+        rows = rows[: n_rows - begin].float()
+        write_rows(self._stream, place.begin + begin * d * place.dtype.itemsize, rows)
         self.written[name] = begin + len(rows)
 
     def __enter__(self) -> "FeatureWriter":
@@ -57,5 +37,4 @@ class FeatureWriter:
     def __exit__(
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for rows in self._rows.values():
-            rows.flush()
+        self._stream.close()

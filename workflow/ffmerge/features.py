@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from ffmerge import tensor_file
 from ffmerge.feature_writer import FeatureWriter
 from ffmerge.towers import Tower, towers
 
@@ -28,19 +28,19 @@ GATED: Aligned = "pre_activation"
 
 
 class Features:
-    """Outputs on disk, memory-mapped: a layer is read when it is asked for.
+    """Outputs on disk: a layer is read when it is asked for, into memory of its own.
 
     sublayer: of which one, in a file that has several; None for a file of features.
     """
 
     def __init__(self, file: Path, sublayer: str | None = None) -> None:
-        self._file = safe_open(str(file), framework="pt")
+        self._file, self._places = file, tensor_file.read_head(file)
         self._prefix = _prefix(sublayer)
 
     def towers(self) -> dict[str, int]:
         """Each tower's number of layers."""
         layers: dict[str, int] = {}
-        for name in self._file.offset_keys():  # as written: an encoder before its decoder
+        for name in self._places:  # as written: an encoder before its decoder
             if name.startswith(self._prefix):
                 tower, layer = name.removeprefix(self._prefix).split(".")
                 layers[tower] = max(layers.get(tower, 0), int(layer) + 1)
@@ -48,7 +48,7 @@ class Features:
 
     def layer(self, tower: str, layer: int) -> Tensor:
         """(n_tokens, d) float32, where d is d_ff for features and d_model for whole sublayers."""
-        return self._file.get_tensor(f"{self._prefix}{tower}.{layer}")
+        return tensor_file.read(self._file, self._places[f"{self._prefix}{tower}.{layer}"])
 
 
 def collect_features(

@@ -63,8 +63,8 @@ def align_all_pairs(
 
     def solve(pair: Pair) -> Alignment:
         try:
-            other = standardize(features(pair[1]))
-            correlation = correlation_of_standardized(anchors(pair[0]), other)
+            anchor = anchors(pair[0])  # the other layer's features go before the assignment comes
+            correlation = correlation_of_standardized(anchor, standardize(features(pair[1])))
         except ValueError as error:
             raise ValueError(f"layers {pair[0]} and {pair[1]}: {error}") from None
         permutation = best_permutation(correlation)

@@ -1,0 +1,131 @@
+"""Safetensors files, read and written one tensor at a time with plain reads and writes.
+
+Of a memory map every page that was touched counts as the process's memory until it is closed, and
+writing to one on a full disk ends the process by a signal that names nothing. A file that is
+streamed costs one tensor of memory, and a full disk is an OSError.
+"""
+
+import json
+import os
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy
+import torch
+from torch import Tensor
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+CODES = {dtype: code for code, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor's place in a file. begin: its first byte, counted from the beginning of the file."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    begin: int = 0
+
+    @property
+    def n_values(self) -> int:
+        return int(numpy.prod(self.shape, dtype=numpy.int64))
+
+    @property
+    def n_bytes(self) -> int:
+        return self.n_values * self.dtype.itemsize
+
+
+def read_head(file: Path) -> dict[str, Stored]:
+    """What a file holds, in the order in which it lies there.
+
+    Raises ValueError naming the file if it is no safetensors file, or is shorter than it says.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise ValueError(f"{file} is no safetensors file, or is cut off")
+        try:
+            head = json.loads(stream.read(length))
+            head.pop("__metadata__", None)
+            found = {
+                name: Stored(
+                    DTYPES[each["dtype"]],
+                    tuple(each["shape"]),
+                    8 + length + each["data_offsets"][0],
+                )
+                for name, each in head.items()
+            }
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{file} is no safetensors file that is known here: {error}") from None
+    if (end := max((each.begin + each.n_bytes for each in found.values()), default=0)) > size:
+        raise ValueError(f"{file} is cut off: it has {size:,} bytes of {end:,}")
+    return dict(sorted(found.items(), key=lambda item: item[1].begin))
+
+
+def read(file: Path, stored: Stored) -> Tensor:
+    """One tensor, in memory of its own."""
+    raw = numpy.fromfile(file, numpy.uint8, stored.n_bytes, offset=stored.begin)
+    return torch.from_numpy(raw).view(stored.dtype).view(stored.shape)
+
+
+def write_head(
+    stream: BinaryIO, entries: Mapping[str, Stored], metadata: dict[str, str] | None = None
+) -> dict[str, Stored]:
+    """Write a file's head and give it its full length; returns the entries with their places.
+
+    They lie in the order of `entries`: let wider dtypes come first, so that all are aligned.
+    """
+    head: dict = {"__metadata__": metadata} if metadata else {}
+    offset = 0
+    for name, each in entries.items():
+        span = [offset, offset := offset + each.n_bytes]
+        head[name] = {"dtype": CODES[each.dtype], "shape": each.shape, "data_offsets": span}
+    text = json.dumps(head).encode()
+    text += b" " * (-len(text) % 8)
+    stream.write(struct.pack("<Q", len(text)) + text)
+    stream.truncate(8 + len(text) + offset)
+    return {
+        name: Stored(each.dtype, each.shape, 8 + len(text) + head[name]["data_offsets"][0])
+        for name, each in entries.items()
+    }
+
+
+def write_rows(stream: BinaryIO, begin: int, rows: Tensor) -> None:
+    """Write a tensor's values at a place in a file."""
+    stream.seek(begin)
+    stream.write(rows.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+
+def write(
+    file: Path,
+    entries: Mapping[str, Stored],
+    tensor: Callable[[str], Tensor],
+    metadata: dict[str, str] | None = None,
+) -> None:
+    """Write a file whose tensors are asked for one after the other, and cast if need be.
+
+    entries: name -> dtype and shape. Raises OSError on a full disk.
+    """
+    ordered = sorted(entries, key=lambda name: (-entries[name].dtype.itemsize, name))
+    with file.open("wb") as stream:
+        for name, each in write_head(stream, {n: entries[n] for n in ordered}, metadata).items():
+            write_rows(stream, each.begin, tensor(name).to(each.dtype))
+        stream.flush()
+        os.fsync(stream.fileno())
