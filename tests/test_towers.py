@@ -128,6 +128,14 @@ def test_a_form_is_chosen_by_the_maps_that_are_there():
     assert located(architecture, gated)["decoder"].feed_forward.maps == ("gate", "up", "down")
 
 
+def test_of_two_forms_that_fit_the_first_is_taken():
+    forms = [PLAIN, GATED]
+    both = linear_maps("layers.0", "mlp.gate", "mlp.up", "mlp.down")
+    for first, second in (forms, forms[::-1]):
+        architecture = Architecture.from_entry({"towers": {"decoder": [first, second]}})
+        assert located(architecture, both)["decoder"].feed_forward == FeedForward(**first)
+
+
 def test_stages_of_layers_are_one_tower_in_the_order_of_their_numbers():
     entry = {"towers": {"encoder": PLAIN | {"layers": "stages.*.blocks.*", "count": None}}}
     there = [(0, 0), (0, 1), (1, 0), (1, 9), (1, 10), (10, 0)]
