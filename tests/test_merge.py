@@ -427,3 +427,17 @@ def test_an_architecture_that_is_not_in_the_table_is_an_error_that_names_those_t
     assert {"gpt2", "marian", "vit"} <= set(ARCHITECTURES)
     with pytest.raises(ValueError, match=rf"'resnet' has no entry .*known: {known}\)"):
         architecture_of({"model_type": "resnet"})
+
+
+def test_a_merged_group_merges_again_as_a_whole_or_not_at_all(pico):
+    model = pico("gpt2")
+    merge_window(model, [1, 2], 1)
+    weight = model.get_submodule("transformer.h.1.mlp.c_fc").weight
+    with pytest.raises(ValueError, match=r"layers \[1, 2\] of the decoder share .* not \[0, 1\]"):
+        merge_window(model, [0, 1], 0)
+    assert model.get_submodule("transformer.h.1.mlp.c_fc").weight is weight
+    merge_window(model, [0, 1, 2], 0)
+    assert [entry["layers"] for entry in getattr(model.config, GROUPS)] == [[0, 1, 2]]
+    assert (
+        len({id(model.get_submodule(f"transformer.h.{i}.mlp.c_fc").weight) for i in range(3)}) == 1
+    )

@@ -226,3 +226,12 @@ def test_a_model_s_own_entry_takes_the_place_of_one_in_the_table():
     merge_in_model(model, [Group("stack", (0, 2), 0)], None)
     assert count_sublayers(model) == (3, 2)
     assert model.blocks[2]["narrow"].bias is model.blocks[0]["narrow"].bias
+
+
+def test_a_plain_sublayer_is_not_taken_for_a_gated_one_whose_up_has_the_same_name():
+    gated = FeedForward(layers="h.*", up="up", down="down", gate="gate")
+    plain = FeedForward(layers="h.*", up="up", down="down")
+    found = located(
+        Architecture("", {"decoder": (gated, plain)}), ["h.0.up.weight", "h.0.down.weight"]
+    )
+    assert found["decoder"].feed_forward is plain

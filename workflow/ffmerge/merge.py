@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ffmerge.architectures import FeedForward
 from ffmerge.groups import Group, check_groups
 from ffmerge.permutation import Permutations
-from ffmerge.tie import note_groups, tie
+from ffmerge.tie import GROUPS, tie, with_earlier
 from ffmerge.towers import Tower, towers
 
 Sublayer = dict[str, Tensor]
@@ -118,6 +118,7 @@ def merge_in_model(
     """
     found = towers(model)
     check_groups(groups, {name: len(tower) for name, tower in found.items()})
+    notes = with_earlier(groups, model)
     for group in groups:
         tower = found[group.tower]
         own = permutations[group.tower] if permutations is not None else None
@@ -126,4 +127,4 @@ def merge_in_model(
             module = model.get_submodule(name.rpartition(".")[0])
             setattr(module, role.split(".")[1], nn.Parameter(merged[role]))
         tie(model, tower.shared_modules(group.layers))
-    note_groups(model, groups, found)
+    setattr(model.config, GROUPS, notes)

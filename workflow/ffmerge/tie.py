@@ -34,10 +34,23 @@ def noted(groups: Sequence[Group], found: Mapping[str, Tower]) -> list[dict[str,
     ]
 
 
-def note_groups(model: nn.Module, groups: Sequence[Group], found: Mapping[str, Tower]) -> None:
-    """Add groups to those that a model's configuration notes already."""
-    earlier = getattr(model.config, GROUPS, [])
-    setattr(model.config, GROUPS, [*earlier, *noted(groups, found)])
+def with_earlier(groups: Sequence[Group], model: nn.Module) -> list[dict[str, Any]]:
+    """What a model's configuration says once these groups are merged, too, under GROUPS.
+
+    Raises ValueError naming layers for a group that has some layers of an earlier one, but not all.
+    """
+    kept = []
+    for entry in getattr(model.config, GROUPS, []):
+        layers = set(entry["layers"])
+        touching = [g for g in groups if g.tower == entry["tower"] and layers & set(g.layers)]
+        if not touching:
+            kept.append(entry)
+        elif not layers <= set(touching[0].layers):
+            raise ValueError(
+                f"layers {entry['layers']} of the {entry['tower']} share their weights already: a "
+                f"group has all of them or none, not {list(touching[0].layers)}"
+            )
+    return [*kept, *noted(groups, towers(model))]
 
 
 @contextmanager

@@ -99,6 +99,7 @@ def _paths(prefix: str, form: FeedForward, names: frozenset[str]) -> tuple[str, 
     for within in [f"{prefix}.", ""] if prefix else [""]:
         pattern = re.compile(rf"({re.escape(within)}{layers})\.")
         layer_of = {m[1]: tuple(map(int, m.groups()[1:])) for m in map(pattern.match, names) if m}
-        if any(f"{path}.{form.up}.weight" in names for path in layer_of):
+        modules = [getattr(form, which) for which in form.maps]
+        if any(all(f"{path}.{m}.weight" in names for m in modules) for path in layer_of):
             return tuple(sorted(layer_of, key=layer_of.get))
     return ()

@@ -122,11 +122,11 @@ def _of_architecture(file: Path) -> dict[str, Cell]:
     """The same of a base model's config.json."""
     architecture = Source(file).value()
     counts = [forms[0].count for forms in architecture_of(architecture).towers.values()]
-    layers = tuple(Source(file, f"/{count}") for count in counts)
-    found = {
-        "n_layers": Cell(layers, derivation="sum"),
-        "anchors": Cell(layers, derivation="count"),
-    }
+    found = {}
+    if all(counts):
+        layers = tuple(Source(file, f"/{count.replace('.', '/')}") for count in counts)
+        found["n_layers"] = Cell(layers, derivation="sum")
+        found["anchors"] = Cell(layers, derivation="count")
     for name, key in (("resolution", "image_size"), ("patch_size", "patch_size")):
         if key in architecture:
             found[name] = cells.of(file, f"/{key}", "{0}x{0}")
