@@ -2,4 +2,20 @@
 
 Modules are named after what the paper names; imports go one way:
 scripts -> tasks -> method (features, permutation, merge, tie, windows) -> architectures.
+
+Importing the package makes transformers' Auto classes load merged models, whichever of the two is
+imported first; it imports neither transformers nor torch.
 """
+
+from types import ModuleType
+
+from ffmerge.import_hook import when_imported
+
+
+def _register(configuration_auto: ModuleType) -> None:
+    from ffmerge.tied_model import MODEL_TYPE, MergedConfig  # transformers is being imported
+
+    configuration_auto.AutoConfig.register(MODEL_TYPE, MergedConfig, exist_ok=True)
+
+
+when_imported("transformers.models.auto.configuration_auto", _register)
