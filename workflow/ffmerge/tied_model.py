@@ -17,6 +17,7 @@ This file imports nothing but transformers: a copy of it, modeling_ffmerge.py, b
 is all that `AutoModelFor….from_pretrained(path, trust_remote_code=True)` needs.
 """
 
+import copy
 import inspect
 import json
 import shutil
@@ -47,12 +48,12 @@ class TiedModel:
     @property
     def _tied_weights_keys(self) -> dict[str, str]:
         """What may be left out of a file, where it is the same tensor in memory."""
-        stock = vars(self).get("_stock_tied_weights_keys", super()._tied_weights_keys)
+        stock = vars(self).get("_tied_weights_keys", super()._tied_weights_keys)
         return (stock or {}) | shared_tensors(self)
 
     @_tied_weights_keys.setter
     def _tied_weights_keys(self, stock: dict[str, str]) -> None:  # Marian's are set on making it
-        self._stock_tied_weights_keys = stock
+        vars(self)["_tied_weights_keys"] = stock
 
     def tie_weights(self, missing_keys: set[str] | None = None, **options: Any) -> None:
         """Make tied tensors one. missing_keys: those that a file lacks, while one is loaded.
@@ -62,12 +63,35 @@ class TiedModel:
         super().tie_weights(missing_keys, **options)
         if missing_keys is None:
             return
+        if hasattr(self.config, "quantization_config"):
+            self._share_quantized_modules()
         for target, source in shared_tensors(self).items():
             if self.get_parameter(target) is not self.get_parameter(source):
                 raise ValueError(
                     f"{GROUPS} in config.json says that {target} is {source}, but the file holds "
                     "both, with different values"
                 )
+
+    @classmethod
+    def from_pretrained(cls, path: Any, *inputs: Any, **options: Any) -> Any:
+        """As any model's. A quantizer, which would take what is merged for tied heads and skip it,
+        is told to skip what it would skip in the stock model.
+        """
+        if (quantization := options.get("quantization_config")) is not None:
+            config = options.get("config") or cls.config_class.from_pretrained(path)
+            options["quantization_config"] = _skipping_as_stock(quantization, cls, config)
+        return super().from_pretrained(path, *inputs, **options)
+
+    def _share_quantized_modules(self) -> None:
+        """Quantized weights have state outside of the tensor: modules are shared as a whole."""
+        import torch
+
+        for target, source in shared_modules(self).items():
+            module = self.get_submodule(source)
+            if type(module.weight) is not torch.nn.Parameter:
+                self.set_submodule(target, module)
+                names = (f"{target}.{name}" for name in module.state_dict())
+                self._keys_to_ignore_on_save |= set(names)
 
     def _adjust_bias(self, module: Any, source: Any) -> None:
         """For heads, whose bias follows a growing vocabulary. It would cut those of Conv1D."""
@@ -78,6 +102,23 @@ class TiedModel:
     def is_custom_code(cls) -> bool:
         """It is the library's own model: its tensors' names on disk are converted likewise."""
         return False
+
+
+def _skipping_as_stock(quantization: Any, tied: type, config: Any) -> Any:
+    """A quantization that leaves out what it would leave out if nothing were merged."""
+    import torch
+    from transformers.quantizers.auto import AutoQuantizationConfig
+    from transformers.quantizers.base import get_keys_to_not_convert
+
+    if isinstance(quantization, dict):
+        quantization = AutoQuantizationConfig.from_dict(quantization)
+    quantization, stock = copy.copy(quantization), tied.__bases__[1]
+    for skipped in ("llm_int8_skip_modules", "modules_to_not_convert"):  # by the kind of quantizer
+        if getattr(quantization, skipped, ()) is None:
+            with torch.device("meta"):
+                names = get_keys_to_not_convert(stock(copy.copy(config)))
+            setattr(quantization, skipped, sorted(names))
+    return quantization
 
 
 class TiedConfig:
@@ -130,6 +171,8 @@ def _as_in_memory(config: dict[str, Any]) -> dict[str, Any]:
 @cache
 def tied_model_class(stock: type) -> type:
     """The subclass of a stock model class that ties what its configuration says is merged."""
+    if issubclass(stock, TiedModel):
+        return stock
     config_class = tied_config_class(stock.config_class)
     names = {"__module__": __name__, "__doc__": stock.__doc__, "config_class": config_class}
     return type(stock.__name__, (TiedModel, stock), names)
@@ -138,6 +181,8 @@ def tied_model_class(stock: type) -> type:
 @cache
 def tied_config_class(stock: type) -> type:
     """The subclass of a stock configuration class for merged models, known to all Auto classes."""
+    if issubclass(stock, TiedConfig):
+        return stock
     names = {"__module__": __name__, "__doc__": stock.__doc__}
     tied = type(stock.__name__, (TiedConfig, stock), names)
     for auto_class, classes in _auto_classes(stock.model_type):
@@ -214,6 +259,18 @@ def shared_tensors(model: Any) -> dict[str, str]:
         for target, source in shared_modules(model).items()
         for name, _ in model.get_submodule(source).named_parameters(recurse=False)
     }
+
+
+def become_tied(model: Any, groups: list[dict[str, Any]]) -> None:
+    """Tie sublayers of a stock model in place, for good: it becomes of its tied class.
+
+    groups: as under GROUPS; a module's weights become those of the first of its list.
+    """
+    setattr(model.config, GROUPS, groups)
+    model.config.__class__ = tied_config_class(type(model.config))
+    model.__class__ = tied_model_class(type(model))
+    model.all_tied_weights_keys = model.get_expanded_tied_weights_keys(all_submodels=True)
+    model.tie_weights()
 
 
 def write_code(directory: Path) -> None:
