@@ -64,7 +64,7 @@ class TiedModel:
         if missing_keys is None:
             return
         if hasattr(self.config, "quantization_config"):
-            self._share_quantized_modules()
+            self._share_quantized()
         for target, source in shared_tensors(self).items():
             if self.get_parameter(target) is not self.get_parameter(source):
                 raise ValueError(
@@ -82,16 +82,15 @@ class TiedModel:
             options["quantization_config"] = _skipping_as_stock(quantization, cls, config)
         return super().from_pretrained(path, *inputs, **options)
 
-    def _share_quantized_modules(self) -> None:
-        """Quantized weights have state outside of the tensor: modules are shared as a whole."""
-        import torch
-
+    def _share_quantized(self) -> None:
+        """Share what quantized modules hold besides their parameters."""
         for target, source in shared_modules(self).items():
-            module = self.get_submodule(source)
-            if type(module.weight) is not torch.nn.Parameter:
-                self.set_submodule(target, module)
-                names = (f"{target}.{name}" for name in module.state_dict())
-                self._keys_to_ignore_on_save |= set(names)
+            module, origin = self.get_submodule(target), self.get_submodule(source)
+            if hasattr(origin, "init_8bit_state"):  # it would be taken from the weight, but once
+                if origin.weight.CB is not None:
+                    origin.init_8bit_state()
+                module.state.CB, module.state.SCB = origin.state.CB, origin.state.SCB
+            self._keys_to_ignore_on_save |= {f"{target}.{name}" for name in origin.state_dict()}
 
     def _adjust_bias(self, module: Any, source: Any) -> None:
         """For heads, whose bias follows a growing vocabulary. It would cut those of Conv1D."""
@@ -243,7 +242,9 @@ def shared_modules(model: Any) -> dict[str, str]:
         return next((candidate for candidate in candidates if candidate in present), None)
 
     shared = {}
-    for names in (names for group in getattr(model.config, GROUPS, []) for names in group["modules"]):
+    for names in (
+        names for group in getattr(model.config, GROUPS, []) for names in group["modules"]
+    ):
         first, *rest = found = [here(name) for name in names]
         if any(found) and not all(found):
             absent = [name for name, place in zip(names, found, strict=True) if place is None]
