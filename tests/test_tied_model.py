@@ -149,6 +149,10 @@ def tensor_bytes(directory: Path) -> int:
     return sum(tensor.nbytes for tensor in load_file(directory / "model.safetensors").values())
 
 
+def names_in(directory: Path) -> set[str]:
+    return set(load_file(directory / "model.safetensors"))
+
+
 def config_json(directory: Path) -> dict:
     return json.loads((directory / "config.json").read_text())
 
@@ -162,6 +166,7 @@ def test_a_saved_model_is_smaller_by_what_was_removed_and_loads_filled_and_tied(
     model.save_pretrained(tmp_path / "tied")
     saved = tensor_bytes(tmp_path / "stock") - tensor_bytes(tmp_path / "tied")
     assert saved == SAVED_BYTES[family]
+    assert names_in(tmp_path / "tied") < names_in(tmp_path / "stock")
     loaded, report = load(family, tmp_path / "tied", output_loading_info=True)
     assert not any(report.values()), report
     assert type(loaded) is type(model)
@@ -201,6 +206,16 @@ def test_a_model_with_a_head_from_the_file_of_its_base_model_is_tied(tmp_path):
     loaded = load("bert", tmp_path / "base")
     assert places(loaded) == 2
     assert torch.equal(output(loaded.bert), output(base))
+
+
+def test_a_base_model_whose_tensors_have_other_names_on_disk_is_filled(tmp_path):
+    model = tied("vit")
+    model.save_pretrained(tmp_path / "head")
+    base = transformers.AutoModel.from_pretrained(tmp_path / "head", add_pooling_layer=False)
+    base.save_pretrained(tmp_path / "base")
+    stock("vit").vit.save_pretrained(tmp_path / "stock")
+    assert names_in(tmp_path / "base") < names_in(tmp_path / "stock")
+    assert torch.equal(output(base), output(model.vit))
 
 
 def test_a_tower_that_a_model_lacks_is_passed_over(tmp_path):
@@ -332,6 +347,7 @@ def test_an_expanded_model_is_a_stock_one_of_full_size_with_the_same_output(fami
     stock(family).save_pretrained(tmp_path / "stock")
     save_expanded(model, tmp_path / "expanded")
     assert tensor_bytes(tmp_path / "expanded") == tensor_bytes(tmp_path / "stock")
+    assert names_in(tmp_path / "expanded") == names_in(tmp_path / "stock")
     assert set(config_json(tmp_path / "expanded")) == set(config_json(tmp_path / "stock"))
     assert not [key for key in config_json(tmp_path / "expanded") if "ffmerge" in key]
     loaded, report = load(family, tmp_path / "expanded", output_loading_info=True)

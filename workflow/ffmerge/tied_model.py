@@ -78,7 +78,9 @@ class TiedModel:
         is told to skip what it would skip in the stock model.
         """
         if (quantization := options.get("quantization_config")) is not None:
-            config = options.get("config") or cls.config_class.from_pretrained(path)
+            config = options.get("config")
+            if not isinstance(config, PreTrainedConfig):
+                config = cls.config_class.from_pretrained(config or path)
             options["quantization_config"] = _skipping_as_stock(quantization, cls, config)
         return super().from_pretrained(path, *inputs, **options)
 
