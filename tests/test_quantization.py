@@ -235,7 +235,7 @@ def test_a_reloaded_model_is_the_one_that_was_saved_bit_for_bit(
     expected = logits(model, batch)
     for n in (1, 2):  # what was loaded can be saved again
         loaded = quantization.load(tmp_path / f"{n}")
-        assert type(loaded) is type(model)
+        assert isinstance(loaded, type(model))
         assert not any(module.training for module in loaded.modules())
         assert torch.equal(logits(loaded, batch), expected)
         for name, module in linear_maps(loaded).items():

@@ -554,3 +554,24 @@ def test_a_callback_comes_once_a_module_has_run_and_at_once_if_it_had(tmp_path, 
     when_imported("late_module", lambda module: seen.append(module.value + 1))
     assert seen == [1, 2]
     del sys.modules["late_module"]
+
+
+def test_what_stands_in_a_configuration_has_one_name_throughout():
+    """The code beside the weights imports nothing of ffmerge, and so has names of its own."""
+    from ffmerge import architectures, merged_file, tie
+
+    assert tied_model.GROUPS == tie.GROUPS
+    assert tied_model.MODEL_TYPE == architectures.MERGED_TYPE
+    assert tied_model.STOCK_TYPE == architectures.STOCK_TYPE
+    assert tied_model.INT8 == merged_file.INT8
+
+
+def test_a_quantized_model_of_ours_is_not_taken_for_one_of_floats(tmp_path):
+    from ffmerge import checkpoint, quantization
+
+    model = tied("gpt2")
+    checkpoint.save(model, tmp_path / "merged")
+    quantized = quantization.quantize(checkpoint.load(tmp_path / "merged"))
+    quantization.save(quantized, tmp_path / "int8")
+    with pytest.raises(ValueError, match=r"ffmerge\.load"):
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "int8")

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 OWN_ENTRY = "ffmerge_architecture"  # key of a model's config.json: its entry, if not in the table
+# `model_type` in config.json of a model with merged sublayers, and the key of what it was before
+MERGED_TYPE, STOCK_TYPE = "ffmerge", "ffmerge_model_type"
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def architecture_of(config: Mapping[str, Any]) -> Architecture:
     """
     if config.get(OWN_ENTRY):
         return Architecture.from_entry(config[OWN_ENTRY])
-    model_type = config["model_type"]
+    model_type = config.get(STOCK_TYPE) or config["model_type"]
     try:
         return ARCHITECTURES[model_type]
     except KeyError:

@@ -1,9 +1,11 @@
 """Models on disk: configuration and safetensors, where tied sublayers are stored once.
 
 What is merged is written into the model's configuration (`ffmerge_groups`), so that a directory
-loads tied by itself. Tensors carry the names that the modules have in `transformers` 5.
+loads tied by itself, here and by `from_pretrained` (see `tied_model`). Tensors carry the names that
+the modules have in `transformers` 5.
 """
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from torch import nn
 from transformers.initialization import no_init_weights
 
 from ffmerge.merged_file import INT8, WEIGHTS
-from ffmerge.tie import GROUPS, tie
+from ffmerge.tie import GROUPS
+from ffmerge.tied_model import tied_config_class, tied_model_class
 from ffmerge.towers import architecture_of_config, attribute, located, towers
 
 
@@ -36,8 +39,11 @@ def save(model: nn.Module, directory: Path) -> None:
 def save_configuration(model: nn.Module, directory: Path) -> None:
     """Write what a model is, without its weights."""
     directory.mkdir(parents=True, exist_ok=True)
-    model.config.architectures = [type(model).__name__]
-    model.config.save_pretrained(directory)
+    config = copy.copy(model.config)
+    config.architectures = [type(model).__name__]
+    if hasattr(config, GROUPS):
+        config.__class__ = tied_config_class(type(config))
+    config.save_pretrained(directory)
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.save_pretrained(directory)
 
@@ -65,11 +71,12 @@ def build(directory: Path) -> nn.Module:
     """
     config = transformers.AutoConfig.from_pretrained(directory)
     check_stored_layers(config, directory)
+    model_class = getattr(transformers, config.architectures[0])
+    if hasattr(config, GROUPS):
+        model_class = tied_model_class(model_class)
     with no_init_weights():
-        model = getattr(transformers, config.architectures[0])(config)
+        model = model_class(config)
     model.tie_weights()
-    for group in getattr(config, GROUPS, []):
-        tie(model, group["modules"])
     if (directory / "generation_config.json").exists():
         model.generation_config = transformers.GenerationConfig.from_pretrained(directory)
     return model

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ffmerge.architectures import architecture_of
+from ffmerge.architectures import MERGED_TYPE, STOCK_TYPE, architecture_of
 from ffmerge.groups import Group, check_groups
 from ffmerge.merge import merged_sublayer
 from ffmerge.permutation import Permutations
@@ -60,7 +60,14 @@ def merge_on_disk(
             names = tower.tensors(group.layers[0])
             merged |= {names[role]: value for role, value in sublayer.items()}
         kept = {name: tensor(name) for name in file.keys() if name not in left_out}  # noqa: SIM118
-    write_model(base_model, directory, kept | merged, {GROUPS: noted(groups, found)})
+    changes = {GROUPS: noted(groups, found), **merged_type(base_model)}
+    write_model(base_model, directory, kept | merged, changes)
+
+
+def merged_type(base_model: Path) -> dict[str, str]:
+    """What a merged model's configuration says that it is, so that only what ties it loads it."""
+    model_type = json.loads((base_model / "config.json").read_text())["model_type"]
+    return {"model_type": MERGED_TYPE, STOCK_TYPE: model_type}
 
 
 def write_model(

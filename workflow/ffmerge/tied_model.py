@@ -32,6 +32,7 @@ from transformers import PreTrainedConfig
 MODEL_TYPE = "ffmerge"  # of a merged model's config.json
 STOCK_TYPE = "ffmerge_model_type"  # key: its model type if nothing were merged
 GROUPS = "ffmerge_groups"  # key: [{"modules": [[name, …], …], …}, …], what is merged
+INT8 = "ffmerge_int8"  # key: it was quantized
 CODE = "modeling_ffmerge.py"  # this file beside the weights
 
 
@@ -63,6 +64,8 @@ class TiedModel:
         super().tie_weights(missing_keys, **options)
         if missing_keys is None:
             return
+        if hasattr(self.config, INT8):
+            raise ValueError("from_pretrained takes no model of int8 weights: ffmerge.load does")
         if hasattr(self.config, "quantization_config"):
             self._share_quantized()
         for target, source in shared_tensors(self).items():
@@ -182,6 +185,8 @@ def tied_model_class(stock: type) -> type:
 @cache
 def tied_config_class(stock: type) -> type:
     """The subclass of a stock configuration class for merged models, known to all Auto classes."""
+    if issubclass(stock, TiedConfig):
+        return stock
     if issubclass(stock, TiedConfig):
         return stock
     names = {"__module__": __name__, "__doc__": stock.__doc__}
