@@ -64,8 +64,6 @@ class TiedModel:
         super().tie_weights(missing_keys, **options)
         if missing_keys is None:
             return
-        if hasattr(self.config, INT8):
-            raise ValueError("from_pretrained takes no model of int8 weights: ffmerge.load does")
         if hasattr(self.config, "quantization_config"):
             self._share_quantized()
         for target, source in shared_tensors(self).items():
@@ -79,11 +77,15 @@ class TiedModel:
     def from_pretrained(cls, path: Any, *inputs: Any, **options: Any) -> Any:
         """As any model's. A quantizer, which would take what is merged for tied heads and skip it,
         is told to skip what it would skip in the stock model.
+
+        Raises ValueError for a file of int8 weights.
         """
+        config = options.get("config")
+        if not isinstance(config, PreTrainedConfig):
+            config = cls.config_class.from_pretrained(config or path)
+        if hasattr(config, INT8):
+            raise ValueError(f"{path} holds int8 weights: ffmerge.load reads them, not this")
         if (quantization := options.get("quantization_config")) is not None:
-            config = options.get("config")
-            if not isinstance(config, PreTrainedConfig):
-                config = cls.config_class.from_pretrained(config or path)
             options["quantization_config"] = _skipping_as_stock(quantization, cls, config)
         return super().from_pretrained(path, *inputs, **options)
 
