@@ -1,13 +1,16 @@
 """A merged model is an ordinary transformers model: tied, small, and loaded by its Auto classes."""
 
 import copy
+import importlib
 import json
 import os
 import pickle
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -15,6 +18,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from ffmerge import tied_model
+from ffmerge.digest import sha256_of
 from ffmerge.expanded import save_expanded, untie
 from ffmerge.import_hook import when_imported
 from ffmerge.tied_model import CODE, GROUPS, become_tied, shared_modules, write_code
@@ -321,8 +325,26 @@ def test_int8_covers_what_is_merged_and_keeps_the_ties(tmp_path):
         save_expanded(loaded, tmp_path / "expanded")
 
 
-def test_lora_keeps_the_ties_and_merges_after_untying(tmp_path):
-    peft = pytest.importorskip("peft")
+@pytest.fixture(scope="module")
+def peft() -> Iterator[ModuleType]:
+    """The library, installed once for its lock. Skips where it cannot be had, but in CI."""
+    lock = Path(__file__).with_name("peft.txt")
+    folder = Path(__file__).parents[1] / ".cache/peft" / sha256_of(lock)[:12]
+    if not folder.exists():
+        partial = folder.with_name("partial")
+        options = ["--no-deps", "--require-hashes", "--target", partial, "--requirements", lock]
+        command = [sys.executable, "-m", "uv", "pip", "install", *options]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            said = f"peft cannot be installed: {done.stderr.strip()}"
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(said)
+        partial.rename(folder)
+    sys.path.append(str(folder))
+    yield importlib.import_module("peft")
+    sys.path.remove(str(folder))
+
+
+def test_lora_keeps_the_ties_and_merges_after_untying(peft):
     model = tied("gpt2")
     lora = peft.LoraConfig(
         r=2, target_modules=["c_fc"], fan_in_fan_out=True, init_lora_weights=False
