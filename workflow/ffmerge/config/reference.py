@@ -55,7 +55,7 @@ Copy the nearest file. In the order in which people usually need them, change
    and `test`, which decide speed and memory (`fine_tuning.batch_size` is part of the experiment);
 3. `dataset`: where your data are, or where your copy of ImageNet is;
 4. `base_model`: a directory or a commit on the hub, of an architecture in
-   [architectures.py](../workflow/ffmerge/architectures.py), and `merge.k` for its number of layers:
+   [architectures](../workflow/ffmerge/architectures), and `merge.k` for its number of layers:
    merging k sublayers into one removes k - 1, so that a third of 12 is removed by k = 5;
 5. `tasks`: leave out the models that you do not want, or add one.
 

@@ -1,4 +1,4 @@
-"""Where each architecture keeps its sublayers: data only, no algorithm.
+"""What an entry of the table of architectures says, from Python, JSON or YAML.
 
 An entry lists the towers of a model (a stack of layers whose FF sublayers may be merged with each
 other: GPT-2 and ViT have one, an encoder-decoder has two) by the names their modules carry in
@@ -8,10 +8,6 @@ other: GPT-2 and ViT have one, an encoder-decoder has two) by the names their mo
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
-
-OWN_ENTRY = "ffmerge_architecture"  # key of a model's config.json: its entry, if not in the table
-# `model_type` in config.json of a model with merged sublayers, and the key of what it was before
-MERGED_TYPE, STOCK_TYPE = "ffmerge", "ffmerge_model_type"
 
 
 @dataclass(frozen=True)
@@ -105,97 +101,6 @@ def _feed_forward(tower: str, form: Mapping[str, Any]) -> FeedForward:
     return FeedForward(**form)
 
 
-def _one_tower(prefix: str, name: str, *forms: FeedForward) -> Architecture:
+def one_tower(prefix: str, name: str, *forms: FeedForward) -> Architecture:
+    """An architecture whose layers are all in one stack."""
     return Architecture(prefix, {name: forms})
-
-
-ARCHITECTURES: dict[str, Architecture] = {
-    "gpt2": _one_tower(
-        "transformer",
-        "decoder",
-        FeedForward(
-            layers="h.*",
-            up="mlp.c_fc",
-            down="mlp.c_proj",
-            attention="attn.c_proj",
-            count="n_layer",
-            layout="in_out",
-        ),
-    ),
-    "llama": _one_tower(
-        "model",
-        "decoder",
-        FeedForward(
-            layers="layers.*",
-            gate="mlp.gate_proj",
-            up="mlp.up_proj",
-            down="mlp.down_proj",
-            attention="self_attn.o_proj",
-        ),
-    ),
-    "bert": _one_tower(
-        "bert",
-        "encoder",
-        FeedForward(
-            layers="encoder.layer.*",
-            up="intermediate.dense",
-            down="output.dense",
-            attention="attention.output.dense",
-        ),
-    ),
-    "vit": _one_tower(
-        "vit",
-        "encoder",
-        FeedForward(
-            layers="layers.*",
-            up="mlp.fc1",
-            down="mlp.fc2",
-            attention="attention.o_proj",
-            mask=None,
-        ),
-    ),
-    "marian": Architecture(
-        "model",
-        {
-            "encoder": (
-                FeedForward(
-                    layers="encoder.layers.*",
-                    up="fc1",
-                    down="fc2",
-                    attention="self_attn.out_proj",
-                    count="encoder_layers",
-                ),
-            ),
-            "decoder": (
-                FeedForward(
-                    layers="decoder.layers.*",
-                    up="fc1",
-                    down="fc2",
-                    attention="self_attn.out_proj",
-                    count="decoder_layers",
-                    mask="decoder_attention_mask",
-                ),
-            ),
-        },
-    ),
-}
-
-
-def architecture_of(config: Mapping[str, Any]) -> Architecture:
-    """The entry for a model.
-
-    config: what its config.json holds: `model_type`, or the entry itself under OWN_ENTRY.
-    Raises ValueError, naming the known architectures, for one that is not in the table.
-    """
-    if config.get(OWN_ENTRY):
-        return Architecture.from_entry(config[OWN_ENTRY])
-    model_type = config.get(STOCK_TYPE) or config["model_type"]
-    try:
-        return ARCHITECTURES[model_type]
-    except KeyError:
-        known = ", ".join(sorted(ARCHITECTURES))
-        raise ValueError(
-            f"architecture {model_type!r} has no entry in ffmerge.architectures (known: {known}); "
-            "add one that names its layers and their two linear maps (`ffmerge inspect --propose` "
-            "looks for them)"
-        ) from None

@@ -1,0 +1,50 @@
+"""Where each architecture keeps its sublayers: data only, no algorithm.
+
+A family is a line in one of the modules of this package, under the `model_type` of its
+configuration; families whose modules have the same names share an entry.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ffmerge.architectures.decoders import DECODERS
+from ffmerge.architectures.encoder_decoders import ENCODER_DECODERS
+from ffmerge.architectures.encoders import ENCODERS
+from ffmerge.architectures.entry import Architecture, FeedForward
+from ffmerge.architectures.vision import VISION
+
+__all__ = [
+    "ARCHITECTURES",
+    "MERGED_TYPE",
+    "OWN_ENTRY",
+    "STOCK_TYPE",
+    "Architecture",
+    "FeedForward",
+    "architecture_of",
+]
+
+OWN_ENTRY = "ffmerge_architecture"  # key of a model's config.json: its entry, if not in the table
+# `model_type` in config.json of a model with merged sublayers, and the key of what it was before
+MERGED_TYPE, STOCK_TYPE = "ffmerge", "ffmerge_model_type"
+
+ARCHITECTURES: dict[str, Architecture] = {**DECODERS, **ENCODERS, **ENCODER_DECODERS, **VISION}
+
+
+def architecture_of(config: Mapping[str, Any]) -> Architecture:
+    """The entry for a model.
+
+    config: what its config.json holds: `model_type`, or the entry itself under OWN_ENTRY.
+    Raises ValueError, naming the known architectures, for one that is not in the table.
+    """
+    if config.get(OWN_ENTRY):
+        return Architecture.from_entry(config[OWN_ENTRY])
+    model_type = config.get(STOCK_TYPE) or config["model_type"]
+    try:
+        return ARCHITECTURES[model_type]
+    except KeyError:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise ValueError(
+            f"architecture {model_type!r} has no entry in ffmerge.architectures (known: {known}); "
+            "add one that names its layers and their two linear maps (`ffmerge inspect --propose` "
+            "looks for them)"
+        ) from None
