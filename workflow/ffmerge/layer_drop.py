@@ -17,7 +17,10 @@ from transformers import CONFIG_MAPPING
 from transformers.initialization import no_init_weights
 
 from ffmerge.merged_file import DROPPED, WEIGHTS, towers_in, write_model
-from ffmerge.towers import Tower, towers
+from ffmerge.towers import Tower, attribute, towers
+
+# keys of some decoders' configurations: a list of one value a layer
+PER_LAYER = ("layer_types", "no_rope_layers", "attention_layers")
 
 
 def dropped_layers(found: Mapping[str, Tower], layers: Sequence[int]) -> list[dict]:
@@ -34,9 +37,18 @@ def renamed(name: str, found: Mapping[str, Tower], layers: Sequence[int]) -> str
         kept = [path for layer, path in enumerate(tower.paths) if layer not in layers]
         for path in tower.paths:
             if name.startswith(f"{path}."):
-                new = tower.paths[kept.index(path)] if path in kept else None
-                return None if new is None else new + name[len(path) :]
+                within = name[len(path) :]
+                if path in kept:
+                    return tower.paths[kept.index(path)] + within
+                return name if _is_of_all_layers(tower, path, within) else None
     return name
+
+
+def _is_of_all_layers(tower: Tower, path: str, within: str) -> bool:
+    """Whether a parameter is kept in the first layer alone, for all: T5's position biases."""
+    first, *others = tower.paths
+    of_others = any(f"{other}{within}" in tower.names for other in others)
+    return path == first and f"{first}{within}" in tower.names and not of_others
 
 
 def without_layers(model: nn.Module, layers: Sequence[int]) -> nn.Module:
@@ -46,8 +58,9 @@ def without_layers(model: nn.Module, layers: Sequence[int]) -> nn.Module:
     """
     found = towers(model)
     config = copy.deepcopy(model.config)
-    for key, value in _changes(config.to_dict(), found, layers).items():
-        setattr(config, key, value)
+    for path, value in _changes(config.to_dict(), found, layers).items():
+        outer, _, key = path.rpartition(".")
+        setattr(attribute(config, outer) if outer else config, key, value)
     with no_init_weights():
         shallower = type(model)(config)
     shallower.tie_weights()
@@ -70,6 +83,9 @@ def drop_on_disk(base_model: Path, layers: Sequence[int], directory: Path) -> No
     # a count may stand there under another name too, as it does for the published OPUS-MT models
     aliases = CONFIG_MAPPING[config["model_type"]].attribute_map.items()
     changes |= {alias: changes[key] for alias, key in aliases if alias in config and key in changes}
+    for path in [path for path in changes if "." in path]:
+        outer, key = path.split(".")
+        changes[outer] = {**changes.get(outer, config[outer]), key: changes.pop(path)}
     with safe_open(str(base_model / WEIGHTS), framework="pt") as file:
         names = {name: renamed(name, found, layers) for name in file.keys()}  # noqa: SIM118
         kept = {new: file.get_tensor(name) for name, new in names.items() if new is not None}
@@ -79,19 +95,22 @@ def drop_on_disk(base_model: Path, layers: Sequence[int], directory: Path) -> No
 def _changes(
     config: Mapping[str, Any], found: Mapping[str, Tower], layers: Sequence[int]
 ) -> dict[str, Any]:
-    """The keys of a configuration that are others without these layers.
+    """The keys of a configuration, or paths to them, whose values are others without these layers.
 
     Raises ValueError if no layer would be left, or where no key says how many layers there are.
     """
     changes: dict[str, Any] = {DROPPED: dropped_layers(found, layers)}
     for name, tower in found.items():
         left, count = _left(len(tower), layers), tower.feed_forward.count
-        if count is None or "." in count:
+        if count is None:
             raise ValueError(f"layers of the {name} cannot be dropped: no key counts them alone")
         changes[count] = left
-    if types := config.get("layer_types"):  # one a layer, in some decoders
-        changes["layer_types"] = [t for i, t in enumerate(types) if i not in layers]
-    return changes
+    for key in PER_LAYER:
+        if values := config.get(key):
+            changes[key] = [value for layer, value in enumerate(values) if layer not in layers]
+    if stages := config.get("stage_names"):  # a backbone's, of which it puts out the last again
+        changes["stage_names"] = stages[: len(stages) - len(layers)]
+    return changes | {key: None for key in ("out_features", "out_indices") if key in config}
 
 
 def _left(n_layers: int, layers: Sequence[int]) -> int:
