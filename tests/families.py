@@ -38,6 +38,10 @@ class Family:
     towers: dict[str, FF]
     batch: Batch = "text"
 
+    @property
+    def is_gated(self) -> bool:
+        return any(ff.maps == 3 for ff in self.towers.values())
+
 
 def _decoder(model_type: str, model_class: str, ff: FF, **settings) -> Family:
     return Family(model_type, model_class, {**_TEXT, **settings}, {"decoder": ff})

@@ -34,7 +34,8 @@ def architecture_of(config: Mapping[str, Any]) -> Architecture:
     """The entry for a model.
 
     config: what its config.json holds: `model_type`, or the entry itself under OWN_ENTRY.
-    Raises ValueError, naming the known architectures, for one that is not in the table.
+    Raises ValueError, naming the known architectures and what to add, for one that is not in the
+    table.
     """
     if config.get(OWN_ENTRY):
         return Architecture.from_entry(config[OWN_ENTRY])
@@ -45,6 +46,7 @@ def architecture_of(config: Mapping[str, Any]) -> Architecture:
         known = ", ".join(sorted(ARCHITECTURES))
         raise ValueError(
             f"architecture {model_type!r} has no entry in ffmerge.architectures (known: {known}); "
-            "add one that names its layers and their two linear maps (`ffmerge inspect --propose` "
-            "looks for them)"
+            f"add one to the model's config.json under {OWN_ENTRY}: prefix and towers, and of each "
+            "tower its layers, up and down, and what else differs from the defaults "
+            "(`ffmerge inspect --propose` looks for them)"
         ) from None

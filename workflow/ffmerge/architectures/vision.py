@@ -45,7 +45,11 @@ VISION: dict[str, Architecture] = {
     "dinov2": one_tower("dinov2", "encoder", _DINOV2, _DINOV2_GIANT),
     "dinov2_with_registers": one_tower("dinov2_with_registers", "encoder", _DINOV2, _DINOV2_GIANT),
     "swin": one_tower(  # widths agree within a stage: merge layers of one
-        "swin", "encoder", replace(_VIT, layers="encoder.layers.*.blocks.*", count=None)
+        "swin",
+        "encoder",
+        # attention puts positions out window by window, and every other layer shifts the windows:
+        # its rows are not the same positions in two layers
+        replace(_VIT, layers="encoder.layers.*.blocks.*", attention=None, count=None),
     ),
     "clip": _CLIP,
     "siglip": _CLIP,
