@@ -15,6 +15,7 @@ from ffmerge import checkpoint
 from ffmerge.architectures import ARCHITECTURES, OWN_ENTRY, Architecture
 from ffmerge.features import SUBLAYERS, Features, collect_features, collect_outputs
 from ffmerge.groups import Group
+from ffmerge.inputs.pretrained import load_whole
 from ffmerge.layer_drop import drop_on_disk, renamed, without_layers
 from ffmerge.merge import Sublayer, merge_in_model, permute
 from ffmerge.merged_file import WEIGHTS, merge_on_disk
@@ -223,6 +224,16 @@ def test_merging_on_disk_gives_the_model_that_merging_in_memory_gives(family, tm
     merge_on_disk(tmp_path / "base", groups_of(family), None, tmp_path / "merged")
     loaded, batch = checkpoint.load(tmp_path / "merged"), batch_of(family)
     assert torch.equal(output_of(loaded, batch), output_of(merged(family), batch))
+
+
+def test_a_checkpoint_of_transformers_becomes_one_of_ours(family, tmp_path):
+    """Its file may carry older names, for which a tower would not be found in it."""
+    model, batch = pico(family), batch_of(family)
+    model.save_pretrained(tmp_path / "theirs")
+    checkpoint.save(load_whole(tmp_path / "theirs"), tmp_path / "ours")
+    assert torch.equal(
+        output_of(checkpoint.load(tmp_path / "ours"), batch), output_of(model, batch)
+    )
 
 
 # --- features -------------------------------------------------------------------------------------
