@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from families import D_MODEL, FAMILIES, FF, Family, batch_of, output_of, pico
+from families import D_MODEL, FAMILIES, FF, VOCABULARY, Family, batch_of, output_of, pico
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ffmerge import checkpoint
 from ffmerge.architectures import ARCHITECTURES, OWN_ENTRY, Architecture
+from ffmerge.expanded import save_expanded
 from ffmerge.features import SUBLAYERS, Features, collect_features, collect_outputs
 from ffmerge.groups import Group
 from ffmerge.inputs.pretrained import load_whole
@@ -21,6 +23,7 @@ from ffmerge.merge import Sublayer, merge_in_model, permute
 from ffmerge.merged_file import WEIGHTS, merge_on_disk
 from ffmerge.permutation import Permutations, align_all_pairs, inverse
 from ffmerge.tie import count_parameters
+from ffmerge.tied_model import become_tied, tied_model_class
 from ffmerge.towers import Tower, towers
 
 # A reordered sum of some 16 float32 products differs by 1e-7 of its terms; three or four layers,
@@ -233,6 +236,52 @@ def test_a_checkpoint_of_transformers_becomes_one_of_ours(family, tmp_path):
     checkpoint.save(load_whole(tmp_path / "theirs"), tmp_path / "ours")
     assert torch.equal(
         output_of(checkpoint.load(tmp_path / "ours"), batch), output_of(model, batch)
+    )
+
+
+def test_a_merged_model_becomes_an_ordinary_checkpoint_tied_or_expanded(family, tmp_path):
+    model, batch = merged(family), batch_of(family)
+    before, stock = output_of(model, batch), type(model)
+    pico(family).save_pretrained(tmp_path / "whole")
+    become_tied(model, model.config.ffmerge_groups)
+    model.save_pretrained(tmp_path / "tied")
+    removed = sum(4 * ff.n_parameters for ff in family.towers.values())
+    assert tensor_bytes(tmp_path / "whole") - tensor_bytes(tmp_path / "tied") == removed
+    loaded = tied_model_class(stock).from_pretrained(tmp_path / "tied")
+    assert torch.equal(output_of(loaded, batch), before)
+    assert count_parameters(loaded) == count_parameters(model)
+    save_expanded(model, tmp_path / "expanded")
+    assert tensor_bytes(tmp_path / "expanded") == tensor_bytes(tmp_path / "whole")
+    assert torch.equal(output_of(stock.from_pretrained(tmp_path / "expanded"), batch), before)
+
+
+@pytest.mark.parametrize("name", ["t5, gated", "mt5"])
+def test_a_head_that_is_stored_beside_the_embeddings_stays_its_own(name, tmp_path):
+    """As in T5 v1.1, Flan-T5 and mT5, though their configuration classes say that it is tied."""
+    family = FAMILIES[name]
+    pico(family).save_pretrained(tmp_path / "theirs")
+    file, config = tmp_path / "theirs" / WEIGHTS, tmp_path / "theirs/config.json"
+    head = torch.randn(VOCABULARY, D_MODEL, generator=torch.Generator().manual_seed(2))
+    save_file(load_file(file) | {"lm_head.weight": head}, file, metadata={"format": "pt"})
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"tie_word_embeddings": False}))
+    model, batch = load_whole(tmp_path / "theirs"), batch_of(family)
+    assert torch.equal(model.lm_head.weight, head)
+    checkpoint.save(model, tmp_path / "ours")
+    assert torch.equal(
+        output_of(checkpoint.load(tmp_path / "ours"), batch), output_of(model, batch)
+    )
+    merge_on_disk(tmp_path / "ours", groups_of(family), None, tmp_path / "merged")
+    drop_on_disk(tmp_path / "ours", [1], tmp_path / "dropped")
+    shallower = without_layers(model, [1])
+    assert torch.equal(
+        output_of(checkpoint.load(tmp_path / "dropped"), batch), output_of(shallower, batch)
+    )
+    merge_in_model(model, groups_of(family), None)
+    for of in (checkpoint.load(tmp_path / "merged"), checkpoint.load(tmp_path / "dropped"), model):
+        assert torch.equal(of.lm_head.weight, head)
+        assert not torch.equal(of.shared.weight, head)
+    assert torch.equal(
+        output_of(checkpoint.load(tmp_path / "merged"), batch), output_of(model, batch)
     )
 
 

@@ -77,9 +77,26 @@ def build(directory: Path) -> nn.Module:
     with no_init_weights():
         model = model_class(config)
     model.tie_weights()
+    _untie_a_head_of_its_own(model, directory / WEIGHTS)
     if (directory / "generation_config.json").exists():
         model.generation_config = transformers.GenerationConfig.from_pretrained(directory)
     return model
+
+
+def _untie_a_head_of_its_own(model: nn.Module, file: Path) -> None:
+    """Give the head weights of its own if the file has them beside the embeddings.
+
+    So have T5 v1.1, Flan-T5 and mT5, whose configuration classes say of any file that it is tied.
+    """
+    with safe_open(str(file), framework="pt") as tensors:
+        stored = set(tensors.keys())
+    tied, head = model.all_tied_weights_keys, model.get_output_embeddings()
+    for target, source in list(tied.items()):
+        same = {source} | {name for name, of in tied.items() if of == source} - {target}
+        module, _, name = target.rpartition(".")
+        if model.get_submodule(module) is head and target in stored and stored & same:
+            setattr(head, name, nn.Parameter(model.get_parameter(source).detach().clone()))
+            del tied[target]
 
 
 def check_stored_layers(config: transformers.PreTrainedConfig, directory: Path) -> None:

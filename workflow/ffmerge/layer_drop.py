@@ -63,11 +63,10 @@ def without_layers(model: nn.Module, layers: Sequence[int]) -> nn.Module:
         setattr(attribute(config, outer) if outer else config, key, value)
     with no_init_weights():
         shallower = type(model)(config)
-    shallower.tie_weights()
-    kept = {renamed(name, found, layers): tensor for name, tensor in model.state_dict().items()}
+    own = model.state_dict(keep_vars=True)  # the parameters themselves: what is tied stays tied
+    kept = {renamed(name, found, layers): tensor for name, tensor in own.items()}
     kept.pop(None, None)
     shallower.load_state_dict(kept, assign=True)
-    shallower.tie_weights()  # assigning has replaced the shared parameter by one a name
     shallower.generation_config = getattr(model, "generation_config", None)
     return shallower.to(model.device).train(model.training)
 
