@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -15,9 +16,14 @@ SHARED = ("resources",)
 
 
 class Copy:
-    """A repository of its own at `root`, with the pico configuration cut to `tasks`."""
+    """A repository of its own at `root`, with a configuration that tests may change.
 
-    def __init__(self, root: Path, tasks: list[str]) -> None:
+    tasks: those that are kept of it, by default all.
+    """
+
+    def __init__(
+        self, root: Path, tasks: Sequence[str] = (), configuration: str = "config/pico.yaml"
+    ) -> None:
         self.root = root
         root.mkdir(exist_ok=True)
         for name in COPIED:
@@ -29,8 +35,10 @@ class Copy:
                 shutil.copy(source, root / name)
         for name in SHARED:
             (root / name).symlink_to(REPOSITORY / name)
-        self.config = yaml.safe_load((root / "config/pico.yaml").read_text())
-        self.config["tasks"] = {name: self.config["tasks"][name] for name in tasks}
+        self.config = yaml.safe_load((root / configuration).read_text())
+        self.config["tasks"] = {
+            name: task for name, task in self.config["tasks"].items() if not tasks or name in tasks
+        }
         self.write_config()
 
     def write_config(self) -> None:
@@ -47,7 +55,7 @@ class Copy:
     @property
     def results(self) -> Path:
         """Where its results land."""
-        return self.root / "results/pico"
+        return self.root / self.config["results"]
 
     def start(self, *options: str, target: str = "everything") -> subprocess.Popen:
         """Start a run as `make demo-all` does, in a process group of its own."""

@@ -54,6 +54,9 @@ def write_processor(task: Task, recipe: config.TrainedFromScratch, directory: Pa
             processor = shared_bpe(
                 sentences, recipe.vocabulary, architecture["max_position_embeddings"]
             )
+        case "sentence_retrieval":
+            context = architecture["max_position_embeddings"]
+            processor = shared_bpe(task.rows("train")["text"], recipe.vocabulary, context)
         case "image_classification":
             side = architecture["image_size"]
             processor = ViTImageProcessorPil(

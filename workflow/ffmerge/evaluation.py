@@ -24,13 +24,14 @@ class Metric:
         return max(scores) if self.higher_is_better else min(scores)
 
 
+ACCURACY = Metric("accuracy", "Accuracy (%) ↑", "top-1 accuracy (%)", "%", True, 1)
 METRICS = {
     "language_modeling": Metric("perplexity", "PPL↓", "perplexity", "PPL", False, 2),
-    "image_classification": Metric(
-        "accuracy", "Accuracy (%) ↑", "top-1 accuracy (%)", "%", True, 1
-    ),
+    "image_classification": ACCURACY,
     "translation": Metric("bleu", "BLEU↑", "BLEU", "BLEU", True, 1),
+    "sentence_retrieval": ACCURACY,
 }
+"""Of each kind of task."""
 
 
 def metric_named(name: str) -> Metric:
@@ -43,7 +44,7 @@ class Evaluation:
     """A score with the evidence for it.
 
     score: the metric; loss: mean cross-entropy (nats) on the same examples.
-    per_example: column name -> one value an example (window, image or sentence).
+    per_example: column name -> one value an example (window, image, sentence or query).
     details: what else a reader needs (sacreBLEU's signature, counts).
     """
 

@@ -108,7 +108,12 @@ class ResumableTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The mean over a step's labels, however many processes they are dealt out to."""
+        """The task's own loss or, of the model's, the mean over a step's labels.
+
+        However many processes these are dealt out to.
+        """
+        if (loss := self.task.loss(model, inputs)) is not None:
+            return loss
         if self.args.world_size == 1 or not self.model.config.is_encoder_decoder:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         # such models average over their own part, whatever the Trainer says: weigh it by its labels

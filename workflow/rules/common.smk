@@ -101,7 +101,12 @@ def weights(kind, path):
 
 
 def part(task, *keys):
-    """The keys of a task's configuration that a job depends on, with those it needs to read data."""
+    """The keys of a task's configuration that a job depends on, with those it needs to read data.
+
+    And, if it scores or trains a model, those that this needs.
+    """
+    scores = {"validation", "test", "fine_tuning"}.intersection(keys)
+    needed = configuration.READING + (configuration.SCORING if scores else ())
     settings = TASKS[task]
-    reading = [key for key in configuration.READING if hasattr(settings, key)]
-    return settings.model_dump(mode="json", include={"kind", *reading, *keys})
+    found = [key for key in needed if hasattr(settings, key)]
+    return settings.model_dump(mode="json", include={"kind", *found, *keys})

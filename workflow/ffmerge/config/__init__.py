@@ -6,11 +6,12 @@ it at every start, so no torch here. Imports go one way:
 reference -> faults -> run -> tasks -> inputs and settings -> strict.
 """
 
-from ffmerge.config.inputs import TrainedFromScratch
+from ffmerge.config.inputs import PACKAGE_FILE, TrainedFromScratch
 from ffmerge.config.run import Config
 from ffmerge.config.tasks import (
     KINDS,
     READING,
+    SCORING,
     LanguageModeling,
     Task,
     TaskBase,
@@ -20,7 +21,9 @@ from ffmerge.config.training_settings import Training
 
 __all__ = [
     "KINDS",
+    "PACKAGE_FILE",
     "READING",
+    "SCORING",
     "Config",
     "LanguageModeling",
     "Task",

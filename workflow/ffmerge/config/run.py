@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 from ffmerge.config.strict import Positive, Strict
 from ffmerge.config.tasks import Task
 
-FOLDERS = ("figures", "logs", "patches", "rebuild", "tables")  # of `results` that hold no task
+FOLDERS = ("figures", "logs", "packages", "patches", "rebuild", "tables")
+"""Folders of `results` that hold no task."""
 
 
 class Intervals(Strict):

@@ -1,4 +1,4 @@
-"""A task, one model with its data: the three kinds, whole or in the parts that a job reads."""
+"""A task, one model with its data: the kinds of it, whole or in the parts that a job reads."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,6 +9,7 @@ from ffmerge.config.evaluation_settings import (
     AccuracyEvaluation,
     BleuEvaluation,
     PerplexityEvaluation,
+    RetrievalEvaluation,
 )
 from ffmerge.config.inputs import BaseModelSource, Dataset
 from ffmerge.config.strict import Positive, Strict
@@ -86,14 +87,52 @@ class Translation(TaskBase):
         return self
 
 
-Task = Annotated[LanguageModeling | ImageClassification | Translation, Field(discriminator="kind")]
+class SentenceRetrieval(TaskBase):
+    """A sentence encoder, scored by the passages that it finds; the paper has no such task.
+
+    It needs running text alone, a paragraph a row, in the column `text`: one sentence of a
+    paragraph is the query, the rest the passage (the inverse cloze task of Lee et al. 2019). In
+    training, the other passages of a batch are the wrong ones.
+    """
+
+    kind: Literal["sentence_retrieval"] = Field(description="kind of task")
+    min_words: Positive = Field(
+        10, description="words of a query, and of a passage, at least; other rows are left out"
+    )
+    max_tokens: Positive = Field(256, description="tokens at which either is cut")
+    pooling: Literal["mean", "cls"] = Field(
+        "mean", description="a text's embedding: the mean of its tokens' states, or the first one's"
+    )
+    temperature: float = Field(0.05, gt=0, description="by which the loss divides cosines")
+    validation: RetrievalEvaluation = Field(description="scores windows, and selects the model")
+    test: RetrievalEvaluation = Field(description="gives the reported score")
+
+    @model_validator(mode="after")
+    def _batch_has_wrong_passages(self) -> "SentenceRetrieval":
+        tuning = self.fine_tuning
+        if tuning.devices != 1:  # a share of a batch has fewer wrong passages than the batch
+            needed = "has to be 1 for kind sentence_retrieval"
+            raise ValueError(f"fine_tuning.devices: {needed} (is {tuning.devices})")
+        if tuning.batch_size < 2:
+            needed = "has to be at least 2, for the other examples are the wrong passages"
+            raise ValueError(f"fine_tuning.batch_size: {needed} (is {tuning.batch_size})")
+        return self
+
+
+Task = Annotated[
+    LanguageModeling | ImageClassification | Translation | SentenceRetrieval,
+    Field(discriminator="kind"),
+]
 KINDS: dict[str, type[TaskBase]] = {
     "language_modeling": LanguageModeling,
     "image_classification": ImageClassification,
     "translation": Translation,
+    "sentence_retrieval": SentenceRetrieval,
 }
-READING = ("context", "source", "target", "max_tokens")
+READING = ("context", "source", "target", "max_tokens", "min_words")
 """Keys, where a kind of task has them, without which its data cannot be read."""
+SCORING = ("pooling", "temperature")
+"""Keys, where a kind of task has them, without which no model can be scored or trained."""
 
 
 def part_of_task(parts: dict[str, Any]) -> Any:

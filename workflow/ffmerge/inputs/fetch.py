@@ -21,6 +21,7 @@ BESIDE = ("*.json", "*.txt", "*.spm", "*.model")  # configuration, tokenizer, im
 ADVICE = "this job runs on a node that has a network"
 Listing = dict[str, "RepoFile"]
 Answer = TypeVar("Answer")
+File = TypeVar("File")  # what is known of a file; its content, if it is here
 
 
 def list_files(
@@ -45,7 +46,7 @@ def list_files(
     return _in_one_line(listed, repository, revision, kind)
 
 
-def matching(listing: Listing, patterns: Sequence[str], where: str) -> Listing:
+def matching(listing: dict[str, File], patterns: Sequence[str], where: str) -> dict[str, File]:
     """The files of a listing that match one of the patterns (`*`, `?`), in the order of names.
 
     Raises ValueError, with some of the names that are there, where nothing matches; `where` says
@@ -58,8 +59,8 @@ def matching(listing: Listing, patterns: Sequence[str], where: str) -> Listing:
     return {name: listing[name] for name in names}
 
 
-def model_files(listing: Listing, where: str) -> Listing:
-    """What of a model's repository is wanted: weights, configuration, tokenizer or processor.
+def model_files(listing: dict[str, File], where: str) -> dict[str, File]:
+    """What of a model's files is wanted: weights, configuration, tokenizer or processor.
 
     Safetensors where there are any, else pickled weights, which `ffmerge.inputs.pretrained`
     converts. Other formats and whatever is in a folder are left out.

@@ -76,7 +76,7 @@ def convert(
 
     snapshot: the files, see `ffmerge.inputs.fetch.model_files`. n_layers: layers a tower, checked.
     scratch: a directory, for pickled weights that are made safetensors. source: repository and
-    revision, kept in `source.json` with the digests of the files.
+    revision, or package, kept in `source.json` with the digests of the files.
     Raises ValueError for whatever `load_whole`, `unpickle` or `checkpoint.check_layers` refuse.
     """
     files = sorted(f for f in snapshot.iterdir() if f.is_file() and not f.name.startswith("."))

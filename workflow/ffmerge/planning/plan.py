@@ -18,7 +18,7 @@ KINDS = {
         "unpack_ilsvrc2012",
         "tokenize_text",
     ),
-    "base models": ("fetch_base_model", "convert_base_model"),
+    "base models": ("fetch_package", "fetch_base_model", "unpack_base_model", "convert_base_model"),
     "features and outputs of sublayers": ("collect_features", "collect_outputs"),
     "compressed models, not yet tuned": ("compress", "drop_layers"),
     "tuned models": ("fine_tune",),
@@ -64,7 +64,7 @@ def costed(
         if task is not None and (shape := shapes.get(task.base_model.repository)) is None:
             raise ValueError(
                 f"base model of {task.label}: config/paper_reported/models.csv has no shape of "
-                f"repository {task.base_model.repository}"
+                f"repository {task.base_model.repository or '(it is from none)'}"
             )
         found = estimate(Subject(job, task, shape, rates))
         estimates.append(found)

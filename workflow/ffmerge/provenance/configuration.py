@@ -7,9 +7,7 @@ from typing import Any
 
 import yaml
 
-from ffmerge.provenance.evidence import RESULTS, Evidence
-
-FOLDER = Path("config")
+from ffmerge.provenance.evidence import RESULTS, Evidence, configuration_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +31,7 @@ def find(
         raise ValueError("this has to run at the top of the repository, beside workflow/")
     if file:
         return file, yaml.safe_load(file.read_text())
-    known = {each: yaml.safe_load(each.read_text()) for each in sorted(FOLDER.glob("*.yaml"))}
+    known = {each: yaml.safe_load(each.read_text()) for each in configuration_files()}
     known = {each: content for each, content in known.items() if "tasks" in content}
     results = results or _results_of(targets, [Path(each["results"]) for each in known.values()])
     found = {each: known[each] for each in known if Path(known[each]["results"]) == results}

@@ -126,6 +126,12 @@ def results_of(target: str, root: Path = Path()) -> Path | None:
     return next(above, None)
 
 
+def configuration_files(root: Path = Path()) -> list[Path]:
+    """The configurations of a repository, and the files beside them that end as these do."""
+    folder = root / "config"
+    return [*sorted(folder.glob("*.yaml")), *sorted(folder.glob("examples/*.yaml"))]
+
+
 def embedded(path: str) -> bool:
     """Whether an input is part of the repository, and so needs no record."""
     return path.startswith(("resources/", "config/", "docs/"))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ffmerge.provenance.chain import Chain
 from ffmerge.provenance.chain_text import as_text
-from ffmerge.provenance.evidence import RESULTS, Evidence, results_of
+from ffmerge.provenance.evidence import RESULTS, Evidence, configuration_files, results_of
 from ffmerge.provenance.numbers import Ledger, named, read_ledgers
 
 
@@ -83,7 +83,7 @@ def _unanswered(
 def _command(made: str, results: Path) -> str:
     """What makes a file, with the configuration whose results it is among."""
     said = re.compile(rf"^results:\s*['\"]?{re.escape(str(results))}/?['\"]?\s*$", re.MULTILINE)
-    files = [file for file in sorted(Path("config").glob("*.yaml")) if said.search(_text(file))]
+    files = [file for file in configuration_files() if said.search(_text(file))]
     configuration = f" --configfile {files[0]}" if files else ""
     return f"snakemake {made} --cores all{configuration}"
 

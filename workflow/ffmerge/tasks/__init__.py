@@ -1,4 +1,7 @@
-"""The paper's three tasks behind one interface: data in, batches, features' inputs, scores out."""
+"""Kinds of task behind one interface: data in, batches, features' inputs, losses and scores out.
+
+Three are the paper's; the fourth is for encoders of sentences.
+"""
 
 from pathlib import Path
 
@@ -19,4 +22,6 @@ def task_for(settings: config.TaskBase, base_model: Path, data: dict[str, Path])
             from ffmerge.tasks.image_classification import ImageClassification as kind
         case "translation":
             from ffmerge.tasks.translation import Translation as kind
+        case "sentence_retrieval":
+            from ffmerge.tasks.sentence_retrieval import SentenceRetrieval as kind
     return kind(settings, base_model, data)

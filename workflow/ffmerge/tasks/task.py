@@ -43,7 +43,15 @@ class Task(ABC):
 
     @abstractmethod
     def collate(self, examples: list) -> Batch:
-        """Examples to one padded batch with labels, as the model's forward takes it."""
+        """Examples to one padded batch, as the model's forward takes it, or `loss` does."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor | None:
+        """What training minimizes on a batch of `collate`; None: the model's own, of its labels.
+
+        For a kind of model that computes none. It is taken as it is, so that a batch cannot be
+        dealt out to several processes.
+        """
+        return None
 
     @abstractmethod
     def feature_batches(self) -> Iterator[Batch]:

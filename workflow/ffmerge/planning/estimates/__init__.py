@@ -16,6 +16,8 @@ ESTIMATES: dict[str, Callable[[Subject], Estimate]] = {
     "unpack_parallel_text": files.unpack_parallel_text,
     "unpack_ilsvrc2012": files.unpack_ilsvrc2012,
     "fetch_base_model": files.fetch_base_model,
+    "fetch_package": files.fetch_package,
+    "unpack_base_model": files.unpack_base_model,
     "convert_base_model": files.weights_only,
     "collect_features": lambda s: models.collect(s, s.shape.d_ff),
     "collect_outputs": lambda s: models.collect(s, 2 * s.shape.d_model),

@@ -6,8 +6,14 @@ from dataclasses import replace
 from ffmerge.planning.estimates.subject import FLOAT, Estimate, Subject
 from ffmerge.planning.rates import Shape
 
-LINE = {"language_modeling": 0.1, "image_classification": 30, "translation": 300}
-"""Bytes of a test's table a token, image or sentence: a window of text has a line of some 50."""
+LINE = {
+    "language_modeling": 0.1,
+    "image_classification": 30,
+    "translation": 300,
+    "sentence_retrieval": 30,
+}
+"""Bytes of a test's table a token, image, sentence or query: a window of text has some 50."""
+WITH_VOCABULARY = ("language_modeling", "translation")  # kinds whose models put out logits of it
 KEPT = 8  # hidden activations, d_ff wide, in memory at once in a forward pass without gradients
 
 
@@ -39,6 +45,7 @@ def scoring(
     """One evaluation of a model on a split.
 
     Text: windows × context positions. Images: also decoded, one after the other, on the processor.
+    Retrieval: a query and a passage each, both counted at their full length, and tokenized before.
     Translation: a batch takes as many steps as its longest hypothesis has tokens; a model that is
     not tuned may never end one, and is counted with `max_length`.
     """
@@ -61,6 +68,13 @@ def scoring(
             seconds = forward_seconds(s, shape, n / how.batch_size, flop, rate)
             buffers = FLOAT * KEPT * how.batch_size * s.context * shape.d_ff
             return Estimate(seconds + decoding, decoding, gpu_memory=weights + buffers)
+        case "sentence_retrieval":
+            n_texts = 2 * n
+            flop = forward_flop(shape, n_texts * s.context, s.context)
+            tokenizing = n_texts / s.rates["sentences"]
+            seconds = forward_seconds(s, shape, n_texts / how.batch_size, flop, rate)
+            buffers = FLOAT * KEPT * how.batch_size * s.context * shape.d_ff
+            return Estimate(seconds + tokenizing, tokenizing, gpu_memory=weights + buffers)
         case "translation":
             n_tokens = s.rates["translation_tokens"] if tuned else how.max_length
             batches = math.ceil(n / how.batch_size)
@@ -106,8 +120,9 @@ def collect(s: Subject, values: int) -> Estimate:
     flop = forward_flop(shape, s.n_tokens, s.context)
     images = s.task.kind == "image_classification"
     waiting = s.n_tokens / s.context / s.rates["images"] if images else 0.0
+    has_vocabulary = s.task.kind in WITH_VOCABULARY
     seconds = forward_seconds(s, shape, math.ceil(s.n_tokens / a_batch), flop, "single_precision")
-    logits = 0 if images else a_batch * shape.rest / shape.d_model
+    logits = a_batch * shape.rest / shape.d_model if has_vocabulary else 0
     return Estimate(
         seconds + waiting,
         waiting,

@@ -60,6 +60,8 @@ class Subject:
                 return self.task.context
             case "image_classification":
                 return self.rates["image_positions"]
+            case "sentence_retrieval":
+                return self.task.max_tokens
         return self.rates["padded_tokens"]
 
     def split(self, name: str) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import math
 
-from ffmerge.planning.estimates.models import forward_flop, scoring
+from ffmerge.planning.estimates.models import WITH_VOCABULARY, forward_flop, scoring
 from ffmerge.planning.estimates.subject import FLOAT, Estimate, Subject
 from ffmerge.planning.rates import Shape
 
@@ -21,11 +21,13 @@ def fine_tune(s: Subject) -> Estimate:
     """
     tuning, shape, stored = s.task.fine_tuning, s.shape.computed(s.model), s.weights / FLOAT
     examples = tuning.batch_size / max(1, s.job.n_gpus)
-    positions = examples * s.context
+    texts = 2 if s.task.kind == "sentence_retrieval" else 1  # of an example: query and passage
+    positions = examples * texts * s.context
     processor = {
         "language_modeling": 0.0,  # its tokens are stored
         "image_classification": examples / s.rates["images"],
         "translation": 2 * examples / s.rates["sentences"],
+        "sentence_retrieval": 2 * examples / s.rates["sentences"],
     }[s.task.kind]
     rate = "single_precision" if tuning.precision == "fp32" else "mixed_precision"
     arithmetic = 3 * forward_flop(shape, positions, s.context) / s.rates[rate]
@@ -53,5 +55,5 @@ def activation_bytes(s: Subject, shape: Shape, positions: float) -> float:
     A logit is there in float16 as computed, in float32 for the loss, and both have gradients.
     """
     layers = positions * shape.n_layers * shape.n_towers * shape.d_model * s.rates["activations"]
-    has_vocabulary = s.task.kind != "image_classification"
+    has_vocabulary = s.task.kind in WITH_VOCABULARY
     return layers + has_vocabulary * LOGIT * positions * shape.rest / shape.d_model

