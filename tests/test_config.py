@@ -15,9 +15,10 @@ from ffmerge import config
 from ffmerge.config import reference
 from ffmerge.config.faults import validated
 from ffmerge.digest import sha256_of
+from ffmerge.provenance.evidence import configuration_files
 
 REPOSITORY = Path(__file__).parents[1]
-CONFIGURATIONS = sorted((REPOSITORY / "config").glob("*.yaml"))
+CONFIGURATIONS = configuration_files(REPOSITORY)
 GOOD = yaml.safe_load((REPOSITORY / "config" / "pico.yaml").read_text())
 DIGEST = "0123456789abcdef" * 4
 TEXT = "resources/demo/data/text"
@@ -86,7 +87,7 @@ def test_the_reference_has_a_row_for_every_key():
     for group in [schema, *schema["$defs"].values()]:
         for key in group["properties"]:
             assert any(row.rpartition(".")[2] == key for row in rows), f"{group['title']}: {key}"
-    for key in ("merge.k.third", "dataset.train.n_tokens", "fine_tuning.decay_steps", "max_tokens"):
+    for key in ("merge.k.third", "dataset.train.n_tokens", "fine_tuning.decay_steps", "context"):
         assert rows.count(key) == 1, key
 
 
@@ -144,13 +145,13 @@ BAD = {
     ),
     "unknown kind of task": (
         {"tasks.vit.kind": "vision"},
-        "tasks.vit.kind: has to be image_classification, language_modeling or translation "
-        "(is 'vision')",
+        "tasks.vit.kind: has to be image_classification, language_modeling, sentence_retrieval or "
+        "translation (is 'vision')",
     ),
     "no kind of task": (
         {"tasks.vit.kind": ...},
-        "tasks.vit.kind: is missing, has to be image_classification, language_modeling or "
-        "translation",
+        "tasks.vit.kind: is missing, has to be image_classification, language_modeling, "
+        "sentence_retrieval or translation",
     ),
     "unknown average of a perplexity": (
         {"tasks.gpt2.test.average": "bytes"},

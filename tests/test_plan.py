@@ -13,6 +13,7 @@ import pytest
 import yaml
 from workflow_copy import COPIED, REPOSITORY, SHARED
 
+from ffmerge.config import KINDS
 from ffmerge.config.faults import validated
 from ffmerge.planning.dag import PlannedJob, dry_run, in_order, paths
 from ffmerge.planning.estimates import ESTIMATES, Subject, estimate
@@ -244,6 +245,23 @@ def test_a_window_that_is_scored_takes_one_validation():
     seconds = [estimate(subject("score_windows", "vit", p)).seconds for p in (one, two)]
     assert seconds[0] > 50_000 / RATES["images"]
     assert 1.8 < seconds[1] / seconds[0] < 2
+
+
+def test_retrieval_takes_a_query_and_a_passage_of_each_pair():
+    raw = yaml.safe_load((REPOSITORY / "config/examples/minilm.yaml").read_text())["tasks"][
+        "minilm"
+    ]
+    raw["dataset"] = CONFIGURATION["tasks"]["gpt2"]["dataset"]  # whose size is known
+    task = KINDS["sentence_retrieval"].model_validate(raw)
+    scored = dataclasses.replace(subject("score_test", "gpt2", model="base"), task=task)
+    n_texts, length = 2 * task.test.max_examples, task.max_tokens
+    arithmetic = forward_flop(GPT2, n_texts * length, length) / RATES["single_precision"]
+    tokenizing = n_texts / RATES["sentences"]
+    assert estimate(scored).seconds == pytest.approx(arithmetic + tokenizing)
+    tuned = dataclasses.replace(subject("fine_tune", "gpt2", model="base-tuned"), task=task)
+    one = Subject(tuned.job, task.model_copy(update={"max_tokens": 2 * length}), GPT2, RATES)
+    assert estimate(one).gpu_memory > estimate(tuned).gpu_memory
+    assert estimate(tuned).waiting > task.fine_tuning.max_steps * 16 / RATES["sentences"]
 
 
 def test_a_rule_without_an_estimate_is_named():

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ffmerge import sources
+from ffmerge.config import KINDS
 from ffmerge.sources import PACKAGE, closure, code_digest
 
 # --- the closure, of the package itself -----------------------------------------------------------
@@ -68,10 +69,8 @@ def test_a_script_without_the_package_reaches_only_itself(modules):
     assert modules("import ffmergers, torch\nfrom os import path") == set()
 
 
-def test_the_three_tasks_are_reached_through_the_imports_inside_task_for(modules):
-    tasks = {f"tasks/{name}.py" for name in ("language_modeling", "translation")}
-    tasks |= {"tasks/image_classification.py"}
-    assert tasks <= modules("from ffmerge.tasks import task_for")
+def test_all_kinds_of_task_are_reached_through_the_imports_inside_task_for(modules):
+    assert {f"tasks/{kind}.py" for kind in KINDS} <= modules("from ffmerge.tasks import task_for")
 
 
 def test_a_module_left_out_takes_what_only_it_needs_along(modules):

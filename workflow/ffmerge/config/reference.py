@@ -27,6 +27,7 @@ One YAML file says what is computed: which models, on which data, merged how, tu
 | [demo.yaml](demo.yaml) | the paper's experiment in small, with models and data of this repository | CPU | `results/demo/` |
 | [paper.yaml](paper.yaml) | the paper's experiment; each value says whose it is | GPUs, and a network once | `results/` |
 | [pico.yaml](pico.yaml) | the same jobs with tiny models, for the tests; its scores mean nothing | CPU | `results/pico/` |
+| [examples/minilm.yaml](examples/minilm.yaml) | the same for a model of one's own, here a sentence encoder out of a package | CPU, and a network once | `results/minilm/` |
 
 Without a word it is the demo:
 
@@ -48,22 +49,27 @@ Many editors complete and check keys as you type if a file begins with
 
 ## A configuration of your own
 
-Copy the nearest file. In the order in which people usually need them, change
+Copy [examples/minilm.yaml](examples/minilm.yaml), where each line to change is marked, or the file
+whose task is the nearest. In the order in which people usually need them, change
 
 1. `results`: no two configurations share a directory;
 2. `device`, and what fits your machine: `windows.jobs`, and `batch_size` of `features`, `validation`
    and `test`, which decide speed and memory (`fine_tuning.batch_size` is part of the experiment);
 3. `dataset`: where your data are, or where your copy of ImageNet is;
-4. `base_model`: a directory or a commit on the hub, of an architecture in
+4. `base_model`: a directory, a commit on the hub or a package of a registry, of an architecture in
    [architectures](../workflow/ffmerge/architectures), and `merge.k` for its number of layers:
    merging k sublayers into one removes k - 1, so that a third of 12 is removed by k = 5;
-5. `tasks`: leave out the models that you do not want, or add one.
+5. `tasks`: leave out the models that you do not want, or add one. Its `kind` says what it does. An
+   encoder without a head, whose use is embeddings, has `sentence_retrieval`, which needs no labels.
+
+All tables and figures are made of the models that there are. What the paper prints stands beside the
+numbers of tasks that are named as its own: `gpt2`, `vit` and `marian`. Name another model otherwise.
 
 ## What has been run, and what has not
 
 | | run | not run |
 |---|---|---|
-| demo.yaml, pico.yaml | every job, on a CPU | on a GPU |
+| demo.yaml, pico.yaml, examples/minilm.yaml | every job, on a CPU | on a GPU |
 | paper.yaml | its DAG is resolved; the arithmetic of its sizes is tested | every job: no hub and no GPU was within reach |
 | `repository`, `url`, `devkit` | against files of the same layout from a local server: splits by pattern, gated and missing files, broken downloads, the tar files of ILSVRC 2012, the archive of aligned lines, weights as safetensors and as pickle | the hubs themselves |
 | the three architectures at full size | with random weights on a CPU: features, alignment, merging, saving, loading, two training steps, layers dropped | with their own weights; int8 at full size is arithmetic only |
