@@ -254,6 +254,28 @@ def test_features_are_of_queries_and_passages_without_padding(task, encoder):
     assert Features(file).layer("encoder", 2).shape == (n_tokens, 32)
 
 
+def test_an_encoder_is_trained_from_scratch_with_a_tokenizer_of_its_own(task, encoder, tmp_path):
+    from ffmerge.base_model import train_base_model
+
+    own = task()
+    architecture = {"model_type": "bert", "architectures": ["BertModel"], "vocab_size": 200}
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 64}
+    widths = {"hidden_size": 16, "intermediate_size": 32, "pad_token_id": 0}
+    training = {"learning_rate": 1e-3, "schedule": "constant", "batch_size": 3}
+    recipe = config.TrainedFromScratch.model_validate(
+        {
+            "architecture": architecture | sizes | widths,
+            "vocabulary": 200,
+            "training": training | {"max_steps": 2, "evaluate_every": 2},
+        }
+    )
+    made = tmp_path / "made"
+    curve = train_base_model(own.settings, recipe, own.data, made, tmp_path / "kept", seed=1)
+    trained = task_for(own.settings, made, own.data)
+    found = trained.evaluate(checkpoint.load(made), "validation")
+    assert found.loss == pytest.approx(curve[-1]["validation_loss"], rel=0.01)  # kept as float16
+
+
 # --- configuration, and the other places that know all kinds --------------------------------------
 
 
