@@ -7,6 +7,7 @@ Its own form: float32 safetensors with the names that the modules have in `trans
 import json
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ffmerge import checkpoint
+from ffmerge.architectures import OWN_ENTRY
 from ffmerge.digest import sha256_of
 from ffmerge.towers import architecture_of_config
 
@@ -40,33 +42,52 @@ def unpickle(files: list[Path], safetensors: Path) -> None:
     save_file(whole, safetensors, metadata={"format": "pt"})
 
 
-def load_whole(directory: Path) -> nn.Module:
-    """The model in a directory of a repository's files, in float32.
+def load_whole(
+    directory: Path,
+    dtype: torch.dtype = torch.float32,
+    architecture: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """The model in a directory of a repository's files, computing in `dtype`.
 
     Code that comes with a model is not run. What the file has and the model has no place for is
-    given as a warning.
+    given as a warning. architecture: an entry of the table of architectures, for a model that has
+    none there; it is kept in the model's configuration.
     Raises ValueError naming the tensors that the file lacks or has in another shape: transformers
     would give them random values; or if the architecture has no entry in ffmerge.architectures.
     """
-    config = transformers.AutoConfig.from_pretrained(directory, trust_remote_code=False)
-    architecture_of_config(config)
-    names = config.architectures or []
-    if len(names) != 1 or not hasattr(transformers, names[0]):
-        raise ValueError(f"architectures {names}: has to be one class of transformers")
-    model, report = getattr(transformers, names[0]).from_pretrained(
+    config, model_class = configured(directory, architecture)
+    name = model_class.__name__
+    model, report = model_class.from_pretrained(
         directory,
         config=config,
-        dtype=torch.float32,
+        dtype=dtype,
         use_safetensors=True,
         local_files_only=True,
         output_loading_info=True,
     )
     for what in ("missing_keys", "mismatched_keys", "error_msgs"):
         if found := sorted(map(str, report.get(what) or [])):
-            raise ValueError(f"the weights do not fill {names[0]}: {what} {', '.join(found)}")
+            raise ValueError(f"the weights do not fill {name}: {what} {', '.join(found)}")
     if unused := sorted(report.get("unexpected_keys") or []):
-        warnings.warn(f"{names[0]} has no place for {', '.join(unused)}", stacklevel=2)
+        warnings.warn(f"{name} has no place for {', '.join(unused)}", stacklevel=2)
     return model.eval()
+
+
+def configured(
+    directory: Path, architecture: Mapping[str, Any] | None = None
+) -> tuple[transformers.PreTrainedConfig, type[nn.Module]]:
+    """A model's configuration and its class.
+
+    Raises ValueError if that is not one class of transformers, or as `load_whole`.
+    """
+    config = transformers.AutoConfig.from_pretrained(directory, trust_remote_code=False)
+    if architecture is not None:
+        setattr(config, OWN_ENTRY, architecture)
+    architecture_of_config(config)
+    names = config.architectures or []
+    if len(names) != 1 or not hasattr(transformers, names[0]):
+        raise ValueError(f"architectures {names}: has to be one class of transformers")
+    return config, getattr(transformers, names[0])
 
 
 def convert(

@@ -1,0 +1,75 @@
+"""The user's model in memory, whole: checked, loaded, and with what is needed to store it again."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ffmerge import tensor_file
+from ffmerge.inputs.pretrained import load_whole, unpickle
+from ffmerge.merged_file import WEIGHTS
+from ffmerge.own_model.source import Source
+from ffmerge.progress import progress
+
+
+def load(
+    source: Source,
+    scratch: Path,
+    dtype: torch.dtype = torch.float32,
+    architecture: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """The model, in evaluation mode, computing in `dtype`.
+
+    scratch: a directory for pickled weights that are made safetensors. architecture: an entry of
+    the table of architectures, for a model that is not in it.
+    Raises ValueError naming the tensor that is not finite, or as `pretrained.load_whole`.
+    """
+    directory, files = source.directory, source.weights
+    if source.pickled:
+        directory = scratch / "unpickled"
+        directory.mkdir(parents=True)
+        unpickle(list(source.weights), directory / WEIGHTS)
+        for name in ("config.json", "generation_config.json"):
+            if (source.directory / name).exists():
+                shutil.copyfile(source.directory / name, directory / name)
+        files = (directory / WEIGHTS,)
+    check_finite(files)
+    return load_whole(directory, dtype, architecture)
+
+
+def check_finite(files: tuple[Path, ...]) -> None:
+    """Raises ValueError naming the first tensor that holds NaN or an infinity."""
+    places = [(file, item) for file in files for item in tensor_file.read_head(file).items()]
+    for file, (name, stored) in progress(places, desc="weights"):
+        if stored.dtype.is_floating_point:
+            values = tensor_file.read(file, stored)
+            if stored.dtype.itemsize == 1:
+                values = values.float()  # torch does not ask 8-bit floats for it
+            if not torch.isfinite(values).all():
+                what = "NaN" if torch.isnan(values).any() else "an infinity"
+                raise ValueError(f"{file}: {name} holds {what}; the model is damaged")
+
+
+def stored_dtypes(model: nn.Module, source: Source) -> dict[str, torch.dtype]:
+    """The dtype that each tensor of a model is to be stored in: that of the original's file.
+
+    Where a tensor had another name there, the widest that the file has, which keeps every bit.
+    """
+    floats = {n: e.dtype for n, e in source.stored.items() if e.dtype.is_floating_point}
+    widest = max(floats.values(), key=lambda dtype: dtype.itemsize, default=torch.float32)
+    return {
+        name: floats.get(name, widest) if tensor.is_floating_point() else tensor.dtype
+        for name, tensor in distinct_tensors(model).items()
+    }
+
+
+def distinct_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a model as a file has them: what several modules share once, by name."""
+    names: dict[int, list[str]] = {}
+    tensors = model.state_dict(keep_vars=True)  # with what is tied as the same object
+    for name, tensor in tensors.items():
+        names.setdefault(id(tensor), []).append(name)
+    return {name: tensors[name] for name in map(min, names.values())}
