@@ -1,17 +1,37 @@
-"""What a run's numbers answer: `ffmerge trace`, `verify`, `explain`, `reproduce` and so on."""
+"""Compress a model of one's own, and ask what a run's numbers answer for."""
 
 import argparse
 import os
 import sys
 from importlib import import_module
 
-COMMANDS = {  # name -> what it does; the module of that name in ffmerge.provenance does it
-    "trace": "where a number comes from: the chain of jobs from data and base model to it",
-    "verify": "whether all that is on disk still is what the records and ledgers say",
-    "explain": "which numbers are stale, because of which change, and which jobs will run",
-    "reproduce": "make one number again from data and base model, and compare",
-    "report": "one page with all tables and figures, each number with its lineage",
-    "collect": "records, tables and figures in one folder, as a Workflow Run RO-Crate",
+COMMANDS = {  # name -> the module that does it, and what it does
+    "compress": ("own_model.compress", "merge FF sublayers of a model of one's own"),
+    "inspect": ("own_model.inspect", "FF sublayers of a model, and what merging would remove"),
+    "trace": (
+        "provenance.trace",
+        "where a number comes from: the chain of jobs from data and base model to it",
+    ),
+    "verify": (
+        "provenance.verify",
+        "whether all that is on disk still is what the records and ledgers say",
+    ),
+    "explain": (
+        "provenance.explain",
+        "which numbers are stale, because of which change, and which jobs will run",
+    ),
+    "reproduce": (
+        "provenance.reproduce",
+        "make one number again from data and base model, and compare",
+    ),
+    "report": (
+        "provenance.report",
+        "one page with all tables and figures, each number with its lineage",
+    ),
+    "collect": (
+        "provenance.collect",
+        "records, tables and figures in one folder, as a Workflow Run RO-Crate",
+    ),
 }
 
 
@@ -21,10 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = next((word for word in arguments if word in COMMANDS), None)
     parser = argparse.ArgumentParser(prog="ffmerge", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, does in COMMANDS.items():
+    for name, (module_name, does) in COMMANDS.items():
         command = commands.add_parser(name, help=does)
         if name == chosen:  # the others are not imported: a trace takes less than a second
-            module = import_module(f"ffmerge.provenance.{name}")
+            module = import_module(f"ffmerge.{module_name}")
             command.description = module.__doc__
             command.formatter_class = argparse.RawDescriptionHelpFormatter
             module.add_arguments(command)

@@ -74,16 +74,17 @@ def load_whole(
 
 
 def configured(
-    directory: Path, architecture: Mapping[str, Any] | None = None
+    directory: Path, architecture: Mapping[str, Any] | None = None, known: bool = True
 ) -> tuple[transformers.PreTrainedConfig, type[nn.Module]]:
-    """A model's configuration and its class.
+    """A model's configuration and its class. known: whether its architecture has to be.
 
     Raises ValueError if that is not one class of transformers, or as `load_whole`.
     """
     config = transformers.AutoConfig.from_pretrained(directory, trust_remote_code=False)
     if architecture is not None:
         setattr(config, OWN_ENTRY, architecture)
-    architecture_of_config(config)
+    if known:
+        architecture_of_config(config)
     names = config.architectures or []
     if len(names) != 1 or not hasattr(transformers, names[0]):
         raise ValueError(f"architectures {names}: has to be one class of transformers")

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor
 
 from ffmerge.features import Features
 from ffmerge.groups import Group
 from ffmerge.permutation import Alignment, Pair, Permutations, align_all_pairs
 from ffmerge.progress import progress
-from ffmerge.strategies import aligned_correlation
 
 
 class Aligner:
@@ -43,12 +43,11 @@ class Aligner:
         }
 
     def correlation(self, tower: str, n_layers: int) -> Tensor:
-        """Mean correlation of matched neurons of all pairs, (n_layers, n_layers)."""
-        rows = [
-            {"anchor": str(i), "layer": str(j), "correlation": repr(each.aligned)}
-            for (i, j), each in self.solved[tower].items()
-        ]
-        return aligned_correlation(rows, n_layers)
+        """Mean correlation of matched neurons, (n_layers, n_layers); 0 for pairs not solved."""
+        matrix = torch.eye(n_layers, dtype=torch.float64)
+        for (i, j), each in self.solved[tower].items():
+            matrix[i, j] = matrix[j, i] = each.aligned
+        return matrix
 
 
 def pairs_of(groups: Iterable[Group]) -> dict[str, set[Pair]]:

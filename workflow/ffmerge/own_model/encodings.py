@@ -62,6 +62,14 @@ def _tokenizer(directory: Path) -> Any:
     return _load(transformers.AutoTokenizer, directory, "a tokenizer")
 
 
+def tokenizer_if_any(directory: Path) -> Any | None:
+    """A model's tokenizer; None if there is none."""
+    try:
+        return _tokenizer(directory)
+    except ValueError:
+        return None
+
+
 def _load(auto_class: Any, directory: Path, what: str) -> Any:
     try:
         return auto_class.from_pretrained(directory, local_files_only=True)

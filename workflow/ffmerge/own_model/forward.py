@@ -23,6 +23,15 @@ def inputs_of(model: nn.Module, batch: Batch) -> Batch:
     return {key: value for key, value in inputs.items() if key in takes}
 
 
+def on_device_of(model: nn.Module, batch: Batch) -> Batch:
+    """A batch where the model is, and in the dtype that it computes in."""
+    parameter = next(model.parameters())
+    return {
+        key: value.to(parameter.device, parameter.dtype if value.is_floating_point() else None)
+        for key, value in batch.items()
+    }
+
+
 def _moved(config, labels: Tensor) -> Tensor:
     start = config.decoder_start_token_id
     if start is None:

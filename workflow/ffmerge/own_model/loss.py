@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers.models.auto import modeling_auto as auto
 
-from ffmerge.own_model.forward import inputs_of
+from ffmerge.own_model.forward import inputs_of, on_device_of
 from ffmerge.own_model.text_encodings import IGNORED, Batch
 from ffmerge.progress import progress
 
@@ -74,7 +74,7 @@ class CrossEntropy:
     def of(self, model: nn.Module) -> float:
         total, n = 0.0, 0
         for batch, targets in _small(self._batches, model):
-            logits = model(**_on(model, inputs_of(model, batch))).logits
+            logits = model(**on_device_of(model, inputs_of(model, batch))).logits
             counted = targets != IGNORED
             rows, wanted = logits[counted.to(logits.device)], targets[counted].to(logits.device)
             for part, right in zip(rows.split(ROWS), wanted.split(ROWS), strict=True):
@@ -124,7 +124,7 @@ class Divergence:
     def _outputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Name -> (n, d) float32, padding left out."""
         inputs = inputs_of(model, batch)
-        found = model(**_on(model, inputs))
+        found = model(**on_device_of(model, inputs))
         names = next(
             (ns for ns in OUTPUTS if all(getattr(found, n, None) is not None for n in ns)), None
         )
@@ -194,11 +194,3 @@ def _small(
         for start in range(0, len(targets), size):
             part = slice(start, start + size)
             yield {key: value[part] for key, value in batch.items()}, targets[part]
-
-
-def _on(model: nn.Module, batch: Batch) -> Batch:
-    parameter = next(model.parameters())
-    return {
-        key: value.to(parameter.device, parameter.dtype if value.is_floating_point() else None)
-        for key, value in batch.items()
-    }

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +16,34 @@ from ffmerge.own_model.source import Source
 from ffmerge.progress import progress
 
 
+def readable(source: Source, scratch: Path) -> Source:
+    """The same with safetensors, which pickled weights are made in `scratch`.
+
+    Raises ValueError as `pretrained.unpickle`.
+    """
+    if source.weights[0].suffix != ".bin":
+        return source
+    directory = scratch / "unpickled"
+    directory.mkdir(parents=True)
+    unpickle(list(source.weights), directory / WEIGHTS)
+    for name in ("config.json", "generation_config.json"):
+        if (source.directory / name).exists():
+            shutil.copyfile(source.directory / name, directory / name)
+    return replace(source, weights=(directory / WEIGHTS,))
+
+
 def load(
     source: Source,
-    scratch: Path,
     dtype: torch.dtype = torch.float32,
     architecture: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """The model, in evaluation mode, computing in `dtype`.
 
-    scratch: a directory for pickled weights that are made safetensors. architecture: an entry of
-    the table of architectures, for a model that is not in it.
+    architecture: an entry of the table of architectures, for a model that is not in it.
     Raises ValueError naming the tensor that is not finite, or as `pretrained.load_whole`.
     """
-    directory, files = source.directory, source.weights
-    if source.pickled:
-        directory = scratch / "unpickled"
-        directory.mkdir(parents=True)
-        unpickle(list(source.weights), directory / WEIGHTS)
-        for name in ("config.json", "generation_config.json"):
-            if (source.directory / name).exists():
-                shutil.copyfile(source.directory / name, directory / name)
-        files = (directory / WEIGHTS,)
-    check_finite(files)
-    return load_whole(directory, dtype, architecture)
+    check_finite(source.weights)
+    return load_whole(source.weights[0].parent, dtype, architecture)
 
 
 def check_finite(files: tuple[Path, ...]) -> None:

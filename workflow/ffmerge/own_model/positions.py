@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ffmerge.features import Tap
-from ffmerge.own_model.forward import inputs_of
+from ffmerge.own_model.forward import inputs_of, on_device_of
 from ffmerge.own_model.text_encodings import Batch
 from ffmerge.towers import towers
 
@@ -44,9 +44,9 @@ class Positions:
             tap = Tap(self._model, self._towers[name], 0, "pre_activation")
             n_rows: list[int] = []
             hook = tap.call(lambda values: n_rows.append(values.flatten(0, -2).shape[0]))
-            device = next(self._model.parameters()).device
             try:
-                self._model(**{key: value[:1].to(device) for key, value in inputs.items()})
+                one = {key: value[:1] for key, value in inputs.items()}
+                self._model(**on_device_of(self._model, one))
             finally:
                 hook.remove()
             self._of_example[name] = sum(n_rows)

@@ -33,10 +33,6 @@ class Source:
     weights: tuple[Path, ...]
     revision: str | None
 
-    @property
-    def pickled(self) -> bool:
-        return self.weights[0].suffix == ".bin"
-
     @cached_property
     def config(self) -> dict[str, Any]:
         """What config.json says."""
@@ -44,8 +40,8 @@ class Source:
 
     @cached_property
     def stored(self) -> dict[str, Stored]:
-        """Every tensor, by the name that it has in the files; nothing of pickled ones."""
-        files = () if self.pickled else self.weights
+        """Every tensor, by the name that it has in the files; none of pickled ones."""
+        files = [file for file in self.weights if file.suffix == ".safetensors"]
         return {n: each for file in files for n, each in tensor_file.read_head(file).items()}
 
 

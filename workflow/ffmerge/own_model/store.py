@@ -40,7 +40,7 @@ def round_to_stored(model: nn.Module, dtypes: dict[str, torch.dtype]) -> None:
             tensor.copy_(tensor.to(dtypes[name]))
 
 
-def store_tied(model: nn.Module, dtypes: dict[str, torch.dtype], directory: Path) -> None:
+def store(model: nn.Module, form: str, dtypes: dict[str, torch.dtype], directory: Path) -> None:
     """Write configuration and weights; a merged sublayer is stored once."""
     floats = [dtype for dtype in dtypes.values() if dtype.is_floating_point]
     model.config.dtype = max(floats, key=floats.count)

@@ -1,0 +1,86 @@
+"""The record of a compression: what ran on what, as a job's (ffmerge.record)."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ffmerge import record
+from ffmerge.digest import sha256_of
+from ffmerge.own_model.data import Data
+from ffmerge.own_model.source import Source
+from ffmerge.own_model.summary import Compressed
+from ffmerge.own_model.text_encodings import Batch
+
+FILE = "ffmerge_record.json"
+
+
+def inputs(source: Source, files: Sequence[Path] | None, data: Data) -> dict[str, Any]:
+    """What went in: the model's files and the data, by digest."""
+    model = {
+        file.name: sha256_of(file) for file in (source.directory / "config.json", *source.weights)
+    }
+    if files is None:
+        told = {"batches": digest_of_batches([*data.features, *data.held_out])}
+    else:
+        told = {str(file): sha256_of(file) for file in files}
+    return {"name": source.name, "revision": source.revision, "model": model, "data": told}
+
+
+def write(
+    directory: Path,
+    given: dict[str, Any],
+    params: dict[str, Any],
+    result: Compressed,
+    started: float,
+    command: str | None,
+) -> str:
+    """Write the record of what a directory holds, and return its digest.
+
+    given: see `inputs`. started: seconds since the epoch. command: None if called from Python. The
+    model card, which names the digest, is not in the record.
+    """
+    state = record.git_state(directory)
+    if state and "patch" in state:
+        state["patch"] = Path(state["patch"]).name
+    files = sorted(file for file in directory.iterdir() if file.is_file() and file.name[0] != ".")
+    told = result.as_json()
+    content = {
+        "format": record.FORMAT,
+        "command": command,
+        "params": params,
+        "input": given,
+        "output": {file.name: sha256_of(file) for file in files},
+        "result": {key: told[key] for key in told if key not in ("record", "warnings")},
+        "code": {"files": record.source_digests(Path(__file__))},
+        "git": state,
+        "environment": record.environment(),
+        "machine": record.machine(torch.get_num_threads()),
+        "time": {
+            "started": _iso(started),
+            "ended": _iso(time.time()),
+            "seconds": round(time.time() - started, 3),
+            **record.usage(),
+        },
+        "warnings": list(result.warnings),
+    }
+    record.write_record(directory / FILE, content)
+    return record.read_record(directory / FILE)["digest"]
+
+
+def digest_of_batches(batches: Sequence[Batch]) -> str:
+    """sha256 over the tensors of batches."""
+    whole = hashlib.sha256()
+    for batch in batches:
+        for key, value in sorted(batch.items()):
+            whole.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+            whole.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
