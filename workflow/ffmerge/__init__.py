@@ -15,7 +15,7 @@ from ffmerge.import_hook import when_imported
 
 API = {  # what the package itself offers -> its module, imported when it is asked for
     "compress": "own_model.pipeline",
-    "load": "checkpoint",
+    "load": "own_model.loading",
 }
 
 

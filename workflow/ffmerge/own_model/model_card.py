@@ -10,7 +10,13 @@ from ffmerge.own_model.summary import Compressed, told, windows_table
 LOADING = {
     "tied": """import ffmerge
 
-model = ffmerge.load("PATH")  # or, after `import ffmerge`, as any model from transformers""",
+model = ffmerge.load("PATH")  # or, after `import ffmerge`, by transformers' Auto classes""",
+    "code": """from transformers import AutoModel  # or AutoModelFor…, as for the original
+
+model = AutoModel.from_pretrained("PATH", trust_remote_code=True)""",
+    "expanded": """from transformers import CLASS
+
+model = CLASS.from_pretrained("PATH")  # of full size: merged sublayers are stored once a layer""",
 }
 
 

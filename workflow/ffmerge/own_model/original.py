@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ffmerge import tensor_file
 from ffmerge.inputs.pretrained import load_whole, unpickle
@@ -57,25 +57,3 @@ def check_finite(files: tuple[Path, ...]) -> None:
             if not torch.isfinite(values).all():
                 what = "NaN" if torch.isnan(values).any() else "an infinity"
                 raise ValueError(f"{file}: {name} holds {what}; the model is damaged")
-
-
-def stored_dtypes(model: nn.Module, source: Source) -> dict[str, torch.dtype]:
-    """The dtype that each tensor of a model is to be stored in: that of the original's file.
-
-    Where a tensor had another name there, the widest that the file has, which keeps every bit.
-    """
-    floats = {n: e.dtype for n, e in source.stored.items() if e.dtype.is_floating_point}
-    widest = max(floats.values(), key=lambda dtype: dtype.itemsize, default=torch.float32)
-    return {
-        name: floats.get(name, widest) if tensor.is_floating_point() else tensor.dtype
-        for name, tensor in distinct_tensors(model).items()
-    }
-
-
-def distinct_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a model as a file has them: what several modules share once, by name."""
-    names: dict[int, list[str]] = {}
-    tensors = model.state_dict(keep_vars=True)  # with what is tied as the same object
-    for name, tensor in tensors.items():
-        names.setdefault(id(tensor), []).append(name)
-    return {name: tensors[name] for name in map(min, names.values())}

@@ -10,7 +10,9 @@ from ffmerge.inputs.pretrained import configured
 from ffmerge.own_model.source import Source
 
 
-def outline(source: Source, architecture: Mapping[str, Any] | None, known: bool = True) -> nn.Module:
+def outline(
+    source: Source, architecture: Mapping[str, Any] | None, known: bool = True
+) -> nn.Module:
     """The model on torch's meta device, which holds no values.
 
     architecture: an entry of the table of architectures. known: whether it has to be in the table.

@@ -32,7 +32,8 @@ from ffmerge.own_model.source import Source
 from ffmerge.own_model.stopwatch import Stopwatch
 from ffmerge.own_model.summary import Compressed
 from ffmerge.own_model.text_encodings import Batch
-from ffmerge.tie import count_parameters, count_sublayers
+from ffmerge.tie import GROUPS, count_parameters, count_sublayers
+from ffmerge.tied_model import become_tied
 
 Given = str | Path | Sequence[str | Path] | Iterable[Batch]
 """Data as a user gives them: files, directories, or batches of one's own."""
@@ -72,11 +73,10 @@ def compress(
         scratch.mkdir()
         with clock.stage("loading"):
             readable = original.readable(given, scratch)
+            _check_dtype(settings.dtype, readable)
             loaded = original.load(readable, getattr(torch, settings.dtype), entry).to(
                 settings.device
             )
-            dtypes = original.stored_dtypes(loaded, readable)
-            _check_dtype(settings.dtype, dtypes)
             selector = Selector(loaded, settings, scratch)
         with clock.stage("data"):
             data = (
@@ -92,12 +92,13 @@ def compress(
         selected = selector.select(data, loss, clock)
         with clock.stage("merging"):
             merge_in_model(loaded, selected.groups, selected.permutations)
-            store.round_to_stored(loaded, dtypes)
+            become_tied(loaded, getattr(loaded.config, GROUPS))
+            store.round_to_stored(loaded, readable.stored)
         with clock.stage("loss after"):
             loss_after = loss.of(loaded)
         shutil.rmtree(scratch)
         with clock.stage("writing"):
-            store.store(loaded, settings.form, dtypes, directory)
+            store.store(loaded, settings.form, readable.stored, directory)
             store.copy_processor(given, directory)
         result = Compressed(
             model=str(model),
@@ -170,14 +171,15 @@ def data_of_files(model: nn.Module, given: Source, files: list[Path], settings: 
     )
 
 
-def _check_dtype(dtype: str, stored: dict[str, torch.dtype]) -> None:
+def _check_dtype(dtype: str, given: Source) -> None:
     """Raises ValueError if computing in a dtype would lose bits of what is not merged."""
     computed = getattr(torch, dtype)
-    for kept in sorted(set(stored.values()), key=str):
+    for name, each in given.stored.items():
+        kept = each.dtype
         if kept.is_floating_point and torch.promote_types(kept, computed) != computed:
             raise ValueError(
-                f"--dtype {dtype}: the model is stored in {str(kept).removeprefix('torch.')}, bits "
-                "of which would be lost; leave the option out"
+                f"--dtype {dtype}: the model is stored in {str(kept).removeprefix('torch.')} "
+                f"({name}), bits of which would be lost; leave the option out"
             )
 
 

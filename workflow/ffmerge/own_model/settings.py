@@ -6,7 +6,7 @@ from typing import Any
 DTYPES = ("float32", "bfloat16", "float16")
 METHODS = ("permute", "vanilla")
 STRATEGIES = ("window", "correlation", "cka")
-FORMS = ("tied",)
+FORMS = ("tied", "code", "expanded")
 ANCHORS = ("first", "middle", "last")
 
 
@@ -42,7 +42,8 @@ class Settings:
     dtype: str = _option("float32", "what to compute in", choices=DTYPES)
     form: str = _option(
         "tied",
-        "what is written: the small model that `import ffmerge` makes transformers load",
+        "what is written: the small model, which transformers loads after `import ffmerge`; the "
+        "same with its code, for trust_remote_code; or one of full size that any tool loads",
         choices=FORMS,
     )
     text: str | None = _option(None, "column of texts")
