@@ -68,7 +68,7 @@ def draw(points: Sequence[Row]) -> Figure:
     for axis, (title, of_panel) in zip(axes[0], panels.items(), strict=True):
         *pairs, mean, other_mean = of_panel
         n = isqrt(len(pairs))
-        image = _heat_map(axis, numpy.reshape([pair[CKA].raw for pair in pairs], (n, n)))
+        image = heat_map(axis, numpy.reshape([pair[CKA].raw for pair in pairs], (n, n)))
         other = names[other_mean["sublayer"]]
         axis.set_title(f"{MEAN} {mean[CKA]} ({other} {other_mean[CKA]})", fontsize=7.5)
         place = {"xycoords": "axes fraction", "ha": "center", "va": "bottom"}
@@ -81,7 +81,8 @@ def draw(points: Sequence[Row]) -> Figure:
     return figure
 
 
-def _heat_map(axis: Axes, similarities: numpy.ndarray):
+def heat_map(axis: Axes, similarities: numpy.ndarray):
+    """Draw (n_layers, n_layers) similarities from 0 to 1; returns what a colour bar needs."""
     n = len(similarities)
     # each cell has an edge of its own colour, or viewers show the page between neighbours
     image = axis.pcolormesh(

@@ -14,7 +14,7 @@ import shlex
 import sys
 from dataclasses import fields
 
-from ffmerge.own_model.settings import Settings
+from ffmerge.own_model.settings import Settings, add_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,24 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--features", nargs="+", required=True, metavar="DATA", help="files or folders"
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="a new directory")
-    for each in fields(Settings):
-        kind = int if "int" in str(each.type) else str
-        given = "" if each.default is None else f" (default: {each.default})"
-        parser.add_argument(
-            f"--{each.name.replace('_', '-')}",
-            type=kind,
-            default=each.default,
-            choices=each.metadata.get("choices"),
-            metavar=None if "choices" in each.metadata else kind.__name__.upper(),
-            help=each.metadata["help"] + given,
-        )
+    add_options(parser)
     parser.add_argument("--json", action="store_true", help="the summary for machines")
 
 
 def run(options: argparse.Namespace) -> int:
     """Compress, and print a summary."""
-    from ffmerge.own_model.pipeline import compress  # torch: seconds that only this needs
+    from transformers.utils import logging  # seconds that only this needs
 
+    from ffmerge.own_model.pipeline import compress
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
     result = compress(
         options.model,
         features=options.features,

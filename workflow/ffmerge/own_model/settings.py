@@ -1,5 +1,7 @@
 """The options of a compression, as given on the command line or from Python."""
 
+import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -73,3 +75,21 @@ class Settings:
         return {
             role: getattr(self, role) for role in ("text", "source", "target", "image", "label")
         }
+
+
+def add_options(parser: argparse.ArgumentParser, names: Sequence[str] | None = None) -> None:
+    """Settings as options of a command line. names: of which ones; None for all."""
+    for each in fields(Settings):
+        if names is not None and each.name not in names:
+            continue
+        kind = int if "int" in str(each.type) else str
+        choices = each.metadata.get("choices")
+        default = "" if each.default is None else f" (default: {each.default})"
+        parser.add_argument(
+            f"--{each.name.replace('_', '-')}",
+            type=kind,
+            default=each.default,
+            choices=choices,
+            metavar=None if choices else {int: "N", str: each.name.upper()}[kind],
+            help=each.metadata["help"] + default,
+        )
