@@ -23,7 +23,6 @@ def proposed(model: nn.Module) -> dict[str, Any]:
 
     Raises ValueError if no list of layers has such maps.
     """
-    prefix = model.base_model_prefix if hasattr(model, model.base_model_prefix) else ""
     forms: dict[str, list[dict[str, Any]]] = {}
     for path, layers in _stacks(model.base_model).items():
         found = _sublayer(layers[0])
@@ -39,7 +38,7 @@ def proposed(model: nn.Module) -> dict[str, Any]:
             f"no list of layers of {type(model).__name__} has two linear maps d_model → d_ff → "
             "d_model, so that there is nothing to merge in it"
         )
-    return Architecture.from_entry({"prefix": prefix, "towers": forms}).entry()
+    return Architecture.from_entry({"prefix": model.base_model_prefix, "towers": forms}).entry()
 
 
 def _stacks(base: nn.Module) -> dict[str, list[nn.Module]]:
