@@ -597,3 +597,18 @@ def test_a_quantized_model_of_ours_is_not_taken_for_one_of_floats(tmp_path):
     quantization.save(quantized, tmp_path / "int8")
     with pytest.raises(ValueError, match=r"ffmerge\.load"):
         transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "int8")
+
+
+def test_ffmerge_load_takes_merged_expanded_and_int8_models(tmp_path):
+    import ffmerge
+    from ffmerge import checkpoint, quantization
+
+    model = tied("gpt2")
+    model.save_pretrained(tmp_path / "tied")
+    save_expanded(model, tmp_path / "expanded")
+    for form in ("tied", "expanded"):
+        assert torch.equal(output(ffmerge.load(tmp_path / form)), output(model))
+    checkpoint.save(model, tmp_path / "saved")
+    quantized = quantization.quantize(checkpoint.load(tmp_path / "saved"))
+    quantization.save(quantized, tmp_path / "int8")
+    assert torch.equal(output(ffmerge.load(tmp_path / "int8")), output(quantized))

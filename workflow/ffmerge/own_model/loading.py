@@ -6,7 +6,8 @@ from typing import Any
 import transformers
 from torch import nn
 
-from ffmerge import tied_model
+from ffmerge import checkpoint, tied_model
+from ffmerge.merged_file import INT8
 from ffmerge.tie import GROUPS
 
 
@@ -17,6 +18,8 @@ def load(path: str | Path, device: str = "cpu", **options: Any) -> nn.Module:
     Raises ValueError if config.json names no class of transformers.
     """
     config = transformers.AutoConfig.from_pretrained(path)
+    if hasattr(config, INT8):
+        return checkpoint.load(Path(path), device)
     names = config.architectures or []
     if len(names) != 1 or not hasattr(transformers, names[0]):
         raise ValueError(f"architectures {names}: has to be one class of transformers")
