@@ -217,7 +217,7 @@ def test_a_saved_merged_model_is_smaller_and_gives_the_same_output_bit_for_bit(f
     removed = sum(4 * ff.n_parameters for ff in family.towers.values())
     assert tensor_bytes(tmp_path / "whole") - tensor_bytes(tmp_path / "merged") == removed
     loaded = checkpoint.load(tmp_path / "merged")
-    assert type(loaded) is type(model)
+    assert isinstance(loaded, type(model))
     assert count_parameters(loaded) == count_parameters(model)
     assert torch.equal(output_of(loaded, batch), output_of(model, batch))
 
@@ -277,12 +277,19 @@ def test_a_head_that_is_stored_beside_the_embeddings_stays_its_own(name, tmp_pat
         output_of(checkpoint.load(tmp_path / "dropped"), batch), output_of(shallower, batch)
     )
     merge_in_model(model, groups_of(family), None)
-    for of in (checkpoint.load(tmp_path / "merged"), checkpoint.load(tmp_path / "dropped"), model):
-        assert torch.equal(of.lm_head.weight, head)
-        assert not torch.equal(of.shared.weight, head)
-    assert torch.equal(
-        output_of(checkpoint.load(tmp_path / "merged"), batch), output_of(model, batch)
-    )
+    merged, stock = output_of(model, batch), type(model)
+    become_tied(model, model.config.ffmerge_groups)
+    model.save_pretrained(tmp_path / "tied")
+    save_expanded(model, tmp_path / "expanded")
+    for found in (
+        model,
+        checkpoint.load(tmp_path / "merged"),
+        tied_model_class(stock).from_pretrained(tmp_path / "tied"),
+        stock.from_pretrained(tmp_path / "expanded"),
+    ):
+        assert torch.equal(output_of(found, batch), merged)
+        assert torch.equal(found.lm_head.weight, head)
+        assert not torch.equal(found.shared.weight, head)
 
 
 # --- features -------------------------------------------------------------------------------------

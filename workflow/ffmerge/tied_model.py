@@ -279,8 +279,9 @@ def become_tied(model: Any, groups: list[dict[str, Any]]) -> None:
     setattr(model.config, GROUPS, groups)
     model.config.__class__ = tied_config_class(type(model.config))
     model.__class__ = tied_model_class(type(model))
-    model.all_tied_weights_keys = model.get_expanded_tied_weights_keys(all_submodels=True)
-    model.tie_weights()
+    # not asked for anew: a head that is stored beside the embeddings is no longer among the ties
+    model.all_tied_weights_keys = model.all_tied_weights_keys | shared_tensors(model)
+    model.tie_weights(recompute_mapping=False)
 
 
 def write_code(directory: Path) -> None:
