@@ -163,8 +163,8 @@ BAD = {
     ),
     "key that resembles none": (
         {"tasks.gpt2.features.anchor": {"first": 1}},
-        "tasks.gpt2.features.anchor: is not a key here, allowed are n_tokens, batch_size "
-        "(is a group of keys)",
+        "tasks.gpt2.features.anchor: is not a key here, allowed are n_tokens, batch_size, "
+        "aligned (is a group of keys)",
     ),
     "key of the top level with a typo": (
         {"sead": 1},

@@ -83,6 +83,8 @@ class Timed(nn.Module):
         super().__init__()
         self.clock, self.seconds, self.passes, self.name = clock, iter(seconds), passes, name
 
+    device = torch.device("cpu")
+
     def forward(self, x):
         self.passes.append(self.name)
         self.clock[0] += next(self.seconds)

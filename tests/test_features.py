@@ -281,3 +281,17 @@ def test_the_header_describes_every_byte_of_the_file(tower, tmp_path):
     header = json.loads(content[8 : 8 + size])
     assert [header[f"{tower}.{i}"]["data_offsets"] for i in (0, 1)] == [[0, 60], [60, 120]]
     assert len(content) == 8 + size + 120
+
+
+def test_a_decoders_padding_is_left_out_however_the_batch_tells_it(pico, random_batch, tmp_path):
+    """By a mask of its own, by labels, or, where the decoder is the whole model, by any mask."""
+    model, batch = pico("marian"), random_batch("marian")
+    n_tokens = int(batch["decoder_attention_mask"].sum())
+    unmasked = {key: value for key, value in batch.items() if key != "decoder_attention_mask"}
+    found = []
+    for name, given in (("mask", batch), ("labels", unmasked)):
+        collect_features(model, [given], n_tokens, tmp_path / name)
+        found.append(Features(tmp_path / name).layer("decoder", 0))
+        with pytest.raises(ValueError, match="fewer than n_tokens"):
+            collect_features(model, [given], n_tokens + 1, tmp_path / "more")
+    assert torch.equal(*found)

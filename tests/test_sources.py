@@ -92,6 +92,9 @@ def test_no_job_reaches_an_import_that_the_closure_does_not_follow():
             assert not (isinstance(node, ast.ImportFrom) and node.level), f"{file}: relative import"
             named = getattr(node, "id", getattr(node, "attr", None))
             assert named not in {"import_module", "__import__"}, f"{file}: {named}"
+            if isinstance(node, ast.ImportFrom) and node.module == "ffmerge":
+                asked = {alias.name for alias in node.names} & {"compress", "load"}
+                assert not asked, f"{file}: {asked}, which the package's __getattr__ imports"
 
 
 # --- the digest, of a small package ---------------------------------------------------------------

@@ -7,22 +7,23 @@ Importing the package makes transformers' Auto classes load merged models, which
 imported first; it imports neither transformers nor torch.
 """
 
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 from ffmerge.import_hook import when_imported
 
-API = {  # what the package itself offers -> its module, imported when it is asked for
-    "compress": "own_model.pipeline",
-    "load": "own_model.loading",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name not in API:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{API[name]}"), name)
+    """What the package itself offers, imported when it is asked for; no job does."""
+    if name == "compress":
+        from ffmerge.own_model.pipeline import compress
+
+        return compress
+    if name == "load":
+        from ffmerge.own_model.loading import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _register(configuration_auto: ModuleType) -> None:

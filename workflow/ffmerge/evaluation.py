@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+IGNORED = -100  # the label of a position that does not count, as in all of transformers
+
 
 @dataclass(frozen=True)
 class Metric:

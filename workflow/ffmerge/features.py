@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ffmerge import tensor_file
+from ffmerge.evaluation import IGNORED
 from ffmerge.feature_writer import FeatureWriter
 from ffmerge.towers import Tower, towers
 
@@ -103,7 +104,7 @@ def collect_outputs(
         try:
             for batch in batches:
                 batch = {key: value.to(device) for key, value in batch.items()}
-                masks = {name: batch.get(tower.feed_forward.mask) for name, tower in found.items()}
+                masks = {name: _mask(tower, batch) for name, tower in found.items()}
                 model(**batch)
                 if all(n == n_tokens for n in writer.written.values()):
                     return
@@ -143,6 +144,20 @@ class Tap:
 
 def _prefix(sublayer: str | None) -> str:
     return f"{sublayer}." if sublayer else ""
+
+
+def _mask(tower: Tower, batch: Mapping[str, Tensor]) -> Tensor | None:
+    """Which positions carry tokens, (batch, length); None where all do.
+
+    A decoder's are those with a label, where the batch has no mask for it; a decoder by itself has
+    the mask of any model.
+    """
+    key = tower.feed_forward.mask
+    if key != "decoder_attention_mask" or key in batch:
+        return batch.get(key)
+    if "labels" in batch:
+        return batch["labels"] != IGNORED
+    return None if "decoder_input_ids" in batch else batch.get("attention_mask")
 
 
 def _token_rows(output: Tensor, mask: Tensor | None, name: str) -> Tensor:

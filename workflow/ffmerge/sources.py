@@ -45,9 +45,13 @@ def code_digest(files: Iterable[Path]) -> str:
 
 @cache
 def _imports(file: Path) -> list[Path]:
-    """Files of this package that a file's import statements name, wherever they stand in it."""
+    """Files of this package that a file's import statements name, wherever they stand in it.
+
+    But for those in a module's `__getattr__`, which only runs for who asks for a name of its own.
+    """
     files = []
-    for node in ast.walk(_parsed(file)):
+    statements = (each for each in _parsed(file).body if getattr(each, "name", "") != "__getattr__")
+    for node in (node for statement in statements for node in ast.walk(statement)):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -5,7 +5,8 @@ import inspect
 import torch
 from torch import Tensor, nn
 
-from ffmerge.own_model.text_encodings import IGNORED, Batch
+from ffmerge.evaluation import IGNORED
+from ffmerge.own_model.text_encodings import Batch
 
 
 def inputs_of(model: nn.Module, batch: Batch) -> Batch:

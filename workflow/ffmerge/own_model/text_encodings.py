@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ffmerge.evaluation import IGNORED
 from ffmerge.own_model.data_files import Example
 
 Batch = dict[str, Tensor]
-IGNORED = -100  # a label that does not count, as everywhere in transformers
 SEPARATOR = "\n\n"  # between paragraphs that are packed
 
 

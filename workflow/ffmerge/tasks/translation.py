@@ -13,12 +13,11 @@ from transformers import AutoTokenizer
 
 from ffmerge.bleu import corpus_bleu, sentence_counts
 from ffmerge.config import Training
-from ffmerge.evaluation import Evaluation
+from ffmerge.evaluation import IGNORED, Evaluation
 from ffmerge.progress import progress
 from ffmerge.tasks.task import Batch, Task
 
 POOL = 20  # batches among which examples are grouped by length
-IGNORED = -100  # label of a padded target position
 
 
 class Translation(Task):
