@@ -57,3 +57,21 @@ def test_a_key_on_the_command_line_is_checked_and_does_not_replace_the_demo(copy
     assert refused(copy, "--dry-run", "--config", "sead=2") == [
         "error: configuration: sead: is not a key here, the nearest is seed (is 2)"
     ]
+
+
+def test_an_architecture_of_ones_own_is_checked_before_any_job(copy):
+    base_model = copy.config["tasks"]["gpt2"]["base_model"]
+    base_model["architecture"] = {"prefix": "model", "tower": {}}
+    copy.write_config()
+    told = refused(copy, "--dry-run", "--configfile", "config/run.yaml")
+    assert told == [
+        "error: configuration: tasks.gpt2.base_model.architecture: is for a model of a repository "
+        "or a package; one that is here has it in its config.json, under ffmerge_architecture"
+    ]
+    del base_model["from_scratch"]
+    base_model |= {"repository": "owner/name", "revision": "0" * 40}
+    copy.write_config()
+    assert refused(copy, "--dry-run", "--configfile", "config/run.yaml") == [
+        "error: configuration: tasks.gpt2.base_model.architecture: an architecture has the keys "
+        "prefix and towers (found: prefix, tower)"
+    ]

@@ -660,3 +660,38 @@ def test_the_papers_models_have_the_sizes_that_its_ratios_rest_on(model_type):
         assert size(*both) == feed_forward
         found.append(size(model.get_submodule(tower.paths[0])))
     assert found == layers
+
+
+def test_a_model_that_the_table_lacks_is_converted_with_its_own_entry(tmp_path):
+    """`base_model.architecture` of a configuration; it stays with the model in its config.json."""
+    import torch
+    from transformers import StableLmConfig, StableLmForCausalLM
+
+    from ffmerge import checkpoint, groups
+    from ffmerge.inputs.pretrained import convert
+    from ffmerge.merged_file import merge_on_disk
+
+    sizes = {"vocab_size": 50, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 4}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    model = StableLmForCausalLM(StableLmConfig(**sizes, **heads)).eval()
+    model.save_pretrained(tmp_path / "stock")
+    entry = {
+        "prefix": "model",
+        "towers": {
+            "decoder": {
+                "layers": "layers.*",
+                "gate": "mlp.gate_proj",
+                "up": "mlp.up_proj",
+                "down": "mlp.down_proj",
+            }
+        },
+    }
+    with pytest.raises(ValueError, match="'stablelm' has no entry"):
+        convert(tmp_path / "stock", 4, tmp_path / "no", tmp_path / "scratch", {})
+    convert(tmp_path / "stock", 4, tmp_path / "base", tmp_path / "scratch", {}, entry)
+    window = groups.window(["decoder"], 1, 3, "first")
+    merge_on_disk(tmp_path / "base", window, None, tmp_path / "merged")
+    merged = checkpoint.load(tmp_path / "merged")
+    before, after = (sum(p.numel() for p in m.parameters()) for m in (model, merged))
+    assert before - after == 2 * 3 * 8 * 16
+    assert torch.isfinite(merged(input_ids=torch.tensor([[1, 2, 3]])).logits).all()

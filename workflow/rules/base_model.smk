@@ -1,11 +1,6 @@
 # The embedded base models: trained from scratch on the embedded data (resources/demo/README.md).
 
 
-def in_one_order(recipe):
-    """A recipe whose text does not depend on the order of the architecture's keys in the file."""
-    return {**recipe, "architecture": dict(sorted(recipe["architecture"].items()))}
-
-
 rule train_base_model:
     """Train a base model by the recipe of the configuration; resumes after a kill."""
     input:

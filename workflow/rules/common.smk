@@ -8,6 +8,7 @@ sys.path.insert(0, str(WORKFLOW))
 
 from ffmerge import config as configuration
 from ffmerge import sources, variants, windows
+from ffmerge.architectures import Architecture
 from ffmerge.config.faults import validated
 from ffmerge.digest import sha256_of
 
@@ -18,6 +19,12 @@ except ValueError as error:
 
 RESULTS = CONFIG.results
 TASKS = CONFIG.tasks
+for name, task in TASKS.items():
+    try:
+        if task.base_model.architecture is not None:
+            Architecture.from_entry(task.base_model.architecture)
+    except (ValueError, TypeError, AttributeError) as error:
+        sys.exit(f"error: configuration: tasks.{name}.base_model.architecture: {error}")
 
 
 wildcard_constraints:

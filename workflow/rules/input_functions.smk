@@ -70,6 +70,11 @@ def shipped_digests(kind):
     return {path.stem: sha256 for path, sha256 in digests.items() if path.parent.name == kind}
 
 
+def in_one_order(recipe):
+    """A recipe whose text does not depend on the order of the architecture's keys in the file."""
+    return {**recipe, "architecture": dict(sorted(recipe["architecture"].items()))}
+
+
 def training_data(wildcards):
     """Input function: what a base model is trained on, where that is more than the train split."""
     recipe = TASKS[wildcards.task].base_model.from_scratch

@@ -148,7 +148,8 @@ rule convert_base_model:
         job=job(
             "convert_base_model",
             lambda w: TASKS[w.task].base_model.model_dump(
-                include={"repository", "revision", "package", "n_layers"}, exclude_none=True
+                include={"repository", "revision", "package", "n_layers", "architecture"},
+                exclude_none=True,
             ),
         ),
         files=files,

@@ -5,11 +5,13 @@ from ffmerge.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        source = {key: value for key, value in vars(job.params).items() if key != "n_layers"}
+        given = dict(vars(job.params))
+        n_layers, architecture = given.pop("n_layers"), given.pop("architecture", None)
         convert(
             job.input.files,
-            job.params.n_layers,
+            n_layers,
             job.output.model,
             job.checkpoints / "unpickled",
-            source,
+            given,
+            architecture,
         )

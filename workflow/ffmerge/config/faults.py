@@ -131,6 +131,8 @@ def in_words(allowed: Schema, whole: Schema, mark: str = "") -> str:
             return f"a list{least} of {in_words(item, whole, mark)}"
         case {"type": "object", "properties": keys}:
             return f"a group of the keys {', '.join(keys)}"
+        case {"type": "object", "additionalProperties": True}:
+            return "a group of keys"
         case {"type": "object"}:
             least = "at least one name" if allowed.get("minProperties") else "names"
             return f"{least}, each with {in_words(of_any_name(allowed), whole, mark)}"

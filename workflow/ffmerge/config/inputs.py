@@ -1,6 +1,6 @@
 """Where a task's data and its base model come from."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -122,6 +122,12 @@ class BaseModelSource(Strict):
     repository: str | None = Field(None, description="model on the hub, `owner/name`")
     revision: Commit | None = Field(None, description="commit of that repository; a branch moves")
     package: Package | None = Field(None, description="package of a registry that ships the model")
+    architecture: dict[str, Any] | None = Field(
+        None,
+        description="where the model keeps its FF sublayers, for one of a hub or a package whose "
+        "`model_type` the table of architectures lacks: `prefix` and `towers`, as `ffmerge inspect "
+        "MODEL --propose` writes them",
+    )
     from_scratch: TrainedFromScratch | None = Field(
         None, description="how the model at `path` was trained; without a path it is trained anew"
     )
@@ -137,6 +143,11 @@ class BaseModelSource(Strict):
             )
         if bool(self.repository) != bool(self.revision):
             raise ValueError(_no_commit(self.repository, self.revision))
+        if self.architecture is not None and not (self.repository or self.package):
+            raise ValueError(
+                "architecture: is for a model of a repository or a package; one that is here has "
+                "it in its config.json, under ffmerge_architecture"
+            )
         return self
 
 

@@ -92,13 +92,19 @@ def configured(
 
 
 def convert(
-    snapshot: Path, n_layers: int, directory: Path, scratch: Path, source: dict[str, Any]
+    snapshot: Path,
+    n_layers: int,
+    directory: Path,
+    scratch: Path,
+    source: dict[str, Any],
+    architecture: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Write the model that a repository's files hold to `directory`, and return it.
 
     snapshot: the files, see `ffmerge.inputs.fetch.model_files`. n_layers: layers a tower, checked.
     scratch: a directory, for pickled weights that are made safetensors. source: repository and
-    revision, or package, kept in `source.json` with the digests of the files.
+    revision, or package, kept in `source.json` with the digests of the files. architecture: see
+    `load_whole`.
     Raises ValueError for whatever `load_whole`, `unpickle` or `checkpoint.check_layers` refuse.
     """
     files = sorted(f for f in snapshot.iterdir() if f.is_file() and not f.name.startswith("."))
@@ -109,7 +115,7 @@ def convert(
         for file in files:
             if file.name in CONFIGURATION:
                 shutil.copyfile(file, scratch / file.name)
-    model = load_whole(scratch if pickles else snapshot)
+    model = load_whole(scratch if pickles else snapshot, architecture=architecture)
     checkpoint.check_layers(model, n_layers)
     checkpoint.save(model, directory)
     for file in files:
