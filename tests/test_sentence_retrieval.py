@@ -1,6 +1,6 @@
 """Sentence retrieval: pairs out of running text, embeddings, scores, and training without labels.
 
-The example of a model of one's own, config/examples/minilm.yaml, is in test_own_model.py.
+The example of a model of one's own, config/examples/minilm.yaml, is in test_own_task.py.
 """
 
 import math
