@@ -3,26 +3,28 @@
 import torch
 from torch import Tensor
 
-ROWS_A_BLOCK = 1024  # that are float64 at a time
+ROWS_A_BLOCK = 256  # that are float64 at a time
 
 
-def standardize(features: Tensor) -> Tensor:
+def standardize(features: Tensor, overwrite: bool = False) -> Tensor:
     """Features with mean 0 and norm 1 a neuron, so that products of columns are correlations.
 
-    features: (n_tokens, d_ff). Returns float32 of the same shape; a constant neuron becomes 0.
+    features: (n_tokens, d_ff); with `overwrite`, float32 in whose memory the result will be.
+    Returns float32 of the same shape; a constant neuron becomes 0.
     Two passes with the means in float64: E[xy] - E[x]E[y] in one float32 pass cancels.
     Raises ValueError naming the first neuron with a value that is not finite.
     """
-    centred, norm = centre(features, "the features of neuron")
+    centred, norm = centre(features, "the features of neuron", overwrite)
     scale = torch.where(norm > 0, 1 / norm, 0.0)
     return centred.mul_(scale.float())
 
 
-def centre(columns: Tensor, what: str) -> tuple[Tensor, Tensor]:
+def centre(columns: Tensor, what: str, overwrite: bool = False) -> tuple[Tensor, Tensor]:
     """Columns with mean 0, float32 of the same shape, and the norm of each, float64.
 
-    columns: (n_tokens, d). A constant column has norm 0, whatever rounding has left of it: that is
-    noise, not a feature. The means are float64, for what is far from zero would lose its variation.
+    columns: (n_tokens, d). overwrite: see `standardize`. A constant column has norm 0, whatever
+    rounding has left of it: that is noise, not a feature. The means are float64, for what is far
+    from zero would lose its variation.
     Raises ValueError, `what` and the number of the first column that is not finite.
     """
     blocks = columns.split(ROWS_A_BLOCK)
@@ -30,7 +32,7 @@ def centre(columns: Tensor, what: str) -> tuple[Tensor, Tensor]:
     if not torch.isfinite(mean).all():
         column = int((~torch.isfinite(mean)).nonzero()[0])
         raise ValueError(f"{what} {column} are not all finite")
-    centred = torch.empty_like(columns, dtype=torch.float32)
+    centred = columns if overwrite else torch.empty_like(columns, dtype=torch.float32)
     squares = torch.zeros_like(mean)
     for rows, block in zip(blocks, centred.split(ROWS_A_BLOCK), strict=True):
         squares += block.copy_(rows - mean).double().square().sum(dim=0)

@@ -42,7 +42,8 @@ def best_permutation(correlation: Tensor) -> Tensor:
         raise ValueError("a correlation is not finite")
     from scipy.optimize import linear_sum_assignment  # half a second that only this needs
 
-    _, columns = linear_sum_assignment(correlation.cpu().numpy(), maximize=True)
+    # not maximize=True, which takes another float64 copy
+    _, columns = linear_sum_assignment(correlation.neg().cpu().numpy())
     return torch.from_numpy(columns)
 
 
@@ -52,19 +53,25 @@ def inverse(permutation: Tensor) -> Tensor:
 
 
 def align_all_pairs(
-    features: Callable[[int], Tensor], pairs: Iterable[Pair], workers: int = 1
+    features: Callable[[int], Tensor],
+    pairs: Iterable[Pair],
+    workers: int = 1,
+    overwrite: bool = False,
 ) -> Iterator[tuple[Pair, Alignment]]:
     """Solve every pair, `workers` at a time; each holds one layer's features and one matrix.
 
-    features: layer -> (n_tokens, d_ff). Besides, the workers share the features of the latest
+    features: layer -> (n_tokens, d_ff); with `overwrite`, what it gives is written to, which saves
+    the memory of another layer's. Besides, the workers share the features of the latest
     anchor: sort `pairs` to read it but once. Yields in the order of `pairs`.
     """
-    anchors = lru_cache(maxsize=1)(lambda layer: standardize(features(layer)))
+    anchors = lru_cache(maxsize=1)(lambda layer: standardize(features(layer), overwrite))
 
     def solve(pair: Pair) -> Alignment:
         try:
-            anchor = anchors(pair[0])  # the other layer's features go before the assignment comes
-            correlation = correlation_of_standardized(anchor, standardize(features(pair[1])))
+            anchor = anchors(pair[0])
+            other = standardize(features(pair[1]), overwrite)
+            correlation = correlation_of_standardized(anchor, other)
+            del other  # the assignment needs room
         except ValueError as error:
             raise ValueError(f"layers {pair[0]} and {pair[1]}: {error}") from None
         permutation = best_permutation(correlation)
@@ -72,6 +79,9 @@ def align_all_pairs(
         return Alignment(permutation, matched.mean().item(), correlation.diag().mean().item())
 
     pairs = list(pairs)
+    if workers == 1:  # in this thread: another one has buffers of its own
+        yield from zip(pairs, map(solve, pairs), strict=True)
+        return
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // workers))
     try:

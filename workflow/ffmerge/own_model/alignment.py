@@ -30,7 +30,7 @@ class Aligner:
         for tower in pairs:
             own = [pair for name, pair in todo if name == tower]
             layer = lambda i, tower=tower: self._features.layer(tower, i)  # noqa: E731
-            for pair, alignment in align_all_pairs(layer, own):
+            for pair, alignment in align_all_pairs(layer, own, overwrite=True):
                 self.solved[tower][pair] = alignment
                 bar.update()
         bar.close()

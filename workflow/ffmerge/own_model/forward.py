@@ -1,6 +1,8 @@
 """What a model's forward is given: a batch without its labels, with what a decoder needs."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +33,21 @@ def on_device_of(model: nn.Module, batch: Batch) -> Batch:
         key: value.to(parameter.device, parameter.dtype if value.is_floating_point() else None)
         for key, value in batch.items()
     }
+
+
+@contextmanager
+def without_cache(model: nn.Module) -> Iterator[None]:
+    """Let a decoder not keep the keys and values of all layers, which only generation needs."""
+    config = model.config.get_text_config()
+    before = getattr(config, "use_cache", None)
+    if before is None:
+        yield
+        return
+    config.use_cache = False
+    try:
+        yield
+    finally:
+        config.use_cache = before
 
 
 def _moved(config, labels: Tensor) -> Tensor:

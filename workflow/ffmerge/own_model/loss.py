@@ -22,7 +22,7 @@ from ffmerge.progress import progress
 MASKED = 0.15  # share of tokens that a masked language model is to find, as BERT's training
 SEED = 0
 N_LOGITS = 2**24  # values at a time: a vocabulary's logits are the largest thing in memory
-ROWS = 64  # positions whose loss is computed at a time
+ROWS = 16  # positions whose loss is computed at a time
 OUTPUTS = (("logits",), ("image_embeds", "text_embeds"), ("last_hidden_state",))
 
 
@@ -75,12 +75,8 @@ class CrossEntropy:
     def of(self, model: nn.Module) -> float:
         total, n = 0.0, 0
         for batch, targets in _small(self._batches, model):
-            logits = model(**on_device_of(model, inputs_of(model, batch))).logits
-            counted = targets != IGNORED
-            rows, wanted = logits[counted.to(logits.device)], targets[counted].to(logits.device)
-            for part, right in zip(rows.split(ROWS), wanted.split(ROWS), strict=True):
-                total += cross_entropy(part.float(), right, reduction="sum").item()
-            n += len(wanted)
+            total += _summed(model(**on_device_of(model, inputs_of(model, batch))).logits, targets)
+            n += int((targets != IGNORED).sum())
         return total / n
 
 
@@ -143,6 +139,15 @@ class Divergence:
             rows = output[mask.bool()] if mask is not None else output.flatten(0, -2)
             outputs[name] = rows.contiguous()
         return outputs
+
+
+def _summed(logits: Tensor, targets: Tensor) -> float:
+    """Summed cross-entropy in nats. logits: (…, n_classes). targets: (…), IGNORED or a class."""
+    rows, right = logits.flatten(0, -2), targets.flatten().to(logits.device)
+    return sum(
+        cross_entropy(part.float(), wanted, reduction="sum", ignore_index=IGNORED).item()
+        for part, wanted in zip(rows.split(ROWS), right.split(ROWS), strict=True)
+    )
 
 
 def _is_distribution(model: nn.Module, outputs: dict[str, Tensor]) -> bool:

@@ -15,6 +15,8 @@ from ffmerge.merged_file import WEIGHTS
 from ffmerge.own_model.source import Source
 from ffmerge.progress import progress
 
+VALUES = 2**20  # that are looked at at a time
+
 
 def readable(source: Source, scratch: Path) -> Source:
     """The same with safetensors, which pickled weights are made in `scratch`.
@@ -51,9 +53,7 @@ def check_finite(files: tuple[Path, ...]) -> None:
     places = [(file, item) for file in files for item in tensor_file.read_head(file).items()]
     for file, (name, stored) in progress(places, desc="weights"):
         if stored.dtype.is_floating_point:
-            values = tensor_file.read(file, stored)
-            if stored.dtype.itemsize == 1:
-                values = values.float()  # torch does not ask 8-bit floats for it
-            if not torch.isfinite(values).all():
-                what = "NaN" if torch.isnan(values).any() else "an infinity"
-                raise ValueError(f"{file}: {name} holds {what}; the model is damaged")
+            for values in tensor_file.read(file, stored).flatten().split(VALUES):
+                if not torch.isfinite(values).all():
+                    what = "NaN" if torch.isnan(values).any() else "an infinity"
+                    raise ValueError(f"{file}: {name} holds {what}; the model is damaged")

@@ -17,6 +17,7 @@ from ffmerge.merge import merge_in_model
 from ffmerge.own_model import answering, encodings, original, source, store
 from ffmerge.own_model.data import Data, from_batches, from_examples
 from ffmerge.own_model.data_files import read_examples
+from ffmerge.own_model.forward import without_cache
 from ffmerge.own_model.loss import loss_for
 from ffmerge.own_model.model_card import card
 from ffmerge.own_model.outline import outline
@@ -85,17 +86,18 @@ def compress(
                 else data_of_files(loaded, given, files, settings)
             )
         before = count_parameters(loaded), _size(readable.weights)
-        with clock.stage("loss before"):
-            tokenizer = encodings.tokenizer_if_any(given.directory)
-            loss = loss_for(loaded, data.held_out, scratch, tokenizer)
-            loss_before = loss.of(loaded)
-        selected = selector.select(data, loss, clock)
-        with clock.stage("merging"):
-            merge_in_model(loaded, selected.groups, selected.permutations)
-            become_tied(loaded, getattr(loaded.config, GROUPS))
-            store.round_to_stored(loaded, readable.stored)
-        with clock.stage("loss after"):
-            loss_after = loss.of(loaded)
+        with without_cache(loaded):
+            with clock.stage("loss before"):
+                tokenizer = encodings.tokenizer_if_any(given.directory)
+                loss = loss_for(loaded, data.held_out, scratch, tokenizer)
+                loss_before = loss.of(loaded)
+            selected = selector.select(data, loss, clock)
+            with clock.stage("merging"):
+                merge_in_model(loaded, selected.groups, selected.permutations)
+                become_tied(loaded, getattr(loaded.config, GROUPS))
+                store.round_to_stored(loaded, readable.stored)
+            with clock.stage("loss after"):
+                loss_after = loss.of(loaded)
         shutil.rmtree(scratch)
         with clock.stage("writing"):
             store.store(loaded, settings.form, readable.stored, directory)

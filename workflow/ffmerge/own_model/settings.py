@@ -39,7 +39,7 @@ class Settings:
         None, "examples for the loss (16 sequences of text, or 128 pairs or images)"
     )
     max_length: int | None = _option(None, "tokens of a sequence (512, or what the model takes)")
-    batch_size: int = _option(8, "examples at a time")
+    batch_size: int = _option(2, "examples at a time")
     device: str = _option("cpu", "where to compute, such as cuda")
     dtype: str = _option("float32", "what to compute in", choices=DTYPES)
     form: str = _option(
