@@ -1,16 +1,14 @@
 """Memory that is not needed any more, back to the system."""
 
 import ctypes
-import gc
 
 
 def give_back() -> None:
-    """Release what Python and the C library keep of freed memory, where the library can (glibc).
+    """Release what the C library keeps of freed memory, where it can (glibc).
 
     Activations of a few megabytes each are freed, but stay with the process: between the stages of
     a compression that would be as much again as a layer's features.
     """
-    gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

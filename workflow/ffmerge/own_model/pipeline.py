@@ -134,7 +134,8 @@ def entry_of(file: str | None) -> dict[str, Any] | None:
         entry = yaml.safe_load(Path(file).read_text())
         return Architecture.from_entry(entry).entry()
     except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} is no entry of an architecture: {error}") from None
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{file} is no entry of an architecture: {reason}") from None
 
 
 def files_of(features: Given) -> list[Path] | None:

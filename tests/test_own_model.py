@@ -1,0 +1,642 @@
+"""Compressing a model of one's own, from the command line and from Python."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import own_models
+import pytest
+import torch
+import yaml
+from families import FAMILIES, batch_of, output_of, pico
+from safetensors.torch import load_file, save_file
+
+import ffmerge
+from ffmerge.__main__ import main
+from ffmerge.architectures import ARCHITECTURES
+from ffmerge.digest import sha256_of
+from ffmerge.own_model import source
+from ffmerge.own_model.loss import Divergence, loss_for
+from ffmerge.own_model.outline import outline
+from ffmerge.own_model.proposal import proposed
+from ffmerge.own_model.request import groups_of, n_to_remove
+from ffmerge.record import read_record
+from ffmerge.tensor_file import read_head
+from ffmerge.towers import towers
+
+WEIGHTS = "model.safetensors"
+# Loaded weights are the same bits; sums of them in another order differ by 1e-7 of their terms.
+SAME = {"rtol": 1e-5, "atol": 1e-5}
+QWEN2 = "qwen2"  # its tokenizer's class makes another one of these files: from Python alone
+SOUND = "whisper"
+FROM_FILES = [name for name in FAMILIES if name not in (QWEN2, SOUND)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """So small a model only waits for a second one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def gpt2(tmp_path) -> Path:
+    return own_models.save("gpt2", tmp_path / "model")
+
+
+@pytest.fixture
+def texts(tmp_path) -> Path:
+    return own_models.data_for(FAMILIES["gpt2"], tmp_path / "texts")
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    """Exit status, output and errors of `ffmerge`."""
+    status = main([str(argument) for argument in arguments])
+    return status, *capsys.readouterr()
+
+
+def compress_gpt2(capsys, model, data, out, *more):
+    return run(capsys, "compress", model, "--features", data, "--out", out, "--n-tokens", 40, *more)
+
+
+def refused(capsys, tmp_path, model, data, *more, remove=("--remove", "1/3")) -> str:
+    """What is said of a request that is refused, and that leaves nothing behind."""
+    before = sorted(tmp_path.rglob("*"))
+    status, printed, error = compress_gpt2(capsys, model, data, tmp_path / "out", *remove, *more)
+    assert (status, printed) == (2, ""), error
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+    return error
+
+
+# --- what comes out -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FROM_FILES)
+def test_a_model_of_every_family_is_compressed_from_files(name, tmp_path):
+    family = FAMILIES[name]
+    model = own_models.save(family, tmp_path / "model")
+    data = own_models.data_for(family, tmp_path / "data")
+    result = ffmerge.compress(model, features=data, out=tmp_path / "out", remove="1/3", n_tokens=12)
+    removed = sum(
+        (len(group.layers) - 1) * family.towers[group.tower].n_parameters for group in result.groups
+    )
+    loaded = ffmerge.load(tmp_path / "out")
+    assert removed > 0
+    assert result.parameters[0] - result.parameters[1] == removed
+    assert sum(p.numel() for p in loaded.parameters()) == result.parameters[1]
+    kept = sum(each.n_bytes for each in read_head(tmp_path / "out" / WEIGHTS).values())
+    before = sum(each.n_bytes for each in read_head(model / WEIGHTS).values())
+    assert before - kept == 4 * removed
+
+
+@pytest.mark.parametrize("name", [SOUND, QWEN2])
+def test_batches_of_ones_own_do_from_python(name, tmp_path):
+    family = FAMILIES[name]
+    model = own_models.save(family, tmp_path / "model")
+    batches = [batch_of(family, seed) for seed in range(5)]
+    result = ffmerge.compress(model, features=batches, out=tmp_path / "out", remove=1, n_tokens=12)
+    assert result.sublayers[0] - result.sublayers[1] == 1
+    assert read_record(tmp_path / "out/ffmerge_record.json")["input"]["data"].keys() == {"batches"}
+
+
+def test_what_is_not_merged_stays_bit_for_bit_and_the_tokenizer_byte_for_byte(
+    gpt2, texts, tmp_path, capsys
+):
+    status, *_ = compress_gpt2(capsys, gpt2, texts, tmp_path / "out", "--layers", "0-1")
+    before, after = load_file(gpt2 / WEIGHTS), load_file(tmp_path / "out" / WEIGHTS)
+    merged = {name for name in before if re.search(r"h\.[01]\.mlp", name)}
+    assert status == 0 and len(merged) == 8
+    for name in before.keys() - merged:
+        assert torch.equal(before[name], after[name])
+    assert len(after.keys() & merged) == 4
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        if name != "generation_config.json":
+            assert (gpt2 / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_is_stored_in_the_dtype_that_it_was_stored_in(dtype, texts, tmp_path, capsys):
+    model = own_models.save("gpt2", tmp_path / "model")
+    half = {name: tensor.to(dtype) for name, tensor in load_file(model / WEIGHTS).items()}
+    save_file(half, model / WEIGHTS, {"format": "pt"})
+    status, *_ = compress_gpt2(capsys, model, texts, tmp_path / "out", "--layers", "1-2")
+    after = load_file(tmp_path / "out" / WEIGHTS)
+    assert status == 0
+    assert {tensor.dtype for tensor in after.values()} == {dtype}
+    assert all(torch.equal(after[n], half[n]) for n in after if not re.search(r"h\.1\.mlp", n))
+    assert ffmerge.load(tmp_path / "out").dtype == dtype
+
+
+def test_weights_in_several_files_or_pickled_give_the_same(gpt2, texts, tmp_path, capsys):
+    own_models.save("gpt2", tmp_path / "sharded", max_shard_size=4000)
+    assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 1
+    pickled = own_models.save("gpt2", tmp_path / "pickled")
+    torch.save(load_file(pickled / WEIGHTS), pickled / "pytorch_model.bin")
+    (pickled / WEIGHTS).unlink()
+    for name, model in {"a": gpt2, "b": tmp_path / "sharded", "c": pickled}.items():
+        status, *_ = compress_gpt2(capsys, model, texts, tmp_path / name, "--remove", "1/3")
+        assert status == 0
+    digests = {sha256_of(tmp_path / name / WEIGHTS) for name in "abc"}
+    assert len(digests) == 1
+
+
+NEW_PROCESS = """
+import sys, torch
+{imports}
+batch = torch.load(sys.argv[2], weights_only=True)
+model = {load}.eval()
+with torch.inference_mode():
+    torch.save(model(**batch).logits, sys.argv[3])
+print(sum(p.numel() for p in model.parameters()), type(model).__name__, "ffmerge" in sys.modules)
+"""
+AUTO = "from transformers import AutoModelForCausalLM as Auto"
+
+
+@pytest.mark.parametrize(
+    "form, imports, load, uses_ffmerge",
+    [
+        ("tied", "import ffmerge", "ffmerge.load(sys.argv[1])", True),
+        ("tied", f"import ffmerge; {AUTO}", "Auto.from_pretrained(sys.argv[1])", True),
+        ("code", AUTO, "Auto.from_pretrained(sys.argv[1], trust_remote_code=True)", False),
+        ("expanded", AUTO, "Auto.from_pretrained(sys.argv[1])", False),
+    ],
+)
+def test_each_form_loads_in_a_new_process_with_the_same_output(
+    form, imports, load, uses_ffmerge, gpt2, texts, tmp_path, capsys
+):
+    status, *_ = compress_gpt2(
+        capsys, gpt2, texts, tmp_path / "out", "--layers", "0-2", "--form", form
+    )
+    assert status == 0
+    batch = batch_of(FAMILIES["gpt2"])
+    torch.save(batch, tmp_path / "batch")
+    program = NEW_PROCESS.format(imports=imports, load=load)
+    files = [str(tmp_path / name) for name in ("out", "batch", "logits")]
+    environment = os.environ if uses_ffmerge else {**os.environ, "PYTHONPATH": ""}
+    environment = {**environment, "HF_HOME": str(tmp_path / "hf")}
+    printed = subprocess.run(
+        [sys.executable, "-c", program, *files],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+        cwd=tmp_path,
+    ).stdout.split()
+    with torch.inference_mode():
+        expected = ffmerge.load(tmp_path / "out")(**batch).logits
+    found = torch.load(tmp_path / "logits", weights_only=True)
+    torch.testing.assert_close(found, expected, **SAME)
+    original = sum(p.numel() for p in pico(FAMILIES["gpt2"]).parameters())
+    removed = 0 if form == "expanded" else 2 * FAMILIES["gpt2"].towers["decoder"].n_parameters
+    assert printed == [str(original - removed), "GPT2LMHeadModel", str(uses_ffmerge)]
+
+
+def test_the_loss_that_is_told_is_that_of_the_model_on_disk(gpt2, texts, tmp_path, capsys):
+    status, printed, _ = compress_gpt2(
+        capsys, gpt2, texts, tmp_path / "out", "--remove", "1/3", "--json"
+    )
+    told = json.loads(printed)
+    tried = {tuple(each["groups"][0]["layers"]): each["loss"] for each in told["tried"]}
+    chosen = tuple(told["groups"][0]["layers"])
+    assert status == 0 and set(tried) == {(0, 1), (1, 2)}
+    assert tried[chosen] == min(tried.values())
+    assert told["loss"]["after"] == pytest.approx(tried[chosen], rel=1e-6)
+    again = compress_gpt2(
+        capsys, gpt2, texts, tmp_path / "again", "--layers", f"{chosen[0]}-{chosen[-1]}", "--json"
+    )
+    assert json.loads(again[1])["loss"] == told["loss"]
+    assert sha256_of(tmp_path / "again" / WEIGHTS) == sha256_of(tmp_path / "out" / WEIGHTS)
+
+
+@pytest.mark.parametrize("strategy", ["correlation", "cka"])
+@pytest.mark.parametrize("method", ["permute", "vanilla"])
+def test_layers_are_chosen_by_similarity_without_trying_any(
+    strategy, method, gpt2, texts, tmp_path, capsys
+):
+    more = ["--remove", "1", "--strategy", strategy, "--method", method, "--json"]
+    status, printed, error = compress_gpt2(capsys, gpt2, texts, tmp_path / "out", *more)
+    assert status == 0, error
+    told = json.loads(printed)
+    assert told["tried"] == [] and told["sublayers"] == {"before": 3, "after": 2}
+
+
+def test_the_record_answers_for_every_file_and_the_card_names_it(gpt2, texts, tmp_path, capsys):
+    (gpt2 / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    out = tmp_path / "out"
+    status, *_ = compress_gpt2(capsys, gpt2, texts, out, "--remove", "1/3")
+    record = read_record(out / "ffmerge_record.json")
+    card = (out / "README.md").read_text()
+    assert status == 0 and record["digest"] in card
+    assert yaml.safe_load(card.split("---")[1])["license"] == "apache-2.0"
+    for name, digest in record["output"].items():
+        assert sha256_of(out / name) == digest
+    kept = {file.name for file in out.iterdir()}
+    assert kept == {*record["output"], "ffmerge_record.json", "README.md"}
+    assert record["input"]["model"][WEIGHTS] == sha256_of(gpt2 / WEIGHTS)
+    assert record["input"]["model"][WEIGHTS] in card
+    assert record["input"]["data"] == {str(texts): sha256_of(texts)}
+
+
+def test_importing_the_package_imports_neither_torch_nor_transformers():
+    program = "import sys, ffmerge; print({'torch', 'transformers'} & set(sys.modules))"
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert printed.stdout == b"set()\n"
+
+
+# --- what is asked for ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "asked, layers, removed",
+    [
+        ("1/3", {"decoder": 12}, {"decoder": 4}),
+        (0.33, {"decoder": 12}, {"decoder": 4}),
+        ("5", {"decoder": 12}, {"decoder": 5}),
+        ("1/3", {"encoder": 6, "decoder": 6}, {"encoder": 2, "decoder": 2}),
+        (3, {"encoder": 6, "decoder": 6}, {"encoder": 2, "decoder": 1}),
+        ("1/3", {"encoder": 12, "decoder": 6}, {"encoder": 4, "decoder": 2}),
+        ("1/3", {"encoder": 12, "decoder": 2}, {"encoder": 4, "decoder": 1}),
+        ("10", {"encoder": 6, "decoder": 6}, {"encoder": 5, "decoder": 5}),
+    ],
+)
+def test_every_tower_loses_the_same_share(asked, layers, removed):
+    assert n_to_remove(asked, layers) == removed
+
+
+@pytest.mark.parametrize("asked", ["0", "12", "1.5", "a third", "1/0", "-1", "0.01"])
+def test_a_share_that_a_model_does_not_have_is_refused(asked):
+    with pytest.raises(ValueError, match="--remove"):
+        n_to_remove(asked, {"decoder": 12})
+
+
+def test_layers_are_read_as_they_are_written():
+    n_layers = {"encoder": 6, "decoder": 4}
+    read = [(g.tower, g.layers, g.anchor) for g in groups_of("1-3", n_layers, "first")]
+    assert read == [("encoder", (1, 2, 3), 1), ("decoder", (1, 2, 3), 1)]
+    asked = "encoder:0-1, 3-5, decoder:0+2"
+    read = [(g.tower, g.layers, g.anchor) for g in groups_of(asked, n_layers, "last")]
+    assert read == [("encoder", (0, 1), 1), ("encoder", (3, 4, 5), 5), ("decoder", (0, 2), 2)]
+
+
+def test_towers_of_different_depth_are_searched_one_by_one(tmp_path):
+    family = FAMILIES["bart"]  # 3 + 4 layers
+    model = own_models.save(family, tmp_path / "model")
+    data = own_models.data_for(family, tmp_path / "data")
+    result = ffmerge.compress(model, features=data, out=tmp_path / "out", remove=2, n_tokens=20)
+    assert {group.tower: len(group.layers) for group in result.groups} == {
+        "encoder": 2,
+        "decoder": 2,
+    }
+    assert {len(window) for window, _ in result.tried} == {1}
+    assert len(result.tried) == 2 + 3
+
+
+def test_layers_merge_only_within_equal_widths_and_the_error_says_so(tmp_path, capsys):
+    family = FAMILIES["swin"]
+    model = own_models.save(family, tmp_path / "model")
+    data = own_models.data_for(family, tmp_path / "data")
+    for more in (["--remove", "all"], ["--layers", "0-3"]):
+        if more[1] == "all":
+            more = ["--remove", str(len(towers(pico(family))["encoder"]) - 1)]
+        error = refused(capsys, tmp_path, model, data, *more, remove=())
+        assert "equal widths" in error
+    result = ffmerge.compress(model, features=data, out=tmp_path / "out", remove=1, n_tokens=20)
+    assert result.sublayers[0] - result.sublayers[1] == 1
+
+
+# --- the loss -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["bert, no head", "clip", "vit", "electra", SOUND])
+def test_a_divergence_is_zero_for_the_original_and_positive_for_another_model(name, tmp_path):
+    family = FAMILIES[name]
+    model, batches = pico(family), [batch_of(family, seed) for seed in range(2)]
+    loss = loss_for(model, batches, tmp_path)
+    assert isinstance(loss, Divergence)
+    assert loss.of(model) == pytest.approx(0, abs=1e-9)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape)
+    assert loss.of(model) > 1e-4
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gemma", "marian", "t5"])
+def test_the_cross_entropy_is_the_models_own(name, tmp_path):
+    family = FAMILIES[name]
+    model, batch = pico(family), batch_of(family)
+    if "decoder_input_ids" in batch:
+        mask = batch.pop("decoder_attention_mask")
+        batch["labels"] = batch.pop("decoder_input_ids").masked_fill(mask == 0, -100)
+        own = model(**batch).loss.item()
+    else:
+        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+        own = model(**batch, labels=labels).loss.item()
+    assert loss_for(model, [batch], tmp_path).of(model) == pytest.approx(own, rel=1e-5)
+
+
+def test_labels_of_images_give_their_cross_entropy(tmp_path):
+    model = own_models.save("vit", tmp_path / "model")
+    own_models.with_text(tmp_path / "images.parquet", tmp_path)
+    result = ffmerge.compress(
+        model, features=tmp_path / "images.parquet", out=tmp_path / "out", remove=1, n_tokens=20
+    )
+    assert result.loss.startswith("cross-entropy of the labels") and result.losses[0] > 0
+
+
+def test_folders_that_are_named_after_the_models_labels_are_labels(tmp_path):
+    model = own_models.save("vit", tmp_path / "model")
+    for i in range(20):
+        own_models.image(tmp_path / f"images/LABEL_{i % 5}/{i}.png", i)
+    arguments = {"features": tmp_path / "images", "remove": 1, "n_tokens": 20}
+    result = ffmerge.compress(model, out=tmp_path / "a", **arguments)
+    assert result.loss.startswith("cross-entropy of the labels")
+    (tmp_path / "images/LABEL_0").rename(tmp_path / "images/cats")
+    result = ffmerge.compress(model, out=tmp_path / "b", **arguments)
+    assert result.loss.startswith("KL divergence")
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value, said", [(torch.nan, "NaN"), (torch.inf, "an infinity")])
+def test_weights_that_are_not_finite_are_refused_by_name(
+    value, said, gpt2, texts, tmp_path, capsys
+):
+    tensors = load_file(gpt2 / WEIGHTS)
+    tensors["transformer.h.1.attn.c_attn.weight"][2, 3] = value
+    save_file(tensors, gpt2 / WEIGHTS, {"format": "pt"})
+    error = refused(capsys, tmp_path, gpt2, texts)
+    assert "transformer.h.1.attn.c_attn.weight" in error and said in error
+
+
+def _change_config(model: Path, **changes) -> None:
+    file = model / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_a_quantized_model_is_refused(gpt2, texts, tmp_path, capsys):
+    tensors = load_file(gpt2 / WEIGHTS)
+    tensors["transformer.h.0.mlp.c_fc.weight"] = torch.ones(8, 16, dtype=torch.int8)
+    save_file(tensors, gpt2 / WEIGHTS, {"format": "pt"})
+    assert "quantized" in refused(capsys, tmp_path, gpt2, texts)
+    _change_config(gpt2, quantization_config={"load_in_8bit": True, "quant_method": "bitsandbytes"})
+    assert "quantization_config" in refused(capsys, tmp_path, gpt2, texts)
+
+
+def test_a_model_that_is_merged_already_is_refused(gpt2, texts, tmp_path, capsys):
+    compress_gpt2(capsys, gpt2, texts, tmp_path / "once", "--remove", "1/3")
+    assert "merged already" in refused(capsys, tmp_path, tmp_path / "once", texts)
+
+
+def test_missing_and_damaged_files_are_named(gpt2, texts, tmp_path, capsys):
+    assert "there is no directory" in refused(capsys, tmp_path, tmp_path / "nothing", texts)
+    content = (gpt2 / WEIGHTS).read_bytes()
+    (gpt2 / WEIGHTS).write_bytes(content[:-1])
+    assert "cut off" in refused(capsys, tmp_path, gpt2, texts)
+    (gpt2 / WEIGHTS).unlink()
+    assert WEIGHTS in refused(capsys, tmp_path, gpt2, texts)
+    sharded = own_models.save("gpt2", tmp_path / "sharded", max_shard_size=4000)
+    first = min(sharded.glob("*.safetensors"))
+    first.unlink()
+    assert first.name in refused(capsys, tmp_path, sharded, texts)
+    (gpt2 / "config.json").unlink()
+    (gpt2 / "adapter_config.json").write_text("{}")
+    error = refused(capsys, tmp_path, gpt2, texts)
+    assert "config.json" in error and "LoRA" in error
+
+
+def test_a_file_that_lacks_a_tensor_is_refused(gpt2, texts, tmp_path, capsys):
+    tensors = load_file(gpt2 / WEIGHTS)
+    del tensors["transformer.h.1.mlp.c_fc.weight"]
+    save_file(tensors, gpt2 / WEIGHTS, {"format": "pt"})
+    assert "h.1.mlp.c_fc.weight" in refused(capsys, tmp_path, gpt2, texts)
+
+
+def test_a_pickle_that_would_run_code_is_refused(gpt2, texts, tmp_path, capsys):
+    import pickle
+
+    (gpt2 / WEIGHTS).unlink()
+    (gpt2 / "pytorch_model.bin").write_bytes(pickle.dumps({"a": print}))
+    assert "holds no plain tensors" in refused(capsys, tmp_path, gpt2, texts)
+
+
+def test_nothing_is_ever_overwritten(gpt2, texts, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    assert "exists already" in refused(capsys, tmp_path, gpt2, texts)
+
+
+@pytest.mark.parametrize(
+    "name, content, said",
+    [
+        ("missing.txt", None, "there is no file"),
+        ("a.txt", "", "0 examples"),
+        ("a.txt", b"\xff\xfe\x00\xd8", "UTF-8"),
+        ("a.docx", "x", ".parquet"),
+        ("a.jsonl", '{"text": "w2"}\n{"text', "line 2"),
+        ("a.jsonl", '{"words": "w2"}\n', "it has: words"),
+        ("a.csv", "words,label\nw2,1\n", "name one with --text"),
+        ("a.parquet", "no parquet", "no Parquet file"),
+    ],
+)
+def test_data_that_do_not_do_are_named_with_what_would(name, content, said, gpt2, tmp_path, capsys):
+    file = tmp_path / name
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content is not None:
+        file.write_text(content)
+    error = refused(capsys, tmp_path, gpt2, file)
+    assert said in error and (name in error or "examples" in error)
+
+
+def test_data_of_another_kind_than_the_model_takes_are_refused(gpt2, texts, tmp_path, capsys):
+    own_models.image(tmp_path / "images/a.png", 0)
+    assert "this model takes text" in refused(capsys, tmp_path, gpt2, tmp_path / "images")
+    marian = own_models.save("marian", tmp_path / "marian")
+    assert "--source" in refused(capsys, tmp_path, marian, texts / "a.txt")
+    whisper = own_models.save(SOUND, tmp_path / "whisper")
+    assert "from Python" in refused(capsys, tmp_path, whisper, texts)
+    (gpt2 / "tokenizer.json").unlink()
+    (gpt2 / "tokenizer_config.json").unlink()
+    assert "tokenizer" in refused(capsys, tmp_path, gpt2, texts)
+
+
+def test_too_few_data_for_the_positions_asked_for_are_refused(gpt2, texts, tmp_path, capsys):
+    error = refused(capsys, tmp_path, gpt2, texts, "--n-tokens", "100000")
+    assert re.search(r"the data hold \d+ positions", error)
+
+
+def test_a_table_has_columns_by_name_or_by_guess(tmp_path):
+    family = FAMILIES["marian"]
+    model = own_models.save(family, tmp_path / "model")
+    rows = [
+        {"translation": {"en": own_models.text(i), "de": own_models.text(-i)}} for i in range(30)
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    arguments = {"features": tmp_path / "a.jsonl", "remove": 2, "n_tokens": 20}
+    names = {"source": "translation.en", "target": "translation.de"}
+    ffmerge.compress(model, out=tmp_path / "a", **arguments, **names)
+    with pytest.raises(ValueError, match=r"it has: translation, translation\.en"):
+        ffmerge.compress(model, out=tmp_path / "b", **arguments)
+
+
+PROGRAM = "import sys; from ffmerge.__main__ import main; sys.exit(main(sys.argv[1:]))"
+
+
+def command(*arguments) -> list[str]:
+    return [sys.executable, "-c", PROGRAM, *map(str, arguments)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_leaves_nothing(number, gpt2, texts, tmp_path, capsys):
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    words = " ".join(own_models.text(i, 1000) for i in range(200))  # so that there is time
+    (texts / "long.txt").write_text(words)
+    arguments = [
+        *("compress", gpt2, "--features", texts, "--out", folder / "out", "--remove", "1/3"),
+        *("--n-tokens", 100_000, "--n-held-out", 10_000, "--batch-size", 1),
+    ]
+    process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True)
+    while not list(folder.glob(".partial.*/.scratch/*")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert process.wait(60) != 0
+    if number == signal.SIGKILL:  # nobody can tidy up then: the next run does
+        assert list(folder.iterdir()) != []
+        assert compress_gpt2(capsys, gpt2, texts, folder / "out", "--remove", "1/3")[0] == 0
+        assert [file.name for file in folder.iterdir()] == ["out"]
+    else:
+        assert list(folder.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing_and_says_how_much_is_needed(gpt2, texts, tmp_path):
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    limited = (
+        "import resource, sys; from ffmerge.__main__ import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2); "
+        "sys.exit(main(sys.argv[2:]))"
+    )
+    asked = ["compress", gpt2, "--features", texts, "--out", folder / "out", "--remove", "1/3"]
+    for n_tokens, most in ((40, 9_000), (100, 2_000)):  # no room for weights; none for features
+        arguments = [str(most), *map(str, asked), "--n-tokens", str(n_tokens)]
+        ended = subprocess.run(
+            [sys.executable, "-c", limited, *arguments], capture_output=True, text=True
+        )
+        assert ended.returncode == 2, ended.stderr
+        assert "the disk is full" in ended.stderr and "bytes are needed" in ended.stderr
+        assert list(folder.iterdir()) == []
+
+
+def test_a_disk_with_too_little_room_is_told_before_anything_is_written(
+    gpt2, texts, tmp_path, capsys, monkeypatch
+):
+    from ffmerge.own_model import output_directory
+
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(output_directory.shutil, "disk_usage", lambda _: usage)
+    error = refused(capsys, tmp_path, gpt2, texts)
+    assert "1,000 bytes free" in error and "weights" in error
+
+
+# --- architectures, and what a model has ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_is_proposed_for_a_known_model_is_its_entry(name):
+    family = FAMILIES[name]
+    model, entry = pico(family), ARCHITECTURES[family.model_type].entry()
+    found = proposed(model)
+    # where no module has that name (T5, CLIP), it does not matter
+    assert found["prefix"] == entry["prefix"] or not hasattr(model, found["prefix"])
+    assert found["towers"].keys() == entry["towers"].keys()
+    for tower, forms in entry["towers"].items():
+        [form] = found["towers"][tower]
+        if family.model_type == "swin":  # no comparison of its attention is defined in the table
+            del form["attention"]
+        assert form in forms
+
+
+def test_a_model_that_is_not_in_the_table_is_compressed_by_its_proposed_entry(
+    gpt2, texts, tmp_path, capsys, monkeypatch
+):
+    status, proposal, _ = run(capsys, "inspect", gpt2, "--propose")
+    assert status == 0
+    (tmp_path / "entry.yaml").write_text(proposal)
+    monkeypatch.delitem(ARCHITECTURES, "gpt2")
+    assert "--propose" in refused(capsys, tmp_path, gpt2, texts)
+    status, *_ = compress_gpt2(
+        capsys,
+        gpt2,
+        texts,
+        tmp_path / "out",
+        *("--remove", "1/3"),
+        *("--architecture", tmp_path / "entry.yaml"),
+    )
+    assert status == 0
+    assert len(towers(ffmerge.load(tmp_path / "out"))["decoder"]) == 3
+
+
+def test_an_entry_that_does_not_fit_is_refused(gpt2, texts, tmp_path, capsys):
+    file = tmp_path / "entry.yaml"
+    for content in (
+        "prefix: transformer",
+        "towers: {decoder: {layers: h.*, up: x}}",
+        "- a",
+        "a: [",
+    ):
+        file.write_text(content)
+        assert str(file) in refused(capsys, tmp_path, gpt2, texts, "--architecture", file)
+    file.write_text("towers: {decoder: {layers: blocks.*, up: a, down: b}}")
+    assert "blocks.*.a" in refused(capsys, tmp_path, gpt2, texts, "--architecture", file)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bart", "clip", "llama, biases"])
+def test_what_inspection_says_is_removed_is_what_compression_removes(name, tmp_path, capsys):
+    family = FAMILIES[name]
+    model = own_models.save(family, tmp_path / "model")
+    status, printed, _ = run(capsys, "inspect", model, "--json")
+    told = json.loads(printed)
+    for each in told["towers"]:
+        assert each["parameters"] == (
+            [family.towers[each["tower"]].n_parameters] * family.towers[each["tower"]].n_layers
+        )
+        assert each["gated"] == family.is_gated
+    half = next(each for each in told["removals"] if each["share"] == "1/3")
+    data = own_models.data_for(family, tmp_path / "data")
+    result = ffmerge.compress(model, features=data, out=tmp_path / "out", remove="1/3", n_tokens=12)
+    assert status == 0 and told["parameters"] == result.parameters[0]
+    assert half["parameters"] == [result.parameters[0] - result.parameters[1]] * 2
+    kept = sum(each.n_bytes for each in read_head(tmp_path / "out" / WEIGHTS).values())
+    before = sum(each.n_bytes for each in read_head(model / WEIGHTS).values())
+    assert half["bytes"] == [before - kept] * 2
+    assert run(capsys, "inspect", model)[0] == 0
+
+
+def test_a_picture_shows_how_similar_sublayers_are(gpt2, texts, tmp_path, capsys):
+    picture = tmp_path / "similar.png"
+    status, printed, error = run(
+        capsys, "inspect", gpt2, "--features", texts, "--out", picture, "--n-tokens", 40, "--json"
+    )
+    assert status == 0, error
+    matrix = torch.tensor(json.loads(printed)["cka"]["decoder"])
+    assert matrix.shape == (3, 3) and torch.equal(matrix, matrix.T)
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    status, *_ = run(capsys, "inspect", gpt2, "--features", texts, "--out", picture)
+    assert status == 2  # it is there already
+
+
+def test_an_outline_holds_no_values_and_has_the_models_towers(gpt2):
+    model = outline(source.find(gpt2), None)
+    assert all(parameter.is_meta for parameter in model.parameters())
+    assert {name: len(tower) for name, tower in towers(model).items()} == {"decoder": 3}
+    assert output_of(pico(FAMILIES["gpt2"]), batch_of(FAMILIES["gpt2"])).isfinite().all()
