@@ -9,12 +9,12 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
+import torch
 import transformers
-from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
 from transformers.initialization import no_init_weights
 
+from ffmerge import tensor_file
 from ffmerge.merged_file import INT8, WEIGHTS
 from ffmerge.tie import GROUPS
 from ffmerge.tied_model import tied_config_class, tied_model_class
@@ -28,12 +28,16 @@ def save(model: nn.Module, directory: Path) -> None:
     head, in an order that changes from run to run.)
     """
     save_configuration(model, directory)
-    names: dict[int, list[str]] = {}
-    tensors = model.state_dict(keep_vars=True)  # with what is tied as the same object
-    for name, tensor in tensors.items():
-        names.setdefault(id(tensor), []).append(name)
-    stored = {name: tensors[name].detach().contiguous() for name in map(min, names.values())}
-    safetensors.torch.save_file(stored, str(directory / WEIGHTS), metadata={"format": "pt"})
+    stored = {min(names): tensor for tensor, names in _tensors(model)}
+    tensor_file.write_all(directory / WEIGHTS, stored)
+
+
+def _tensors(model: nn.Module) -> list[tuple[Tensor, list[str]]]:
+    """Each parameter and buffer that is stored, once, with all its names: several where tied."""
+    found: dict[int, tuple[Tensor, list[str]]] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():  # what is tied as one object
+        found.setdefault(id(tensor), (tensor, []))[1].append(name)
+    return list(found.values())
 
 
 def save_configuration(model: nn.Module, directory: Path) -> None:
@@ -88,8 +92,7 @@ def _untie_a_head_of_its_own(model: nn.Module, file: Path) -> None:
 
     So have T5 v1.1, Flan-T5 and mT5, whose configuration classes say of any file that it is tied.
     """
-    with safe_open(str(file), framework="pt") as tensors:
-        stored = set(tensors.keys())
+    stored = set(tensor_file.read_head(file))
     tied, head = model.all_tied_weights_keys, model.get_output_embeddings()
     for target, source in list(tied.items()):
         same = {source} | {name for name, of in tied.items() if of == source} - {target}
@@ -105,8 +108,8 @@ def check_stored_layers(config: transformers.PreTrainedConfig, directory: Path) 
     A dropped model that kept the old count would load with random layers in the place of those
     that are gone.
     """
-    with safe_open(str(directory / WEIGHTS), framework="pt") as file:
-        found = located(architecture_of_config(config), file.keys())
+    names = tensor_file.read_head(directory / WEIGHTS)
+    found = located(architecture_of_config(config), names)
     for name, tower in found.items():
         count = tower.feed_forward.count
         said = attribute(config, count) if count else len(tower)
@@ -117,15 +120,29 @@ def check_stored_layers(config: transformers.PreTrainedConfig, directory: Path) 
             )
 
 
+@torch.no_grad()
 def load_weights(model: nn.Module, file: Path) -> None:
-    """Fill a model (tied as it should be) from a file.
+    """Fill a model (tied as it should be) from a file, one tensor at a time.
 
-    Raises ValueError naming the tensors that are missing or left over.
+    Raises ValueError naming the tensors that are missing or left over, or of another shape.
     """
-    try:
-        safetensors.torch.load_model(model, str(file), strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"{file} does not fit {type(model).__name__}: {error}") from None
+    stored, places = tensor_file.read_head(file), {}
+    missing, misshapen = [], []
+    for tensor, names in _tensors(model):
+        name = next((name for name in names if name in stored), None)
+        if name is None:
+            missing.append(min(names))
+        elif stored[name].shape != tensor.shape:
+            misshapen.append(name)
+        else:
+            places[name] = tensor
+    unexpected = [name for name in stored if name not in places and name not in misshapen]
+    faults = {"Missing": missing, "Unexpected": unexpected, "Of another shape": misshapen}
+    if any(faults.values()):
+        told = "; ".join(f"{what}: {', '.join(names)}" for what, names in faults.items() if names)
+        raise ValueError(f"{file} does not fit {type(model).__name__}. {told}")
+    for name, tensor in places.items():
+        tensor.copy_(tensor_file.read(file, stored[name]))
 
 
 def from_scratch(architecture: dict[str, Any]) -> nn.Module:

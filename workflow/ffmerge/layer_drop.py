@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
 from transformers import CONFIG_MAPPING
 from transformers.initialization import no_init_weights
 
+from ffmerge import tensor_file
 from ffmerge.merged_file import DROPPED, WEIGHTS, towers_in, write_model
 from ffmerge.towers import Tower, attribute, towers
 
@@ -85,10 +85,16 @@ def drop_on_disk(base_model: Path, layers: Sequence[int], directory: Path) -> No
     for path in [path for path in changes if "." in path]:
         outer, key = path.split(".")
         changes[outer] = {**changes.get(outer, config[outer]), key: changes.pop(path)}
-    with safe_open(str(base_model / WEIGHTS), framework="pt") as file:
-        names = {name: renamed(name, found, layers) for name in file.keys()}  # noqa: SIM118
-        kept = {new: file.get_tensor(name) for name, new in names.items() if new is not None}
-    write_model(base_model, directory, kept, changes)
+    file = base_model / WEIGHTS
+    stored = tensor_file.read_head(file)
+    names = {renamed(name, found, layers): name for name in stored}
+    names.pop(None, None)
+    kept = {new: stored[name] for new, name in names.items()}
+
+    def tensor(new: str) -> Tensor:
+        return tensor_file.read(file, kept[new])
+
+    write_model(base_model, directory, kept, tensor, changes)
 
 
 def _changes(

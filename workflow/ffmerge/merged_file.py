@@ -2,19 +2,19 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from ffmerge import tensor_file
 from ffmerge.architectures import MERGED_TYPE, STOCK_TYPE, architecture_of
 from ffmerge.groups import Group, check_groups
 from ffmerge.merge import merged_sublayer
 from ffmerge.permutation import Permutations
+from ffmerge.tensor_file import Stored
 from ffmerge.tie import GROUPS, noted
 from ffmerge.towers import Tower, located
 
@@ -26,8 +26,7 @@ INT8 = "ffmerge_int8"  # key in config.json of a quantized model: what its linea
 def towers_in(directory: Path) -> dict[str, Tower]:
     """The towers of a model on disk, by the names of the tensors in its file."""
     config = json.loads((directory / "config.json").read_text())
-    with safe_open(str(directory / WEIGHTS), framework="pt") as file:
-        return located(architecture_of(config), file.keys())
+    return located(architecture_of(config), tensor_file.read_head(directory / WEIGHTS))
 
 
 def merge_on_disk(
@@ -39,29 +38,30 @@ def merge_on_disk(
     """Write the base model with the FF sublayers of each group merged.
 
     A merged sublayer carries the names of the first of its layers; the others' tensors are left
-    out, and config.json says what shares it. Nothing is built: only tensors are read. All weights
-    are float32. permutations: by tower; None averages without aligning.
+    out, and config.json says what shares it. Nothing is built: tensors are read and written one by
+    one. All weights are float32. permutations: by tower; None averages without aligning.
     Raises ValueError for groups that the model cannot have.
     """
     found = towers_in(base_model)
     check_groups(groups, {name: len(tower) for name, tower in found.items()})
-    with safe_open(str(base_model / WEIGHTS), framework="pt") as file:
+    file = base_model / WEIGHTS
+    stored = tensor_file.read_head(file)
 
-        def tensor(name: str) -> Tensor:
-            return _float32(file.get_tensor(name))
+    def tensor(name: str) -> Tensor:
+        return merged[name] if name in merged else _float32(tensor_file.read(file, stored[name]))
 
-        left_out, merged = set(), {}
-        for group in groups:
-            tower = found[group.tower]
-            own = permutations[group.tower] if permutations is not None else None
-            sublayer = merged_sublayer(tensor, tower, group, own)
-            for layer in group.layers:
-                left_out |= set(tower.tensors(layer).values())
-            names = tower.tensors(group.layers[0])
-            merged |= {names[role]: value for role, value in sublayer.items()}
-        kept = {name: tensor(name) for name in file.keys() if name not in left_out}  # noqa: SIM118
+    left_out, merged = set(), {}
+    for group in groups:
+        tower = found[group.tower]
+        own = permutations[group.tower] if permutations is not None else None
+        sublayer = merged_sublayer(tensor, tower, group, own)
+        for layer in group.layers:
+            left_out |= set(tower.tensors(layer).values())
+        names = tower.tensors(group.layers[0])
+        merged |= {names[role]: value for role, value in sublayer.items()}
+    kept = {name: each for name, each in stored.items() if name in merged or name not in left_out}
     changes = {GROUPS: noted(groups, found), **merged_type(base_model)}
-    write_model(base_model, directory, kept | merged, changes)
+    write_model(base_model, directory, kept, tensor, changes)
 
 
 def merged_type(base_model: Path) -> dict[str, str]:
@@ -71,11 +71,16 @@ def merged_type(base_model: Path) -> dict[str, str]:
 
 
 def write_model(
-    base_model: Path, directory: Path, tensors: dict[str, Tensor], changes: dict[str, Any]
+    base_model: Path,
+    directory: Path,
+    stored: Mapping[str, Stored],
+    tensor: Callable[[str], Tensor],
+    changes: dict[str, Any],
 ) -> None:
     """Write a model made from a base model: its tensors in float32, its configuration changed.
 
-    changes: keys of config.json with their values.
+    stored: shape and type of each tensor; tensor: its name -> its value, asked for when it is
+    written. changes: keys of config.json with their values.
     """
     directory.mkdir(parents=True)
     if (base_model / "generation_config.json").exists():
@@ -83,11 +88,11 @@ def write_model(
     config = json.loads((base_model / "config.json").read_text())
     config |= {**changes, "dtype": str(torch.float32).removeprefix("torch.")}
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    save_file(
-        {name: _float32(tensor).contiguous() for name, tensor in tensors.items()},
-        str(directory / WEIGHTS),
-        metadata={"format": "pt"},
-    )
+    entries = {
+        name: Stored(torch.float32 if each.dtype.is_floating_point else each.dtype, each.shape)
+        for name, each in stored.items()
+    }
+    tensor_file.write(directory / WEIGHTS, entries, tensor)
 
 
 def _float32(tensor: Tensor) -> Tensor:

@@ -10,13 +10,13 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from ffmerge import checkpoint
+from ffmerge import checkpoint, tensor_file
 from ffmerge.merged_file import INT8, WEIGHTS
+from ffmerge.tensor_file import Stored
 from ffmerge.towers import towers
 
 THRESHOLD = 6.0  # inputs at least this large are outliers, multiplied in floating point
@@ -51,11 +51,12 @@ def quantize(model: nn.Module) -> nn.Module:
 def save(model: nn.Module, directory: Path) -> None:
     """Write a quantized model: weights int8, their scales float32, all else float16, ties once."""
     checkpoint.save_configuration(model, directory)
-    tensors = {
-        name: tensor.detach().to(_dtype_on_disk(name, tensor)).contiguous()
-        for name, tensor in _stored(model).items()
+    tensors = _stored(model)
+    entries = {
+        name: Stored(_dtype_on_disk(name, tensor), tuple(tensor.shape))
+        for name, tensor in tensors.items()
     }
-    safetensors.torch.save_file(tensors, str(directory / WEIGHTS), metadata={"format": "pt"})
+    tensor_file.write(directory / WEIGHTS, entries, tensors.__getitem__)
 
 
 @torch.no_grad()
@@ -73,10 +74,10 @@ def load(directory: Path, device: str = "cpu") -> nn.Module:
         int8 = torch.empty(_out_in(linear).shape, dtype=torch.int8, device=device)
         scales = torch.empty(len(int8), device=device)
         _replace(model, places, int8, scales, linear.bias, threshold)
-    tensors = safetensors.torch.load_file(directory / WEIGHTS)
-    _check_fit(_stored(model), tensors, directory)
+    found = tensor_file.read_head(directory / WEIGHTS)
+    _check_fit(_stored(model), found, directory)
     for name, tensor in _stored(model).items():
-        tensor.copy_(tensors[name])
+        tensor.copy_(tensor_file.read(directory / WEIGHTS, found[name]))
     return model.eval()
 
 
@@ -91,7 +92,7 @@ def linear_maps(model: nn.Module) -> list[tuple[nn.Module, list[str]]]:
     return list(maps.values())
 
 
-def _check_fit(expected: dict[str, Tensor], found: dict[str, Tensor], directory: Path) -> None:
+def _check_fit(expected: dict[str, Tensor], found: dict[str, Stored], directory: Path) -> None:
     both = [name for name in expected if name in found]
     wrong_type = [n for n in both if found[n].dtype != _dtype_on_disk(n, expected[n])]
     missing = [name for name in expected if name not in found]

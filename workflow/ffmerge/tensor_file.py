@@ -18,20 +18,22 @@ import torch
 from torch import Tensor
 
 DTYPES = {
+    "I64": torch.int64,
     "F64": torch.float64,
     "F32": torch.float32,
-    "F16": torch.float16,
+    "I32": torch.int32,
     "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "I16": torch.int16,
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
     "I8": torch.int8,
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+"""In the order in which the library safetensors lays them out: wider ones first, all aligned."""
 CODES = {dtype: code for code, dtype in DTYPES.items()}
+FORMAT = {"format": "pt"}  # metadata by which libraries know that the tensors are torch's
 
 
 @dataclass(frozen=True)
@@ -86,18 +88,19 @@ def read(file: Path, stored: Stored) -> Tensor:
 
 
 def write_head(
-    stream: BinaryIO, entries: Mapping[str, Stored], metadata: dict[str, str] | None = None
+    stream: BinaryIO, entries: Mapping[str, Stored], metadata: Mapping[str, str] | None = None
 ) -> dict[str, Stored]:
     """Write a file's head and give it its full length; returns the entries with their places.
 
-    They lie in the order of `entries`: let wider dtypes come first, so that all are aligned.
+    They lie in the order of `entries`: let wider dtypes come first, so that all are aligned. The
+    head has the form that the library safetensors gives it, byte for byte.
     """
-    head: dict = {"__metadata__": metadata} if metadata else {}
+    head: dict = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
     for name, each in entries.items():
         span = [offset, offset := offset + each.n_bytes]
         head[name] = {"dtype": CODES[each.dtype], "shape": each.shape, "data_offsets": span}
-    text = json.dumps(head).encode()
+    text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     stream.write(struct.pack("<Q", len(text)) + text)
     stream.truncate(8 + len(text) + offset)
@@ -117,15 +120,28 @@ def write(
     file: Path,
     entries: Mapping[str, Stored],
     tensor: Callable[[str], Tensor],
-    metadata: dict[str, str] | None = None,
+    metadata: Mapping[str, str] = FORMAT,
 ) -> None:
     """Write a file whose tensors are asked for one after the other, and cast if need be.
 
-    entries: name -> dtype and shape. Raises OSError on a full disk.
+    entries: name -> dtype and shape. The file has the bytes that `safetensors.torch.save_file`
+    would give it, which takes all tensors at once, and memory for all of them again.
+    Raises OSError on a full disk, and ValueError naming a tensor that has another shape.
     """
-    ordered = sorted(entries, key=lambda name: (-entries[name].dtype.itemsize, name))
+    order = list(CODES)
+    ordered = sorted(entries, key=lambda name: (order.index(entries[name].dtype), name))
     with file.open("wb") as stream:
-        for name, each in write_head(stream, {n: entries[n] for n in ordered}, metadata).items():
-            write_rows(stream, each.begin, tensor(name).to(each.dtype))
+        head = {name: entries[name] for name in ordered}
+        for name, each in write_head(stream, head, metadata).items():
+            value = tensor(name)
+            if tuple(value.shape) != each.shape:
+                raise ValueError(f"{name}: {tuple(value.shape)} values where {each.shape} belong")
+            write_rows(stream, each.begin, value.detach().to(each.dtype))
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def write_all(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors that are there, as they are; see `write`."""
+    entries = {name: Stored(value.dtype, tuple(value.shape)) for name, value in tensors.items()}
+    write(file, entries, tensors.__getitem__)

@@ -1,0 +1,107 @@
+"""Files of tensors, written and read one by one: the library's bytes, without memory for all."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from merged_windows import in_every_tower, merge_window
+from safetensors.torch import load_file, save_file
+
+from ffmerge import checkpoint, quantization, tensor_file
+from ffmerge.architectures import ARCHITECTURES
+from ffmerge.layer_drop import drop_on_disk
+from ffmerge.merged_file import WEIGHTS, merge_on_disk
+from ffmerge.tensor_file import DTYPES, FORMAT, Stored
+
+
+def library_bytes(directory, tmp_path) -> bytes:
+    """What the library makes of the tensors of a file."""
+    save_file(load_file(directory / WEIGHTS), tmp_path / "library", metadata=FORMAT)
+    return (tmp_path / "library").read_bytes()
+
+
+def test_tensors_of_every_type_and_shape_are_written_as_by_the_library(tmp_path):
+    shapes = [(3,), (), (0, 2), (2, 5)]
+    tensors = {
+        f"{name}·{len(shape)}": torch.randn(shape).mul(9).to(dtype)
+        for dtype, name in zip(DTYPES.values(), "qwertyuiopas", strict=True)
+        for shape in shapes
+    }
+    tensors["transposed"] = torch.randn(4, 3).T
+    tensor_file.write_all(tmp_path / "ours", tensors)
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(whole, tmp_path / "library", metadata=FORMAT)
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "library").read_bytes()
+    head = tensor_file.read_head(tmp_path / "ours")
+    for name, tensor in tensors.items():
+        read = tensor_file.read(tmp_path / "ours", head[name])
+        assert read.dtype == tensor.dtype and torch.equal(read.double(), tensor.double())
+
+
+def test_every_kind_of_model_is_saved_as_by_the_library(model_type, pico, tmp_path):
+    base, layers = tmp_path / "base", [1, 2]
+    checkpoint.save(pico(model_type).half(), base)
+    groups = in_every_tower(ARCHITECTURES[model_type].towers, layers, 1)
+    merge_on_disk(base, groups, None, tmp_path / "merged")
+    drop_on_disk(base, layers, tmp_path / "dropped")
+    model = checkpoint.load(base)
+    merge_window(model, layers, 1)
+    checkpoint.save(model, tmp_path / "saved")
+    quantization.save(quantization.quantize(model), tmp_path / "int8")
+    for name in ("base", "merged", "dropped", "saved", "int8"):
+        written = (tmp_path / name / WEIGHTS).read_bytes()
+        assert written == library_bytes(tmp_path / name, tmp_path), name
+    assert (tmp_path / "merged" / WEIGHTS).read_bytes() == (
+        tmp_path / "saved" / WEIGHTS
+    ).read_bytes()
+
+
+def test_a_tensor_of_another_shape_than_announced_is_named(tmp_path):
+    entries = {"a.weight": Stored(torch.float32, (2, 3))}
+    with pytest.raises(ValueError, match=r"a\.weight: \(3, 2\) values where \(2, 3\) belong"):
+        tensor_file.write(tmp_path / "f", entries, lambda _: torch.ones(3, 2))
+
+
+MEASURED = """
+import sys
+from pathlib import Path
+from transformers import GPT2Config, GPT2LMHeadModel
+from ffmerge import checkpoint
+from ffmerge.groups import Group
+from ffmerge.merged_file import WEIGHTS, merge_on_disk
+
+def memory(field):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+base, step = Path(sys.argv[1]), sys.argv[2]
+if step == "save":
+    config = GPT2Config(n_layer=24, n_embd=512, n_head=8, vocab_size=5000)
+    model = GPT2LMHeadModel(config)
+Path("/proc/self/clear_refs").write_text("5")  # VmHWM, the peak, begins anew
+before = memory("VmRSS")
+match step:
+    case "save":
+        checkpoint.save(model, base)
+    case "load":
+        model = checkpoint.load(base)
+    case "merge":
+        merge_on_disk(base, [Group("decoder", (3, 4, 5), 3)], None, base.parent / "merged")
+print((memory("VmHWM") - before) / (base / WEIGHTS).stat().st_size)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_model_is_held_twice_to_be_saved_loaded_or_merged(tmp_path):
+    def share(step: str) -> float:
+        """Peak memory of a step beyond what the process had before, as a share of the weights."""
+        command = [sys.executable, "-c", MEASURED, str(tmp_path / "base"), step]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return float(done.stdout)
+
+    assert share("save") < 0.1  # the model is there already
+    assert 1.0 <= share("load") < 1.15
+    # three sublayers of 24, their sum in float64, and one tensor
+    assert share("merge") < 0.3
