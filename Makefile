@@ -9,7 +9,7 @@ CORES ?= all
 IN_VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-all test test-cluster lint format environment lock images clean
+.PHONY: help demo demo-all rehearsal test test-cluster lint format environment lock images clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -21,6 +21,11 @@ demo: environment ## Recompute Table 5, Figures 2 and 4 on the embedded data (CO
 demo-all: environment ## Recompute every table and figure on the embedded data
 	@$(IN_VENV) workflow/run.py everything --cores $(CORES) --workflow-profile workflow/profiles/default
 	@tail -n +1 results/demo/tables/table[1-8].txt results/demo/tables/claims.txt
+
+rehearsal: environment ## Every stage at the paper's size, weights random (2 h, 16 GB of memory, 40 GB of disk)
+	@$(IN_VENV) workflow/run.py results/rehearsal/stages.csv --cores $(CORES) --configfile config/rehearsal.yaml --workflow-profile workflow/profiles/default
+	@cat results/rehearsal/stages.txt
+	@$(IN_VENV) -m ffmerge.planning.measured results/rehearsal
 
 test: lint ## Check everything
 	@$(IN_VENV) -m pytest

@@ -27,14 +27,18 @@ def train_base_model(
 ) -> list[dict]:
     """Train the base model of a task by a recipe and write it to `directory`, in float16.
 
+    Without settings of training it is not trained: its weights stay random, in float32.
     data: split -> file; checkpoints: see `train`. Returns the learning curve.
     """
     task = task_for(settings, checkpoints / "processor", data)
     write_processor(task, recipe, checkpoints / "processor")
     set_seed(seed)
     model = checkpoint.from_scratch(recipe.architecture)
-    curve = train(model, task, recipe.training, checkpoints, seed=seed, device=device)
-    checkpoint.save(half_precision(model), directory)
+    curve = []
+    if recipe.training is not None:
+        curve = train(model, task, recipe.training, checkpoints, seed=seed, device=device)
+        model = half_precision(model)
+    checkpoint.save(model, directory)
     for file in (checkpoints / "processor").iterdir():
         shutil.copy(file, directory)
     return curve

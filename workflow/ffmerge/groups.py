@@ -75,6 +75,6 @@ def of_role(
 
     selection: of each k, the starts of its windows, or the layers of a role's groups by tower.
     """
-    if isinstance(proposed := selection[str(k)].get(role), Mapping):
+    if isinstance(proposed := selection.get(str(k), {}).get(role), Mapping):
         return from_layers(proposed, anchor)
     return window(towers, start_of_role(selection, k, role), k, anchor)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ffmerge import config
-from ffmerge.windows import ANCHORS, starts
+from ffmerge.windows import ANCHORS, printed_starts, starts
 
 BASE, TUNED_BASE = "base", "base-tuned"
 PROPOSED = ("correlation", "cka")  # roles of groups that are proposed from features
@@ -63,13 +63,21 @@ class Variant:
         )
 
 
+def scored_starts(task: config.TaskBase, k: int) -> list[int]:
+    """First layers of the windows of k that are scored: of all, unless only some are configured."""
+    if task.windows.only is None:
+        return starts(task.base_model.n_layers, k)
+    ratio = next(ratio for ratio, size in task.merge.k if size == k)
+    return sorted(set(getattr(task.windows.only, ratio)))
+
+
 def candidates(task: config.TaskBase) -> list[Candidate]:
-    """All N-k+1 windows of the three ratios, for every method."""
+    """All N-k+1 windows of the three ratios, or those that are configured, for every method."""
     return [
         Candidate(method, k, start)
         for method in task.merge.methods
         for k in task.merge.k.sizes()
-        for start in starts(task.base_model.n_layers, k)
+        for start in scored_starts(task, k)
     ]
 
 
@@ -105,9 +113,10 @@ def table1_variants(task: config.TaskBase) -> list[Variant]:
 def table2_variants(task: config.TaskBase) -> list[Variant]:
     """The best window of 1/3 and the random ones, fewer where the model has not as many."""
     main = main_variant(task)
-    others = len(starts(task.base_model.n_layers, main.k)) - 1
+    among = scored_starts(task, main.k)
     if task.windows.starts == "printed":
-        others -= 1
+        among = [s for s in among if s in printed_starts(task.base_model.n_layers, main.k)] or among
+    others = len(among) - 1
     roles = ["best", *(f"random{i}" for i in range(1, min(RANDOM_WINDOWS, others) + 1))]
     return [replace(main, role=role) for role in roles]
 

@@ -1,6 +1,6 @@
 """Windows of k adjacent feed-forward sublayers and their selection (Section 3.4)."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 
 ANCHORS = {"first": lambda k: 0, "middle": lambda k: (k - 1) // 2, "last": lambda k: k - 1}
@@ -69,17 +69,21 @@ def selected(
     range_of_starts: str,
     n_random: int,
     seed: int,
+    only: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, dict]:
     """What is chosen for each k, as JSON: which starts have which role, and who won where.
 
     scores: k -> method -> start -> validation score. range_of_starts: `full` or `printed`; where
     the printed range is empty, the full one is used. n_random: random windows to draw (Table 2).
+    only: k, as text -> the starts that were scored, where these are not all.
     A row of Table 5 has one window for both methods: aligned merging selects it (`best`), or the
     first method there is. `winners` keeps each method's own under either range.
     """
     chosen = {}
     for k, methods in sorted(scores.items()):
         ranges = {"full": starts(n_layers, k), "printed": printed_starts(n_layers, k)}
+        if only is not None:
+            ranges = {name: [s for s in of if s in only[str(k)]] for name, of in ranges.items()}
         winners = {
             method: {name: best_start(of, among, better) for name, among in ranges.items()}
             for method, of in methods.items()
@@ -100,8 +104,11 @@ def selected(
 def start_of_role(selection: dict[str, dict], k: int, role: str) -> int:
     """The first layer of the window of size k that has a role: `best`, `random1`, `random2`, …
 
-    Raises ValueError if there are fewer random windows than the role asks for.
+    Raises ValueError if there are fewer random windows than the role asks for, or if no window of
+    that size was scored.
     """
+    if str(k) not in selection:
+        raise ValueError(f"no window of k = {k} was scored: `windows.only` names others")
     of_k = selection[str(k)]
     if role == "best":
         return of_k["best"]

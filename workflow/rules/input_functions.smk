@@ -102,6 +102,15 @@ def of_part(candidates, part):
     return candidates[i - 1 :: n]
 
 
+def only_windows(task):
+    """Parameter: the starts of the windows that are scored, of each k, where these are not all."""
+    settings = TASKS[task]
+    if settings.windows.only is None:
+        return {}
+    sizes = settings.merge.k.sizes()
+    return {"only": {str(k): variants.scored_starts(settings, k) for k in sizes}}
+
+
 def variant_params(wildcards):
     chosen = variants.Variant.parse(wildcards.variant)
     return {**vars(chosen), "inputs": pinned(wildcards.task)}

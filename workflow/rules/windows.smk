@@ -49,6 +49,7 @@ rule select_windows:
                 "starts": TASKS[w.task].windows.starts,
                 "n_random": variants.RANDOM_WINDOWS,
                 "seed": CONFIG.seed,
+                **only_windows(w.task),
             },
             reproduces="decisions",
         ),

@@ -25,5 +25,6 @@ if __name__ == "__main__":
             job.params.starts,
             job.params.n_random,
             job.params.seed,
+            getattr(job.params, "only", None),
         )
         job.output.selection.write_text(json.dumps(selection, indent=2) + "\n")

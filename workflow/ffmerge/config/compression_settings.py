@@ -1,6 +1,6 @@
 """What is merged and how, and the baseline that leaves layers out."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -55,6 +55,17 @@ class Merge(Strict):
     anchor: Anchor = Field("first", description="the sublayer of a window that others align to")
 
 
+Start = Annotated[int, Field(ge=0)]
+
+
+class ScoredWindows(Strict):
+    """The few windows that are scored, where not all are: first layers, for each ratio."""
+
+    third: list[Start] = Field(min_length=1, description="of windows that remove 1/3")
+    half: list[Start] = Field([], description="of windows that remove 1/2; none: not scored")
+    all: list[Start] = Field([], description="of windows of all layers; none: not scored")
+
+
 class Windows(Strict):
     """Section 3.4: the sliding-window search."""
 
@@ -64,6 +75,11 @@ class Windows(Strict):
         description="first layers of the windows among which one is selected. `full`: 0 … N-k; "
         "`printed`: 0 … (N-1)-k as in the paper, without the last one (for k = N without any: then "
         "`full`). All are scored, and the winners of both ranges kept",
+    )
+    only: ScoredWindows | None = Field(
+        None,
+        description="the windows that are scored, and among which one is selected; unset: all. For "
+        "a rehearsal: the paper's tables need all of them",
     )
 
 

@@ -83,11 +83,15 @@ class TrainedFromScratch(Strict):
     vocabulary: Positive | None = Field(
         None, description="tokens of the byte-pair encoding that is trained on the data (text only)"
     )
-    training: Training = Field(description="the settings")
+    training: Training | None = Field(
+        None,
+        description="the settings; unset: none, the weights stay the random ones (drawn with "
+        "`seed`) that training would begin with, in float32",
+    )
 
     @model_validator(mode="after")
     def _is_on_one_device(self) -> "TrainedFromScratch":
-        if self.training.devices != 1:
+        if self.training and self.training.devices != 1:
             raise ValueError(f"training.devices: has to be 1 (is {self.training.devices})")
         return self
 

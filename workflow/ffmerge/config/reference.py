@@ -26,6 +26,7 @@ One YAML file says what is computed: which models, on which data, merged how, tu
 |---|---|---|---|
 | [demo.yaml](demo.yaml) | the paper's experiment in small, with models and data of this repository | CPU | `results/demo/` |
 | [paper.yaml](paper.yaml) | the paper's experiment; each value says whose it is | GPUs, and a network once | `results/` |
+| [rehearsal.yaml](rehearsal.yaml) | every stage at the paper's size, with random weights: what it takes (`make rehearsal`) | CPU, 16 GB of memory | `results/rehearsal/` |
 | [pico.yaml](pico.yaml) | the same jobs with tiny models, for the tests; its scores mean nothing | CPU | `results/pico/` |
 | [examples/minilm.yaml](examples/minilm.yaml) | the same for a model of one's own, here a sentence encoder out of a package | CPU, and a network once | `results/minilm/` |
 

@@ -37,6 +37,13 @@ class TaskBase(Strict):
             if k > self.base_model.n_layers:
                 most = f"base_model.n_layers, {self.base_model.n_layers}"
                 raise ValueError(f"merge.k.{ratio}: has to be from 2 to {most} (is {k})")
+        for ratio, chosen in self.windows.only or ():
+            last = self.base_model.n_layers - getattr(self.merge.k, ratio)
+            if outside := [start for start in chosen if start > last]:
+                most = f"{last}, base_model.n_layers - merge.k.{ratio}"
+                raise ValueError(
+                    f"windows.only.{ratio}: each has to be from 0 to {most} (is {outside[0]})"
+                )
         if self.layer_drop.third >= self.base_model.n_layers:
             most = f"{self.base_model.n_layers - 1}, below base_model.n_layers"
             raise ValueError(

@@ -1,0 +1,72 @@
+# A rehearsal at the paper's size, with random weights: time, memory and disk of every stage.
+ALIGNED_ALONE = 8  # pairs whose steps are timed alone
+
+
+def rehearsed(wildcards):
+    """Input function: the records of every stage of our method at 1/3, of each task."""
+    records = []
+    for name, task in TASKS.items():
+        model = str(variants.main_variant(task))
+        int8 = f"{model}{variants.INT8}"
+        made = [] if task.base_model.path else ["trained_base_model"]
+        scored = [f"windows/{i}-of-{task.windows.jobs}" for i in range(1, task.windows.jobs + 1)]
+        tokens = ["dataset/train_tokens"] * (task.kind == "language_modeling")
+        stages = [*made, *tokens, "features", "outputs", "permutations", "cka", *scored]
+        stages += ["selection", f"models/{model}/compressed", f"models/{model}/tuned"]
+        stages += [f"models/{model}/test", f"models/{int8}/quantized", f"models/{int8}/test"]
+        records += [f"{{results}}/{name}/{stage}.record.json" for stage in stages]
+    return records
+
+
+rule measure_alignment:
+    """Time the steps of alignment alone: centring, matrix product, assignment."""
+    input:
+        features="{results}/{task}/features.safetensors",
+    output:
+        alone="{results}/{task}/alignment_alone.json",
+        record="{results}/{task}/alignment_alone.record.json",
+    log:
+        "{results}/{task}/logs/measure_alignment.log",
+    threads: 2
+    params:
+        job=job(
+            "measure_alignment",
+            lambda w: {
+                "pairs": windows.pairs_in_windows(
+                    TASKS[w.task].base_model.n_layers, TASKS[w.task].merge.k.sizes()
+                ),
+                "n_pairs": ALIGNED_ALONE,
+            },
+            # seconds differ; sizes and counts do not
+            reproduces="decisions",
+        ),
+        files=files,
+    shell:
+        command("measure_alignment")
+
+
+rule report_stages:
+    """Seconds, peak memory and disk of each stage, against what it may take."""
+    input:
+        records=rehearsed,
+        alone=task_files("alignment_alone.json"),
+    output:
+        table="{results}/stages.csv",
+        alignment="{results}/stages_alignment.csv",
+        text="{results}/stages.txt",
+        record="{results}/stages.record.json",
+    log:
+        "{results}/logs/report_stages.log",
+    localrule: True
+    params:
+        job=job(
+            "report_stages",
+            lambda w: {
+                "tasks": list(TASKS),
+                "base_models": [plain(base_model_of(task)) for task in TASKS],
+            },
+            reproduces="decisions",
+        ),
+        files=files,
+    shell:
+        command("report_stages")

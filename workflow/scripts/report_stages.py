@@ -1,0 +1,23 @@
+"""Say what each stage of a run took, in time, memory and disk, and whether it kept its bars."""
+
+import json
+
+from ffmerge.csv_files import write_csv
+from ffmerge.job import Job
+from ffmerge.planning.stages import Stage, alignment_row, rows, text, weight_bytes
+from ffmerge.record import read_record
+
+if __name__ == "__main__":
+    with Job.from_command_line() as job:
+        stages = [Stage.of(read_record(file)) for file in job.input.records]
+        base_models = zip(job.params.tasks, job.params.base_models, strict=True)
+        weights = {task: weight_bytes(directory) for task, directory in base_models}
+        table = rows(stages, weights)
+        aligned = {s.task: s.seconds for s in stages if s.rule == "align_feed_forwards"}
+        alignment = [
+            alignment_row(task, aligned[task], json.loads(file.read_text()))
+            for task, file in zip(job.params.tasks, job.input.alone, strict=True)
+        ]
+        write_csv(table, job.output.table)
+        write_csv(alignment, job.output.alignment)
+        job.output.text.write_text(text(table, alignment))
