@@ -162,7 +162,7 @@ def test_measured_rates_replace_those_of_the_plan_and_no_others(rehearsed, tmp_p
         text=True,
         env={"PYTHONPATH": "workflow", "PATH": ""},
     )
-    # so small a model is nothing beside the process that merges it: its bar is broken, and said to be
+    # so small a model is nothing beside the process that merges it: its bar is broken
     assert done.returncode == 1 and "broken: gpt2 compress" in done.stdout, done.stderr
     before, after = Rates(RATES), Rates(tmp_path / "rates.yaml")
     changed = {name for name in before.entries if before.entries[name] != after.entries[name]}

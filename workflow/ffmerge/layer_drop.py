@@ -7,7 +7,7 @@ numbers of their new places.
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +91,10 @@ def drop_on_disk(base_model: Path, layers: Sequence[int], directory: Path) -> No
     names.pop(None, None)
     kept = {new: stored[name] for new, name in names.items()}
 
-    def tensor(new: str) -> Tensor:
-        return tensor_file.read(file, kept[new])
+    def values(new: str) -> Iterator[Tensor]:
+        return tensor_file.read_rows(file, kept[new])
 
-    write_model(base_model, directory, kept, tensor, changes)
+    write_model(base_model, directory, kept, values, changes)
 
 
 def _changes(

@@ -1,6 +1,6 @@
 """Merging aligned feed-forward sublayers into one (Eqs. 3 and 4)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -45,25 +45,31 @@ def n_neurons(sublayer: Sublayer, form: FeedForward) -> int:
 
 
 def merge(
-    sublayers: Sequence[Sublayer], permutations: Sequence[Tensor], form: FeedForward
+    sublayers: Iterable[Sublayer], permutations: Sequence[Tensor], form: FeedForward
 ) -> Sublayer:
     """The average of k aligned sublayers (Eqs. 3 and 4), in the first one's dtype.
 
-    permutations: one (d_ff,) a sublayer; the anchor's is the identity. Sums are float64, so that k
-    copies of a sublayer merge to exactly that sublayer.
+    sublayers: asked for one after the other, and held no longer than they are added. permutations:
+    one (d_ff,) a sublayer; the anchor's is the identity. Sums are float64, so that k copies of a
+    sublayer merge to exactly that sublayer.
     Raises ValueError if the sublayers' shapes differ.
     """
-    shapes = [{name: tuple(tensor.shape) for name, tensor in s.items()} for s in sublayers]
-    if any(shape != shapes[0] for shape in shapes):
-        raise ValueError(f"sublayers of different shapes cannot be merged: {shapes}")
     total: Sublayer = {}
     for sublayer, permutation in zip(sublayers, permutations, strict=True):
+        if not total:
+            dtypes = {name: tensor.dtype for name, tensor in sublayer.items()}
+            total = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in sublayer.items()}
+        if (shapes := _shapes(sublayer)) != _shapes(total):
+            both = f"{_shapes(total)} and {shapes}"
+            raise ValueError(f"sublayers of different shapes cannot be merged: {both}")
         for name, tensor in permute(sublayer, permutation, form).items():
-            total[name] = total[name] + tensor.double() if name in total else tensor.double()
-    return {
-        name: (tensor / len(sublayers)).to(sublayers[0][name].dtype)
-        for name, tensor in total.items()
-    }
+            total[name] += tensor
+    k = len(permutations)
+    return {name: tensor.div_(k).to(dtypes[name]) for name, tensor in total.items()}
+
+
+def _shapes(sublayer: Sublayer) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in sublayer.items()}
 
 
 def merged_sublayer(
@@ -79,17 +85,19 @@ def merged_sublayer(
     Raises ValueError, naming the layers of each width, if the group's layers differ in width.
     """
     form = tower.feed_forward
-    sublayers = [
-        {role: tensor(name) for role, name in tower.tensors(layer).items()}
-        for layer in group.layers
-    ]
-    _check_widths(group, [n_neurons(sublayer, form) for sublayer in sublayers])
+    down = [{"down.weight": tower.tensors(layer)["down.weight"]} for layer in group.layers]
+    widths = [n_neurons({r: tensor(n) for r, n in each.items()}, form) for each in down]
+    _check_widths(group, widths)
     orders = [
         permutations.towards(group.anchor, layer)
         if permutations is not None
-        else torch.arange(n_neurons(sublayer, form))
-        for layer, sublayer in zip(group.layers, sublayers, strict=True)
+        else torch.arange(width)
+        for layer, width in zip(group.layers, widths, strict=True)
     ]
+    sublayers = (
+        {role: tensor(name) for role, name in tower.tensors(layer).items()}
+        for layer in group.layers
+    )
     return merge(sublayers, orders, form)
 
 

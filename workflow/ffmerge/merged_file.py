@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def merge_on_disk(
     stored = tensor_file.read_head(file)
 
     def tensor(name: str) -> Tensor:
-        return merged[name] if name in merged else _float32(tensor_file.read(file, stored[name]))
+        return _float32(tensor_file.read(file, stored[name]))
 
     left_out, merged = set(), {}
     for group in groups:
@@ -60,8 +60,12 @@ def merge_on_disk(
         names = tower.tensors(group.layers[0])
         merged |= {names[role]: value for role, value in sublayer.items()}
     kept = {name: each for name, each in stored.items() if name in merged or name not in left_out}
+
+    def values(name: str) -> Tensor | Iterator[Tensor]:
+        return merged[name] if name in merged else tensor_file.read_rows(file, stored[name])
+
     changes = {GROUPS: noted(groups, found), **merged_type(base_model)}
-    write_model(base_model, directory, kept, tensor, changes)
+    write_model(base_model, directory, kept, values, changes)
 
 
 def merged_type(base_model: Path) -> dict[str, str]:
@@ -74,13 +78,13 @@ def write_model(
     base_model: Path,
     directory: Path,
     stored: Mapping[str, Stored],
-    tensor: Callable[[str], Tensor],
+    values: Callable[[str], Tensor | Iterator[Tensor]],
     changes: dict[str, Any],
 ) -> None:
     """Write a model made from a base model: its tensors in float32, its configuration changed.
 
-    stored: shape and type of each tensor; tensor: its name -> its value, asked for when it is
-    written. changes: keys of config.json with their values.
+    stored: shape and type of each tensor; values: its name -> its value, or blocks of its rows,
+    asked for when it is written. changes: keys of config.json with their values.
     """
     directory.mkdir(parents=True)
     if (base_model / "generation_config.json").exists():
@@ -92,7 +96,7 @@ def write_model(
         name: Stored(torch.float32 if each.dtype.is_floating_point else each.dtype, each.shape)
         for name, each in stored.items()
     }
-    tensor_file.write(directory / WEIGHTS, entries, tensor)
+    tensor_file.write(directory / WEIGHTS, entries, values)
 
 
 def _float32(tensor: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ streamed costs one tensor of memory, and a full disk is an OSError.
 import json
 import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -33,6 +33,7 @@ DTYPES = {
 }
 """In the order in which the library safetensors lays them out: wider ones first, all aligned."""
 CODES = {dtype: code for code, dtype in DTYPES.items()}
+BLOCK = 1 << 24  # bytes of a tensor that are in memory at once where it is only copied
 FORMAT = {"format": "pt"}  # metadata by which libraries know that the tensors are torch's
 
 
@@ -87,6 +88,19 @@ def read(file: Path, stored: Stored) -> Tensor:
     return torch.from_numpy(raw).view(stored.dtype).view(stored.shape)
 
 
+def read_rows(file: Path, stored: Stored) -> Iterator[Tensor]:
+    """One tensor in blocks of its rows, no more than `BLOCK` bytes at a time (or one row)."""
+    if not stored.shape:
+        yield read(file, stored)
+        return
+    n_rows, *rest = stored.shape
+    row = Stored(stored.dtype, tuple(rest)).n_bytes
+    rows_a_block = max(1, BLOCK // max(1, row))
+    for first in range(0, n_rows, rows_a_block):
+        n = min(rows_a_block, n_rows - first)
+        yield read(file, Stored(stored.dtype, (n, *rest), stored.begin + first * row))
+
+
 def write_head(
     stream: BinaryIO, entries: Mapping[str, Stored], metadata: Mapping[str, str] | None = None
 ) -> dict[str, Stored]:
@@ -119,12 +133,13 @@ def write_rows(stream: BinaryIO, begin: int, rows: Tensor) -> None:
 def write(
     file: Path,
     entries: Mapping[str, Stored],
-    tensor: Callable[[str], Tensor],
+    tensor: Callable[[str], Tensor | Iterable[Tensor]],
     metadata: Mapping[str, str] = FORMAT,
 ) -> None:
     """Write a file whose tensors are asked for one after the other, and cast if need be.
 
-    entries: name -> dtype and shape. The file has the bytes that `safetensors.torch.save_file`
+    entries: name -> dtype and shape. tensor: name -> its value, whole or in blocks of rows, such as
+    `read_rows` gives. The file has the bytes that `safetensors.torch.save_file`
     would give it, which takes all tensors at once, and memory for all of them again.
     Raises OSError on a full disk, and ValueError naming a tensor that has another shape.
     """
@@ -133,12 +148,21 @@ def write(
     with file.open("wb") as stream:
         head = {name: entries[name] for name in ordered}
         for name, each in write_head(stream, head, metadata).items():
-            value = tensor(name)
-            if tuple(value.shape) != each.shape:
-                raise ValueError(f"{name}: {tuple(value.shape)} values where {each.shape} belong")
-            write_rows(stream, each.begin, value.detach().to(each.dtype))
+            _write(stream, name, each, tensor(name))
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def _write(stream: BinaryIO, name: str, stored: Stored, value: Tensor | Iterable[Tensor]) -> None:
+    whole = isinstance(value, Tensor)
+    if whole and tuple(value.shape) != stored.shape:
+        raise ValueError(f"{name}: {tuple(value.shape)} values where {stored.shape} belong")
+    place = stored.begin
+    for rows in [value] if whole else value:
+        write_rows(stream, place, rows.detach().to(stored.dtype))
+        place += rows.numel() * stored.dtype.itemsize
+    if place != stored.begin + stored.n_bytes:
+        raise ValueError(f"{name}: has not as many values as {stored.shape} says")
 
 
 def write_all(file: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -1,6 +1,7 @@
 """Say what each stage of a run took, in time, memory and disk, and whether it kept its bars."""
 
 import json
+from pathlib import Path
 
 from ffmerge.csv_files import write_csv
 from ffmerge.job import Job
@@ -11,7 +12,7 @@ if __name__ == "__main__":
     with Job.from_command_line() as job:
         stages = [Stage.of(read_record(file)) for file in job.input.records]
         base_models = zip(job.params.tasks, job.params.base_models, strict=True)
-        weights = {task: weight_bytes(directory) for task, directory in base_models}
+        weights = {task: weight_bytes(Path(directory)) for task, directory in base_models}
         table = rows(stages, weights)
         aligned = {s.task: s.seconds for s in stages if s.rule == "align_feed_forwards"}
         alignment = [

@@ -124,7 +124,7 @@ def text(table: Sequence[Row], alignment: Sequence[Row]) -> str:
         [
             as_text(table),
             f"Bars of memory (peak of the process, 1 GB is 1e9 bytes): {bars}.",
-            f"On disk: {disk:.1f} GB. Besides, fine-tuning keeps 16 bytes a parameter while it runs,",
+            f"On disk: {disk:.1f} GB. Besides, fine-tuning keeps 16 bytes a parameter,",
             "and 28 while a checkpoint is written (ffmerge.resumption).",
             "",
             "All pairs aligned, and their matrix products and assignments alone, in seconds:",
