@@ -208,7 +208,8 @@ def test_weights_are_float32_and_int8_ones_a_byte_in_the_layers():
 def test_alignment_solves_every_pair_of_every_tower_once():
     found = estimate(subject("align_feed_forwards", "gpt2"))
     assert found.outputs["permutations"] == 630 * 5120 * 4
-    a_pair = 2 * 10_000 * 5120**2 / 2.1e11 + 10_000 * 5120 / 2e7 + 3.3 / 2
+    a_pair = 2 * 10_000 * 5120**2 / RATES["matrix_product"] + 10_000 * 5120 / RATES["centring"]
+    a_pair += RATES["assignment"][5120] / 2
     assert found.seconds == pytest.approx(630 * a_pair)
     assert (
         estimate(subject("align_feed_forwards", "marian")).outputs["permutations"] == 30 * 2048 * 4

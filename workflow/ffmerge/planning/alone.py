@@ -25,7 +25,8 @@ def steps_alone(
 
     layer: its number -> (n_tokens, d_ff) features. Centring and the matrix product have all
     threads; of assignments, as many are solved at once as there are threads, and each counts for
-    its share of the time that they take together. A first product, which warms up, does not count.
+    its share of the time that they take together. What warms up, a first product and the
+    solver's import, does not count.
     """
     seconds = dict.fromkeys(("centring", "product", "assignment"), 0.0)
 
@@ -36,7 +37,8 @@ def steps_alone(
         return result
 
     i, j = pairs[0]
-    correlation_of_standardized(standardize(layer(i)), standardize(layer(j)))
+    correlation = correlation_of_standardized(standardize(layer(i)), standardize(layer(j)))
+    best_permutation(correlation[:2, :2])  # loads the solver
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(pairs), threads):
             correlations = []
