@@ -8,7 +8,7 @@ def rehearsed(wildcards):
     for name, task in TASKS.items():
         model = str(variants.main_variant(task))
         int8 = f"{model}{variants.INT8}"
-        made = [] if task.base_model.path else ["trained_base_model"]
+        made = [] if task.base_model.path else [Path(base_model_of(name)).name]
         scored = [f"windows/{i}-of-{task.windows.jobs}" for i in range(1, task.windows.jobs + 1)]
         tokens = ["dataset/train_tokens"] * (task.kind == "language_modeling")
         stages = [*made, *tokens, "features", "outputs", "permutations", "cka", *scored]
