@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-ROWS_A_BLOCK = 256  # that are float64 at a time
+ROWS = 16  # centred at a time: their float64 copy stays in a processor core's cache
 
 
 def standardize(features: Tensor, overwrite: bool = False) -> Tensor:
@@ -27,15 +27,15 @@ def centre(columns: Tensor, what: str, overwrite: bool = False) -> tuple[Tensor,
     from zero would lose its variation.
     Raises ValueError, `what` and the number of the first column that is not finite.
     """
-    blocks = columns.split(ROWS_A_BLOCK)
+    blocks = columns.split(ROWS)
     mean = sum(rows.sum(dim=0, dtype=torch.float64) for rows in blocks) / len(columns)
     if not torch.isfinite(mean).all():
         column = int((~torch.isfinite(mean)).nonzero()[0])
         raise ValueError(f"{what} {column} are not all finite")
     centred = columns if overwrite else torch.empty_like(columns, dtype=torch.float32)
     squares = torch.zeros_like(mean)
-    for rows, block in zip(blocks, centred.split(ROWS_A_BLOCK), strict=True):
-        squares += block.copy_(rows - mean).double().square().sum(dim=0)
+    for rows, into in zip(blocks, centred.split(ROWS), strict=True):
+        squares += into.copy_(rows - mean).double().square_().sum(dim=0)
     norm = squares.sqrt()
     rounding = torch.finfo(torch.float32).eps * mean.abs() * len(columns) ** 0.5
     return centred, torch.where(norm > rounding, norm, 0.0)
