@@ -1,6 +1,7 @@
 # The configuration, and how a rule becomes a command. The rules themselves only name things.
 import json
 import sys
+from functools import cache
 from pathlib import Path
 
 WORKFLOW = Path(workflow.current_basedir).parent
@@ -46,17 +47,23 @@ def job(script, params=lambda wildcards: {}, reproduces="bits", int8=False):
 
     def described(wildcards):
         unreached = unreached_modules(wildcards, int8)
-        code = sources.closure(WORKFLOW / "scripts" / f"{script}.py", without=unreached)
         description = {
             "rule": script,
             "wildcards": dict(wildcards.items()),
             "params": params(wildcards),
             "reproduces": reproduces,
-            "code": sources.code_digest(code),
+            "code": code_digest(script, *unreached),
         }
         return json.dumps(description, ensure_ascii=False)
 
     return described
+
+
+@cache
+def code_digest(script, *unreached):
+    """The digest of what a script can reach: the same for all jobs of a rule with the same task."""
+    script = WORKFLOW / "scripts" / f"{script}.py"
+    return sources.code_digest(sources.closure(script, without=unreached))
 
 
 def files(wildcards, input, output):
