@@ -5,7 +5,7 @@ import math
 from ffmerge.planning.estimates.subject import FLOAT, Estimate, Subject
 from ffmerge.windows import pairs_in_windows
 
-BUFFERS = 16  # bytes a value while features are centred: read, float64, float32
+BUFFERS = 8  # bytes a value while features are centred: read, and centred, both float32
 
 
 def align_feed_forwards(s: Subject) -> Estimate:
