@@ -9,7 +9,7 @@ CORES ?= all
 IN_VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-all rehearsal test test-cluster lint format environment lock images clean
+.PHONY: help demo demo-all rehearsal bench test test-cluster lint format environment lock images clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,9 @@ test: lint ## Check everything
 
 test-cluster: environment ## Run the workflow on a SLURM of two nodes on this machine (root, Debian 12)
 	@$(IN_VENV) -m pytest tests/cluster -rNfE
+
+bench: environment ## Measure speed against the naive way and this machine (docs/performance.md; 15 minutes)
+	@$(IN_VENV) benchmarks/run.py
 
 lint: environment ## Check style and workflow without running them
 	@$(IN_VENV) -m ruff check --quiet

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 from scipy.optimize import linear_sum_assignment
-from timing import Measured, compared, in_turns
 from torch import Tensor
 
 from ffmerge.correlation import standardize
 from ffmerge.feature_writer import FeatureWriter
 from ffmerge.features import Features
 from ffmerge.permutation import Pair, align_all_pairs
+from timing import Measured, compared, in_turns
 
 CORES = 2
 

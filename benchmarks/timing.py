@@ -57,7 +57,9 @@ class Measured:
         """Whether the goal is met."""
         if self.goal is None:
             return None
-        return self.ratio >= self.goal[1] if self.goal[0] == "at least" else self.ratio <= self.goal[1]
+        return (
+            self.ratio >= self.goal[1] if self.goal[0] == "at least" else self.ratio <= self.goal[1]
+        )
 
 
 def compared(

@@ -1,0 +1,199 @@
+"""From features to the best windows, three ratios and two methods: the library, and naively."""
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import subjects
+from ffmerge import groups
+from ffmerge.features import Features, collect_features
+from ffmerge.permutation import Permutations, align_all_pairs
+from ffmerge.scoring import score_merged
+from ffmerge.windows import pairs_in_windows, selected, starts
+from naive_selection import NaiveSelection
+from timing import Measured, Sample, median_seconds, timed
+
+METHODS = ("permute", "vanilla")
+Window = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is selected from.
+
+    architecture: of a ViT with random weights, or None for the demo's own. sizes: the windows' k.
+    sampled: windows (start, k) from whose stages the naive way's time is reckoned, where all of
+    them would take too long; None for all. rounds: of the naive way before and after the library's.
+    """
+
+    what: str
+    architecture: dict[str, Any] | None
+    sizes: tuple[int, ...]
+    n_tokens: int
+    n_images: int
+    batch_size: int
+    sampled: tuple[Window, ...] | None = None
+    rounds: int = 1
+
+
+DEMO = Size("demo size, all windows run", None, (5, 7, 12), 10_000, 200, 64)
+VIT_BASE = Size(
+    "ViT-base size", subjects.VIT_BASE, (5, 7, 12), 10_000, 8, 8, sampled=((3, 5),), rounds=2
+)
+FULL = (DEMO, VIT_BASE)
+WHOLE = (replace(VIT_BASE, what="ViT-base size, all windows run", sampled=None, rounds=1),)
+TOY = (Size("toy", subjects.VIT_TOY, (2, 3, 4), 170, 20, 4),)
+
+
+def measure(sizes: tuple[Size, ...] = FULL) -> list[Measured]:
+    """Two lines a size: against the naive way, and against what cannot be avoided."""
+    lines = []
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as directory:
+            lines += _Selection(size, Path(directory)).measured()
+    return lines
+
+
+class _Selection:
+    def __init__(self, size: Size, scratch: Path) -> None:
+        self.size, self.scratch = size, scratch
+        changes = {
+            "features": {"n_tokens": size.n_tokens, "batch_size": size.batch_size},
+            "validation": {"max_examples": size.n_images, "batch_size": size.batch_size},
+        }
+        if size.architecture is None:
+            self.model = subjects.demo_model("vit")
+            self.task = subjects.demo_task("vit", **changes)
+        else:
+            self.model = subjects.random_vit(size.architecture, scratch / "model")
+            self.task = subjects.vit_task(scratch / "model", **changes)
+        config = self.model.config
+        self.n_layers, self.d_ff = config.num_hidden_layers, config.intermediate_size
+        self.pairs = pairs_in_windows(self.n_layers, size.sizes)
+        self.windows = [(start, k) for k in size.sizes for start in starts(self.n_layers, k)]
+
+    def measured(self) -> list[Measured]:
+        """Run both ways, hold them to the same results, and compare their times."""
+        naive_windows = self.size.sampled or self.windows
+        images = self.batches()
+        naive = [self.run_naive(images, naive_windows)]
+        floor = [self.unavoidable(images)]
+        ours = timed(self.run_library)
+        if self.size.rounds > 1:
+            floor.append(self.unavoidable(images))
+            naive += [self.run_naive(images, naive_windows) for _ in range(self.size.rounds - 1)]
+        permutations, losses, chosen = ours.returned
+        for _, found, theirs in naive:
+            for (start, k), orders in found.items():
+                for i, order in enumerate(orders):
+                    assert torch.equal(order, permutations.towards(start, start + i)), (start, k, i)
+            for candidate, loss in theirs.items():
+                assert abs(loss - losses[candidate]) < 1e-4, candidate  # other batches, other sums
+            if naive_windows == self.windows:
+                assert self.choose(theirs) == chosen
+        naive_seconds = [seconds for seconds, _, _ in naive]
+        what = f"selection, {self.size.what}"
+        return [
+            Measured(
+                f"{what}: naive / library",
+                [seconds / ours.seconds for seconds in naive_seconds],
+                ("at least", 10),
+                detail=f"{median(naive_seconds):.4g} s : {ours.seconds:.4g} s",
+            ),
+            Measured(
+                f"{what}: library / forward passes and products alone",
+                [ours.seconds / seconds for seconds in floor],
+                ("at most", 1.5),
+                detail=f"{ours.seconds:.4g} s : {median(floor):.4g} s",
+            ),
+        ]
+
+    def run_library(self) -> tuple[Permutations, dict, dict]:
+        """Permutations, loss of each candidate, and the selection; what the workflow's jobs do."""
+        model, task, file = self.model, self.task, self.scratch / "features.safetensors"
+        collect_features(model, task.feature_batches(), self.size.n_tokens, file)
+        features = Features(file)
+        solved = align_all_pairs(lambda i: features.layer("encoder", i), self.pairs, workers=2)
+        permutations = Permutations({pair: found.permutation for pair, found in solved})
+        losses = {}
+        for method in METHODS:
+            aligned = {"encoder": permutations} if method == "permute" else None
+            for start, k in self.windows:
+                window = groups.window(["encoder"], start, k, "first")
+                losses[method, start, k] = score_merged(model, task, window, aligned, "cpu").loss
+        return permutations, losses, self.choose(losses)
+
+    def choose(self, losses: dict[tuple[str, int, int], float]) -> dict:
+        """The selection by validation loss: so few images have the same accuracy too often."""
+        scores: dict = {}
+        for (method, start, k), loss in losses.items():
+            scores.setdefault(k, {}).setdefault(method, {})[start] = loss
+        return selected(scores, self.n_layers, lambda a, b: a < b, "full", 0, seed=1)
+
+    def run_naive(self, images: tuple, windows: list[Window]) -> tuple[float, dict, dict]:
+        """Seconds of all windows, permutations of each window run, loss of each candidate."""
+        features, validation = images
+        way = NaiveSelection(self.model, features, self.size.n_tokens, validation, self.scratch)
+        found, losses = {}, {}
+        for start, k in windows:
+            for method in METHODS:
+                loss, orders = way.loss(start, k, aligned=method == "permute")
+                losses[method, start, k] = loss
+                if method == "permute":
+                    found[start, k] = orders
+        units = self.naive_units(sum(len(batch["pixel_values"]) for batch in features))
+        seconds = sum(way.seconds[s] / way.units[s] * units[s] for s in way.units)
+        return seconds, found, losses
+
+    def naive_units(self, n_images: int) -> dict[str, int]:
+        """How often the naive way does each of its stages for all windows."""
+        sizes = [k for _, k in self.windows]
+        candidates = len(METHODS) * len(sizes)
+        return {
+            "forward": n_images * len(sizes),
+            "covariance": self.size.n_tokens * sum(k * k for k in sizes),
+            "assignment": sum(k - 1 for k in sizes),
+            "merge": candidates,
+            "save and load": candidates,
+            "evaluation": candidates,
+        }
+
+    def batches(self) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
+        """The images of features and of validation, made ready for the naive way beforehand."""
+        rows, size = self.task.rows("validation"), self.size.batch_size
+        per_image = (self.model.config.image_size // self.model.config.patch_size) ** 2 + 1
+        n = -(-self.size.n_tokens // per_image)
+
+        def ready(n_images: int) -> list[dict[str, Tensor]]:
+            ends = [(begin, min(begin + size, n_images)) for begin in range(0, n_images, size)]
+            return [self.task.collate([rows[i] for i in range(*end)]) for end in ends]
+
+        return ready(n), ready(self.size.n_images)
+
+    @torch.inference_mode()
+    def unavoidable(self, images: tuple) -> float:
+        """Seconds of one pass for features and one for each candidate, and of all products.
+
+        The passes at the bare model's rate, the products at that of large matrix products here.
+        """
+        features, validation = images
+        one = median_seconds([self.passes(validation) for _ in range(3)])
+        collecting = self.passes(features).seconds
+        n, d = self.size.n_tokens, self.d_ff
+        flop = 2 * n * d * d * len(self.pairs)
+        return collecting + one * len(METHODS) * len(self.windows) + flop / gemm_rate(n, d)
+
+    def passes(self, batches: list[dict[str, Tensor]]) -> Sample:
+        """The bare model on some batches."""
+        return timed(lambda: [self.model(pixel_values=b["pixel_values"]) for b in batches])
+
+
+def gemm_rate(n: int, d: int, rounds: int = 3) -> float:
+    """FLOP a second of (d, n) times (n, d) in float32 on all cores."""
+    x, y = torch.randn(n, d), torch.randn(n, d)
+    return 2 * n * d * d / median_seconds([timed(lambda: x.T @ y) for _ in range(rounds)])

@@ -1,0 +1,83 @@
+"""What jobs take before they compute, and what share of the demo's core time is computation."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from subjects import REPOSITORY
+from timing import Measured, compared, in_turns
+
+MODEL_CLASS = "import torch; from transformers import ViTForImageClassification"
+SCRIPTS = {  # a script of each kind of job: what it does not import, it does not wait for
+    "with a model": "score_windows",
+    "of alignment": "align_feed_forwards",
+    "of a table": "make_table5",
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """Scripts to start, and where the records of a finished run are."""
+
+    scripts: tuple[str, ...]
+    rounds: int
+    records: Path
+
+
+FULL = Size(tuple(SCRIPTS), 5, REPOSITORY / "results/demo")
+TOY = Size(("of a table",), 1, REPOSITORY / "results/demo")
+
+
+def measure(size: Size = FULL) -> list[Measured]:
+    """A line for each kind of job, and one for the records, if there are any."""
+    lines = [_start_up(kind, size.rounds) for kind in size.scripts]
+    records = [json.loads(file.read_text()) for file in sorted(size.records.rglob("*.record.json"))]
+    return lines + ([computation(records)] if records else [])
+
+
+def _start_up(kind: str, rounds: int) -> Measured:
+    script = f"workflow/scripts/{SCRIPTS[kind]}.py"
+    samples = in_turns(
+        rounds,
+        job=lambda: _python(script, "--help"),  # all imports of the file, and no job
+        classes=lambda: _python("-c", MODEL_CLASS),
+    )
+    what = f"start of a job {kind} / torch and a model class"
+    return compared(what, samples["job"], samples["classes"], None)
+
+
+def computation(records: list[dict]) -> Measured:
+    """Of the jobs' core time, what is neither start-up nor keeping the record.
+
+    The core time of a job is its processor time: of start-up alone it is taken to be its seconds,
+    for imports use one core.
+    """
+    overhead, whole = defaultdict(float), defaultdict(float)
+    for record in records:
+        spent = record["time"]
+        whole[record["rule"]] += max(spent["cpu_seconds"], spent["start_up_seconds"])
+        overhead[record["rule"]] += min(
+            spent["start_up_seconds"] + spent["record_seconds"], spent["cpu_seconds"]
+        )
+    share = 1 - sum(overhead.values()) / sum(whole.values())
+    worst = sorted(overhead, key=overhead.get, reverse=True)[:3]
+    detail = f"{len(records)} records, {sum(whole.values()):.4g} s; most overhead: "
+    detail += ", ".join(f"{rule} {overhead[rule]:.3g} s" for rule in worst)
+    return Measured(
+        "computation's share of the demo's core time", [share], ("at least", 0.8), detail=detail
+    )
+
+
+def _python(*arguments: str) -> None:
+    environment = os.environ | {"PYTHONPATH": "workflow", "TRANSFORMERS_VERBOSITY": "error"}
+    subprocess.run(
+        [sys.executable, *arguments],
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
