@@ -295,3 +295,18 @@ def test_a_decoders_padding_is_left_out_however_the_batch_tells_it(pico, random_
         with pytest.raises(ValueError, match="fewer than n_tokens"):
             collect_features(model, [given], n_tokens + 1, tmp_path / "more")
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "compared"), [("llama", "neuron"), ("gpt2", "pre_activation")]
+)
+def test_without_a_word_a_gated_neuron_is_compared_by_its_value_and_a_plain_one_as_in_the_paper(
+    model_type, compared, pico, random_batch, tmp_path
+):
+    model, batch = pico(model_type), random_batch("gpt2")
+    for name, aligned in (("default", None), ("named", compared)):
+        collect_features(model, [batch], 5, tmp_path / name, aligned=aligned)
+    found, expected = (
+        Features(tmp_path / name).layer("decoder", 1) for name in ("default", "named")
+    )
+    assert torch.equal(found, expected)

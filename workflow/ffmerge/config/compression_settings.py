@@ -20,7 +20,8 @@ class Features(Strict):
         None,
         description="which values of a neuron are compared: `pre_activation`, what its activation "
         "function takes (of a gated sublayer, the gate's output); `up`, what W_in puts out; "
-        "`neuron`, what W_out takes. Unset: `pre_activation`, as in the paper",
+        "`neuron`, what W_out takes. Unset: `pre_activation`, as in the paper; of a gated sublayer "
+        "`neuron`, which aligns better (docs/own_model.md)",
     )
 
 
