@@ -635,6 +635,77 @@ def test_a_picture_shows_how_similar_sublayers_are(gpt2, texts, tmp_path, capsys
     assert status == 2  # it is there already
 
 
+# --- bars -----------------------------------------------------------------------------------------
+
+MEMORY = """
+import sys
+from pathlib import Path
+import torch
+from scipy.optimize import linear_sum_assignment
+from transformers import GPT2LMHeadModel
+from ffmerge.own_model.pipeline import compress
+
+def memory(what):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(what))
+
+before = memory("VmRSS")
+random = torch.Generator().manual_seed(0)
+batches = [
+    {"input_ids": torch.randint(0, 50257, (2, 512), generator=random)} for _ in range(11)
+]
+Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+compress(sys.argv[1], features=batches[:10], held_out=batches[10:], out=sys.argv[2], remove=2)
+print(memory("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts it there")
+def test_compressing_holds_its_weights_and_two_layers_of_features_in_memory(tmp_path):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config())  # GPT-2's own size, 12 layers
+    model.save_pretrained(tmp_path / "model")
+    arguments = [sys.executable, "-c", MEMORY, str(tmp_path / "model"), str(tmp_path / "out")]
+    ended = subprocess.run(arguments, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    weights = 4 * sum(parameter.numel() for parameter in model.parameters())
+    two_layers = 2 * 10_000 * 3072 * 4
+    assert int(ended.stdout) < 1.3 * weights + two_layers
+
+
+@pytest.mark.slow
+def test_twelve_layers_of_the_size_of_vit_base_are_aligned_and_merged_in_time(tmp_path):
+    from transformers import ViTConfig, ViTForImageClassification
+
+    from ffmerge.feature_writer import FeatureWriter
+    from ffmerge.features import Features
+    from ffmerge.groups import window
+    from ffmerge.merge import merge_in_model
+    from ffmerge.own_model.alignment import Aligner, pairs_of
+    from ffmerge.own_model.choice import windows_of
+
+    model = ViTForImageClassification(ViTConfig())
+    random, shared = torch.Generator().manual_seed(0), torch.randn(10_000, 3072)
+    shapes = {f"encoder.{layer}": (10_000, 3072) for layer in range(12)}
+    with FeatureWriter(tmp_path / "features", shapes) as writer:
+        for name in shapes:
+            order = torch.randperm(3072, generator=random)
+            writer.append(name, shared[:, order] + torch.randn(10_000, 3072, generator=random))
+    torch.set_num_threads(2)
+    if os.getloadavg()[0] > 1 + torch.get_num_threads() / 2:
+        pytest.skip("others use this machine's processors at the moment")
+    begun = time.perf_counter()
+    aligner = Aligner(Features(tmp_path / "features"))
+    windows = windows_of(model, {"encoder": 4}, "first")  # a third: what the search needs
+    aligner.align(pairs_of(group for each in windows for group in each))
+    merge_in_model(model, window(["encoder"], 3, 5, "first"), aligner.permutations())
+    seconds = time.perf_counter() - begun
+    torch.set_num_threads(1)
+    assert seconds < 90
+
+
 def test_an_outline_holds_no_values_and_has_the_models_towers(gpt2):
     model = outline(source.find(gpt2), None)
     assert all(parameter.is_meta for parameter in model.parameters())

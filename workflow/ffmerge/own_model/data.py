@@ -45,14 +45,15 @@ def from_examples(
     """
     encoded = encoding.encoded(examples)
     wanted = n_held_out or HELD_OUT[encoding.wanted]
-    taken = [list(islice(encoded, batch_size))]
-    if len(taken[0]) < 2:
+    first = list(islice(encoded, max(2, batch_size)))
+    if len(first) < 2:
         raise ValueError(
-            f"the data hold {len(taken[0])} examples ({encoding.wanted}); at least two are needed, "
+            f"the data hold {len(first)} examples ({encoding.wanted}); at least two are needed, "
             "one for the features and one for the loss"
         )
     count = Positions(model)
-    n = count.of([encoding.batch(taken[0])])
+    taken = list(_batches(first, batch_size))
+    n = count.of(map(encoding.batch, taken))
     while n < (n_tokens or N_TOKENS) and (more := list(islice(encoded, batch_size))):
         taken.append(more)
         n += count.of([encoding.batch(more)])

@@ -13,6 +13,7 @@ from ffmerge.own_model.image_encodings import Pictures, PicturesWithText
 from ffmerge.own_model.text_encodings import Batch, Packed, Pairs, Paragraphs
 from ffmerge.towers import towers
 
+TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.spm")  # what the files of one are called
 LONGEST = 512  # tokens of a sequence, if the model takes more and the user names no length
 
 
@@ -59,6 +60,10 @@ def encoding_for(model: nn.Module, directory: Path, max_length: int | None) -> E
 
 
 def _tokenizer(directory: Path) -> Any:
+    if not any(any(directory.glob(pattern)) for pattern in TOKENIZERS):
+        raise ValueError(  # for some models transformers would make an empty one
+            f"{directory} has no file of a tokenizer ({', '.join(TOKENIZERS)}), which the data need"
+        )
     return _load(transformers.AutoTokenizer, directory, "a tokenizer")
 
 
