@@ -198,6 +198,13 @@ def test_two_workers_give_the_same_alignments_in_the_same_order_as_one(two_threa
     assert torch.get_num_threads() == 2
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
+def test_products_are_made_on_the_device_or_not_at_all():
+    layers = [random(20, 5, seed=layer) for layer in range(2)]
+    with pytest.raises((AssertionError, RuntimeError), match="CUDA"):  # torch's own
+        list(align_all_pairs(layers.__getitem__, [(0, 1)], device="cuda"))
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_layer_that_is_not_finite_is_named_with_its_pair_and_neuron(workers, two_threads):
     layers = [random(20, 5, seed=layer) for layer in range(4)]

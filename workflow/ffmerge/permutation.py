@@ -57,19 +57,25 @@ def align_all_pairs(
     pairs: Iterable[Pair],
     workers: int = 1,
     overwrite: bool = False,
+    device: str = "cpu",
 ) -> Iterator[tuple[Pair, Alignment]]:
     """Solve every pair, `workers` at a time; each holds one layer's features and one matrix.
 
     features: layer -> (n_tokens, d_ff); with `overwrite`, what it gives is written to, which saves
     the memory of another layer's. Besides, the workers share the features of the latest
     anchor: sort `pairs` to read it but once. Yields in the order of `pairs`.
+    device: of the matrix products; assignments are the processor's, so that on a GPU the next
+    pair's product is made while a worker assigns.
     """
-    anchors = lru_cache(maxsize=1)(lambda layer: standardize(features(layer), overwrite))
+
+    def standardized(layer: int) -> Tensor:
+        return standardize(features(layer).to(device), overwrite)
+
+    anchors = lru_cache(maxsize=1)(standardized)
 
     def solve(pair: Pair) -> Alignment:
         try:
-            anchor = anchors(pair[0])
-            other = standardize(features(pair[1]), overwrite)
+            anchor, other = anchors(pair[0]), standardized(pair[1])
             correlation = correlation_of_standardized(anchor, other)
             del other  # the assignment needs room
         except ValueError as error:
