@@ -540,10 +540,10 @@ def test_a_full_disk_leaves_nothing_and_says_how_much_is_needed(gpt2, texts, tmp
 def test_a_disk_with_too_little_room_is_told_before_anything_is_written(
     gpt2, texts, tmp_path, capsys, monkeypatch
 ):
-    from ffmerge.own_model import output_directory
+    from ffmerge.own_model.output import directory
 
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(output_directory.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(directory.shutil, "disk_usage", lambda _: usage)
     error = refused(capsys, tmp_path, gpt2, texts)
     assert "1,000 bytes free" in error and "weights" in error
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from ffmerge.own_model import choice
+from ffmerge.own_model.output.summary import table
 from ffmerge.own_model.request import n_to_remove
 from ffmerge.own_model.source import Source
-from ffmerge.own_model.summary import table
 from ffmerge.tie import count_parameters
 from ffmerge.towers import Tower, towers
 

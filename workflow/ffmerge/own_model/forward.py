@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ffmerge.evaluation import IGNORED
-from ffmerge.own_model.text_encodings import Batch
+from ffmerge.own_model.data.text import Batch
 
 
 def inputs_of(model: nn.Module, batch: Batch) -> Batch:

@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from ffmerge.own_model.output_directory import check_new
+from ffmerge.own_model.output.directory import check_new
 from ffmerge.own_model.settings import Settings, add_options
 
 OPTIONS = (

@@ -14,25 +14,28 @@ from torch import nn
 
 from ffmerge.architectures import Architecture
 from ffmerge.merge import merge_in_model
-from ffmerge.own_model import answering, encodings, original, source, store
-from ffmerge.own_model.data import Data, from_batches, from_examples
-from ffmerge.own_model.data_files import read_examples
+from ffmerge.own_model import original, source
+from ffmerge.own_model.data import encodings
+from ffmerge.own_model.data.files import read_examples
+from ffmerge.own_model.data.parts import Data, from_batches, from_examples
+from ffmerge.own_model.data.text import Batch
 from ffmerge.own_model.forward import without_cache
 from ffmerge.own_model.loss import loss_for
-from ffmerge.own_model.model_card import card
 from ffmerge.own_model.outline import outline
-from ffmerge.own_model.output_directory import (
+from ffmerge.own_model.output import record
+from ffmerge.own_model.output.card import card
+from ffmerge.own_model.output.directory import (
     check_new,
     check_space,
     full_disk_told,
     new_directory,
 )
+from ffmerge.own_model.output.summary import Compressed
+from ffmerge.own_model.output.weights import copy_processor, round_to_stored, store
 from ffmerge.own_model.selection import Selector
 from ffmerge.own_model.settings import Settings
 from ffmerge.own_model.source import Source
 from ffmerge.own_model.stopwatch import Stopwatch
-from ffmerge.own_model.summary import Compressed
-from ffmerge.own_model.text_encodings import Batch
 from ffmerge.tie import GROUPS, count_parameters, count_sublayers
 from ffmerge.tied_model import become_tied
 
@@ -95,13 +98,13 @@ def compress(
             with clock.stage("merging"):
                 merge_in_model(loaded, selected.groups, selected.permutations)
                 become_tied(loaded, getattr(loaded.config, GROUPS))
-                store.round_to_stored(loaded, readable.stored)
+                round_to_stored(loaded, readable.stored)
             with clock.stage("loss after"):
                 loss_after = loss.of(loaded)
         shutil.rmtree(scratch)
         with clock.stage("writing"):
-            store.store(loaded, settings.form, readable.stored, directory)
-            store.copy_processor(given, directory)
+            store(loaded, settings.form, readable.stored, directory)
+            copy_processor(given, directory)
         result = Compressed(
             model=str(model),
             out=out,
@@ -118,8 +121,8 @@ def compress(
             seconds=clock.seconds,
             warnings=tuple(dict.fromkeys(str(each.message) for each in noted)),
         )
-        inputs = answering.inputs(given, files, data)
-        digest = answering.write(directory, inputs, asdict(settings), result, started, command)
+        inputs = record.inputs(given, files, data)
+        digest = record.write(directory, inputs, asdict(settings), result, started, command)
         result = replace(result, record=digest)
         text = card(result, given, inputs["model"], type(loaded).__name__)
         (directory / "README.md").write_text(text)

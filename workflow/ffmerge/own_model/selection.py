@@ -10,14 +10,14 @@ from ffmerge.features import Features, Tap, collect_outputs
 from ffmerge.groups import Group
 from ffmerge.own_model import choice
 from ffmerge.own_model.alignment import Aligner, pairs_of
-from ffmerge.own_model.data import Data
+from ffmerge.own_model.data.parts import Data
+from ffmerge.own_model.data.text import Batch
 from ffmerge.own_model.forward import inputs_of, on_device_of
 from ffmerge.own_model.loss import Loss
-from ffmerge.own_model.output_directory import check_space
+from ffmerge.own_model.output.directory import check_space
 from ffmerge.own_model.request import groups_of, n_to_remove
 from ffmerge.own_model.settings import Settings
 from ffmerge.own_model.stopwatch import Stopwatch
-from ffmerge.own_model.text_encodings import Batch
 from ffmerge.permutation import Permutations
 from ffmerge.progress import progress
 from ffmerge.towers import towers

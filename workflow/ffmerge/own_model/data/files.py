@@ -5,7 +5,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ffmerge.own_model.tables import READERS, Columns, read_rows, text_lines
+from ffmerge.own_model.data.tables import READERS, Columns, read_rows, text_lines
 
 Example = dict[str, Any]
 """Values by role: `text`; `source` and `target`; `image` (a file's path, or its bytes), with

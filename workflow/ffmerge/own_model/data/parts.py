@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from ffmerge.own_model.encodings import Encoding
-from ffmerge.own_model.positions import Positions
-from ffmerge.own_model.text_encodings import Batch
+from ffmerge.own_model.data.encodings import Encoding
+from ffmerge.own_model.data.positions import Positions
+from ffmerge.own_model.data.text import Batch
 
 N_TOKENS = 10_000  # positions whose features are aligned, as in the paper
 HELD_OUT = {"text": 16, "pairs": 128, "images": 128, "images with text": 128}

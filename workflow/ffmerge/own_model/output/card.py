@@ -4,8 +4,8 @@ from typing import Any
 
 import yaml
 
+from ffmerge.own_model.output.summary import Compressed, told, windows_table
 from ffmerge.own_model.source import Source
-from ffmerge.own_model.summary import Compressed, told, windows_table
 
 LOADING = {
     "tied": """import ffmerge

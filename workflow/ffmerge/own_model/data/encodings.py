@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import transformers
 from torch import nn
 
-from ffmerge.own_model.data_files import Example
-from ffmerge.own_model.image_encodings import Pictures, PicturesWithText
-from ffmerge.own_model.text_encodings import Batch, Packed, Pairs, Paragraphs
+from ffmerge.own_model.data.files import Example
+from ffmerge.own_model.data.images import Pictures, PicturesWithText
+from ffmerge.own_model.data.text import Batch, Packed, Pairs, Paragraphs
 from ffmerge.towers import towers
 
 TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.spm")  # what the files of one are called

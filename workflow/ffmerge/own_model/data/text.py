@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ffmerge.evaluation import IGNORED
-from ffmerge.own_model.data_files import Example
+from ffmerge.own_model.data.files import Example
 
 Batch = dict[str, Tensor]
 SEPARATOR = "\n\n"  # between paragraphs that are packed

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from ffmerge.features import Tap
+from ffmerge.own_model.data.text import Batch
 from ffmerge.own_model.forward import inputs_of, on_device_of
-from ffmerge.own_model.text_encodings import Batch
 from ffmerge.towers import towers
 
 

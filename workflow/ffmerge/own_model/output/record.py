@@ -11,10 +11,10 @@ import torch
 
 from ffmerge import record
 from ffmerge.digest import sha256_of
-from ffmerge.own_model.data import Data
+from ffmerge.own_model.data.parts import Data
+from ffmerge.own_model.data.text import Batch
+from ffmerge.own_model.output.summary import Compressed
 from ffmerge.own_model.source import Source
-from ffmerge.own_model.summary import Compressed
-from ffmerge.own_model.text_encodings import Batch
 
 FILE = "ffmerge_record.json"
 

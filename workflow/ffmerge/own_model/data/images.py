@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ffmerge.own_model.data_files import Example
-from ffmerge.own_model.text_encodings import Batch, cut, padded
+from ffmerge.own_model.data.files import Example
+from ffmerge.own_model.data.text import Batch, cut, padded
 
 
 class Pictures:
