@@ -33,7 +33,7 @@ class Size:
 
 FULL = (
     *(Size(task, 40, 3) for task in ("gpt2", "vit", "marian")),
-    Size("vit", 6, 3, subjects.VIT_BASE, batch_size=8),
+    Size("vit", 6, 3, subjects.VIT_BASE, batch_size=4),
 )
 TOY = (Size("vit", 4, 1, subjects.VIT_TOY, batch_size=2),)
 
