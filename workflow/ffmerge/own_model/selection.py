@@ -22,7 +22,8 @@ from ffmerge.permutation import Permutations
 from ffmerge.progress import progress
 from ffmerge.towers import towers
 
-PRE_ACTIVATION, OUTPUT = "pre_activation", "down"  # what features are, and what CKA compares
+FEATURES, OUTPUT = None, "down"  # what is aligned (see features.Tap), and what CKA compares
+FILES = {FEATURES: "features.safetensors", OUTPUT: "outputs.safetensors"}
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,12 @@ class Selector:
                 choice.windows_of(model, self._n_removed, settings.anchor)
 
     @property
-    def _collects(self) -> list[str]:
+    def _collects(self) -> list[str | None]:
         """The outputs that have to be collected."""
         kinds = []
         strategy = self._settings.strategy if self._named is None else None
         if self._settings.method == "permute" or strategy == "correlation":
-            kinds.append(PRE_ACTIVATION)
+            kinds.append(FEATURES)
         return kinds + [OUTPUT] * (strategy == "cka")
 
     def n_bytes(self, n_tokens: int) -> int:
@@ -80,7 +81,7 @@ class Selector:
         check_space(self._scratch, {"features": self.n_bytes(data.n_tokens)})
         with clock.stage("features"):
             files = {kind: self._collected(data, kind) for kind in self._collects}
-        aligner = Aligner(files[PRE_ACTIVATION]) if PRE_ACTIVATION in files else None
+        aligner = Aligner(files[FEATURES]) if FEATURES in files else None
         aligned = self._settings.method == "permute"
         anchor, tried = self._settings.anchor, []
         with clock.stage("alignment"):
@@ -105,18 +106,16 @@ class Selector:
                     self._model, self._n_removed, anchor, permutations, loss
                 )
         for kind in files:
-            self._file(kind).unlink()
+            (self._scratch / FILES[kind]).unlink()
         return Selected(groups, permutations, tried)
 
-    def _file(self, kind: str) -> Path:
-        return self._scratch / f"{kind}.safetensors"
-
-    def _collected(self, data: Data, kind: str) -> Features:
-        return collected(self._model, data.features, kind, data.n_tokens, self._file(kind))
+    def _collected(self, data: Data, kind: str | None) -> Features:
+        file = self._scratch / FILES[kind]
+        return collected(self._model, data.features, kind, data.n_tokens, file)
 
 
 def collected(
-    model: nn.Module, batches: list[Batch], kind: str, n_tokens: int, file: Path
+    model: nn.Module, batches: list[Batch], kind: str | None, n_tokens: int, file: Path
 ) -> Features:
     """Outputs of every layer at n_tokens positions, in a file. A head, if any, is not computed."""
     base = model.base_model

@@ -41,7 +41,7 @@ class Positions:
     def _rows_of_an_example(self, name: str, inputs: Batch) -> int:
         """Positions of an example in a tower without a mask, such as an image's patches."""
         if name not in self._of_example:
-            tap = Tap(self._model, self._towers[name], 0, "pre_activation")
+            tap = Tap(self._model, self._towers[name], 0, None)
             n_rows: list[int] = []
             hook = tap.call(lambda values: n_rows.append(values.flatten(0, -2).shape[0]))
             try:
