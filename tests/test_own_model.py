@@ -182,14 +182,11 @@ def test_each_form_loads_in_a_new_process_with_the_same_output(
     files = [str(tmp_path / name) for name in ("out", "batch", "logits")]
     environment = os.environ if uses_ffmerge else {**os.environ, "PYTHONPATH": ""}
     environment = {**environment, "HF_HOME": str(tmp_path / "hf")}
-    printed = subprocess.run(
-        [sys.executable, "-c", program, *files],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=environment,
-        cwd=tmp_path,
-    ).stdout.split()
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *files], capture_output=True, text=True, env=environment
+    )
+    assert ended.returncode == 0, ended.stderr
+    printed = ended.stdout.split()
     with torch.inference_mode():
         expected = ffmerge.load(tmp_path / "out")(**batch).logits
     found = torch.load(tmp_path / "logits", weights_only=True)

@@ -104,7 +104,7 @@ def collect_outputs(
         try:
             for batch in batches:
                 batch = {key: value.to(device) for key, value in batch.items()}
-                masks = {name: _mask(tower, batch) for name, tower in found.items()}
+                masks = {name: token_mask(tower, batch) for name, tower in found.items()}
                 model(**batch)
                 if all(n == n_tokens for n in writer.written.values()):
                     return
@@ -146,7 +146,7 @@ def _prefix(sublayer: str | None) -> str:
     return f"{sublayer}." if sublayer else ""
 
 
-def _mask(tower: Tower, batch: Mapping[str, Tensor]) -> Tensor | None:
+def token_mask(tower: Tower, batch: Mapping[str, Tensor]) -> Tensor | None:
     """Which positions carry tokens, (batch, length); None where all do.
 
     A decoder's are those with a label, where the batch has no mask for it; a decoder by itself has

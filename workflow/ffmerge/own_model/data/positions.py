@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from ffmerge.features import Tap
+from ffmerge.features import Tap, token_mask
 from ffmerge.own_model.data.text import Batch
 from ffmerge.own_model.forward import inputs_of, on_device_of
 from ffmerge.towers import towers
@@ -29,7 +29,7 @@ class Positions:
         inputs = inputs_of(self._model, batch)
         counted: Counter[str] = Counter()
         for name, tower in self._towers.items():
-            mask = inputs.get(tower.feed_forward.mask)
+            mask = token_mask(tower, inputs)
             if mask is not None:
                 counted[name] = int(mask.sum())
             else:
