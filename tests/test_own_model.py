@@ -21,6 +21,8 @@ from ffmerge.__main__ import main
 from ffmerge.architectures import ARCHITECTURES
 from ffmerge.digest import sha256_of
 from ffmerge.own_model import source
+from ffmerge.own_model.data import from_examples
+from ffmerge.own_model.encodings import encoding_for
 from ffmerge.own_model.loss import Divergence, loss_for
 from ffmerge.own_model.outline import outline
 from ffmerge.own_model.proposal import proposed
@@ -358,6 +360,43 @@ def test_folders_that_are_named_after_the_models_labels_are_labels(tmp_path):
     (tmp_path / "images/LABEL_0").rename(tmp_path / "images/cats")
     result = ffmerge.compress(model, out=tmp_path / "b", **arguments)
     assert result.loss.startswith("KL divergence")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_the_loss_is_that_of_what_is_on_disk_rounded_as_it_is(dtype, tmp_path):
+    family = FAMILIES["gpt2"]
+    model = own_models.save(family, tmp_path / "model")
+    stored = {name: tensor.to(dtype) for name, tensor in load_file(model / WEIGHTS).items()}
+    save_file(stored, model / WEIGHTS, {"format": "pt"})
+    batches = [batch_of(family, seed) for seed in range(5)]
+    result = ffmerge.compress(
+        model, features=batches[1:], held_out=batches[:1], out=tmp_path / "out", layers="0-2"
+    )
+    loaded = ffmerge.load(tmp_path / "out", dtype=torch.float32)
+    found = loss_for(loaded, batches[:1], tmp_path).of(loaded)
+    assert found == pytest.approx(result.losses[1], rel=1e-7)
+
+
+def test_held_out_examples_give_no_features_and_no_more_is_read_than_is_needed(gpt2):
+    model, read = pico(FAMILIES["gpt2"]), []
+
+    def examples(n):
+        for i in range(n):
+            read.append(i)
+            yield {"text": own_models.text(i)}
+
+    encoding = encoding_for(model, gpt2, None)
+    for n, n_tokens in ((10**6, 40), (12, 40), (12, None)):
+        read.clear()
+        data = from_examples(model, encoding, examples(n), n_tokens, 3, 2)
+        used, held_out = (
+            {tuple(row.tolist()) for batch in part for row in batch["input_ids"]}
+            for part in (data.features, data.held_out)
+        )
+        assert used and held_out and not used & held_out
+        assert data.n_held_out == 3 if n > 12 else data.n_held_out >= 1
+        assert len(read) < 40
+        assert sum(int(batch["attention_mask"].sum()) for batch in data.features) >= data.n_tokens
 
 
 # --- what is refused ------------------------------------------------------------------------------
