@@ -21,8 +21,8 @@ from ffmerge.__main__ import main
 from ffmerge.architectures import ARCHITECTURES
 from ffmerge.digest import sha256_of
 from ffmerge.own_model import source
-from ffmerge.own_model.data import from_examples
-from ffmerge.own_model.encodings import encoding_for
+from ffmerge.own_model.data.encodings import encoding_for
+from ffmerge.own_model.data.parts import from_examples
 from ffmerge.own_model.loss import Divergence, loss_for
 from ffmerge.own_model.outline import outline
 from ffmerge.own_model.proposal import proposed
