@@ -17,6 +17,7 @@ from transformers.models.auto import modeling_auto as auto
 from ffmerge.evaluation import IGNORED
 from ffmerge.own_model.data.text import Batch
 from ffmerge.own_model.forward import inputs_of, on_device_of
+from ffmerge.own_model.memory import drop_cycles
 from ffmerge.progress import progress
 
 MASKED = 0.15  # share of tokens that a masked language model is to find, as BERT's training
@@ -77,6 +78,7 @@ class CrossEntropy:
         for batch, targets in _small(self._batches, model):
             total += _summed(model(**on_device_of(model, inputs_of(model, batch))).logits, targets)
             n += int((targets != IGNORED).sum())
+            drop_cycles()
         return total / n
 
 
@@ -114,6 +116,7 @@ class Divergence:
                 else:
                     apart += (output - original).double().square().sum().item()
                     size += original.double().square().sum().item()
+            drop_cycles()
         return apart / size
 
     @staticmethod

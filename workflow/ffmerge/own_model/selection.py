@@ -14,6 +14,7 @@ from ffmerge.own_model.data.parts import Data
 from ffmerge.own_model.data.text import Batch
 from ffmerge.own_model.forward import inputs_of, on_device_of
 from ffmerge.own_model.loss import Loss
+from ffmerge.own_model.memory import drop_cycles
 from ffmerge.own_model.output.directory import check_space
 from ffmerge.own_model.request import groups_of, n_to_remove
 from ffmerge.own_model.settings import Settings
@@ -123,6 +124,7 @@ def collected(
     def inputs() -> Iterator[Batch]:
         for batch in progress(batches, desc="features"):
             yield on_device_of(base, inputs_of(base, batch))
+            drop_cycles()
 
     device = str(next(model.parameters()).device)
     collect_outputs(base, inputs(), {None: kind}, n_tokens, file, device)
