@@ -22,7 +22,9 @@ Batches = Sequence[dict[str, Tensor]]
 
 
 class NaiveSelection:
-    """One model's windows. stages: seconds of each stage; units: how often it was done.
+    """One model's windows.
+
+    seconds, cpu_seconds: of each stage; units: how often it was done.
 
     features, validation: batches of `pixel_values`, the latter with `labels`.
     """
@@ -33,14 +35,16 @@ class NaiveSelection:
         self.model, self.features, self.validation = model, features, validation
         self.n_tokens, self.scratch = n_tokens, scratch
         self.seconds: Counter[str] = Counter()
+        self.cpu_seconds: Counter[str] = Counter()
         self.units: Counter[str] = Counter()
 
     @contextmanager
     def stage(self, name: str, units: int = 1) -> Iterator[None]:
         """Count what is done within."""
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), time.process_time()
         yield
         self.seconds[name] += time.perf_counter() - begun
+        self.cpu_seconds[name] += time.process_time() - cpu
         self.units[name] += units
 
     def loss(self, start: int, k: int, aligned: bool) -> tuple[float, list[Tensor]]:

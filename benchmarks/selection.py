@@ -16,7 +16,7 @@ from ffmerge.permutation import Permutations, align_all_pairs
 from ffmerge.scoring import score_merged
 from ffmerge.windows import pairs_in_windows, selected, starts
 from naive_selection import NaiveSelection
-from timing import Measured, Sample, median_seconds, timed
+from timing import Measured, Sample, compared, timed
 
 METHODS = ("permute", "vanilla")
 Window = tuple[int, int]
@@ -88,7 +88,8 @@ class _Selection:
             floor.append(self.unavoidable(images))
             naive += [self.run_naive(images, naive_windows) for _ in range(self.size.rounds - 1)]
         permutations, losses, chosen = ours.returned
-        for _, found, theirs in naive:
+        for way in naive:
+            found, theirs = way.returned
             for (start, k), orders in found.items():
                 for i, order in enumerate(orders):
                     assert torch.equal(order, permutations.towards(start, start + i)), (start, k, i)
@@ -96,20 +97,14 @@ class _Selection:
                 assert abs(loss - losses[candidate]) < 1e-4, candidate  # other batches, other sums
             if naive_windows == self.windows:
                 assert self.choose(theirs) == chosen
-        naive_seconds = [seconds for seconds, _, _ in naive]
         what = f"selection, {self.size.what}"
         return [
-            Measured(
-                f"{what}: naive / library",
-                [seconds / ours.seconds for seconds in naive_seconds],
-                ("at least", 10),
-                detail=f"{median(naive_seconds):.4g} s : {ours.seconds:.4g} s",
-            ),
-            Measured(
+            compared(f"{what}: naive / library", naive, [ours] * len(naive), ("at least", 10)),
+            compared(
                 f"{what}: library / forward passes and products alone",
-                [ours.seconds / seconds for seconds in floor],
+                [ours] * len(floor),
+                floor,
                 ("at most", 1.5),
-                detail=f"{ours.seconds:.4g} s : {median(floor):.4g} s",
             ),
         ]
 
@@ -135,8 +130,8 @@ class _Selection:
             scores.setdefault(k, {}).setdefault(method, {})[start] = loss
         return selected(scores, self.n_layers, lambda a, b: a < b, "full", 0, seed=1)
 
-    def run_naive(self, images: tuple, windows: list[Window]) -> tuple[float, dict, dict]:
-        """Seconds of all windows, permutations of each window run, loss of each candidate."""
+    def run_naive(self, images: tuple, windows: list[Window]) -> Sample:
+        """Permutations of each window run and loss of each candidate; times of all windows."""
         features, validation = images
         way = NaiveSelection(self.model, features, self.size.n_tokens, validation, self.scratch)
         found, losses = {}, {}
@@ -147,8 +142,11 @@ class _Selection:
                 if method == "permute":
                     found[start, k] = orders
         units = self.naive_units(sum(len(batch["pixel_values"]) for batch in features))
-        seconds = sum(way.seconds[s] / way.units[s] * units[s] for s in way.units)
-        return seconds, found, losses
+        seconds, cpu_seconds = (
+            sum(spent[stage] / way.units[stage] * n for stage, n in units.items())
+            for spent in (way.seconds, way.cpu_seconds)
+        )
+        return Sample((found, losses), seconds, cpu_seconds)
 
     def naive_units(self, n_images: int) -> dict[str, int]:
         """How often the naive way does each of its stages for all windows."""
@@ -176,24 +174,24 @@ class _Selection:
         return ready(n), ready(self.size.n_images)
 
     @torch.inference_mode()
-    def unavoidable(self, images: tuple) -> float:
-        """Seconds of one pass for features and one for each candidate, and of all products.
+    def unavoidable(self, images: tuple) -> Sample:
+        """Times of one pass for features and one for each candidate, and of all products.
 
         The passes at the bare model's rate, the products at that of large matrix products here.
         """
         features, validation = images
-        one = median_seconds([self.passes(validation) for _ in range(3)])
-        collecting = self.passes(features).seconds
-        n, d = self.size.n_tokens, self.d_ff
-        flop = 2 * n * d * d * len(self.pairs)
-        return collecting + one * len(METHODS) * len(self.windows) + flop / gemm_rate(n, d)
+        x, y = torch.randn(2, self.size.n_tokens, self.d_ff)
+        parts = [
+            (1, [self.passes(features)]),
+            (len(METHODS) * len(self.windows), [self.passes(validation) for _ in range(3)]),
+            (len(self.pairs), [timed(lambda: x.T @ y) for _ in range(3)]),
+        ]
+        return Sample(
+            None,
+            sum(n * median(s.seconds for s in samples) for n, samples in parts),
+            sum(n * median(s.cpu_seconds for s in samples) for n, samples in parts),
+        )
 
     def passes(self, batches: list[dict[str, Tensor]]) -> Sample:
         """The bare model on some batches."""
         return timed(lambda: [self.model(pixel_values=b["pixel_values"]) for b in batches])
-
-
-def gemm_rate(n: int, d: int, rounds: int = 3) -> float:
-    """FLOP a second of (d, n) times (n, d) in float32 on all cores."""
-    x, y = torch.randn(n, d), torch.randn(n, d)
-    return 2 * n * d * d / median_seconds([timed(lambda: x.T @ y) for _ in range(rounds)])
