@@ -16,6 +16,7 @@ from workflow_copy import Copy
 from ffmerge.csv_files import read_csv
 from ffmerge.digest import sha256_of
 from ffmerge.provenance.cells import Cell, Source
+from ffmerge.provenance.verify import verify
 
 pytestmark = pytest.mark.slow
 
@@ -222,6 +223,10 @@ def test_strategies_are_compared_at_the_same_number_removed(tmp_path, finished):
             if (row["strategy"], row["k"]) == ("window", "2")
         ]
         assert float(again["loss"]) == pytest.approx(float(window["loss"]), rel=1e-6)
+    # its numbers are answered for like those of `everything`
+    configuration = Path("config/run.yaml")
+    verified = verify(Path("results/pico"), ["strategies"], repository.root, configuration)
+    assert not verified.faults and len(verified.numbers) > 30
     # a model of several groups stores as many sublayers fewer as one of a window
     removed = {
         json.loads(file.read_text())["n_sublayers_removed"]

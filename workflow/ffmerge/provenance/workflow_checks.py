@@ -16,9 +16,12 @@ from ffmerge.provenance.record_checks import sources
 from ffmerge.provenance.source_changes import changed_sources
 
 
+BESIDES = ("tables/strategies.csv",)  # what a run may have made that is no part of `everything`
+
+
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of `everything`, as the configuration in `file` has them.
+    """The jobs of `everything` and of BESIDES, as the configuration in `file` has them.
 
     skipped: why there is no such file; fails: why there are no jobs though there is one.
     """
@@ -53,8 +56,9 @@ def planned(results: Path, file: Path | None, find: bool) -> Plan:
         if file:
             raise
         return Plan(None, skipped=str(error))
+    besides = [f"{content['results']}/{table}" for table in BESIDES if (results / table).exists()]
     try:
-        return Plan(found, dry_run(content))
+        return Plan(found, dry_run(content, "everything", *besides))
     except RuntimeError as error:
         return Plan(found, fails=str(error))
 
