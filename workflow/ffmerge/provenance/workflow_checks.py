@@ -15,7 +15,6 @@ from ffmerge.provenance.reach import Reach
 from ffmerge.provenance.record_checks import sources
 from ffmerge.provenance.source_changes import changed_sources
 
-
 BESIDES = ("tables/strategies.csv",)  # what a run may have made that is no part of `everything`
 
 
