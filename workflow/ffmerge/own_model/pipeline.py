@@ -21,6 +21,7 @@ from ffmerge.own_model.data.parts import Data, from_batches, from_examples
 from ffmerge.own_model.data.text import Batch
 from ffmerge.own_model.forward import without_cache
 from ffmerge.own_model.loss import loss_for
+from ffmerge.own_model.memory import give_back_large
 from ffmerge.own_model.outline import outline
 from ffmerge.own_model.output import record
 from ffmerge.own_model.output.card import card
@@ -61,6 +62,7 @@ def compress(
     Raises ValueError or OSError in words for the user; then nothing is at `out`.
     """
     settings, out, started, clock = Settings(**options), Path(out), time.time(), Stopwatch()
+    give_back_large()
     check_new(out)
     given = source.find(model, settings.revision)
     entry = entry_of(settings.architecture)
