@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
-ROWS = 16  # centred at a time: their float64 copy stays in a processor core's cache
+# Values that are centred at a time: their float64 copy stays in a processor core's cache, and torch
+# hands so few to no other thread, for which this one would wait at every step on a busy machine.
+VALUES = 2**15
 
 
 def standardize(features: Tensor, overwrite: bool = False) -> Tensor:
@@ -27,14 +29,15 @@ def centre(columns: Tensor, what: str, overwrite: bool = False) -> tuple[Tensor,
     from zero would lose its variation.
     Raises ValueError, `what` and the number of the first column that is not finite.
     """
-    blocks = columns.split(ROWS)
+    n_rows = max(1, VALUES // columns.shape[1])
+    blocks = columns.split(n_rows)
     mean = sum(rows.sum(dim=0, dtype=torch.float64) for rows in blocks) / len(columns)
     if not torch.isfinite(mean).all():
         column = int((~torch.isfinite(mean)).nonzero()[0])
         raise ValueError(f"{what} {column} are not all finite")
     centred = columns if overwrite else torch.empty_like(columns, dtype=torch.float32)
     squares = torch.zeros_like(mean)
-    for rows, into in zip(blocks, centred.split(ROWS), strict=True):
+    for rows, into in zip(blocks, centred.split(n_rows), strict=True):
         squares += into.copy_(rows - mean).double().square_().sum(dim=0)
     norm = squares.sqrt()
     rounding = torch.finfo(torch.float32).eps * mean.abs() * len(columns) ** 0.5
