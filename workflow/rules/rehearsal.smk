@@ -2,22 +2,6 @@
 ALIGNED_ALONE = 8  # pairs whose steps are timed alone
 
 
-def rehearsed(wildcards):
-    """Input function: the records of every stage of our method at 1/3, of each task."""
-    records = []
-    for name, task in TASKS.items():
-        model = str(variants.main_variant(task))
-        int8 = f"{model}{variants.INT8}"
-        made = [] if task.base_model.path else [Path(base_model_of(name)).name]
-        scored = [f"windows/{i}-of-{task.windows.jobs}" for i in range(1, task.windows.jobs + 1)]
-        tokens = ["dataset/train_tokens"] * (task.kind == "language_modeling")
-        stages = [*made, *tokens, "features", "outputs", "permutations", "cka", *scored]
-        stages += ["selection", f"models/{model}/compressed", f"models/{model}/tuned"]
-        stages += [f"models/{model}/test", f"models/{int8}/quantized", f"models/{int8}/test"]
-        records += [f"{{results}}/{name}/{stage}.record.json" for stage in stages]
-    return records
-
-
 rule measure_alignment:
     """Time the steps of alignment alone: centring, matrix product, assignment."""
     input:
