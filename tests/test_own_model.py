@@ -225,6 +225,9 @@ def test_layers_are_chosen_by_similarity_without_trying_any(
     assert status == 0, error
     told = json.loads(printed)
     assert told["tried"] == [] and told["sublayers"] == {"before": 3, "after": 2}
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert ("aligned to layer" in card) == ("were aligned" in card) == (method == "permute")
+    assert ("averaged without aligning" in card) == (method == "vanilla")
 
 
 def test_the_record_answers_for_every_file_and_the_card_names_it(gpt2, texts, tmp_path, capsys):

@@ -111,6 +111,7 @@ def compress(
             model=str(model),
             out=out,
             form=settings.form,
+            method=settings.method,
             groups=selected.groups,
             sublayers=count_sublayers(loaded),
             parameters=(before[0], count_parameters(loaded)),

@@ -7,6 +7,7 @@ import yaml
 from ffmerge.own_model.output.summary import Compressed, told, windows_table
 from ffmerge.own_model.source import Source
 
+DONE = {"permute": "aligned, averaged", "vanilla": "averaged without aligning them"}
 LOADING = {
     "tied": """import ffmerge
 
@@ -33,9 +34,9 @@ def card(result: Compressed, source: Source, digests: dict[str, str], model_clas
         "",
         f"# {source.name}, with fewer feed-forward sublayers",
         "",
-        "Feed-forward sublayers of a trained Transformer were aligned, averaged and tied into one "
-        'set of weights, as in "Merging Feed-Forward Sublayers for Compressed Transformers" (by '
-        "`ffmerge`). It was not tuned afterwards.",
+        f"Feed-forward sublayers of a trained Transformer were {DONE[result.method]} and tied into "
+        'one set of weights, as in "Merging Feed-Forward Sublayers for Compressed Transformers" '
+        "(by `ffmerge`). It was not tuned afterwards.",
         "",
         f"- original: `{source.name}` ({model_class}), {revision}",
         *(f"  - `{name}` `{digest}`" for name, digest in digests.items()),
@@ -43,6 +44,7 @@ def card(result: Compressed, source: Source, digests: dict[str, str], model_clas
         *(
             f"  - {g.tower} {told([g]).split(' ', 1)[1]}, aligned to layer {g.anchor}"
             for g in result.groups
+            if result.method == "permute"
         ),
         f"- FF sublayers stored: {result.sublayers[1]} of {result.sublayers[0]}",
         f"- parameters: {result.parameters[1]:,} of {result.parameters[0]:,}",

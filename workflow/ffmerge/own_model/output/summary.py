@@ -12,12 +12,14 @@ from ffmerge.own_model.choice import Tried
 class Compressed:
     """A model that was compressed. Bytes are of the files of weights; `before` is the original's.
 
-    loss: what it is. tried: windows with their losses. seconds: by stage.
+    method: permute or vanilla. loss: what it is. tried: windows with their losses. seconds: by
+    stage.
     """
 
     model: str
     out: Path
     form: str
+    method: str
     groups: list[Group]
     sublayers: tuple[int, int]
     parameters: tuple[int, int]
@@ -38,6 +40,7 @@ class Compressed:
             "model": self.model,
             "out": str(self.out),
             "form": self.form,
+            "method": self.method,
             "groups": [group.as_json() for group in self.groups],
             **{
                 name: dict(zip(("before", "after"), getattr(self, name), strict=True))
