@@ -1,5 +1,6 @@
 """Files of tensors, written and read one by one: the library's bytes, without memory for all."""
 
+import os
 import subprocess
 import sys
 
@@ -123,11 +124,13 @@ def test_no_model_is_held_twice_to_be_saved_loaded_or_merged(tmp_path):
     def share(step: str) -> float:
         """Peak memory of a step beyond what the process had before, as a share of the weights."""
         command = [sys.executable, "-c", MEASURED, str(tmp_path / "base"), step]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # what is freed goes back to the system: else chance decides how much of it is kept
+        freeing = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=freeing)
         assert done.returncode == 0, done.stderr
         return float(done.stdout)
 
     assert share("save") < 0.1  # the model is there already
     assert 1.0 <= share("load") < 1.15
-    # a sublayer of 24, and what is added up in float64; never one tensor more
-    assert share("merge") < 0.2
+    # a sublayer of 24, and one of its matrices as read, permuted, and added up in float64
+    assert share("merge") < 0.13

@@ -24,16 +24,15 @@ def permute(sublayer: Sublayer, permutation: Tensor, form: FeedForward) -> Subla
     A gated sublayer's neuron is φ(gate)·up: the rows of both move together.
     permutation: (d_ff,), new neuron j is old neuron permutation[j].
     """
-    permutation = permutation.to(sublayer["up.weight"].device)
     rows = torch.cat([permutation, permutation + len(permutation)]) if form.fused else permutation
     axes = {"weight": {"out_in": 0, "in_out": 1}[form.layout], "bias": 0}  # of what is put out
     permuted = {}
     for role, tensor in sublayer.items():
         which, kind = role.split(".")
         if which != "down":
-            permuted[role] = tensor.index_select(axes[kind], rows)
+            permuted[role] = tensor.index_select(axes[kind], rows.to(tensor.device))
         elif kind == "weight":
-            permuted[role] = tensor.index_select(1 - axes[kind], permutation)
+            permuted[role] = tensor.index_select(1 - axes[kind], permutation.to(tensor.device))
         else:
             permuted[role] = tensor
     return permuted
@@ -47,7 +46,7 @@ def n_neurons(sublayer: Sublayer, form: FeedForward) -> int:
 def merge(
     sublayers: Iterable[Sublayer], permutations: Sequence[Tensor], form: FeedForward
 ) -> Sublayer:
-    """The average of k aligned sublayers (Eqs. 3 and 4), in the first one's dtype.
+    """The average of k aligned sublayers (Eqs. 3 and 4), or of a part of each, in its own dtype.
 
     sublayers: asked for one after the other, and held no longer than they are added. permutations:
     one (d_ff,) a sublayer; the anchor's is the identity. Sums are float64, so that k copies of a
@@ -85,8 +84,9 @@ def merged_sublayer(
     Raises ValueError, naming the layers of each width, if the group's layers differ in width.
     """
     form = tower.feed_forward
-    down = [{"down.weight": tower.tensors(layer)["down.weight"]} for layer in group.layers]
-    widths = [n_neurons({r: tensor(n) for r, n in each.items()}, form) for each in down]
+    names = [tower.tensors(layer) for layer in group.layers]
+    down = "down.weight"
+    widths = [n_neurons({down: tensor(each[down])}, form) for each in names]
     _check_widths(group, widths)
     orders = [
         permutations.towards(group.anchor, layer)
@@ -94,11 +94,10 @@ def merged_sublayer(
         else torch.arange(width)
         for layer, width in zip(group.layers, widths, strict=True)
     ]
-    sublayers = (
-        {role: tensor(name) for role, name in tower.tensors(layer).items()}
-        for layer in group.layers
-    )
-    return merge(sublayers, orders, form)
+    merged: Sublayer = {}
+    for role in names[0]:  # one by one: in float64 a whole sublayer is much of a small model
+        merged |= merge(({role: tensor(each[role])} for each in names), orders, form)
+    return merged
 
 
 def _check_widths(group: Group, widths: Sequence[int]) -> None:
