@@ -29,7 +29,7 @@ class Size:
     rounds: int
 
 
-FULL = (Size(4, 10_000, 3072, 3), Size(3, 10_000, 5120, 2))
+FULL = (Size(12, 10_000, 3072, 2), Size(3, 10_000, 5120, 2))  # ViT-base; three of GPT-2 large
 TOY = (Size(3, 200, 32, 1),)
 
 
@@ -62,8 +62,9 @@ def bare(ready: list[Tensor], pairs: list[Pair]) -> list[Tensor]:
     """Products and assignments of standardized features that are in memory, on the same cores."""
 
     def solve(pair: Pair) -> Tensor:
-        product = ready[pair[0]].T @ ready[pair[1]]
-        return torch.from_numpy(linear_sum_assignment(product.numpy(), maximize=True)[1])
+        cost = (ready[pair[0]].T @ ready[pair[1]]).double().neg_()
+        cost -= cost.min(dim=0).values  # as the library reduces it: the same assignments to solve
+        return torch.from_numpy(linear_sum_assignment(cost.numpy())[1])
 
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // CORES))
