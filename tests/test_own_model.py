@@ -17,6 +17,7 @@ from families import FAMILIES, batch_of, output_of, pico
 from safetensors.torch import load_file, save_file
 
 import ffmerge
+from ffmerge import checkpoint
 from ffmerge.__main__ import main
 from ffmerge.architectures import ARCHITECTURES
 from ffmerge.digest import sha256_of
@@ -122,6 +123,21 @@ def test_what_is_not_merged_stays_bit_for_bit_and_the_tokenizer_byte_for_byte(
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         if name != "generation_config.json":
             assert (gpt2 / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+@pytest.mark.parametrize("form", ["tied", "code", "expanded"])
+def test_positions_that_a_file_has_rounded_stay_as_they_are(form, tmp_path):
+    model = own_models.save("marian", tmp_path / "model")
+    checkpoint.save(pico(FAMILIES["marian"]).half().float(), model)  # positions too, which
+    positions = "model.encoder.embed_positions.weight"  # save_pretrained leaves out
+    data = own_models.data_for(FAMILIES["marian"], tmp_path / "data")
+    out = tmp_path / "out"
+    ffmerge.compress(model, features=data, out=out, remove="1/3", n_tokens=40, form=form)
+    exact = pico(FAMILIES["marian"]).state_dict()[positions]
+    for directory in (model, out):
+        loaded = ffmerge.load(directory).state_dict()[positions]
+        assert torch.equal(loaded, load_file(directory / WEIGHTS)[positions])
+        assert torch.equal(loaded, exact.half().float()) and not torch.equal(loaded, exact)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

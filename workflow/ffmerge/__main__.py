@@ -7,6 +7,7 @@ from importlib import import_module
 
 COMMANDS = {  # name -> the module that does it, and what it does
     "compress": ("own_model.compress", "merge FF sublayers of a model of one's own"),
+    "export": ("own_model.export", "a merged model in another form, with tokenizer and card"),
     "inspect": ("own_model.inspect", "FF sublayers of a model, and what merging would remove"),
     "trace": (
         "provenance.trace",

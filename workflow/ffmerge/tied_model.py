@@ -189,8 +189,6 @@ def tied_config_class(stock: type) -> type:
     """The subclass of a stock configuration class for merged models, known to all Auto classes."""
     if issubclass(stock, TiedConfig):
         return stock
-    if issubclass(stock, TiedConfig):
-        return stock
     names = {"__module__": __name__, "__doc__": stock.__doc__}
     tied = type(stock.__name__, (TiedConfig, stock), names)
     for auto_class, classes in _auto_classes(stock.model_type):

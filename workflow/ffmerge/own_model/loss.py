@@ -15,9 +15,9 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers.models.auto import modeling_auto as auto
 
 from ffmerge.evaluation import IGNORED
+from ffmerge.memory import drop_cycles
 from ffmerge.own_model.data.text import Batch
 from ffmerge.own_model.forward import inputs_of, on_device_of
-from ffmerge.own_model.memory import drop_cycles
 from ffmerge.progress import progress
 
 MASKED = 0.15  # share of tokens that a masked language model is to find, as BERT's training

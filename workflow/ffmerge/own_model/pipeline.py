@@ -13,6 +13,7 @@ import yaml
 from torch import nn
 
 from ffmerge.architectures import Architecture
+from ffmerge.memory import give_back_large
 from ffmerge.merge import merge_in_model
 from ffmerge.own_model import original, source
 from ffmerge.own_model.data import encodings
@@ -21,7 +22,6 @@ from ffmerge.own_model.data.parts import Data, from_batches, from_examples
 from ffmerge.own_model.data.text import Batch
 from ffmerge.own_model.forward import without_cache
 from ffmerge.own_model.loss import loss_for
-from ffmerge.own_model.memory import give_back_large
 from ffmerge.own_model.outline import outline
 from ffmerge.own_model.output import record
 from ffmerge.own_model.output.card import card
@@ -32,7 +32,12 @@ from ffmerge.own_model.output.directory import (
     new_directory,
 )
 from ffmerge.own_model.output.summary import Compressed
-from ffmerge.own_model.output.weights import copy_processor, round_to_stored, store
+from ffmerge.own_model.output.weights import (
+    copy_processor,
+    keep_what_was_stored,
+    round_to_stored,
+    store,
+)
 from ffmerge.own_model.selection import Selector
 from ffmerge.own_model.settings import Settings
 from ffmerge.own_model.source import Source
@@ -83,6 +88,7 @@ def compress(
             loaded = original.load(readable, getattr(torch, settings.dtype), entry).to(
                 settings.device
             )
+            keep_what_was_stored(loaded, readable.stored)
             selector = Selector(loaded, settings, scratch)
         with clock.stage("data"):
             data = (
@@ -106,7 +112,7 @@ def compress(
         shutil.rmtree(scratch)
         with clock.stage("writing"):
             store(loaded, settings.form, readable.stored, directory)
-            copy_processor(given, directory)
+            copy_processor(given.directory, directory)
         result = Compressed(
             model=str(model),
             out=out,
@@ -125,7 +131,9 @@ def compress(
             warnings=tuple(dict.fromkeys(str(each.message) for each in noted)),
         )
         inputs = record.inputs(given, files, data)
-        digest = record.write(directory, inputs, asdict(settings), result, started, command)
+        digest = record.write(
+            directory, inputs, asdict(settings), result.as_json(), started, command
+        )
         result = replace(result, record=digest)
         text = card(result, given, inputs["model"], type(loaded).__name__)
         (directory / "README.md").write_text(text)

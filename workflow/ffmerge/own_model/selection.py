@@ -8,13 +8,13 @@ from torch import nn
 
 from ffmerge.features import Features, Tap, collect_outputs
 from ffmerge.groups import Group
+from ffmerge.memory import drop_cycles
 from ffmerge.own_model import choice
 from ffmerge.own_model.alignment import Aligner, pairs_of
 from ffmerge.own_model.data.parts import Data
 from ffmerge.own_model.data.text import Batch
 from ffmerge.own_model.forward import inputs_of, on_device_of
 from ffmerge.own_model.loss import Loss
-from ffmerge.own_model.memory import drop_cycles
 from ffmerge.own_model.output.directory import check_space
 from ffmerge.own_model.request import groups_of, n_to_remove
 from ffmerge.own_model.settings import Settings

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ffmerge.own_model.memory import give_back
+from ffmerge.memory import give_back
 
 
 class Stopwatch:

@@ -1,1 +1,1 @@
-"""What a compression writes: weights, model card, record, and the summary of it all."""
+"""What a compression or an export writes: weights, model card, record, and the summary of it."""

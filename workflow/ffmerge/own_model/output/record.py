@@ -1,4 +1,4 @@
-"""The record of a compression: what ran on what, as a job's (ffmerge.record)."""
+"""The record beside a model: what ran on what, as a job's (ffmerge.record)."""
 
 import hashlib
 import time
@@ -13,7 +13,6 @@ from ffmerge import record
 from ffmerge.digest import sha256_of
 from ffmerge.own_model.data.parts import Data
 from ffmerge.own_model.data.text import Batch
-from ffmerge.own_model.output.summary import Compressed
 from ffmerge.own_model.source import Source
 
 FILE = "ffmerge_record.json"
@@ -35,27 +34,27 @@ def write(
     directory: Path,
     given: dict[str, Any],
     params: dict[str, Any],
-    result: Compressed,
+    result: dict[str, Any],
     started: float,
     command: str | None,
 ) -> str:
     """Write the record of what a directory holds, and return its digest.
 
-    given: see `inputs`. started: seconds since the epoch. command: None if called from Python. The
-    model card, which names the digest, is not in the record.
+    given: what went in, by digest. result: in plain values. started: seconds since the epoch.
+    command: None if called from Python. The model card, which names the digest, is not in the
+    record.
     """
     state = record.git_state(directory)
     if state and "patch" in state:
         state["patch"] = Path(state["patch"]).name
     files = sorted(file for file in directory.iterdir() if file.is_file() and file.name[0] != ".")
-    told = result.as_json()
     content = {
         "format": record.FORMAT,
         "command": command,
         "params": params,
         "input": given,
         "output": {file.name: sha256_of(file) for file in files},
-        "result": {key: told[key] for key in told if key not in ("record", "warnings")},
+        "result": {key: result[key] for key in result if key not in ("record", "warnings")},
         "code": {"files": record.source_digests(Path(__file__))},
         "git": state,
         "environment": record.environment(),
@@ -66,7 +65,7 @@ def write(
             "seconds": round(time.time() - started, 3),
             **record.usage(),
         },
-        "warnings": list(result.warnings),
+        "warnings": result["warnings"],
     }
     record.write_record(directory / FILE, content)
     return record.read_record(directory / FILE)["digest"]

@@ -1,4 +1,4 @@
-"""What a compression has done: for people, and for machines."""
+"""What a compression, or an export, has done: for people, and for machines."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +78,49 @@ class Compressed:
         spent = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in self.seconds.items())
         lines += ["", f"seconds: {spent}", *(f"note: {warning}" for warning in self.warnings)]
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A merged model in another form. sublayers: computed and stored; bytes: of its weights."""
+
+    model: str
+    out: Path
+    form: str
+    groups: list[Group]
+    sublayers: tuple[int, int]
+    parameters: int
+    bytes: int
+    score: dict[str, Any] | None
+    warnings: tuple[str, ...] = ()
+    record: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {
+            "model": self.model,
+            "out": str(self.out),
+            "form": self.form,
+            "groups": [group.as_json() for group in self.groups],
+            "sublayers": dict(zip(("computed", "stored"), self.sublayers, strict=True)),
+            "parameters": self.parameters,
+            "bytes": self.bytes,
+            "score": self.score,
+            "warnings": list(self.warnings),
+            "record": self.record,
+        }
+
+    def __str__(self) -> str:
+        computed, stored = self.sublayers
+        lines = [
+            f"{self.model} -> {self.out} ({self.form})",
+            f"merged: {told(self.groups)}",
+            f"FF sublayers stored: {computed if self.form == 'expanded' else stored} of {computed}",
+            f"distinct parameters: {self.parameters:,}; bytes on disk: {self.bytes:,}",
+        ]
+        if self.score:
+            lines.append(f"{self.score['metric']} on the test split: {self.score['score']:.4g}")
+        return "\n".join([*lines, *(f"note: {warning}" for warning in self.warnings)])
 
 
 def windows_table(tried: Tried, chosen: list[Group]) -> list[str]:

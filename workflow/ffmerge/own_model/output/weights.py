@@ -12,11 +12,21 @@ from ffmerge import checkpoint, tensor_file
 from ffmerge.expanded import save_expanded
 from ffmerge.inputs.fetch import BESIDE
 from ffmerge.merged_file import WEIGHTS
-from ffmerge.own_model.source import INDEX, Source
+from ffmerge.own_model.source import INDEX
 from ffmerge.tensor_file import Stored
 from ffmerge.tied_model import write_code
 
-NOT_COPIED = ("config.json", "generation_config.json", "source.json")
+NOT_COPIED = ("config.json", "generation_config.json", "source.json", "ffmerge_record.json")
+
+
+def keep_what_was_stored(model: nn.Module, original: Mapping[str, Stored]) -> None:
+    """Let all that the original's files hold be written again.
+
+    Transformers leaves out what it computes anew on loading, such as Marian's positions; but in a
+    file they may be others, rounded to 16 bits, and the loaded model has those.
+    """
+    ignored = model._keys_to_ignore_on_save or ()
+    model._keys_to_ignore_on_save = {name for name in ignored if name not in original}
 
 
 def on_disk(model: nn.Module) -> dict[str, Tensor]:
@@ -87,9 +97,13 @@ def store(model: nn.Module, form: str, original: Mapping[str, Stored], directory
         write_code(directory)
 
 
-def copy_processor(source: Source, directory: Path) -> None:
-    """The tokenizer's or the processor's files, byte for byte."""
-    for pattern in (*BESIDE, "*.jinja"):
-        for file in sorted(source.directory.glob(pattern)):
-            if file.name not in NOT_COPIED and not file.name.endswith(INDEX):
-                shutil.copyfile(file, directory / file.name)
+def processor_files(model: Path) -> list[Path]:
+    """The tokenizer's or the processor's files in a model's directory."""
+    found = {file for pattern in (*BESIDE, "*.jinja") for file in model.glob(pattern)}
+    return sorted(f for f in found if f.name not in NOT_COPIED and not f.name.endswith(INDEX))
+
+
+def copy_processor(model: Path, directory: Path) -> None:
+    """Copy them, byte for byte."""
+    for file in processor_files(model):
+        shutil.copyfile(file, directory / file.name)
