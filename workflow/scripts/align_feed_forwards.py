@@ -5,9 +5,11 @@ from functools import partial
 
 from ffmerge.features import Features
 from ffmerge.job import Job
+from ffmerge.memory import give_back_large
 from ffmerge.permutation import align_all_pairs, save_permutations
 
 if __name__ == "__main__":
+    give_back_large()  # permutations, which stay, would keep what lies before them from being freed
     with Job.from_command_line() as job:
         features = Features(job.input.features)
         pairs = [tuple(pair) for pair in job.params.pairs]
