@@ -22,7 +22,7 @@ demo-all: environment ## Recompute every table and figure on the embedded data
 	@$(IN_VENV) workflow/run.py everything --cores $(CORES) --workflow-profile workflow/profiles/default
 	@tail -n +1 results/demo/tables/table[1-8].txt results/demo/tables/claims.txt
 
-rehearsal: environment ## Every stage at the paper's size, weights random (2 h, 16 GB of memory, 40 GB of disk)
+rehearsal: environment ## Every stage at the paper's size, weights random (1 h, 16 GB of memory, 40 GB of disk)
 	@$(IN_VENV) workflow/run.py results/rehearsal/stages.csv --cores $(CORES) --configfile config/rehearsal.yaml --workflow-profile workflow/profiles/default
 	@cat results/rehearsal/stages.txt
 	@$(IN_VENV) -m ffmerge.planning.measured results/rehearsal
