@@ -58,6 +58,14 @@ def test_every_form_is_that_which_compressing_writes(source, form, compressed, t
     assert told["record"] in (tmp_path / "out/README.md").read_text()
 
 
+def test_the_command_and_python_say_the_same(compressed, tmp_path, capsys):
+    _, printed, _ = run(capsys, "export", compressed["tied"], "--out", tmp_path / "one", "--json")
+    told = json.loads(printed) | {"out": None, "record": None}
+    result = ffmerge.export(compressed["tied"], out=tmp_path / "two")
+    assert result.as_json() | {"out": None, "record": None} == told
+    assert sha256_of(tmp_path / "one" / WEIGHTS) == sha256_of(tmp_path / "two" / WEIGHTS)
+
+
 def test_an_export_of_an_export_still_names_what_was_recorded_first(compressed, tmp_path, capsys):
     first, second = tmp_path / "first", tmp_path / "second"
     assert run(capsys, "export", compressed["tied"], "--form", "code", "--out", first)[0] == 0

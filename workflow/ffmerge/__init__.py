@@ -19,6 +19,10 @@ def __getattr__(name: str) -> Any:
         from ffmerge.own_model.pipeline import compress
 
         return compress
+    if name == "export":
+        from ffmerge.own_model.exporting import export
+
+        return export
     if name == "load":
         from ffmerge.own_model.loading import load
 
