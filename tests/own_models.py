@@ -6,9 +6,17 @@ from pathlib import Path
 
 from families import D_MODEL, END, FAMILIES, PAD, VOCABULARY, Family, pico
 
+from ffmerge.__main__ import main
+
 MASK = VOCABULARY - 1
 WORDS = [f"w{i}" for i in range(2, MASK)]
 SIZE = 8  # of images
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    """Exit status, output and errors of `ffmerge`."""
+    status = main([str(argument) for argument in arguments])
+    return status, *capsys.readouterr()
 
 
 def save(family: Family | str, directory: Path, **options) -> Path:

@@ -9,20 +9,14 @@ import pytest
 import torch
 import yaml
 from families import FAMILIES, batch_of
+from own_models import run
 
 import ffmerge
-from ffmerge.__main__ import main
 from ffmerge.digest import sha256_of
 from ffmerge.record import read_record
 
 WEIGHTS = "model.safetensors"
 FORMS = ("tied", "code", "expanded")
-
-
-def run(capsys, *arguments) -> tuple[int, str, str]:
-    """Exit status, output and errors of `ffmerge`."""
-    status = main([str(argument) for argument in arguments])
-    return status, *capsys.readouterr()
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama", "vit", "marian", "t5"])

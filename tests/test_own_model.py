@@ -14,11 +14,11 @@ import pytest
 import torch
 import yaml
 from families import FAMILIES, batch_of, output_of, pico
+from own_models import run
 from safetensors.torch import load_file, save_file
 
 import ffmerge
 from ffmerge import checkpoint
-from ffmerge.__main__ import main
 from ffmerge.architectures import ARCHITECTURES
 from ffmerge.digest import sha256_of
 from ffmerge.own_model import source
@@ -57,12 +57,6 @@ def gpt2(tmp_path) -> Path:
 @pytest.fixture
 def texts(tmp_path) -> Path:
     return own_models.data_for(FAMILIES["gpt2"], tmp_path / "texts")
-
-
-def run(capsys, *arguments) -> tuple[int, str, str]:
-    """Exit status, output and errors of `ffmerge`."""
-    status = main([str(argument) for argument in arguments])
-    return status, *capsys.readouterr()
 
 
 def compress_gpt2(capsys, model, data, out, *more):

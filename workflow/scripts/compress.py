@@ -4,10 +4,12 @@ import json
 
 from ffmerge import groups
 from ffmerge.job import Job
+from ffmerge.memory import give_back_large
 from ffmerge.merged_file import merge_on_disk
 from ffmerge.permutation import load_permutations
 
 if __name__ == "__main__":
+    give_back_large()  # else chance decides how much of what is freed stays with the process
     with Job.from_command_line() as job:
         k = job.params.k
         selection = json.loads(job.input.selection.read_text())

@@ -73,7 +73,7 @@ numbers of tasks that are named as its own: `gpt2`, `vit` and `marian`. Name ano
 | demo.yaml, pico.yaml, examples/minilm.yaml | every job, on a CPU | on a GPU |
 | paper.yaml | its DAG is resolved; the arithmetic of its sizes is tested | every job: no hub and no GPU was within reach |
 | `repository`, `url`, `devkit` | against files of the same layout from a local server: splits by pattern, gated and missing files, broken downloads, the tar files of ILSVRC 2012, the archive of aligned lines, weights as safetensors and as pickle | the hubs themselves |
-| rehearsal.yaml, the three models at full size | every job, with random weights on a CPU ([performance.md](../docs/performance.md#at-the-papers-size)) | on a GPU; with their own weights; all windows, all steps of tuning |
+| rehearsal.yaml: the three models at full size | with random weights, on a CPU: every stage of `make rehearsal` ([performance.md](../docs/performance.md#at-the-papers-size)); layers dropped, in a test | on a GPU; with their own weights; all windows, all steps of tuning |
 | `device: cuda`, `precision: fp16` | | anything |
 
 ## On a SLURM cluster

@@ -15,6 +15,7 @@ import sys
 from dataclasses import fields
 
 from ffmerge.own_model.settings import Settings, add_options
+from ffmerge.progress import library_bars_need_a_terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,12 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compress, and print a summary."""
-    from transformers.utils import logging  # seconds that only this needs
+    from ffmerge.own_model.pipeline import compress  # seconds that only this needs
 
-    from ffmerge.own_model.pipeline import compress
-
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
+    library_bars_need_a_terminal()
     result = compress(
         options.model,
         features=options.features,

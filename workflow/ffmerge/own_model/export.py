@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from ffmerge.own_model.settings import add_options
+from ffmerge.progress import library_bars_need_a_terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,12 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Export, and print a summary."""
-    from transformers.utils import logging  # seconds that only this needs
+    from ffmerge.own_model.exporting import export  # seconds that only this needs
 
-    from ffmerge.own_model.exporting import export
-
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
+    library_bars_need_a_terminal()
     result = export(
         options.model,
         out=options.out,
