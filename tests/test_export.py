@@ -102,6 +102,7 @@ def test_a_tuned_model_of_the_workflow_comes_with_what_belongs_to_it(task, form,
     score = json.loads(model.with_name("test.json").read_text())
     assert f"{score['metric']} on the test split: {score['score']:.4g}" in card
     assert "tuned afterwards" in card and "were aligned" in card
+    assert f"# {base_model.name}, with fewer" in card
     for name in ("compressed", "tuned", "test"):
         assert read_record(model.with_name(f"{name}.record.json"))["digest"] in card
     assert yaml.safe_load(card.split("---")[1])["library_name"] == "transformers"

@@ -65,8 +65,13 @@ def export_card(
     digests: the merged model's files, name -> sha256. model_class: in transformers.
     """
     repository, revision = lineage.origin.get("repository"), lineage.origin.get("revision")
-    unnamed = "named by the records below" if lineage.records else "not recorded"
-    origin = f"`{repository}`, revision `{revision}`" if repository else unnamed
+    name = repository or (lineage.base_model or Path(result.model)).name
+    if repository:
+        origin = f"`{repository}`, revision `{revision}`"
+    elif lineage.base_model:
+        origin = f"`{name}`, by the records below"
+    else:
+        origin = "named by the records below" if lineage.records else "not recorded"
     licence = _licence(lineage.base_model) if lineage.base_model else None
     computed, stored = result.sublayers
     facts = [
@@ -87,7 +92,7 @@ def export_card(
     ]
     return _text(
         metadata=_metadata(repository, licence),
-        title=f"{repository or Path(result.model).name}, with fewer feed-forward sublayers",
+        title=f"{name}, with fewer feed-forward sublayers",
         done=f"{DONE.get(lineage.method, 'averaged')} and tied into one set of weights",
         tuned=lineage.tuned,
         facts=facts,
