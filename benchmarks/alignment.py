@@ -10,10 +10,10 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ffmerge.correlation import standardize
-from ffmerge.feature_writer import FeatureWriter
-from ffmerge.features import Features
-from ffmerge.permutation import Pair, align_all_pairs
+from ffmerge.method.correlation import standardize
+from ffmerge.method.feature_writer import FeatureWriter
+from ffmerge.method.features import Features
+from ffmerge.method.permutation import Pair, align_all_pairs
 from timing import Measured, compared, in_turns
 
 CORES = 2

@@ -14,9 +14,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import subjects
-from ffmerge.schedules import learning_rate_factor
-from ffmerge.tasks import Task
-from ffmerge.training import train
+from experiment.tasks import Task
+from experiment.training.recovery import train
+from experiment.training.schedules import learning_rate_factor
 from timing import Measured, Sample, compared
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 import subjects
-from ffmerge import groups
-from ffmerge.features import Features, collect_features
-from ffmerge.permutation import Permutations, align_all_pairs
-from ffmerge.scoring import score_merged
-from ffmerge.windows import pairs_in_windows, selected, starts
+from experiment.tasks.scoring import score_merged
+from ffmerge.method import groups
+from ffmerge.method.features import Features, collect_features
+from ffmerge.method.permutation import Permutations, align_all_pairs
+from ffmerge.method.windows import pairs_in_windows, selected, starts
 from naive_selection import NaiveSelection
 from timing import Measured, Sample, compared, timed
 

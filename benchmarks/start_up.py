@@ -15,7 +15,7 @@ MODEL_CLASS = "import torch; from transformers import ViTForImageClassification"
 STARTS = {  # a script of each kind of job, and what it imports besides before it can compute
     "with a model": (
         "score_windows",
-        "import ffmerge.tasks.image_classification, datasets; "
+        "import experiment.tasks.image_classification, datasets; "
         "from transformers import ViTForImageClassification",
     ),
     "of alignment": ("align_feed_forwards", "import scipy.optimize"),

@@ -10,9 +10,8 @@ import torch
 import yaml
 from torch import nn
 
-from ffmerge import checkpoint
-from ffmerge.config import part_of_task
-from ffmerge.tasks import Task, task_for
+from experiment.tasks import Task, task_for
+from ffmerge.models import checkpoint
 
 REPOSITORY = Path(__file__).parent.parent
 DEMO = yaml.safe_load((REPOSITORY / "config/demo.yaml").read_text())["tasks"]
@@ -69,5 +68,5 @@ def _task(name: str, base_model: Path, changes: dict[str, dict[str, Any]]) -> Ta
     parts = [*reading, "validation", "test", "fine_tuning"]
     splits = ("train", "validation", "test")
     data = {split: REPOSITORY / settings["dataset"][split]["path"] for split in splits}
-    chosen = part_of_task({key: settings[key] for key in parts if key in settings})
+    chosen = {key: settings[key] for key in parts if key in settings}
     return task_for(chosen, base_model, data)

@@ -22,7 +22,7 @@ import debian
 import wheels
 import yaml
 
-from ffmerge.digest import sha256_of
+from provenance.digest import sha256_of
 
 CONTAINERS = Path(__file__).resolve().parent
 REPOSITORY = CONTAINERS.parent

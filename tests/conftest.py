@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from workflow_copy import Copy
 
 MODEL_TYPES = ("gpt2", "vit", "marian")
@@ -61,8 +62,8 @@ def result(tmp_path) -> Callable:
 
     Without changes its layers 3 to 7, of each tower, are merged, and its size is the base model's.
     """
-    from ffmerge.tables.results import Result
-    from ffmerge.variants import Variant
+    from experiment.tables.scores import Result
+    from experiment.variants import Variant
 
     labels = {"gpt2": "GPT-2", "vit": "ViT", "marian": "OPUS-MT"}
     metrics = {"gpt2": "perplexity", "vit": "accuracy", "marian": "bleu"}
@@ -119,7 +120,7 @@ def result(tmp_path) -> Callable:
 @pytest.fixture
 def job_with() -> Callable:
     """job_with(folder, inputs, table="t.csv", …): as much of a job as its ledger is made of."""
-    from ffmerge.digest import sha256_of
+    from provenance.digest import sha256_of
 
     def made(folder: Path, inputs=(), **outputs: str) -> SimpleNamespace:
         folder.mkdir(exist_ok=True)

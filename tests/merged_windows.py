@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from ffmerge.groups import Group
-from ffmerge.merge import merge_in_model
-from ffmerge.permutation import Permutations
-from ffmerge.towers import towers
+from ffmerge.method.groups import Group
+from ffmerge.method.merge import merge_in_model
+from ffmerge.method.permutation import Permutations
+from ffmerge.models.towers import towers
 
 
 def in_every_tower(towers: Iterable[str], layers: Iterable[int], anchor: int) -> list[Group]:

@@ -4,9 +4,8 @@ import json
 import random
 from pathlib import Path
 
+from experiment.cli import main
 from families import D_MODEL, END, FAMILIES, PAD, VOCABULARY, Family, pico
-
-from ffmerge.__main__ import main
 
 MASK = VOCABULARY - 1
 WORDS = [f"w{i}" for i in range(2, MASK)]

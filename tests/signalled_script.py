@@ -9,8 +9,8 @@ import runpy
 import signal
 import sys
 
-from ffmerge import resumption, training
-from ffmerge.trainer import ResumableTrainer
+from experiment.training import checkpoints, recovery
+from experiment.training.trainer import ResumableTrainer
 
 moment, name, *sys.argv = sys.argv[1:]
 kind, _, step = moment.partition("-")
@@ -32,13 +32,13 @@ def at(owner, function: str, step_of, times: int = 1) -> None:
 
 match kind:
     case "start":
-        at(training, "_arguments", lambda *_: 0)
+        at(recovery, "_arguments", lambda *_: 0)
     case "step":
         at(ResumableTrainer, "training_step", lambda self, *_: self.state.global_step + 1)
     case "validation":
         at(ResumableTrainer, "evaluate", lambda self, *_: self.state.global_step)
     case "saving":
-        at(resumption, "complete", lambda path: int(path.name.split("-")[1]), times=2)
+        at(checkpoints, "complete", lambda path: int(path.name.split("-")[1]), times=2)
 
 sys.path[0] = os.path.dirname(sys.argv[0])
 runpy.run_path(sys.argv[0], run_name="__main__")

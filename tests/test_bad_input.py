@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 from workflow_copy import Copy
 
 pytestmark = pytest.mark.slow  # Snakemake starts three times

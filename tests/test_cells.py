@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from ffmerge.provenance import cells
-from ffmerge.provenance.cells import DERIVATIONS, JOB, RULES, Cell, Source, in_row, shown
+from provenance import cells
+from provenance.cells import DERIVATIONS, JOB, RULES, Cell, Source, in_row, shown
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from plain_workflow import IN_AN_IMAGE, Plain
-from workflow_copy import Copy
 
-from ffmerge.digest import sha256_of
+from plain_workflow import IN_AN_IMAGE, Plain
+from provenance.digest import sha256_of
+from workflow_copy import Copy
 
 pytestmark = pytest.mark.slow
 
@@ -145,7 +145,7 @@ def _code(workflow: Copy | Plain) -> list[Path]:
 CHANGES = [
     Change(
         "a figure's colour",
-        edits("workflow/ffmerge/figures/overview_panel.py", "#555555", "#666666"),
+        edits("workflow/experiment/figures/figure1_panel.py", "#555555", "#666666"),
         Counter(["plot_figure1", *PAGE]),
         edits("plot_library.py", "one", "two"),
         frozenset({"plot"}),
@@ -153,7 +153,7 @@ CHANGES = [
     ),
     Change(
         "a table's rounding",
-        edits("workflow/ffmerge/tables/table1.py", "×{:.2f}", "×{:.1f}"),
+        edits("workflow/experiment/tables/table1.py", "×{:.2f}", "×{:.1f}"),
         Counter(["make_table1", *PAGE]),
         edits("tabulate_library.py", "one", "two"),
         frozenset({"tabulate"}),
@@ -161,7 +161,9 @@ CHANGES = [
     ),
     Change(
         "a library module on the path of one rule",
-        edits("workflow/ffmerge/cka.py", "\n    return matrix\n", "\n    return 1 * matrix\n"),
+        edits(
+            "workflow/ffmerge/method/cka.py", "\n    return matrix\n", "\n    return 1 * matrix\n"
+        ),
         Counter(["plot_figure5", "plot_figure6", "evaluate_claims", *PAGE])
         + Counter({"compute_cka": 3}),
         edits("tune_library.py", "one", "two"),
@@ -171,7 +173,9 @@ CHANGES = [
     Change(
         "a library module that several rules reach",
         edits(
-            "workflow/ffmerge/intervals.py", "100 * (1 - confidence) / 2", "50 * (1 - confidence)"
+            "workflow/experiment/evaluation/intervals.py",
+            "100 * (1 - confidence) / 2",
+            "50 * (1 - confidence)",
         ),
         Counter([*OF_SCORES, "make_table4", *AGAINST_PAPER, *PAGE]),
         edits("tune_library.py", "one", "two"),
@@ -180,7 +184,7 @@ CHANGES = [
     ),
     Change(
         "a module that only int8 models reach",
-        edits("workflow/ffmerge/quantization.py", "THRESHOLD = 6.0", "THRESHOLD = 5.0"),
+        edits("workflow/ffmerge/method/quantization.py", "THRESHOLD = 6.0", "THRESHOLD = 5.0"),
         Counter(["make_table1", "make_table4", *AGAINST_PAPER, *PAGE])
         + Counter({"quantize": 3, "measure_cost": 3, "score_test": 3}),
         edits("tune_library.py", "one", "two"),

@@ -5,18 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from merged_windows import in_every_tower, merge_window
 from safetensors.torch import load_file, save_file
 
-from ffmerge import checkpoint
-from ffmerge.architectures import ARCHITECTURES
-from ffmerge.groups import Group
-from ffmerge.merge import merge_in_model
-from ffmerge.merged_file import WEIGHTS, merge_on_disk
-from ffmerge.permutation import Permutations
-from ffmerge.tie import GROUPS, count_parameters, count_sublayers
-from ffmerge.towers import towers
-from ffmerge.windows import pairs_in_windows
+from ffmerge.method.groups import Group
+from ffmerge.method.merge import merge_in_model
+from ffmerge.method.merge_on_disk import merge_on_disk
+from ffmerge.method.permutation import Permutations
+from ffmerge.method.tie import count_parameters, count_sublayers
+from ffmerge.method.windows import pairs_in_windows
+from ffmerge.models import checkpoint
+from ffmerge.models.architectures import ARCHITECTURES
+from ffmerge.models.format import GROUPS, WEIGHTS
+from ffmerge.models.towers import towers
+from merged_windows import in_every_tower, merge_window
 
 D_MODEL, D_FF = 8, 16
 SUBLAYER = 2 * D_MODEL * D_FF + D_FF + D_MODEL

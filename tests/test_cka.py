@@ -14,9 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from ffmerge.cka import cka_matrix, linear_cka, mean_by_distance, mean_off_diagonal, normalize
-from ffmerge.features import SUBLAYERS, Features, collect_features, collect_outputs
-from ffmerge.towers import towers
+from ffmerge.method.cka import (
+    cka_matrix,
+    linear_cka,
+    mean_by_distance,
+    mean_off_diagonal,
+    normalize,
+)
+from ffmerge.method.features import SUBLAYERS, Features, collect_features, collect_outputs
+from ffmerge.models.towers import towers
 
 # Sums of float32 products: rounding of about 1e-7, over tens to hundreds of tokens.
 ROUNDING = 5e-6

@@ -7,7 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffmerge.against_paper.claims import (
+from experiment.claims.evidence import Evidence, Settings, TaskEvidence
+from experiment.claims.paired_tests import scored_models
+from experiment.claims.run import about_run, untuned_scores
+from experiment.claims.similarity import more_similar, read_cka
+from experiment.claims.statements import (
     FAILS,
     HOLDS,
     STATEMENTS,
@@ -16,13 +20,9 @@ from ffmerge.against_paper.claims import (
     as_report,
     judged,
 )
-from ffmerge.against_paper.evidence import Evidence, Settings, TaskEvidence
-from ffmerge.against_paper.paired_tests import scored_models
-from ffmerge.against_paper.paper_reported import read_reported
-from ffmerge.against_paper.run_evidence import about_run, untuned_scores
-from ffmerge.against_paper.similarity import more_similar, read_cka
-from ffmerge.provenance.cells import Interval
-from ffmerge.tables.tested import read_tests
+from experiment.reported import read_reported
+from experiment.tables.tested import read_tests
+from provenance.cells import Interval
 
 REPORTED = Path(__file__).parents[1] / "config" / "paper_reported"
 SETTINGS = Settings(draws=1999, confidence=0.95, seed=0)

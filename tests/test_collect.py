@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from ffmerge import __main__
-from ffmerge.digest import sha256_of
-from ffmerge.provenance import cells, collect
-from ffmerge.provenance.cells import DERIVATIONS, JOB, Source, shown
-from ffmerge.provenance.evidence import Evidence
-from ffmerge.provenance.numbers import read_ledgers
-from ffmerge.provenance.verify import verify
-from ffmerge.record import read_record, write_record
+from provenance import cells
+from provenance.cells import DERIVATIONS, JOB, Source, shown
+from provenance.collect import command
+from provenance.digest import sha256_of
+from provenance.numbers import read_ledgers
+from provenance.record import read_record, write_record
+from provenance.records import Evidence
+from provenance.verify.command import verify
 
 RESULTS = Path("results/pico")
 SELECTION = "results/pico/vit/selection.json"  # of few jobs
@@ -169,7 +170,7 @@ def test_nothing_is_left_of_a_collection_that_failed(finished, tmp_path, monkeyp
     def full(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(collect, "write_crate", full)
+    monkeypatch.setattr(command, "write_crate", full)
     assert run(finished.root, SELECTION, "--to", tmp_path / "to" / "crate") == 2
     assert "No space left" in capsys.readouterr().err
     assert list((tmp_path / "to").iterdir()) == []

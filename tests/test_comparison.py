@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ffmerge.against_paper.comparison import (
+from experiment.claims.comparison import (
     DIFFERS,
     MISSING,
     NO_RESULT,
@@ -21,12 +21,12 @@ from ffmerge.against_paper.comparison import (
     compared,
     summary,
 )
-from ffmerge.against_paper.counterparts import AT_LEAST, EXACT, METRICS, SETTINGS, TEXT
-from ffmerge.against_paper.paper_reported import read_reported, tolerances
-from ffmerge.against_paper.recomputed import Files, Recomputed, recomputed, settings_of
-from ffmerge.config.faults import validated
-from ffmerge.provenance.cells import JOB, Cell, Interval, Printed
-from ffmerge.tables.results import Result
+from experiment.claims.counterparts import AT_LEAST, EXACT, METRICS, SETTINGS, TEXT
+from experiment.claims.recomputed import Files, Recomputed, recomputed, settings_of
+from experiment.config.faults import validated
+from experiment.reported import read_reported, tolerances
+from experiment.tables.scores import Result
+from provenance.cells import JOB, Cell, Interval, Printed
 
 REPOSITORY = Path(__file__).parents[1]
 REPORTED = read_reported(sorted((REPOSITORY / "config/paper_reported").glob("*.csv")))

@@ -11,11 +11,11 @@ import jsonschema
 import pytest
 import yaml
 
-from ffmerge import config
-from ffmerge.config import reference
-from ffmerge.config.faults import validated
-from ffmerge.digest import sha256_of
-from ffmerge.provenance.evidence import configuration_files
+from experiment import config
+from experiment.config import reference
+from experiment.config.faults import validated
+from provenance.digest import sha256_of
+from provenance.records import configuration_files
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGURATIONS = configuration_files(REPOSITORY)
@@ -78,7 +78,7 @@ def test_no_two_configurations_share_their_results():
 def test_the_reference_is_what_the_classes_say(tmp_path, name):
     reference.write(tmp_path)
     made, kept = (tmp_path / name).read_text(), (REPOSITORY / "config" / name).read_text()
-    assert made == kept, "run `python -m ffmerge.config.reference`"
+    assert made == kept, "run `python -m experiment.config.reference`"
 
 
 def test_the_reference_has_a_row_for_every_key():

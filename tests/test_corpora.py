@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from ffmerge.corpora import images, text, translation, write_split
-from ffmerge.corpora.libreoffice_help import page_paragraphs
-from ffmerge.corpora.packages import check_sha256, iter_members, read_member
-from ffmerge.corpora.registries import download_command
-from ffmerge.corpora.wikitext import prose_paragraphs
-from ffmerge.digest import sha256_of
+from corpora import images, text, translation, write_split
+from corpora.libreoffice_help import page_paragraphs
+from corpora.wikitext import prose_paragraphs
+from experiment.inputs.packages import check_sha256, iter_members, read_member
+from experiment.inputs.registries import download_command
+from provenance.digest import sha256_of
 
 DEMO = Path(__file__).parents[1] / "resources" / "demo"
 SOURCES = yaml.safe_load((DEMO / "sources.yaml").read_text())

@@ -4,15 +4,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from merged_windows import merge_window
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from ffmerge import checkpoint, cost, quantization
-from ffmerge.cost import measure, weight_bytes
-from ffmerge.layer_drop import without_layers
-from ffmerge.tie import count_parameters
-from ffmerge.towers import towers
+from experiment.evaluation import cost
+from experiment.evaluation.cost import measure, weight_bytes
+from ffmerge.method import quantization
+from ffmerge.method.layer_drop import without_layers
+from ffmerge.method.tie import count_parameters
+from ffmerge.models import checkpoint
+from ffmerge.models.towers import towers
+from merged_windows import merge_window
 
 D_MODEL, D_FF = 8, 16
 SUBLAYER = 2 * D_MODEL * D_FF + D_FF + D_MODEL
@@ -69,7 +71,7 @@ def test_an_int8_model_has_a_byte_a_weight_and_four_a_scale(model_type, pico, tm
     quantization.save(quantization.quantize(model), tmp_path)
     # each map is counted once where a merged one is in three places; the rest stays float32
     expected = before - 3 * weights + 4 * rows
-    assert weight_bytes(model) == weight_bytes(checkpoint.load(tmp_path)) == expected
+    assert weight_bytes(model) == weight_bytes(quantization.load(tmp_path)) == expected
     assert expected < 0.6 * before
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from workflow_copy import COPIED, SHARED
 
 JOB = (  # rule, and wildcards if it has any

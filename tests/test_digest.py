@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from ffmerge.digest import sha256_of
+from provenance.digest import sha256_of
 
 
 def sha256(content: bytes) -> str:

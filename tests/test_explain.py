@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ffmerge.__main__ import main
-from ffmerge.planning.dag import PlannedJob
-from ffmerge.provenance import configuration
-from ffmerge.provenance.causes import NOTHING, causes, differences
-from ffmerge.provenance.evidence import Evidence
-from ffmerge.provenance.numbers import Ledger
-from ffmerge.provenance.staleness import Staleness, cost
-from ffmerge.record import digests, write_record
-from ffmerge.sources import code_digest
+from experiment.cli import main
+from provenance import configuration
+from provenance.dag import PlannedJob
+from provenance.explain.causes import NOTHING, causes, differences
+from provenance.explain.staleness import Staleness, cost
+from provenance.numbers import Ledger
+from provenance.record import digests, write_record
+from provenance.records import Evidence
+from provenance.sources import code_digest
 
 SCRIPT = "workflow/scripts/fine_tune.py"
 OUTPUTS = {"model": "results/r/vit/tuned.json", "record": "results/r/vit/tuned.record.json"}

@@ -4,16 +4,16 @@ import json
 import shutil
 from pathlib import Path
 
-import own_models
 import pytest
 import torch
 import yaml
-from families import FAMILIES, batch_of
-from own_models import run
 
 import ffmerge
-from ffmerge.digest import sha256_of
-from ffmerge.record import read_record
+import own_models
+from families import FAMILIES, batch_of
+from own_models import run
+from provenance.digest import sha256_of
+from provenance.record import read_record
 
 WEIGHTS = "model.safetensors"
 FORMS = ("tied", "code", "expanded")

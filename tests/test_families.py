@@ -8,23 +8,24 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from families import D_MODEL, FAMILIES, FF, VOCABULARY, Family, batch_of, output_of, pico
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ffmerge import checkpoint
-from ffmerge.architectures import ARCHITECTURES, OWN_ENTRY, Architecture
-from ffmerge.expanded import save_expanded
-from ffmerge.features import SUBLAYERS, Features, collect_features, collect_outputs
-from ffmerge.groups import Group
-from ffmerge.inputs.pretrained import load_whole
-from ffmerge.layer_drop import drop_on_disk, renamed, without_layers
-from ffmerge.merge import Sublayer, merge_in_model, permute
-from ffmerge.merged_file import WEIGHTS, merge_on_disk
-from ffmerge.permutation import Permutations, align_all_pairs, inverse
-from ffmerge.tie import count_parameters
-from ffmerge.tied_model import become_tied, tied_model_class
-from ffmerge.towers import Tower, towers
+from families import D_MODEL, FAMILIES, FF, VOCABULARY, Family, batch_of, output_of, pico
+from ffmerge.method.features import SUBLAYERS, Features, collect_features, collect_outputs
+from ffmerge.method.groups import Group
+from ffmerge.method.layer_drop import drop_on_disk, renamed, without_layers
+from ffmerge.method.merge import Sublayer, merge_in_model, permute
+from ffmerge.method.merge_on_disk import merge_on_disk
+from ffmerge.method.permutation import Permutations, align_all_pairs, inverse
+from ffmerge.method.tie import count_parameters
+from ffmerge.models import checkpoint
+from ffmerge.models.architectures import ARCHITECTURES, Architecture
+from ffmerge.models.expanded import save_expanded
+from ffmerge.models.format import OWN_ENTRY, WEIGHTS
+from ffmerge.models.pretrained import load_whole
+from ffmerge.models.tied_model import become_tied, tied_model_class
+from ffmerge.models.towers import Tower, towers
 
 # A reordered sum of some 16 float32 products differs by 1e-7 of its terms; three or four layers,
 # their norms and a head enlarge that, but not a hundredfold. Outputs are of order 1.
@@ -586,7 +587,7 @@ def test_an_entry_that_does_not_fit_names_what_it_looked_for():
 
 
 def test_an_int8_model_keeps_its_ties_and_comes_back(family, tmp_path):
-    from ffmerge import quantization  # bitsandbytes: seconds, once
+    from ffmerge.method import quantization  # bitsandbytes: seconds, once
 
     model, batch = merged(family), batch_of(family)
     before = output_of(model, batch)

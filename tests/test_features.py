@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ffmerge.feature_writer import FeatureWriter
-from ffmerge.features import Features, collect_features
-from ffmerge.towers import towers
+from ffmerge.method.feature_writer import FeatureWriter
+from ffmerge.method.features import Features, collect_features
+from ffmerge.models.towers import towers
 
 
 def batches_for(model_type, random_batch, n: int = 4) -> list[dict]:

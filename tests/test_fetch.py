@@ -20,12 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ffmerge.digest import sha256_of
-from ffmerge.inputs.download import download
-from ffmerge.inputs.fetch import fetch_files, list_files, matching, model_files
-from ffmerge.inputs.ilsvrc2012 import features, read_devkit, training_images, validation_images
-from ffmerge.inputs.parallel_text import pairs, schema
-from ffmerge.inputs.parquet import write_shards
+from experiment.inputs.download import download
+from experiment.inputs.fetch import fetch_files, list_files, matching
+from experiment.inputs.ilsvrc2012 import features, read_devkit, training_images, validation_images
+from experiment.inputs.model_files import model_files
+from experiment.inputs.parallel_text import pairs, schema
+from experiment.inputs.parquet import write_shards
+from provenance.digest import sha256_of
 
 REPOSITORY = Path(__file__).parents[1]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -154,7 +155,7 @@ def test_the_files_of_one_split_are_fetched_and_read_in_order(server, tmp_path):
         tmp_path / "train"
     )
     assert not list(tmp_path.glob(".checkpoints/*"))
-    from ffmerge.tasks.task import parquet_files
+    from experiment.tasks.task import parquet_files
 
     texts = [pq.read_table(file)["text"].to_pylist() for file in parquet_files(tmp_path / "train")]
     assert texts == [["one", "two"], ["three"]]
@@ -214,7 +215,7 @@ def test_a_pattern_that_matches_nothing_is_an_error_that_shows_what_is_there(ser
 
 
 def test_data_that_are_not_there_are_named(tmp_path):
-    from ffmerge.tasks.task import parquet_files
+    from experiment.tasks.task import parquet_files
 
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"empty has no \*.parquet in it"):
@@ -493,8 +494,8 @@ def test_a_model_is_the_same_after_it_is_converted(
     import torch
     from safetensors import safe_open
 
-    from ffmerge import checkpoint
-    from ffmerge.inputs.pretrained import convert
+    from ffmerge.models import checkpoint
+    from ffmerge.models.pretrained import convert
 
     def as_on_the_hub(tensors):
         if model_type == "gpt2":  # without the head's prefix, and with masks that are no weights
@@ -518,7 +519,7 @@ def test_a_model_is_the_same_after_it_is_converted(
 
 
 def test_a_tensor_that_is_missing_is_named_and_not_made_up(repository_of, model_type):
-    from ffmerge.inputs.pretrained import load_whole
+    from ffmerge.models.pretrained import load_whole
 
     lost, said = {
         "gpt2": ("transformer.h.2.mlp.c_fc.bias", "transformer.h.2.mlp.c_fc.bias"),
@@ -534,7 +535,7 @@ def test_a_tensor_that_is_missing_is_named_and_not_made_up(repository_of, model_
 def test_what_a_model_has_no_place_for_is_said(repository_of):
     import torch
 
-    from ffmerge.inputs.pretrained import load_whole
+    from ffmerge.models.pretrained import load_whole
 
     pooler = {"vit.pooler.dense.bias": torch.ones(8)}
     repository, _ = repository_of(lambda tensors: tensors | pooler)
@@ -549,8 +550,8 @@ def test_a_pickled_model_from_the_hub_is_converted_with_equal_weights(
     """A repository as that of OPUS-MT: pickled weights, how to generate in the configuration."""
     import torch
 
-    from ffmerge import checkpoint
-    from ffmerge.inputs.pretrained import convert
+    from ffmerge.models import checkpoint
+    from ffmerge.models.pretrained import convert
 
     repository, model = repository_of()
     weights = io.BytesIO()
@@ -577,7 +578,7 @@ def test_a_pickled_model_from_the_hub_is_converted_with_equal_weights(
 def test_a_pickle_that_runs_code_is_refused(tmp_path):
     import torch
 
-    from ffmerge.inputs.pretrained import unpickle
+    from ffmerge.models.pretrained import unpickle
 
     class Mischief:
         def __reduce__(self):
@@ -606,14 +607,14 @@ def test_safetensors_are_preferred_and_a_repository_without_weights_is_refused(s
 
 @pytest.mark.parametrize("model_type", ["gpt2"], indirect=True)
 def test_another_architecture_or_number_of_layers_is_refused(repository_of, tmp_path):
-    from ffmerge.inputs.pretrained import convert, load_whole
+    from ffmerge.models.pretrained import convert, load_whole
 
     repository, _ = repository_of()
     with pytest.raises(ValueError, match="n_layers: 5 in the configuration, but the decoder has 4"):
         convert(repository, 5, tmp_path / "ours", tmp_path / "scratch", {})
     convolutions = '{"model_type": "resnet", "architectures": ["ResNetModel"]}'
     (repository / "config.json").write_text(convolutions)
-    with pytest.raises(ValueError, match=r"'resnet' has no entry in ffmerge.architectures"):
+    with pytest.raises(ValueError, match=r"'resnet' has no entry in ffmerge.models.architectures"):
         load_whole(repository)
 
 
@@ -642,8 +643,8 @@ CLASSES = {
 def test_the_papers_models_have_the_sizes_that_its_ratios_rest_on(model_type):
     import torch
 
-    from ffmerge import checkpoint
-    from ffmerge.towers import towers
+    from ffmerge.models import checkpoint
+    from ffmerge.models.towers import towers
 
     settings = {"model_type": model_type, "architectures": [CLASSES[model_type]]}
     with torch.device("meta"):
@@ -667,9 +668,10 @@ def test_a_model_that_the_table_lacks_is_converted_with_its_own_entry(tmp_path):
     import torch
     from transformers import StableLmConfig, StableLmForCausalLM
 
-    from ffmerge import checkpoint, groups
-    from ffmerge.inputs.pretrained import convert
-    from ffmerge.merged_file import merge_on_disk
+    from ffmerge.method import groups
+    from ffmerge.method.merge_on_disk import merge_on_disk
+    from ffmerge.models import checkpoint
+    from ffmerge.models.pretrained import convert
 
     sizes = {"vocab_size": 50, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 4}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 2}

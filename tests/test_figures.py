@@ -14,9 +14,9 @@ from matplotlib import pyplot
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from ffmerge.figures import heat_maps, look, overview, scores, untuned
-from ffmerge.figures.overview_panel import Window
-from ffmerge.provenance.cells import JOB, Cell
+from experiment.figures import figure1, figure4, figures_2_3, figures_5_6, style
+from experiment.figures.figure1_panel import Window
+from provenance.cells import JOB, Cell
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def saved(tmp_path, job_with) -> Callable[..., tuple[bytes, bytes, bytes]]:
     def made(draw: Callable, points: list[dict], inputs=()) -> tuple[bytes, bytes, bytes]:
         names = {"pdf": "figure.pdf", "png": "figure.png", "ledger": "figure.ledger.json"}
         job = job_with(tmp_path / "figures", inputs, **names)
-        look.save(draw(points), job, points)
+        style.save(draw(points), job, points)
         return tuple(file.read_bytes() for file in vars(job.output).values())
 
     return made
@@ -77,7 +77,7 @@ def points_of(windows: list[Window]) -> list[dict]:
 
 
 def drawn(windows: list[Window]) -> Figure:
-    return overview.draw(points_of(windows))
+    return figure1.draw(points_of(windows))
 
 
 by_title = pytest.mark.parametrize("window", WINDOWS, ids=lambda w: f"{w.title}-{w.start}")
@@ -92,7 +92,7 @@ def rows_of_panel(window: Window) -> dict[str, list[int]]:
     """Each text of a window's own panel -> the layers in whose rows it stands."""
     figure = drawn([window])
     # the panel's texts stand above the legend and the footer that follow below it
-    bottom = figure.axes[0].get_ylim()[1] - overview.HEADER - window.bottom(window.n_layers)
+    bottom = figure.axes[0].get_ylim()[1] - figure1.HEADER - window.bottom(window.n_layers)
     found: dict[str, list[int]] = {}
     for text in figure.axes[0].texts:
         y = text.get_position()[1] - bottom
@@ -166,10 +166,10 @@ def test_all_that_is_written_is_within_the_page(n):
 
 def test_figure_1_has_the_same_bytes_when_it_is_drawn_again(saved):
     windows = WINDOWS[3:]
-    first, second = (saved(overview.draw, points_of(windows)) for _ in (1, 2))
+    first, second = (saved(figure1.draw, points_of(windows)) for _ in (1, 2))
     assert first == second
     other = [windows[0], Window("pico", n_layers=4, start=1, k=2, anchor=2)]
-    assert saved(overview.draw, points_of(other))[1] != first[1]
+    assert saved(figure1.draw, points_of(other))[1] != first[1]
 
 
 def test_figure_1_shows_the_selected_window_of_every_tower(tmp_path):
@@ -177,12 +177,12 @@ def test_figure_1_shows_the_selected_window_of_every_tower(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(architecture))
     (tmp_path / "selection.json").write_text(json.dumps({"3": {"best": 2}, "4": {"best": 0}}))
     task = {"label": "OPUS-MT", "k": 3, "anchor": "middle"}
-    points = list(overview.points(task, tmp_path, tmp_path / "selection.json"))
+    points = list(figure1.points(task, tmp_path, tmp_path / "selection.json"))
     assert [[str(value) for value in point.values()] for point in points] == [
         [f"OPUS-MT {tower}", "2", "2-4", "3", "6", "4"] for tower in ("encoder", "decoder")
     ]
     assert points[0]["first layer"].sources[0].pointer == "/3/best"
-    said = [text.get_text() for text in texts(overview.draw(points))]
+    said = [text.get_text() for text in texts(figure1.draw(points))]
     assert said.count("layers 2-4 share one FF sublayer: 4 of 6 stored") == 2
 
 
@@ -201,13 +201,13 @@ def tested(result) -> Callable[..., list[dict]]:
             result(base, 14.0, task),
             result("drop-k4-best", 25.0, task, n_parameters=695),
         ]
-        return scores.points(results)
+        return figures_2_3.points(results)
 
     return made
 
 
 def test_a_panel_has_the_uncompressed_model_s_score_and_each_method_by_compression(tested):
-    (axis,) = scores.draw(tested()).axes
+    (axis,) = figures_2_3.draw(tested()).axes
     handles, labels = axis.get_legend_handles_labels()
     assert sorted(labels) == ["Layer Drop", "Permute FF Merge", "Uncompressed", "Vanilla FF Merge"]
     drawn = dict(zip(labels, handles, strict=True))
@@ -233,19 +233,19 @@ def test_a_panel_has_the_uncompressed_model_s_score_and_each_method_by_compressi
     ("task", "label"), [("vit", "test top-1 accuracy (%) ↑"), ("marian", "test BLEU ↑")]
 )
 def test_an_axis_says_which_way_is_better(task, label, tested):
-    assert scores.draw(tested(task)).axes[0].get_ylabel() == label
+    assert figures_2_3.draw(tested(task)).axes[0].get_ylabel() == label
 
 
 def test_every_model_has_a_panel_of_its_own_points(tested):
-    figure = scores.draw([*tested(), *tested("vit")])
+    figure = figures_2_3.draw([*tested(), *tested("vit")])
     assert [axis.get_title() for axis in figure.axes] == ["GPT-2", "ViT"]
     assert len({len(axis.lines) for axis in figure.axes}) == 1
 
 
 def test_methods_are_told_apart_without_colour():
-    styles = [(m["marker"], m["linestyle"]) for m in look.METHODS.values()]
+    styles = [(m["marker"], m["linestyle"]) for m in style.METHODS.values()]
     assert len({marker for marker, _ in styles}) == len({line for _, line in styles}) == 3
-    assert scores.BASE["linestyle"] not in {line for _, line in styles}
+    assert figures_2_3.BASE["linestyle"] not in {line for _, line in styles}
 
 
 def test_scores_have_the_same_bytes_when_they_are_drawn_again(tested, saved):
@@ -257,7 +257,7 @@ def test_scores_have_the_same_bytes_when_they_are_drawn_again(tested, saved):
         if isinstance(c, Cell)
         for source in c.sources
     }
-    assert saved(scores.draw, points, inputs) == saved(scores.draw, points, inputs)
+    assert saved(figures_2_3.draw, points, inputs) == saved(figures_2_3.draw, points, inputs)
 
 
 # --- Figure 4 -------------------------------------------------------------------------------------
@@ -282,10 +282,10 @@ vanilla,5,1,60.5,4.25
 def test_every_window_of_the_ratio_is_a_point_by_its_start(tmp_path, kind, label, permuted, shown):
     (tmp_path / "windows.csv").write_text(UNTUNED)
     tasks = {"a": {"kind": kind, "label": "A", "k": 5}}
-    points = untuned.points(tasks, [tmp_path / "windows.csv"])
-    assert [str(point[untuned.WINDOW]) for point in points] == ["0-4", "0-4", "1-5", "1-5"]
-    assert str(points[0][untuned.SCORE]) == shown
-    (axis,) = untuned.draw(points).axes
+    points = figure4.points(tasks, [tmp_path / "windows.csv"])
+    assert [str(point[figure4.WINDOW]) for point in points] == ["0-4", "0-4", "1-5", "1-5"]
+    assert str(points[0][figure4.SCORE]) == shown
+    (axis,) = figure4.draw(points).axes
     curves = {line.get_label(): line.get_xydata().tolist() for line in axis.lines}
     assert curves.keys() == {"Permute FF Merge", "Vanilla FF Merge"}
     assert curves["Permute FF Merge"] == [[0, permuted[0]], [1, permuted[1]]]
@@ -336,7 +336,7 @@ def panels(figure: Figure) -> dict[str, tuple]:
 @pytest.mark.parametrize("shown", ["feed_forward", "attention"])
 def test_a_heat_map_shows_its_tower_s_similarities_layer_0_at_the_top_left(shown, cka):
     files, matrices = cka
-    drawn = panels(heat_maps.draw(heat_maps.points(files, TASKS, shown)))
+    drawn = panels(figures_5_6.draw(figures_5_6.points(files, TASKS, shown)))
     assert sorted(drawn) == sorted(TITLES)
     for title, (axis, mesh) in drawn.items():
         expected = matrices[title, shown]
@@ -351,11 +351,11 @@ def test_both_figures_have_one_scale_of_colour_from_0_to_1(cka):
     meshes = [
         mesh
         for shown in ("feed_forward", "attention")
-        for _, mesh in panels(heat_maps.draw(heat_maps.points(files, TASKS, shown))).values()
+        for _, mesh in panels(figures_5_6.draw(figures_5_6.points(files, TASKS, shown))).values()
     ]
     assert len(meshes) == 2 * len(TITLES)
     assert {(mesh.norm.vmin, mesh.norm.vmax, mesh.get_cmap().name) for mesh in meshes} == {
-        (0, 1, heat_maps.COLOURS)
+        (0, 1, figures_5_6.COLOURS)
     }
     lightness = [sum(mesh.get_cmap()(x)[:3]) for mesh in meshes[:1] for x in np.linspace(0, 1, 20)]
     assert all(a < b for a, b in pairwise(lightness))
@@ -364,7 +364,7 @@ def test_both_figures_have_one_scale_of_colour_from_0_to_1(cka):
 def test_the_numbers_beside_a_heat_map_are_those_of_its_layers(cka):
     files, matrices = cka
     for title, (axis, _) in panels(
-        heat_maps.draw(heat_maps.points(files, TASKS, "attention"))
+        figures_5_6.draw(figures_5_6.points(files, TASKS, "attention"))
     ).items():
         n = len(matrices[title, "attention"])
         for one in (axis.xaxis, axis.yaxis):
@@ -384,7 +384,9 @@ def test_the_numbers_beside_a_heat_map_are_those_of_its_layers(cka):
 )
 def test_a_heat_map_says_the_mean_of_different_layers_for_both_sublayers(shown, other, said, cka):
     files, matrices = cka
-    for title, (axis, _) in panels(heat_maps.draw(heat_maps.points(files, TASKS, shown))).items():
+    for title, (axis, _) in panels(
+        figures_5_6.draw(figures_5_6.points(files, TASKS, shown))
+    ).items():
         means = []
         for sublayer in (shown, other):
             m = matrices[title, sublayer]
@@ -396,7 +398,7 @@ def test_heat_maps_have_the_same_bytes_when_they_are_drawn_again(cka, saved):
     files, _ = cka
 
     def drawn(shown: str) -> tuple[bytes, bytes, bytes]:
-        return saved(heat_maps.draw, heat_maps.points(files, TASKS, shown), files)
+        return saved(figures_5_6.draw, figures_5_6.points(files, TASKS, shown), files)
 
     assert drawn("feed_forward") == drawn("feed_forward")
     assert drawn("attention") == drawn("attention") != drawn("feed_forward")
@@ -404,11 +406,15 @@ def test_heat_maps_have_the_same_bytes_when_they_are_drawn_again(cka, saved):
 
 def test_every_cell_of_a_heat_map_and_both_means_are_points_with_their_sources(cka):
     files, matrices = cka
-    points = heat_maps.points(files, TASKS, "attention")
+    points = figures_5_6.points(files, TASKS, "attention")
     n = len(matrices["OPUS-MT encoder", "attention"])
     of_panel = [point for point in points if point["panel"] == "OPUS-MT encoder"]
     *pairs, mean, other_mean = of_panel
     assert [point["layers"] for point in pairs] == [f"{i}, {j}" for i in range(n) for j in range(n)]
-    assert {len(point[heat_maps.CKA].sources) for point in pairs} == {1}
-    assert len(mean[heat_maps.CKA].sources) == len(other_mean[heat_maps.CKA].sources) == n * (n - 1)
+    assert {len(point[figures_5_6.CKA].sources) for point in pairs} == {1}
+    assert (
+        len(mean[figures_5_6.CKA].sources)
+        == len(other_mean[figures_5_6.CKA].sources)
+        == n * (n - 1)
+    )
     assert (mean["sublayer"], other_mean["sublayer"]) == ("attention sublayer", "FF sublayer")

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from merged_windows import in_every_tower
 from safetensors import safe_open
-from test_tie import gpt2_large, opus_mt_zh_en, vit_base
 
-from ffmerge import checkpoint
-from ffmerge.features import Features, collect_features
-from ffmerge.layer_drop import drop_on_disk
-from ffmerge.merged_file import WEIGHTS, merge_on_disk
-from ffmerge.permutation import Permutations, align_all_pairs
-from ffmerge.tie import count_parameters, count_sublayers
-from ffmerge.towers import towers
+from ffmerge.method.features import Features, collect_features
+from ffmerge.method.layer_drop import drop_on_disk
+from ffmerge.method.merge_on_disk import merge_on_disk
+from ffmerge.method.permutation import Permutations, align_all_pairs
+from ffmerge.method.tie import count_parameters, count_sublayers
+from ffmerge.models import checkpoint
+from ffmerge.models.format import WEIGHTS
+from ffmerge.models.towers import towers
+from merged_windows import in_every_tower
+from test_tie import gpt2_large, opus_mt_zh_en, vit_base
 
 pytestmark = pytest.mark.slow
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from ffmerge.groups import Group, check_groups, group, window
-from ffmerge.merge import merge_in_model
+from ffmerge.method.groups import Group, check_groups, group, window
+from ffmerge.method.merge import merge_in_model
 
 N_LAYERS = {"encoder": 6, "decoder": 4}
 

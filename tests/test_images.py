@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ffmerge import image
-from ffmerge.sources import PACKAGE, REPOSITORY, closure
+from experiment.config import KINDS
+from provenance import image
+from provenance.sources import REPOSITORY, WORKFLOW, closure
 
 CONTAINERS = REPOSITORY / "containers"
 SCRIPT = REPOSITORY / "workflow/scripts/plot_figure4.py"
 LOCKED = yaml.safe_load((CONTAINERS / "lock.yaml").read_text())
-JOB = {"rule": "r", "wildcards": {}, "params": {}, "reproduces": "bits", "code": ""}
+JOB = {"rule": "r", "wildcards": {}, "params": {}, "reproduces": "bits", "imports": [], "code": ""}
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_a_job_in_another_image_ends_before_it_touches_anything(tmp_path):
     files = {"input": {}, "output": {"pdf": str(output), "record": str(tmp_path / "r.json")}}
     ran = subprocess.run(
         [sys.executable, SCRIPT, json.dumps(JOB), json.dumps(files)],
-        env=os.environ | {"APPTAINER_CONTAINER": str(another), "PYTHONPATH": str(PACKAGE.parent)},
+        env=os.environ | {"APPTAINER_CONTAINER": str(another), "PYTHONPATH": str(WORKFLOW)},
         capture_output=True,
         text=True,
     )
@@ -189,14 +190,14 @@ def test_a_package_that_is_mounted_over_the_image_s_is_refused(monkeypatch):
 
 
 @pytest.mark.usefixtures("in_image")
-def test_an_ffmerge_of_another_place_than_the_script_is_refused(tmp_path):
-    with pytest.raises(SystemExit, match=r"^error: ffmerge is from "):
+def test_modules_of_another_repository_than_the_script_s_are_refused(tmp_path):
+    with pytest.raises(SystemExit, match=r"^error: the script .* is not in "):
         image.check_origins(tmp_path / "workflow/scripts/plot_figure4.py")
 
 
 @pytest.mark.usefixtures("in_image")
 def test_a_folder_of_the_host_on_the_search_path_is_refused(tmp_path):
-    own = [str(SCRIPT.parent), str(PACKAGE.parent), sys.prefix, str(tmp_path / "is not there")]
+    own = [str(SCRIPT.parent), str(WORKFLOW), sys.prefix, str(tmp_path / "is not there")]
     image.check_search_path(own)
     with pytest.raises(
         SystemExit, match=re.escape(f"error: Python would take modules from {tmp_path}")
@@ -230,15 +231,21 @@ def test_every_package_that_a_job_imports_is_in_the_image(build, building):
     lock = (REPOSITORY / "envs" / f"{build}.txt").read_text()
     packages = re.findall(r"^([\w.-]+)==", building("wheels").requirements(lock), re.M)
     modules = {MODULES.get(p, p.replace("-", "_")) for p in packages}
-    missing = imported() - modules - set(sys.stdlib_module_names) - {"ffmerge"}
+    missing = (
+        imported()
+        - modules
+        - set(sys.stdlib_module_names)
+        - {"ffmerge", "provenance", "experiment"}
+    )
     assert not missing
 
 
 def imported() -> set[str]:
     """The first names of all that scripts and what they reach of the library import."""
     names = set()
-    scripts = (PACKAGE.parent / "scripts").glob("*.py")
-    for file in {file for script in scripts for file in closure(script)}:
+    scripts = (WORKFLOW / "scripts").glob("*.py")
+    kinds = [f"experiment.tasks.{kind}" for kind in KINDS]
+    for file in {file for script in scripts for file in closure(script, kinds)}:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
                 names |= {alias.name.split(".")[0] for alias in node.names}

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow_copy import Copy
 
-from ffmerge.config import Config
-from ffmerge.job import Job
+from experiment.config import Config
+from provenance.job import Job
+from workflow_copy import Copy
 
 pytestmark = pytest.mark.slow
 
@@ -124,22 +124,22 @@ def inputs(tmp_path_factory):
 
 def made_inputs(kind: str, dropout: float, folder: Path) -> dict[str, Path]:
     import torch
-    from merged_windows import in_every_tower
     from pyarrow import parquet
     from safetensors.torch import load_file, save_file
 
-    from ffmerge import checkpoint
-    from ffmerge.architectures import ARCHITECTURES
-    from ffmerge.base_model import write_processor
-    from ffmerge.merged_file import merge_on_disk
-    from ffmerge.tasks import task_for
-    from ffmerge.tasks.language_modeling import TOKENS
+    from experiment.tasks import task_for
+    from experiment.tasks.language_modeling import TOKENS
+    from experiment.training.base_model import write_processor
+    from ffmerge.method.merge_on_disk import merge_on_disk
+    from ffmerge.models import checkpoint
+    from ffmerge.models.architectures import ARCHITECTURES
+    from merged_windows import in_every_tower
 
     raw = yaml.safe_load((REPOSITORY / "config/pico.yaml").read_text())
     settings = Config.model_validate(raw).tasks[kind]
     recipe = settings.base_model.from_scratch
     source = REPOSITORY / settings.dataset.validation.path
-    task = task_for(settings, folder / "base", {"train": source})
+    task = task_for(settings.model_dump(), folder / "base", {"train": source})
     write_processor(task, recipe, folder / "base")
     table = parquet.read_table(source)
     data = {"train": folder / "train.parquet", "validation": folder / "validation.parquet"}
@@ -267,8 +267,8 @@ def test_each_of_parameters_code_inputs_and_threads_has_checkpoints_of_its_own(i
 
 @pytest.mark.parametrize("kind", DROPOUTS)
 def test_two_processes_do_the_same_steps_as_one(kind, inputs, tmp_path):
-    from ffmerge import checkpoint
-    from ffmerge.tie import count_sublayers
+    from ffmerge.method.tie import count_sublayers
+    from ffmerge.models import checkpoint
 
     tunings = []
     for devices in (1, 2):

@@ -9,10 +9,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from ffmerge.config import part_of_task
-from ffmerge.perplexity import perplexity, sliding_windows, window_losses
-from ffmerge.sources import REPOSITORY
-from ffmerge.tasks import language_modeling, task_for
+from experiment.evaluation.perplexity import perplexity, sliding_windows, window_losses
+from experiment.tasks import language_modeling, task_for
+from provenance.sources import REPOSITORY
 
 MODEL = REPOSITORY / "resources" / "demo" / "models" / "gpt2"  # for its tokenizer
 TEXT = [
@@ -47,7 +46,7 @@ def task(average: str = "windows", **data: Path):
         "features": {"n_tokens": 10, "batch_size": 3},
         "validation": scoring,
     }
-    return task_for(part_of_task(settings), MODEL, data)
+    return task_for(settings, MODEL, data)
 
 
 def whole_text_tokens() -> list[int]:

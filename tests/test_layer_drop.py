@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_tie import gpt2_large, opus_mt_zh_en, vit_base
 from transformers.initialization import no_init_weights
 
-from ffmerge import checkpoint, quantization
-from ffmerge.layer_drop import drop_on_disk, dropped_layers, renamed, without_layers
-from ffmerge.merged_file import DROPPED, WEIGHTS
-from ffmerge.tie import count_parameters, count_sublayers
-from ffmerge.towers import Tower, towers
+from ffmerge.method import quantization
+from ffmerge.method.layer_drop import drop_on_disk, dropped_layers, renamed, without_layers
+from ffmerge.method.tie import count_parameters, count_sublayers
+from ffmerge.models import checkpoint
+from ffmerge.models.format import DROPPED, WEIGHTS
+from ffmerge.models.towers import Tower, towers
+from test_tie import gpt2_large, opus_mt_zh_en, vit_base
 
 N_LAYERS = 4
 WINDOWS = [[0], [3], [1, 2], [0, 1], [0, 1, 2], [1, 2, 3]]

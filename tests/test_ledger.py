@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from ffmerge.digest import sha256_of
-from ffmerge.provenance import cells
-from ffmerge.provenance.cells import JOB, Cell, Interval, Printed, Source
-from ffmerge.provenance.ledger import slug, write_ledger
+from provenance import cells
+from provenance.cells import JOB, Cell, Interval, Printed, Source
+from provenance.digest import sha256_of
+from provenance.ledger import slug, write_ledger
 
 OUTPUTS = {"table": "table5.csv", "text": "table5.txt", "ledger": "table5.ledger.json"}
 

@@ -2,16 +2,17 @@
 
 import pytest
 import torch
-from merged_windows import merge_window
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ffmerge.architectures import ARCHITECTURES, FeedForward, architecture_of
-from ffmerge.groups import Group
-from ffmerge.merge import Sublayer, merge, merge_in_model, merged_sublayer, permute
-from ffmerge.permutation import Permutations, align_all_pairs
-from ffmerge.tie import GROUPS, count_sublayers
-from ffmerge.towers import Tower, towers
-from ffmerge.windows import ANCHORS, anchor_layer, layers_of, pairs_in_windows
+from ffmerge.method.groups import Group
+from ffmerge.method.merge import Sublayer, merge, merge_in_model, merged_sublayer, permute
+from ffmerge.method.permutation import Permutations, align_all_pairs
+from ffmerge.method.tie import count_sublayers
+from ffmerge.method.windows import ANCHORS, anchor_layer, layers_of, pairs_in_windows
+from ffmerge.models.architectures import ARCHITECTURES, FeedForward, architecture_of
+from ffmerge.models.format import GROUPS
+from ffmerge.models.towers import Tower, towers
+from merged_windows import merge_window
 
 ROLES = ("up.weight", "up.bias", "down.weight", "down.bias")
 MOVED = {"gpt2": ROLES[:3], "vit": ROLES[:3], "marian": ROLES[:3], "bert": ROLES[:3]}

@@ -8,13 +8,13 @@ import pytest
 import torch
 from sacrebleu.metrics import BLEU
 
-from ffmerge.accuracy import accuracy, top1_correct
-from ffmerge.bleu import COUNTS, bleu_from_counts, corpus_bleu, sentence_counts
-from ffmerge.config import Training
-from ffmerge.evaluation import METRICS
-from ffmerge.intervals import bootstrap_interval, resampled_sums, score_columns
-from ffmerge.perplexity import mean_loss, perplexity, sliding_windows, window_losses
-from ffmerge.schedules import learning_rate_factor
+from experiment.config import Training
+from experiment.evaluation.accuracy import accuracy, top1_correct
+from experiment.evaluation.bleu import COUNTS, bleu_from_counts, corpus_bleu, sentence_counts
+from experiment.evaluation.intervals import bootstrap_interval, resampled_sums, score_columns
+from experiment.evaluation.metrics import METRICS
+from experiment.evaluation.perplexity import mean_loss, perplexity, sliding_windows, window_losses
+from experiment.training.schedules import learning_rate_factor
 
 # --- perplexity -----------------------------------------------------------------------------------
 

@@ -9,28 +9,28 @@ import sys
 import time
 from pathlib import Path
 
-import own_models
 import pytest
 import torch
 import yaml
-from families import FAMILIES, batch_of, output_of, pico
-from own_models import run
 from safetensors.torch import load_file, save_file
 
 import ffmerge
-from ffmerge import checkpoint
-from ffmerge.architectures import ARCHITECTURES
-from ffmerge.digest import sha256_of
-from ffmerge.own_model import source
-from ffmerge.own_model.data.encodings import encoding_for
-from ffmerge.own_model.data.parts import from_examples
-from ffmerge.own_model.loss import Divergence, loss_for
-from ffmerge.own_model.outline import outline
-from ffmerge.own_model.proposal import proposed
-from ffmerge.own_model.request import groups_of, n_to_remove
-from ffmerge.record import read_record
-from ffmerge.tensor_file import read_head
-from ffmerge.towers import towers
+import own_models
+from families import FAMILIES, batch_of, output_of, pico
+from ffmerge.compression import source
+from ffmerge.compression.data.encodings import encoding_for
+from ffmerge.compression.data.parts import from_examples
+from ffmerge.compression.loss import Divergence, loss_for
+from ffmerge.compression.outline import outline
+from ffmerge.compression.proposal import proposed
+from ffmerge.compression.request import groups_of, n_to_remove
+from ffmerge.models import checkpoint
+from ffmerge.models.architectures import ARCHITECTURES
+from ffmerge.models.tensor_file import read_head
+from ffmerge.models.towers import towers
+from own_models import run
+from provenance.digest import sha256_of
+from provenance.record import read_record
 
 WEIGHTS = "model.safetensors"
 # Loaded weights are the same bits; sums of them in another order differ by 1e-7 of their terms.
@@ -536,7 +536,7 @@ def test_a_table_has_columns_by_name_or_by_guess(tmp_path):
         ffmerge.compress(model, out=tmp_path / "b", **arguments)
 
 
-PROGRAM = "import sys; from ffmerge.__main__ import main; sys.exit(main(sys.argv[1:]))"
+PROGRAM = "import sys; from experiment.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 def command(*arguments) -> list[str]:
@@ -571,7 +571,7 @@ def test_a_full_disk_leaves_nothing_and_says_how_much_is_needed(gpt2, texts, tmp
     folder = tmp_path / "outputs"
     folder.mkdir()
     limited = (
-        "import resource, sys; from ffmerge.__main__ import main; "
+        "import resource, sys; from experiment.cli import main; "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2); "
         "sys.exit(main(sys.argv[2:]))"
     )
@@ -589,7 +589,7 @@ def test_a_full_disk_leaves_nothing_and_says_how_much_is_needed(gpt2, texts, tmp
 def test_a_disk_with_too_little_room_is_told_before_anything_is_written(
     gpt2, texts, tmp_path, capsys, monkeypatch
 ):
-    from ffmerge.own_model.output import directory
+    from ffmerge.compression.output import directory
 
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(directory.shutil, "disk_usage", lambda _: usage)
@@ -692,7 +692,7 @@ from pathlib import Path
 import torch
 from scipy.optimize import linear_sum_assignment
 from transformers import GPT2LMHeadModel
-from ffmerge.own_model.pipeline import compress
+from ffmerge.compression.pipeline import compress
 
 def memory(what):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -733,12 +733,12 @@ def test_compressing_holds_its_weights_and_two_layers_of_features_in_memory(tmp_
 def test_twelve_layers_of_the_size_of_vit_base_are_aligned_and_merged_in_time(tmp_path):
     from transformers import ViTConfig, ViTForImageClassification
 
-    from ffmerge.feature_writer import FeatureWriter
-    from ffmerge.features import Features
-    from ffmerge.groups import window
-    from ffmerge.merge import merge_in_model
-    from ffmerge.own_model.alignment import Aligner, pairs_of
-    from ffmerge.own_model.choice import windows_of
+    from ffmerge.compression.alignment import Aligner, pairs_of
+    from ffmerge.compression.choice import windows_of
+    from ffmerge.method.feature_writer import FeatureWriter
+    from ffmerge.method.features import Features
+    from ffmerge.method.groups import window
+    from ffmerge.method.merge import merge_in_model
 
     model = ViTForImageClassification(ViTConfig())
     random, shared = torch.Generator().manual_seed(0), torch.randn(10_000, 3072)

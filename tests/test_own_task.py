@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow_copy import REPOSITORY, Copy
 
-from ffmerge.__main__ import main
-from ffmerge.corpora.registries import download_command
-from ffmerge.provenance.numbers import read_ledgers
+from experiment.cli import main
+from experiment.inputs.registries import download_command
+from provenance.numbers import read_ledgers
+from workflow_copy import REPOSITORY, Copy
 
 pytestmark = pytest.mark.slow
 
@@ -73,12 +73,12 @@ def test_the_model_is_the_one_that_its_makers_describe(run):
     """Cosines that sbert.net's documentation prints for all-MiniLM-L6-v2, to their four digits."""
     import torch
 
-    from ffmerge import checkpoint, config
-    from ffmerge.tasks import task_for
+    from experiment.tasks import task_for
+    from ffmerge.models import checkpoint
 
     parts = {"kind": "sentence_retrieval", "max_tokens": 256, "pooling": "mean"}
     directory = RESULTS / "minilm/base_model"
-    task, model = task_for(config.part_of_task(parts), directory, {}), checkpoint.load(directory)
+    task, model = task_for(parts, directory, {}), checkpoint.load(directory)
     texts = [
         *("The cat sits outside", "A man is playing guitar", "The new movie is awesome"),
         *("The dog plays in the garden", "A woman watches TV", "The new movie is so great"),

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from ffmerge.against_paper.paired_tests import (
+from experiment.claims.paired_tests import (
     Scored,
     bound_test,
     holm,
@@ -17,7 +17,7 @@ from ffmerge.against_paper.paired_tests import (
     two_sided,
     widest,
 )
-from ffmerge.bleu import bleu_from_counts, sentence_counts
+from experiment.evaluation.bleu import bleu_from_counts, sentence_counts
 
 WORDS = ["the", "a", "cat", "dog", "sat", "ran", "on", "under", "mat", "tree", "big", "small"]
 

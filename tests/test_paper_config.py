@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ffmerge.config.faults import validated
-from ffmerge.variants import candidates, table5_variants
-from ffmerge.windows import starts
+from experiment.config.faults import validated
+from experiment.variants import candidates, table5_variants
+from ffmerge.method.windows import starts
 
 FILE = Path(__file__).parents[1] / "config" / "paper.yaml"
 PAPER = validated(yaml.safe_load(FILE.read_text()))

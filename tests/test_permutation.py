@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ffmerge.correlation import cross_correlation
-from ffmerge.features import Features, collect_features
-from ffmerge.permutation import (
+from ffmerge.method.correlation import cross_correlation
+from ffmerge.method.features import Features, collect_features
+from ffmerge.method.permutation import (
     Alignment,
     Permutations,
     align_all_pairs,
@@ -17,7 +17,7 @@ from ffmerge.permutation import (
     load_permutations,
     save_permutations,
 )
-from ffmerge.windows import ANCHORS, anchor_layer, layers_of, pairs_in_windows, starts
+from ffmerge.method.windows import ANCHORS, anchor_layer, layers_of, pairs_in_windows, starts
 
 # Correlations are float32 dot products of unit vectors: rounding of about 1e-7, summed over tokens.
 ROUNDING = 2e-6

@@ -11,18 +11,16 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow_copy import COPIED, REPOSITORY, SHARED
 
-from ffmerge.config import KINDS
-from ffmerge.config.faults import validated
-from ffmerge.planning.dag import PlannedJob, dry_run, in_order, paths
-from ffmerge.planning.estimates import ESTIMATES, Subject, estimate
-from ffmerge.planning.estimates.alignment import assignment_seconds
-from ffmerge.planning.estimates.models import forward_flop, windows_of_text
-from ffmerge.planning.plan import Plan, costed
-from ffmerge.planning.rates import Rates, read_shapes
-from ffmerge.planning.report import duration, rows, text
-from ffmerge.planning.simulation import (
+from experiment.config import KINDS
+from experiment.config.faults import validated
+from experiment.planning.estimates import ESTIMATES, Subject, estimate
+from experiment.planning.estimates.alignment import assignment_seconds
+from experiment.planning.estimates.models import forward_flop, windows_of_text
+from experiment.planning.plan import Plan, costed
+from experiment.planning.rates import Rates, read_shapes
+from experiment.planning.report import duration, rows, text
+from experiment.planning.simulation import (
     Step,
     longest_path,
     peak,
@@ -30,6 +28,8 @@ from ffmerge.planning.simulation import (
     seconds_to_the_end,
     total_seconds,
 )
+from provenance.dag import PlannedJob, dry_run, in_order, paths
+from workflow_copy import COPIED, REPOSITORY, SHARED
 
 CONFIGURATION = yaml.safe_load((REPOSITORY / "config/paper.yaml").read_text())
 PAPER = validated(CONFIGURATION)
@@ -222,7 +222,7 @@ def test_an_assignment_takes_what_was_measured_or_grows_with_the_cube():
 
 
 def test_text_is_scored_in_as_many_windows_as_by_the_evaluation_itself():
-    from ffmerge.perplexity import sliding_windows
+    from experiment.evaluation.perplexity import sliding_windows
 
     for n_tokens in (2, 1023, 1024, 1025, 1536, 1537, 287644):
         assert windows_of_text(n_tokens, 1024, 512) == len(sliding_windows(n_tokens, 1024, 512))

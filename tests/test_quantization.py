@@ -7,21 +7,22 @@ import sys
 from pathlib import Path
 
 import pytest
-import test_tie
 import torch
-from merged_windows import merge_window
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 
-from ffmerge import checkpoint, quantization
-from ffmerge.merged_file import WEIGHTS
-from ffmerge.quantization import INT8, quantize
-from ffmerge.sources import REPOSITORY
-from ffmerge.storage import computed_ratio, inventory, storage
-from ffmerge.tie import GROUPS, count_parameters, count_sublayers
-from ffmerge.towers import towers
+import test_tie
+from experiment.evaluation.storage import computed_ratio, inventory, storage
+from ffmerge.method import quantization
+from ffmerge.method.quantization import quantize
+from ffmerge.method.tie import count_parameters, count_sublayers
+from ffmerge.models import checkpoint
+from ffmerge.models.format import GROUPS, INT8, WEIGHTS
+from ffmerge.models.towers import towers
+from merged_windows import merge_window
+from provenance.sources import REPOSITORY
 
 D_MODEL, D_FF = 8, 16
 LAYERS = [1, 2, 3]

@@ -12,17 +12,17 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from workflow_copy import REPOSITORY, Copy
 
-from ffmerge.config.faults import validated
-from ffmerge.csv_files import read_csv
-from ffmerge.permutation import align_all_pairs, load_permutations
-from ffmerge.planning import measured
-from ffmerge.planning.alone import sample, steps_alone
-from ffmerge.planning.rates import Rates, read_shapes
-from ffmerge.planning.stages import MEMORY_BARS, Stage, alignment_row, broken, rows
-from ffmerge.record import read_record
-from ffmerge.windows import pairs_in_windows, selected, start_of_role
+from experiment.config.faults import validated
+from experiment.planning import measured
+from experiment.planning.alone import sample, steps_alone
+from experiment.planning.rates import Rates, read_shapes
+from experiment.planning.stages import MEMORY_BARS, Stage, alignment_row, broken, rows
+from ffmerge.method.permutation import align_all_pairs, load_permutations
+from ffmerge.method.windows import pairs_in_windows, selected, start_of_role
+from provenance.csv_files import read_csv
+from provenance.record import read_record
+from workflow_copy import REPOSITORY, Copy
 
 RAW = yaml.safe_load((REPOSITORY / "config/rehearsal.yaml").read_text())
 RATES = REPOSITORY / "config/planning/rates.yaml"
@@ -77,9 +77,9 @@ def rehearsed(tmp_path_factory) -> Copy:
 def test_shapes_are_those_of_the_paper_s_models(task):
     from transformers import AutoConfig
 
-    from ffmerge import checkpoint
-    from ffmerge.tie import count_parameters
-    from ffmerge.towers import towers
+    from ffmerge.method.tie import count_parameters
+    from ffmerge.models import checkpoint
+    from ffmerge.models.towers import towers
 
     recipe = RAW["tasks"][task]["base_model"]["from_scratch"]
     with torch.device("meta"):  # shapes without memory
@@ -164,7 +164,7 @@ def test_a_finished_rehearsal_has_nothing_to_do(rehearsed):
 @pytest.mark.slow
 def test_measured_rates_replace_those_of_the_plan_and_no_others(rehearsed, tmp_path):
     shutil.copy(RATES, tmp_path / "rates.yaml")
-    command = [sys.executable, "-m", "ffmerge.planning.measured", "results/pico"]
+    command = [sys.executable, "-m", "experiment.planning.measured", "results/pico"]
     done = subprocess.run(
         [*command, "--rates", str(tmp_path / "rates.yaml"), "--write"],
         cwd=rehearsed.root,
@@ -268,7 +268,7 @@ def test_the_best_of_a_few_windows_is_selected_in_either_range():
 
 
 def test_roles_are_as_many_as_the_windows_that_are_scored(monkeypatch):
-    from ffmerge.variants import candidates, table2_variants
+    from experiment.variants import candidates, table2_variants
 
     monkeypatch.chdir(REPOSITORY)
     task = validated(RAW).tasks["gpt2"]

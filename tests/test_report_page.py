@@ -15,10 +15,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
-from workflow_copy import Copy
 
-from ffmerge.digest import sha256_of
-from ffmerge.provenance.numbers import Ledger, Number, read_ledgers
+from provenance.digest import sha256_of
+from provenance.numbers import Ledger, Number, read_ledgers
+from workflow_copy import Copy
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 OPTIONS = (
@@ -121,7 +121,15 @@ def press(browser: webdriver.Chrome, element: WebElement) -> None:
 
 def report(folder: Path, *options: str | Path) -> subprocess.CompletedProcess:
     """`ffmerge report`, by the code that is in the folder."""
-    command = [sys.executable, "-m", "ffmerge", "report", "--results", "results/pico", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "experiment.cli",
+        "report",
+        "--results",
+        "results/pico",
+        *options,
+    ]
     env = os.environ | {"PYTHONPATH": "workflow"}
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env)
 

@@ -8,14 +8,14 @@ import numpy
 import pytest
 from safetensors.numpy import save_file
 
-from ffmerge.__main__ import main
-from ffmerge.provenance.agreement import Agreement, Pair
-from ffmerge.provenance.comparison_of_files import distances
-from ffmerge.provenance.evidence import Evidence, Record
-from ffmerge.provenance.numbers import Ledger, Number
-from ffmerge.provenance.remade import made_files, remade
-from ffmerge.provenance.scratch_run import elsewhere, folder_for
-from ffmerge.record import digests
+from experiment.cli import main
+from provenance.numbers import Ledger, Number
+from provenance.record import digests
+from provenance.records import Evidence, Record
+from provenance.reproduce.agreement import Agreement, Pair
+from provenance.reproduce.comparison_of_files import distances
+from provenance.reproduce.remade import made_files, remade
+from provenance.reproduce.scratch_run import elsewhere, folder_for
 
 FOLDERS = ("results/r", "again")
 TOLERANCE = {"score": 0.5}

@@ -11,19 +11,20 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from test_config import REPOSITORY, faults
 
-from ffmerge import checkpoint, config
-from ffmerge.accuracy import accuracy
-from ffmerge.config import Training
-from ffmerge.evaluation import METRICS
-from ffmerge.inputs.packaged import model_in_package
-from ffmerge.planning.estimates.models import LINE
-from ffmerge.retrieval import contrastive_losses, inverse_cloze, sentence_embeddings
-from ffmerge.sentences import sentences
-from ffmerge.tasks import task_for
-from ffmerge.tokenizer import shared_bpe
-from ffmerge.training import train
+from experiment import config
+from experiment.config import Training
+from experiment.evaluation.accuracy import accuracy
+from experiment.evaluation.metrics import METRICS
+from experiment.evaluation.retrieval import contrastive_losses, inverse_cloze, sentence_embeddings
+from experiment.evaluation.sentences import sentences
+from experiment.inputs.packaged import model_in_package
+from experiment.planning.estimates.models import LINE
+from experiment.tasks import task_for
+from experiment.training.recovery import train
+from experiment.training.tokenizer import shared_bpe
+from ffmerge.models import checkpoint
+from test_config import REPOSITORY, faults
 
 PARAGRAPHS = [
     "The river rises in the hills. That river flows through three towns. At last the river ends.",
@@ -79,7 +80,7 @@ def task(tmp_path):
             "test": scored,
         }
         data = dict.fromkeys(("train", "validation", "test"), tmp_path / "text.parquet")
-        return task_for(config.part_of_task(parts | changes), tmp_path / "base", data)
+        return task_for(parts | changes, tmp_path / "base", data)
 
     return made
 
@@ -242,7 +243,7 @@ def test_training_a_model_without_a_head_teaches_it_to_find_the_passages(task, e
 
 
 def test_features_are_of_queries_and_passages_without_padding(task, encoder):
-    from ffmerge.features import Features, collect_features
+    from ffmerge.method.features import Features, collect_features
 
     own = task()
     n_tokens = sum(int(batch["attention_mask"].sum()) for batch in own.feature_batches())
@@ -255,7 +256,7 @@ def test_features_are_of_queries_and_passages_without_padding(task, encoder):
 
 
 def test_an_encoder_is_trained_from_scratch_with_a_tokenizer_of_its_own(task, encoder, tmp_path):
-    from ffmerge.base_model import train_base_model
+    from experiment.training.base_model import train_base_model
 
     own = task()
     architecture = {"model_type": "bert", "architectures": ["BertModel"], "vocab_size": 200}
@@ -270,8 +271,9 @@ def test_an_encoder_is_trained_from_scratch_with_a_tokenizer_of_its_own(task, en
         }
     )
     made = tmp_path / "made"
-    curve = train_base_model(own.settings, recipe, own.data, made, tmp_path / "kept", seed=1)
-    trained = task_for(own.settings, made, own.data)
+    parts = own.settings.model_dump(exclude_unset=True)
+    curve = train_base_model(parts, recipe, own.data, made, tmp_path / "kept", seed=1)
+    trained = task_for(parts, made, own.data)
     found = trained.evaluate(checkpoint.load(made), "validation")
     assert found.loss == pytest.approx(curve[-1]["validation_loss"], rel=0.01)  # kept as float16
 
@@ -362,7 +364,7 @@ def test_a_package_without_the_model_is_refused(wheel, names, directory, said):
 
 
 def test_a_wheel_for_any_python_is_asked_for_without_a_version_of_it():
-    from ffmerge.corpora.registries import download_command
+    from experiment.inputs.registries import download_command
 
     for tags in ("py3-none-any", "py2.py3-none-any"):
         command = download_command("pypi", "own", "1.0", f"own-1.0-{tags}.whl")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from workflow_copy import COPIED, REPOSITORY, SHARED
 
 MODEL = "permute-k2-first-best"

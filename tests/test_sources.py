@@ -6,95 +6,147 @@ from pathlib import Path
 
 import pytest
 
-from ffmerge import sources
-from ffmerge.config import KINDS
-from ffmerge.sources import PACKAGE, closure, code_digest
+from experiment.config import KINDS
+from provenance import sources
+from provenance.sources import WORKFLOW, closure, code_digest
 
 # --- the closure, of the package itself -----------------------------------------------------------
 
 
+SCRIPTS = WORKFLOW / "scripts"
+LOADERS = ["ffmerge.models.checkpoint", "ffmerge.method.quantization"]
+
+
 @pytest.fixture
 def modules(tmp_path):
-    """modules(code, without): names of the package's files that a script with this code reaches."""
+    """modules(code, imports): the workflow's modules that a script with this code reaches."""
 
-    def reached(code: str, without: tuple[str, ...] = ()) -> set[str]:
+    def reached(code: str, imports: tuple[str, ...] = ()) -> set[str]:
         script = tmp_path / "script.py"
         script.write_text(code)
         sources._imports.cache_clear()
         sources._parsed.cache_clear()
-        files = closure(script, without)
+        files = closure(script, imports)
         assert script in files
-        return {file.relative_to(PACKAGE).as_posix() for file in files if file != script}
+        return names(files)
 
     return reached
 
 
-# the package, and what it has any process that imports transformers run
-ALWAYS = {"__init__.py", "import_hook.py", "tied_model.py"}
+def names(files) -> set[str]:
+    """Dotted names of the workflow's modules among some files; a package by its own name."""
+    inside = (file.relative_to(WORKFLOW) for file in files if WORKFLOW in file.parents)
+    dotted = (".".join(file.with_suffix("").parts) for file in inside)
+    return {name.removesuffix(".__init__") for name in dotted}
 
 
 @pytest.mark.parametrize(
     "statement",
     [
-        "import ffmerge.windows",
-        "import ffmerge.windows as w",
-        "from ffmerge import windows",
-        "from ffmerge.windows import starts",
-        "def f():\n    from ffmerge.windows import starts",
+        "import ffmerge.method.windows",
+        "import ffmerge.method.windows as w",
+        "from ffmerge.method import windows",
+        "from ffmerge.method.windows import starts",
+        "def f():\n    from ffmerge.method.windows import starts",
     ],
 )
-def test_every_kind_of_import_leads_to_the_module_and_to_its_package(modules, statement):
-    assert modules(statement) == ALWAYS | {"windows.py"}
+def test_every_kind_of_import_leads_to_the_module_and_to_its_packages(modules, statement):
+    assert modules(statement) == {"ffmerge", "ffmerge.method", "ffmerge.method.windows"}
 
 
 def test_a_script_reaches_what_its_imports_import_and_nothing_else(modules):
-    assert modules("import json, torch\nfrom ffmerge.merge import merge_in_model") == ALWAYS | {
-        "architectures/__init__.py",
-        "architectures/decoders.py",
-        "architectures/encoder_decoders.py",
-        "architectures/encoders.py",
-        "architectures/entry.py",
-        "architectures/vision.py",
-        "correlation.py",
-        "groups.py",
-        "merge.py",
-        "permutation.py",
-        "tie.py",
-        "towers.py",
-        "windows.py",
-    }
+    reached = modules("import json, torch\nfrom ffmerge.method.merge import merge_in_model")
+    method = {name.removeprefix("ffmerge.method.") for name in reached if ".method." in name}
+    assert method == {"correlation", "groups", "merge", "permutation", "tie", "windows"}
+    models = {name.split(".")[2] for name in reached if ".models." in name}
+    assert models == {"architectures", "format", "towers"}
+    assert {name.split(".")[0] for name in reached} == {"ffmerge"}
 
 
-def test_a_script_without_the_package_reaches_only_itself(modules):
+def test_a_script_without_the_packages_reaches_only_itself(modules):
     assert modules("import ffmergers, torch\nfrom os import path") == set()
 
 
-def test_all_kinds_of_task_are_reached_through_the_imports_inside_task_for(modules):
-    assert {f"tasks/{kind}.py" for kind in KINDS} <= modules("from ffmerge.tasks import task_for")
+def test_a_module_beside_the_script_is_reached(tmp_path):
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside/__init__.py").write_text("")
+    (tmp_path / "script.py").write_text("import beside")
+    assert closure(tmp_path / "script.py") == sorted(tmp_path.rglob("*.py"))
 
 
-def test_a_module_left_out_takes_what_only_it_needs_along(modules):
-    code = "from ffmerge.tasks import task_for"
-    everything = modules(code)
-    left = modules(code, without=("ffmerge.tasks.translation",))
-    assert everything - left == {"tasks/translation.py", "bleu.py"}
+def test_of_the_kinds_of_task_a_job_reaches_the_one_that_its_parameters_name(modules):
+    code = "from experiment.tasks import task_for"
+    kinds = {f"experiment.tasks.{kind}" for kind in KINDS}
+    assert not modules(code) & kinds
+    reached = modules(code, imports=("experiment.tasks.translation",))
+    assert reached & kinds == {"experiment.tasks.translation"}
+    assert "experiment.evaluation.bleu" in reached - modules(code)
 
 
-def test_a_missing_script_is_an_error(tmp_path):
+def test_a_missing_script_or_module_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         closure(tmp_path / "missing.py")
+    with pytest.raises(FileNotFoundError, match=r"experiment\.tasks\.chess"):
+        closure(SCRIPTS / "fine_tune.py", ["experiment.tasks.chess"])
 
 
 def test_no_job_reaches_an_import_that_the_closure_does_not_follow():
-    scripts = (PACKAGE.parent / "scripts").glob("*.py")
-    for file in {file for script in scripts for file in closure(script)}:
+    named_by_parameters = {"experiment/tasks/__init__.py", "score_test.py", "measure_cost.py"}
+    imports = [*LOADERS, *(f"experiment.tasks.{kind}" for kind in KINDS)]
+    files = {file for script in SCRIPTS.glob("*.py") for file in closure(script, imports)}
+    for file in files:
         for node in ast.walk(ast.parse(file.read_text())):
             assert not (isinstance(node, ast.ImportFrom) and node.level), f"{file}: relative import"
             named = getattr(node, "id", getattr(node, "attr", None))
-            assert named not in {"import_module", "__import__"}, f"{file}: {named}"
+            if not file.as_posix().endswith(tuple(named_by_parameters)):
+                assert named not in {"import_module", "__import__"}, f"{file}: {named}"
             if isinstance(node, ast.ImportFrom) and node.module == "ffmerge":
-                asked = {alias.name for alias in node.names} & {"compress", "load"}
+                asked = {alias.name for alias in node.names} & {"compress", "export", "load"}
                 assert not asked, f"{file}: {asked}, which the package's __getattr__ imports"
+
+
+# --- what each job's digest holds -----------------------------------------------------------------
+
+CONFIGURATION = "experiment.config"
+MODELS = "ffmerge.models"
+CLOSURES = {  # scripts -> what their closure has nothing of
+    "fetch_*": {CONFIGURATION, "experiment.tasks", MODELS, "ffmerge.method"},
+    "unpack_*": {CONFIGURATION, "experiment.tasks", MODELS, "ffmerge.method"},
+    "align_feed_forwards": {CONFIGURATION, "experiment", f"{MODELS}.tied_model"},
+    "compress": {CONFIGURATION, "experiment", f"{MODELS}.tied_model"},
+    "compute_cka": {CONFIGURATION, "experiment", f"{MODELS}.tied_model", "ffmerge.method.merge"},
+    "collect_*": {"experiment.training", "ffmerge.method.merge", "ffmerge.method.quantization"},
+    "score_*": {"experiment.training", "experiment.tables", "ffmerge.method.quantization"},
+    "fine_tune": {"experiment.tables", "experiment.claims", "ffmerge.method.quantization"},
+    "quantize": {CONFIGURATION, "experiment.tasks", "experiment.training"},
+    "make_table*": {MODELS, "ffmerge.method.merge", "experiment.training", "experiment.figures"},
+    "plot_*": {f"{MODELS}.checkpoint", "experiment.training", "experiment.claims"},
+}
+ALLOWED = {  # what of that the names of a model's files are worth
+    "fetch_base_model": {MODELS, f"{MODELS}.format"},
+    "unpack_base_model": {MODELS, f"{MODELS}.format"},
+}
+
+
+@pytest.mark.parametrize(("pattern", "unreached"), CLOSURES.items())
+def test_a_job_does_not_depend_on_code_that_it_does_not_compute_with(pattern, unreached):
+    scripts = sorted(SCRIPTS.glob(f"{pattern}.py"))
+    assert scripts
+    for script in scripts:
+        reached = names(closure(script)) - ALLOWED.get(script.stem, set())
+        wrong = {n for n in reached if any(f"{n}.".startswith(f"{each}.") for each in unreached)}
+        assert not wrong, script.stem
+
+
+def test_a_download_of_data_depends_on_no_module_of_ffmerge():
+    for name in ("fetch_archive", "fetch_dataset", "fetch_package"):
+        assert not {each for each in names(closure(SCRIPTS / f"{name}.py")) if "ffmerge" in each}
+
+
+def test_no_job_depends_on_the_shim_for_transformers_auto_classes():
+    imports = [*LOADERS, *(f"experiment.tasks.{kind}" for kind in KINDS)]
+    for script in SCRIPTS.glob("*.py"):
+        assert "ffmerge.auto" not in names(closure(script, imports))
 
 
 # --- the digest, of a small package ---------------------------------------------------------------
@@ -139,7 +191,7 @@ def digest(tmp_path, monkeypatch):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text.replace(old, new) if old else text)
         monkeypatch.setattr(sources, "REPOSITORY", root)
-        monkeypatch.setattr(sources, "PACKAGE", root / "workflow" / "ffmerge")
+        monkeypatch.setattr(sources, "WORKFLOW", root / "workflow")
         return code_digest(closure(root / "workflow" / "scripts" / "act.py"))
 
     return of

@@ -5,8 +5,14 @@ import itertools
 import pytest
 import torch
 
-from ffmerge.groups import Group, from_layers, of_role
-from ffmerge.strategies import Clusters, WindowSearch, aligned_correlation, clusters, output_cka
+from ffmerge.method.clustering import (
+    Clusters,
+    WindowSearch,
+    aligned_correlation,
+    clusters,
+    output_cka,
+)
+from ffmerge.method.groups import Group, from_layers, of_role
 
 
 def similarity(n_layers: int, seed: int = 0) -> torch.Tensor:

@@ -9,19 +9,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from ffmerge.against_paper.paper_reported import printed_setting, read_reported
-from ffmerge.csv_files import write_csv
-from ffmerge.provenance import cells
-from ffmerge.provenance.cells import Interval, Printed
-from ffmerge.tables.by_column import table2, table3
-from ffmerge.tables.hyperparameters import hyperparameters
-from ffmerge.tables.layout import as_text, write_table
-from ffmerge.tables.printing import printing_of
-from ffmerge.tables.results import Result, read_results, write_results
-from ffmerge.tables.table1 import Measured, table1
-from ffmerge.tables.table4 import table4
-from ffmerge.tables.table5 import table5
-from ffmerge.tables.tested import by_model
+from experiment.reported import printed_setting, read_reported
+from experiment.tables.layout import as_text, write_table
+from experiment.tables.printing import printing_of
+from experiment.tables.scores import Result, read_results, write_results
+from experiment.tables.table1 import Measured, table1
+from experiment.tables.table4 import table4
+from experiment.tables.table5 import table5
+from experiment.tables.tables_2_3 import table2, table3
+from experiment.tables.tables_6_to_8 import hyperparameters
+from experiment.tables.tested import by_model
+from provenance import cells
+from provenance.cells import Interval, Printed
+from provenance.csv_files import write_csv
 
 REPORTED = sorted((Path(__file__).parents[1] / "config/paper_reported").glob("*.csv"))
 

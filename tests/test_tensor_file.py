@@ -5,14 +5,16 @@ import sys
 
 import pytest
 import torch
-from merged_windows import in_every_tower, merge_window
 from safetensors.torch import load_file, save_file
 
-from ffmerge import checkpoint, quantization, tensor_file
-from ffmerge.architectures import ARCHITECTURES
-from ffmerge.layer_drop import drop_on_disk
-from ffmerge.merged_file import WEIGHTS, merge_on_disk
-from ffmerge.tensor_file import DTYPES, FORMAT, Stored
+from ffmerge.method import quantization
+from ffmerge.method.layer_drop import drop_on_disk
+from ffmerge.method.merge_on_disk import merge_on_disk
+from ffmerge.models import checkpoint, tensor_file
+from ffmerge.models.architectures import ARCHITECTURES
+from ffmerge.models.format import WEIGHTS
+from ffmerge.models.tensor_file import DTYPES, FORMAT, Stored
+from merged_windows import in_every_tower, merge_window
 
 
 def library_bytes(directory, tmp_path) -> bytes:
@@ -94,9 +96,9 @@ import sys
 from pathlib import Path
 from transformers import GPT2Config, GPT2LMHeadModel
 from ffmerge import checkpoint
-from ffmerge.groups import Group
-from ffmerge.memory import give_back_large
-from ffmerge.merged_file import WEIGHTS, merge_on_disk
+from ffmerge.method.groups import Group
+from ffmerge.models.memory import give_back_large
+from ffmerge.method.merge_on_disk import WEIGHTS, merge_on_disk
 
 def memory(field):
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from merged_windows import merge_window
 
-from ffmerge.tie import GROUPS, count_parameters, count_sublayers, tie, untouched
-from ffmerge.towers import towers
+from ffmerge.method.tie import count_parameters, count_sublayers, tie, untouched
+from ffmerge.models.format import GROUPS
+from ffmerge.models.towers import towers
+from merged_windows import merge_window
 
 D_MODEL, D_FF = 8, 16
 

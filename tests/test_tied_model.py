@@ -17,11 +17,10 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from ffmerge import tied_model
-from ffmerge.digest import sha256_of
-from ffmerge.expanded import save_expanded, untie
-from ffmerge.import_hook import when_imported
-from ffmerge.tied_model import CODE, GROUPS, become_tied, shared_modules, write_code
+from ffmerge.models import tied_model
+from ffmerge.models.expanded import save_expanded, untie
+from ffmerge.models.tied_model import CODE, GROUPS, become_tied, shared_modules, write_code
+from provenance.digest import sha256_of
 
 N_LAYERS, D_MODEL, D_FF, VOCABULARY = 4, 8, 16, 50
 MERGED = [1, 2, 3]
@@ -274,13 +273,13 @@ def test_a_model_stays_tied_when(made, family):
 
 
 def test_tied_classes_are_found_by_name():
-    from ffmerge.tied_model import BertConfig, BertForMaskedLM
+    from ffmerge.models.tied_model import BertConfig, BertForMaskedLM
 
     assert issubclass(BertForMaskedLM, transformers.BertForMaskedLM)
     assert BertForMaskedLM.config_class is BertConfig
     assert type(tied("bert")) is BertForMaskedLM
     with pytest.raises(ImportError):
-        from ffmerge.tied_model import BertForNothing  # noqa: F401
+        from ffmerge.models.tied_model import BertForNothing  # noqa: F401
     with pytest.raises(AttributeError):
         tied_model.AutoTokenizer  # noqa: B018
 
@@ -501,10 +500,10 @@ def test_importing_ffmerge_imports_neither_transformers_nor_torch(tmp_path):
 
 
 @pytest.mark.parametrize("first", ["ffmerge", "transformers"])
-def test_after_importing_ffmerge_the_auto_classes_load_a_merged_model(first, saved):
+def test_after_importing_ffmerge_auto_the_auto_classes_load_a_merged_model(first, saved):
     imports = {
-        "ffmerge": "import ffmerge",
-        "transformers": "from transformers import AutoModelForCausalLM\nimport ffmerge",
+        "ffmerge": "import ffmerge.auto",
+        "transformers": "from transformers import AutoModelForCausalLM\nimport ffmerge.auto",
     }
     use = """
         import sys
@@ -513,7 +512,7 @@ def test_after_importing_ffmerge_the_auto_classes_load_a_merged_model(first, sav
         assert "transformers.models.gpt2.modeling_gpt2" not in loaded, loaded  # not asked for
         for directory in ("tied", "code"):
             model = AutoModelForCausalLM.from_pretrained(f"gpt2/{directory}")
-            assert type(model).__module__ == "ffmerge.tied_model"
+            assert type(model).__module__ == "ffmerge.models.tied_model"
             holds(model, "gpt2", 2)
         AutoModelForCausalLM.from_pretrained("gpt2/code").save_pretrained("gpt2/again")
         config = json.load(open("gpt2/again/config.json"))
@@ -560,36 +559,19 @@ def test_the_code_beside_a_model_is_that_of_the_library(saved):
     assert auto_map["AutoModel"] == "modeling_ffmerge.GPT2Model"
 
 
-# --- on import ------------------------------------------------------------------------------------
-
-
-def test_a_callback_comes_once_a_module_has_run_and_at_once_if_it_had(tmp_path, monkeypatch):
-    (tmp_path / "late_module.py").write_text("value = 1\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
-    seen = []
-    when_imported("late_module", lambda module: seen.append(module.value))
-    assert seen == []
-    import late_module  # noqa: F401
-
-    assert seen == [1]
-    when_imported("late_module", lambda module: seen.append(module.value + 1))
-    assert seen == [1, 2]
-    del sys.modules["late_module"]
-
-
 def test_what_stands_in_a_configuration_has_one_name_throughout():
     """The code beside the weights imports nothing of ffmerge, and so has names of its own."""
-    from ffmerge import architectures, merged_file, tie
+    from ffmerge.models import format
 
-    assert tied_model.GROUPS == tie.GROUPS
-    assert tied_model.MODEL_TYPE == architectures.MERGED_TYPE
-    assert tied_model.STOCK_TYPE == architectures.STOCK_TYPE
-    assert tied_model.INT8 == merged_file.INT8
+    assert tied_model.GROUPS == format.GROUPS
+    assert tied_model.MODEL_TYPE == format.MERGED_TYPE
+    assert tied_model.STOCK_TYPE == format.STOCK_TYPE
+    assert tied_model.INT8 == format.INT8
 
 
 def test_a_quantized_model_of_ours_is_not_taken_for_one_of_floats(tmp_path):
-    from ffmerge import checkpoint, quantization
+    from ffmerge.method import quantization
+    from ffmerge.models import checkpoint
 
     model = tied("gpt2")
     checkpoint.save(model, tmp_path / "merged")
@@ -601,7 +583,8 @@ def test_a_quantized_model_of_ours_is_not_taken_for_one_of_floats(tmp_path):
 
 def test_ffmerge_load_takes_merged_expanded_and_int8_models(tmp_path):
     import ffmerge
-    from ffmerge import checkpoint, quantization
+    from ffmerge.method import quantization
+    from ffmerge.models import checkpoint
 
     model = tied("gpt2")
     model.save_pretrained(tmp_path / "tied")

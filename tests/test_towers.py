@@ -5,13 +5,14 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from ffmerge import checkpoint
-from ffmerge.architectures import ARCHITECTURES, OWN_ENTRY, Architecture, FeedForward
-from ffmerge.groups import Group
-from ffmerge.merge import merge_in_model
-from ffmerge.merged_file import towers_in
-from ffmerge.tie import count_sublayers
-from ffmerge.towers import attribute, located, towers
+from ffmerge.method.groups import Group
+from ffmerge.method.merge import merge_in_model
+from ffmerge.method.merge_on_disk import towers_in
+from ffmerge.method.tie import count_sublayers
+from ffmerge.models import checkpoint
+from ffmerge.models.architectures import ARCHITECTURES, Architecture, FeedForward
+from ffmerge.models.format import OWN_ENTRY
+from ffmerge.models.towers import attribute, located, towers
 
 GATED = {"layers": "layers.*", "gate": "mlp.gate", "up": "mlp.up", "down": "mlp.down"}
 PLAIN = {"layers": "layers.*", "up": "mlp.up", "down": "mlp.down"}

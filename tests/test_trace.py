@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ffmerge.__main__ import main
-from ffmerge.digest import sha256_of
-from ffmerge.provenance.chain import Chain
-from ffmerge.provenance.evidence import Evidence
-from ffmerge.provenance.numbers import named, read_ledgers
-from ffmerge.record import digests, write_record
+from experiment.cli import main
+from provenance.digest import sha256_of
+from provenance.numbers import named, read_ledgers
+from provenance.record import digests, write_record
+from provenance.records import Evidence
+from provenance.trace.chain import Chain
 
 pytestmark = pytest.mark.slow
 
@@ -210,7 +210,7 @@ def test_a_table_without_a_ledger_says_how_to_make_one(gone, capsys):
 
 def test_a_trace_imports_nothing_heavy_and_takes_less_than_a_second(run):
     script = (
-        "import sys; from ffmerge.__main__ import main; main(sys.argv[1:]); "
+        "import sys; from experiment.cli import main; main(sys.argv[1:]); "
         "print(sorted({'torch', 'numpy', 'pandas', 'snakemake', 'scipy'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", script, "trace", NUMBER, "--results", str(RESULTS)]

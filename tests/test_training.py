@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from ffmerge.config import Training
-from ffmerge.evaluation import Evaluation
-from ffmerge.tasks import Task
-from ffmerge.tie import count_parameters
+from experiment.config import Training
+from experiment.evaluation.metrics import Evaluation
+from experiment.tasks import Task
+from ffmerge.method.tie import count_parameters
 
 VOCABULARY, LENGTH = 50, 8  # of the pico GPT-2
 
@@ -19,7 +19,7 @@ class RandomTokens(Task):
 
     @property
     def metric(self):
-        from ffmerge.evaluation import METRICS
+        from experiment.evaluation.metrics import METRICS
 
         return METRICS["language_modeling"]
 
@@ -57,7 +57,7 @@ def settings(**changed) -> Training:
 
 
 def tuned(pico, task, training, checkpoints):
-    from ffmerge.training import train
+    from experiment.training.recovery import train
 
     torch.manual_seed(0)
     model = pico("gpt2")
@@ -102,9 +102,8 @@ def test_the_weights_of_the_best_validation_score_are_kept(pico, tmp_path):
 
 
 def test_tied_sublayers_stay_tied_through_training_and_resuming(pico, tmp_path):
+    from experiment.training.recovery import train
     from merged_windows import merge_window
-
-    from ffmerge.training import train
 
     model = pico("gpt2")
     merge_window(model, [0, 1, 2], anchor=0)
@@ -118,7 +117,7 @@ def test_tied_sublayers_stay_tied_through_training_and_resuming(pico, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_names_its_step(pico, tmp_path):
-    from ffmerge.training import train
+    from experiment.training.recovery import train
 
     model = pico("gpt2")
     with torch.no_grad():
@@ -130,7 +129,7 @@ def test_a_loss_that_is_not_finite_names_its_step(pico, tmp_path):
 def test_a_batch_that_devices_cannot_share_evenly_is_refused(pico):
     import yaml
 
-    from ffmerge.config.faults import validated
+    from experiment.config.faults import validated
 
     with open("config/pico.yaml") as file:
         raw = yaml.safe_load(file)
@@ -149,7 +148,7 @@ def test_a_batch_that_devices_cannot_share_evenly_is_refused(pico):
 def test_one_process_uses_one_of_several_gpus(tmp_path, monkeypatch):
     from transformers import TrainingArguments
 
-    from ffmerge.training import _arguments
+    from experiment.training.recovery import _arguments
 
     def sees_two_gpus(arguments):  # as transformers does where there is no launcher
         arguments._n_gpu, arguments.distributed_state = 2, None

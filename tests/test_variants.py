@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ffmerge import config
-from ffmerge.variants import (
+from experiment import config
+from experiment.variants import (
     DROPPED,
     MERGED,
     MODEL,
@@ -28,7 +28,7 @@ from ffmerge.variants import (
     table4_variants,
     table5_variants,
 )
-from ffmerge.windows import selected, start_of_role, starts
+from ffmerge.method.windows import selected, start_of_role, starts
 
 CONFIGURATIONS = Path(__file__).parents[1] / "config"
 PICO = yaml.safe_load((CONFIGURATIONS / "pico.yaml").read_text())["tasks"]["gpt2"]

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ffmerge.__main__ import main
-from ffmerge.digest import sha256_of
-from ffmerge.provenance.findings import BROKEN, HOLDS, MISSING, STALE, UNCHECKED
-from ffmerge.provenance.hashing import digests
-from ffmerge.provenance.verify import verify
-from ffmerge.record import as_text, read_record, write_record
+from experiment.cli import main
+from provenance.digest import sha256_of
+from provenance.hashing import digests
+from provenance.record import as_text, read_record, write_record
+from provenance.verify.command import verify
+from provenance.verify.findings import BROKEN, HOLDS, MISSING, STALE, UNCHECKED
 
 RESULTS, CONFIGURATION = Path("results/pico"), Path("config/run.yaml")
 MODEL = "results/pico/gpt2/models/permute-k2-first-best"
@@ -93,7 +93,7 @@ FLIPPED = {  # class of file -> an example, a number that comes from it, and wha
     "figure": ("results/pico/figures/figure2.pdf", "figure2:2:test-score", BROKEN),
     "picture": ("results/pico/figures/figure4.png", "figure4:1:validation-score", BROKEN),
     "the paper's numbers": ("config/paper_reported/scores.csv", NUMBER, BROKEN),
-    "code": ("workflow/ffmerge/merge.py", NUMBER, STALE),
+    "code": ("workflow/ffmerge/method/merge.py", NUMBER, STALE),
     "lock": ("envs/cpu.txt", NUMBER, STALE),
 }
 
@@ -211,7 +211,10 @@ def test_parameters_swapped_in_the_configuration_are_named_with_both_values(run)
 
 @slow
 def test_an_edited_module_is_a_fault_and_an_edited_comment_a_remark(run):
-    edited, other = "workflow/ffmerge/quantization.py", "workflow/ffmerge/correlation.py"
+    edited, other = (
+        "workflow/ffmerge/method/quantization.py",
+        "workflow/ffmerge/method/correlation.py",
+    )
     run(edited, Path(edited).read_bytes() + b"\nADDED = 1\n")
     run(other, Path(other).read_bytes() + b"\n# a comment\n")
     report = verify(RESULTS, configuration=CONFIGURATION)

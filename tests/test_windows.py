@@ -5,7 +5,7 @@ from operator import gt, lt
 
 import pytest
 
-from ffmerge.windows import (
+from ffmerge.method.windows import (
     anchor_layer,
     best_start,
     layers_of,

@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from workflow_copy import Copy
 
-from ffmerge.csv_files import read_csv
-from ffmerge.digest import sha256_of
-from ffmerge.provenance.cells import Cell, Source
-from ffmerge.provenance.verify import verify
+from provenance.cells import Cell, Source
+from provenance.csv_files import read_csv
+from provenance.digest import sha256_of
+from provenance.verify.command import verify
+from workflow_copy import Copy
 
 pytestmark = pytest.mark.slow
 
@@ -84,8 +84,8 @@ def test_every_job_has_a_record_that_fits_its_files(finished):
 def test_a_job_of_one_kind_of_task_does_not_depend_on_the_code_of_another(finished):
     file = finished.results / "gpt2/models/base-tuned/test.record.json"
     sources = json.loads(file.read_text())["code"]["files"]
-    assert "workflow/ffmerge/tasks/language_modeling.py" in sources
-    assert "workflow/ffmerge/tasks/translation.py" not in sources
+    assert "workflow/experiment/tasks/language_modeling.py" in sources
+    assert "workflow/experiment/tasks/translation.py" not in sources
 
 
 def test_every_table_and_figure_is_there(finished):

@@ -5,9 +5,10 @@ import sys
 
 import pytest
 from clone import TARGET, Clone, adapted
-from cluster import Cluster
 from machine import image, prepare
 from story import play
+
+from cluster import Cluster
 
 
 @pytest.fixture(scope="session")

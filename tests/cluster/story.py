@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import psutil
 from clone import TARGET, Clone, Trace
+
 from cluster import Cluster
 
 SECONDS = 900  # for anything that the story waits for: machines may be busy

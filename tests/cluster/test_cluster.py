@@ -9,10 +9,11 @@ from itertools import pairwise
 import psutil
 import yaml
 from clone import TARGET, adapted
-from cluster import Cluster
 from machine import LOCK, image
 from slurm_files import ACCOUNT, PARTITION
 from story import OPTIONS, SECONDS
+
+from cluster import Cluster
 
 
 def test_the_table_is_that_of_a_local_run(story, local):

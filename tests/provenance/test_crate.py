@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from ffmerge import __main__
-from ffmerge.digest import sha256_of
-from ffmerge.provenance.evidence import Evidence, Record
-from ffmerge.provenance.numbers import read_ledgers
-from ffmerge.record import read_record, write_record
+from provenance.digest import sha256_of
+from provenance.numbers import read_ledgers
+from provenance.record import read_record, write_record
+from provenance.records import Evidence, Record
 
 RESULTS = Path("results/pico")
 PAGE = "results/pico/report.html"  # shows all numbers, and has no ledger of its own

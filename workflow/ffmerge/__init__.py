@@ -1,39 +1,26 @@
-"""Merging feed-forward sublayers for compressed Transformers.
+"""Merge feed-forward sublayers of Transformers: `compress`, `export` and `load`.
 
-Modules are named after what the paper names; imports go one way:
-scripts -> tasks -> method (features, permutation, merge, tie, windows) -> architectures.
-
-Importing the package makes transformers' Auto classes load merged models, whichever of the two is
-imported first; it imports neither transformers nor torch.
+`method` has the paper's equations, `models` how models are read and written, `compression` the tool
+for a model of one's own. Imports go compression -> method -> models.
 """
 
-from types import ModuleType
 from typing import Any
 
-from ffmerge.import_hook import when_imported
+__all__ = ["compress", "export", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """What the package itself offers, imported when it is asked for; no job does."""
+    """Import a public function when it is asked for; the package itself imports nothing."""
     if name == "compress":
-        from ffmerge.own_model.pipeline import compress
+        from ffmerge.compression.pipeline import compress
 
         return compress
     if name == "export":
-        from ffmerge.own_model.exporting import export
+        from ffmerge.compression.exporting import export
 
         return export
     if name == "load":
-        from ffmerge.own_model.loading import load
+        from ffmerge.compression.loading import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _register(configuration_auto: ModuleType) -> None:
-    from ffmerge.tied_model import MODEL_TYPE, MergedConfig  # transformers is being imported
-
-    configuration_auto.AutoConfig.register(MODEL_TYPE, MergedConfig, exist_ok=True)
-
-
-when_imported("transformers.models.auto.configuration_auto", _register)

@@ -5,13 +5,16 @@ from functools import cache
 from pathlib import Path
 
 WORKFLOW = Path(workflow.current_basedir).parent
+SCRIPTS = "workflow/scripts"
 sys.path.insert(0, str(WORKFLOW))
 
-from ffmerge import config as configuration
-from ffmerge import sources, variants, windows
-from ffmerge.architectures import Architecture
-from ffmerge.config.faults import validated
-from ffmerge.digest import sha256_of
+from experiment import config as configuration
+from provenance import sources
+from experiment import variants
+from ffmerge.method import windows
+from ffmerge.models.architectures import Architecture
+from experiment.config.faults import validated
+from provenance.digest import sha256_of
 
 try:
     CONFIG = validated(config)
@@ -35,35 +38,42 @@ wildcard_constraints:
     part=r"\d+-of-\d+",
 
 
-def job(script, params=lambda wildcards: {}, reproduces="bits", int8=False):
+def job(script, params=lambda wildcards: {}, reproduces="bits", folder=SCRIPTS):
     """What a job is to do: its rule's script, its parameters, and the digest of the script's code.
 
     One JSON value, so that Snakemake compares it as a whole: two parameters that swap their values
-    are a change. The digest is of all code the script can reach (ffmerge.sources), so that an
+    are a change. The digest is of all code the script can reach (provenance.sources), so that an
     edited library module is a change and a touched file or a new comment is none.
     reproduces: what a second run must give again: "bits", "decisions", or {metric: tolerance}.
-    int8: whether it handles a quantized model though its own wildcard `model` is none.
     """
 
     def described(wildcards):
-        unreached = unreached_modules(wildcards, int8)
+        chosen = params(wildcards)
+        imports = named_modules(chosen)
         description = {
             "rule": script,
             "wildcards": dict(wildcards.items()),
-            "params": params(wildcards),
+            "params": chosen,
             "reproduces": reproduces,
-            "code": code_digest(script, *unreached),
+            "imports": imports,
+            "code": code_digest(f"{folder}/{script}.py", *imports),
         }
         return json.dumps(description, ensure_ascii=False)
 
     return described
 
 
+def named_modules(params):
+    """The modules that a job imports because its parameters name them: task kind and loaders."""
+    kind = [f"experiment.tasks.{params['task']['kind']}"] if "task" in params else []
+    loaders = [params["loader"]] if "loader" in params else []
+    return sorted({*kind, *loaders, *params.get("loaders", {}).values()})
+
+
 @cache
-def code_digest(script, *unreached):
+def code_digest(script, *imports):
     """The digest of what a script can reach: the same for all jobs of a rule with the same task."""
-    script = WORKFLOW / "scripts" / f"{script}.py"
-    return sources.code_digest(sources.closure(script, without=unreached))
+    return sources.code_digest(sources.closure(WORKFLOW.parent / script, imports))
 
 
 def files(wildcards, input, output):
@@ -82,29 +92,24 @@ def plain(value):
     return str(value) if isinstance(value, str) else [str(item) for item in value]
 
 
-def unreached_modules(wildcards, int8):
-    """The modules that a job's imports name and that it cannot reach.
-
-    They are of the kinds of task that its own is not, and quantization if its model is not int8.
-    """
-    task = TASKS.get(getattr(wildcards, "task", None))
-    kinds = configuration.KINDS if task else []
-    others = [f"ffmerge.tasks.{kind}" for kind in kinds if kind != task.kind]
-    int8 = int8 or getattr(wildcards, "model", "").endswith(variants.INT8)
-    return others + ["ffmerge.quantization"] * (not int8)
+def loader(model):
+    """The module whose `load` reads a model, by the name of its folder."""
+    return (
+        f"ffmerge.{'method.quantization' if model.endswith(variants.INT8) else 'models.checkpoint'}"
+    )
 
 
-def command(script, offline=True):
+def command(script, offline=True, folder=SCRIPTS):
     """The command line of a rule: anybody can copy it from a record and run it.
 
     It takes the place of its shell, which a signal to the whole job would end before the script has
-    saved where it is (ffmerge.interruption).
+    saved where it is (experiment.training.signals).
     """
     hub = "HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 " if offline else ""
     return (
         f"exec env PYTHONPATH=workflow {hub}HF_HOME=.cache/huggingface TOKENIZERS_PARALLELISM=false "
         "TRANSFORMERS_VERBOSITY=error OMP_NUM_THREADS={threads} "
-        f"python workflow/scripts/{script}.py "
+        f"python {folder}/{script}.py "
         "{params.job:q} {params.files:q} --threads {threads} --log {log}"
     )
 

@@ -17,13 +17,18 @@ rule measure_cost:
             "measure_cost",
             lambda w: {
                 "task": part(w.task, "features"),
-                "models": [variants.BASE, *map(str, variants.table1_variants(TASKS[w.task]))],
+                "loaders": {
+                    model: loader(model)
+                    for model in [
+                        variants.BASE,
+                        *map(str, variants.table1_variants(TASKS[w.task])),
+                    ]
+                },
                 "rounds": 9,
                 "device": CONFIG.device,
                 "inputs": pinned(w.task, "validation"),
             },
             reproduces={"ratio": 0.2},
-            int8=True,
         ),
         files=files,
     shell:

@@ -37,7 +37,7 @@ rule fine_tune:
     log:
         "{results}/{task}/logs/fine_tune-{model}.log",
     resources:
-        # a process for each device (ffmerge.devices)
+        # a process for each device (experiment.training.devices)
         gpu=lambda w: TASKS[w.task].fine_tuning.devices,
         cpus_per_task=lambda w: TASKS[w.task].fine_tuning.devices,
     params:

@@ -16,7 +16,6 @@ rule quantize:
         job=job(
             "quantize",
             lambda w: {"device": CONFIG.device, "inputs": pinned(w.task)},
-            int8=True,
         ),
         files=files,
     shell:

@@ -18,6 +18,7 @@ rule score_test:
             "score_test",
             lambda w: {
                 "task": part(w.task, "test"),
+                "loader": loader(w.model),
                 "device": CONFIG.device,
                 "inputs": pinned(w.task, "test"),
             },

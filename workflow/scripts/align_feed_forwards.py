@@ -3,10 +3,10 @@
 import csv
 from functools import partial
 
-from ffmerge.features import Features
-from ffmerge.job import Job
-from ffmerge.memory import give_back_large
-from ffmerge.permutation import align_all_pairs, save_permutations
+from ffmerge.method.features import Features
+from ffmerge.method.permutation import align_all_pairs, save_permutations
+from ffmerge.models.memory import give_back_large
+from provenance.job import Job
 
 if __name__ == "__main__":
     give_back_large()  # permutations, which stay, would keep what lies before them from being freed

@@ -1,13 +1,13 @@
 """Set every number that the paper prints beside the one recomputed here."""
 
-from ffmerge.against_paper.comparison import compared, summary
-from ffmerge.against_paper.paper_reported import read_reported
-from ffmerge.against_paper.recomputed import Files, recomputed
-from ffmerge.csv_files import write_csv
-from ffmerge.job import Job
-from ffmerge.provenance.ledger import write_ledger
-from ffmerge.tables.results import results_of
-from ffmerge.tables.tested import by_model
+from experiment.claims.comparison import compared, summary
+from experiment.claims.recomputed import Files, recomputed
+from experiment.reported import read_reported
+from experiment.tables.scores import results_of
+from experiment.tables.tested import by_model
+from provenance.csv_files import write_csv
+from provenance.job import Job
+from provenance.ledger import write_ledger
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

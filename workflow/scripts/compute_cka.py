@@ -3,9 +3,9 @@
 import csv
 from functools import partial
 
-from ffmerge.cka import cka_matrix, mean_by_distance, mean_off_diagonal
-from ffmerge.features import SUBLAYERS, Features
-from ffmerge.job import Job
+from ffmerge.method.cka import cka_matrix, mean_by_distance, mean_off_diagonal
+from ffmerge.method.features import SUBLAYERS, Features
+from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -1,7 +1,7 @@
 """Store a pretrained model as the project's own: float32 safetensors, names of transformers 5."""
 
-from ffmerge.inputs.pretrained import convert
-from ffmerge.job import Job
+from ffmerge.models.pretrained import convert
+from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

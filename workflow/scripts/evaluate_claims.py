@@ -1,13 +1,13 @@
 """Test the paper's findings on the per-example scores of this run, and say which hold."""
 
-from ffmerge.against_paper.claims import as_report, judged
-from ffmerge.against_paper.evidence import Settings
-from ffmerge.against_paper.paper_reported import read_reported
-from ffmerge.against_paper.run_evidence import about_run
-from ffmerge.csv_files import write_csv
-from ffmerge.job import Job
-from ffmerge.provenance.ledger import write_ledger
-from ffmerge.tables.tested import read_tests
+from experiment.claims.evidence import Settings
+from experiment.claims.run import about_run
+from experiment.claims.statements import as_report, judged
+from experiment.reported import read_reported
+from experiment.tables.tested import read_tests
+from provenance.csv_files import write_csv
+from provenance.job import Job
+from provenance.ledger import write_ledger
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

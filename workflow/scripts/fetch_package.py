@@ -6,9 +6,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from ffmerge.corpora.packages import check_sha256
-from ffmerge.corpora.registries import download_command
-from ffmerge.job import Job
+from experiment.inputs.packages import check_sha256
+from experiment.inputs.registries import download_command
+from provenance.job import Job
 
 
 def stored(file: str) -> Path | None:

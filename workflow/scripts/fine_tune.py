@@ -1,18 +1,18 @@
 """Recovery fine-tuning of a compressed model (Section 3.4, Tables 6-8)."""
 
-from ffmerge import checkpoint
-from ffmerge.devices import leave, run_on
-from ffmerge.job import Job
-from ffmerge.learning_curve import write_curve
-from ffmerge.tasks import task_for
-from ffmerge.training import train
+from experiment.tasks import task_for
+from experiment.training.devices import leave, run_on
+from experiment.training.learning_curve import write_curve
+from experiment.training.recovery import train
+from ffmerge.models import checkpoint
+from provenance.job import Job
 
 if __name__ == "__main__":
     job = Job.from_command_line()
     run_on(job.task.fine_tuning.devices, job.params.device)  # before anything is written
     with job:
         data = {"train": job.input.train, "validation": job.input.validation}
-        task = task_for(job.task, job.input.base_model, data)
+        task = task_for(job.params.task, job.input.base_model, data)
         model = checkpoint.load(job.input.model, job.params.device)
         curve = train(
             model,

@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from ffmerge.against_paper.paper_reported import printed_setting, read_reported
-from ffmerge.job import Job
-from ffmerge.tables.hyperparameters import hyperparameters
-from ffmerge.tables.layout import write_table
+from experiment.reported import printed_setting, read_reported
+from experiment.tables.layout import write_table
+from experiment.tables.tables_6_to_8 import hyperparameters
+from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ffmerge.job import Job
-from ffmerge.provenance.report import checked_on_disk, write_page
+from provenance.job import Job
+from provenance.page.command import checked_on_disk, write_page
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -1,9 +1,9 @@
 """Make the table of strategies: windows that were searched, and groups from features alone."""
 
-from ffmerge.job import Job
-from ffmerge.tables.layout import write_table
-from ffmerge.tables.results import results_of, write_results
-from ffmerge.tables.strategies import strategies
+from experiment.tables.layout import write_table
+from experiment.tables.scores import results_of, write_results
+from experiment.tables.strategies import strategies
+from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

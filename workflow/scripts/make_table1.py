@@ -1,9 +1,9 @@
 """Make Table 1: what each kind of compression needs and saves, with what was measured."""
 
-from ffmerge.job import Job
-from ffmerge.tables.layout import write_table
-from ffmerge.tables.table1 import Measured, table1
-from ffmerge.tables.tested import by_model
+from experiment.tables.layout import write_table
+from experiment.tables.table1 import Measured, table1
+from experiment.tables.tested import by_model
+from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -1,10 +1,10 @@
 """Make Table 3: the same window merged towards each of three anchors."""
 
-from ffmerge.job import Job
-from ffmerge.tables.by_column import table3
-from ffmerge.tables.layout import write_table
-from ffmerge.tables.printing import printing_of
-from ffmerge.tables.results import results_of, write_results
+from experiment.tables.layout import write_table
+from experiment.tables.printing import printing_of
+from experiment.tables.scores import results_of, write_results
+from experiment.tables.tables_2_3 import table3
+from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

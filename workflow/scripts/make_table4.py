@@ -1,10 +1,10 @@
 """Make Table 4: our method at 1/3, without and with LLM.int8()."""
 
-from ffmerge.job import Job
-from ffmerge.tables.layout import write_table
-from ffmerge.tables.printing import printing_of
-from ffmerge.tables.results import results_of, write_results
-from ffmerge.tables.table4 import table4
+from experiment.tables.layout import write_table
+from experiment.tables.printing import printing_of
+from experiment.tables.scores import results_of, write_results
+from experiment.tables.table4 import table4
+from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

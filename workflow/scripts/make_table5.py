@@ -1,10 +1,10 @@
 """Make Table 5: full numerical results at varying compression ratios."""
 
-from ffmerge.job import Job
-from ffmerge.tables.layout import write_table
-from ffmerge.tables.printing import printing_of
-from ffmerge.tables.results import results_of, write_results
-from ffmerge.tables.table5 import table5
+from experiment.tables.layout import write_table
+from experiment.tables.printing import printing_of
+from experiment.tables.scores import results_of, write_results
+from experiment.tables.table5 import table5
+from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -1,21 +1,23 @@
 """Measure run time and memory of compressed models against the base model's (Table 1)."""
 
 from dataclasses import asdict
+from importlib import import_module
 
-from ffmerge import checkpoint
-from ffmerge.cost import measure
-from ffmerge.csv_files import write_csv
-from ffmerge.job import Job
-from ffmerge.tasks import task_for
+from experiment.evaluation.cost import measure
+from experiment.tasks import task_for
+from provenance.csv_files import write_csv
+from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
         data = {"validation": job.input.validation}
-        task = task_for(job.task, job.input.base_model, data)
+        task = task_for(job.params.task, job.input.base_model, data)
         batch = next(task.feature_batches())
         models = {
-            name: checkpoint.load(directory, job.params.device)
-            for name, directory in zip(job.params.models, job.input.models, strict=True)
+            name: import_module(loader).load(directory, job.params.device)
+            for (name, loader), directory in zip(
+                job.params.loaders.items(), job.input.models, strict=True
+            )
         }
         costs = measure(models, batch, job.params.rounds, job.params.device)
         rows = [{"model": name, **asdict(cost)} for name, cost in costs.items()]

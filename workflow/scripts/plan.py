@@ -1,11 +1,11 @@
 """Plan a whole run: jobs, hours, disk and memory of each rule, and the time on some GPUs."""
 
-from ffmerge.config.faults import validated
-from ffmerge.job import Job
-from ffmerge.planning.dag import dry_run
-from ffmerge.planning.plan import Plan, costed
-from ffmerge.planning.rates import Rates, read_shapes
-from ffmerge.planning.report import rows, text, write_csv
+from experiment.config.faults import validated
+from experiment.planning.plan import Plan, costed
+from experiment.planning.rates import Rates, read_shapes
+from experiment.planning.report import rows, text, write_csv
+from provenance.dag import dry_run
+from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

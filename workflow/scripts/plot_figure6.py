@@ -1,9 +1,9 @@
 """Plot Figure 6: CKA between the outputs of all pairs of self-attention sublayers (Appendix C)."""
 
-from ffmerge.figures import heat_maps, look
-from ffmerge.job import Job
+from experiment.figures import figures_5_6, style
+from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        points = heat_maps.points(job.input.cka, job.params.tasks, shown="attention")
-        look.save(heat_maps.draw(points), job, points)
+        points = figures_5_6.points(job.input.cka, job.params.tasks, shown="attention")
+        style.save(figures_5_6.draw(points), job, points)

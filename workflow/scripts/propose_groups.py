@@ -2,11 +2,11 @@
 
 import json
 
-from ffmerge import groups
-from ffmerge.csv_files import read_csv
-from ffmerge.job import Job
-from ffmerge.strategies import Clusters, aligned_correlation, output_cka
-from ffmerge.windows import start_of_role
+from ffmerge.method import groups
+from ffmerge.method.clustering import Clusters, aligned_correlation, output_cka
+from ffmerge.method.windows import start_of_role
+from provenance.csv_files import read_csv
+from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

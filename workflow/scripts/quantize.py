@@ -2,9 +2,10 @@
 
 import json
 
-from ffmerge import checkpoint, quantization
-from ffmerge.job import Job
-from ffmerge.storage import storage
+from experiment.evaluation.storage import storage
+from ffmerge.method import quantization
+from ffmerge.models import checkpoint
+from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from ffmerge.csv_files import write_csv
-from ffmerge.job import Job
-from ffmerge.planning.stages import Stage, alignment_row, rows, text, weight_bytes
-from ffmerge.record import read_record
+from experiment.planning.stages import Stage, alignment_row, rows, text, weight_bytes
+from provenance.csv_files import write_csv
+from provenance.job import Job
+from provenance.record import read_record
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

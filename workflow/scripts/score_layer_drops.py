@@ -2,16 +2,16 @@
 
 import csv
 
-from ffmerge import checkpoint
-from ffmerge.job import Job
-from ffmerge.layer_drop import without_layers
-from ffmerge.tasks import task_for
-from ffmerge.variants import UNCOMPRESSED, Candidate
-from ffmerge.windows import layers_of
+from experiment.tasks import task_for
+from experiment.variants import UNCOMPRESSED, Candidate
+from ffmerge.method.layer_drop import without_layers
+from ffmerge.method.windows import layers_of
+from ffmerge.models import checkpoint
+from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        task = task_for(job.task, job.input.base_model, {"validation": job.input.validation})
+        task = task_for(job.params.task, job.input.base_model, {"validation": job.input.validation})
         model = checkpoint.load(job.input.base_model, job.params.device)
         rows = []
         for candidate in job.progress([Candidate(*c) for c in job.params.candidates]):

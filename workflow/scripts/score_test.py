@@ -2,17 +2,17 @@
 
 import csv
 import json
+from importlib import import_module
 
-from ffmerge import checkpoint
-from ffmerge.job import Job
-from ffmerge.merged_file import DROPPED
-from ffmerge.tasks import task_for
-from ffmerge.tie import GROUPS, count_parameters, count_sublayers
+from experiment.tasks import task_for
+from ffmerge.method.tie import count_parameters, count_sublayers
+from ffmerge.models.format import DROPPED, GROUPS
+from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        task = task_for(job.task, job.input.base_model, {"test": job.input.test})
-        model = checkpoint.load(job.input.model, job.params.device)
+        task = task_for(job.params.task, job.input.base_model, {"test": job.input.test})
+        model = import_module(job.params.loader).load(job.input.model, job.params.device)
         result = task.evaluate(model, "test", job.params.device)
         computed, stored = count_sublayers(model)
         summary = {

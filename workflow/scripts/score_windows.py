@@ -2,17 +2,18 @@
 
 import csv
 
-from ffmerge import checkpoint, groups
-from ffmerge.job import Job
-from ffmerge.permutation import load_permutations
-from ffmerge.scoring import score_merged
-from ffmerge.tasks import task_for
-from ffmerge.variants import Candidate
+from experiment.tasks import task_for
+from experiment.tasks.scoring import score_merged
+from experiment.variants import Candidate
+from ffmerge.method import groups
+from ffmerge.method.permutation import load_permutations
+from ffmerge.models import checkpoint
+from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
         device = job.params.device
-        task = task_for(job.task, job.input.base_model, {"validation": job.input.validation})
+        task = task_for(job.params.task, job.input.base_model, {"validation": job.input.validation})
         model = checkpoint.load(job.input.base_model, device)
         permutations = load_permutations(job.input.permutations)
         rows = []

@@ -2,10 +2,10 @@
 
 import json
 
-from ffmerge.csv_files import read_csv, write_csv
-from ffmerge.evaluation import METRICS
-from ffmerge.job import Job
-from ffmerge.windows import selected
+from experiment.evaluation.metrics import METRICS
+from ffmerge.method.windows import selected
+from provenance.csv_files import read_csv, write_csv
+from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

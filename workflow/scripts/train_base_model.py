@@ -1,14 +1,14 @@
 """Train an embedded base model from scratch, with its tokenizer or image processor."""
 
-from ffmerge.base_model import train_base_model
-from ffmerge.config import TrainedFromScratch
-from ffmerge.job import Job
-from ffmerge.learning_curve import write_curve
+from experiment.config import TrainedFromScratch
+from experiment.training.base_model import train_base_model
+from experiment.training.learning_curve import write_curve
+from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
         curve = train_base_model(
-            job.task,
+            job.params.task,
             TrainedFromScratch.model_validate(job.params.recipe),
             {"train": job.input.train, "validation": job.input.validation},
             job.output.model,

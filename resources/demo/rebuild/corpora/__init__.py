@@ -1,0 +1,38 @@
+"""The embedded demo data: rows taken from package files, and how they are written.
+
+Everything here is a function of a package file that is already on disk; nothing uses the network.
+`resources/demo/sources.yaml` names the packages, their licences and the digests of all files.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+Row = dict[str, Any]
+
+REBUILD_ADVICE = (
+    "So the rebuilt file is not the one that is shipped. The packages were checked before: either "
+    "the code in resources/demo/rebuild was changed, or the libraries are not the ones named "
+    "under `written_with` in resources/demo/sources.yaml."
+)
+
+
+def order_key(text: str) -> str:
+    """Sort key that orders names in a fixed but meaningless way, the same on every machine."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_split(rows: Iterable[Row], features: Mapping[str, Any], path: Path) -> None:
+    """Write rows as parquet with the feature types that `datasets.load_dataset` restores.
+
+    features: a `datasets.Features`. The bytes depend only on the rows and on the pyarrow version:
+    no time stamps, one thread, fixed row groups.
+    """
+    schema: pa.Schema = features.arrow_schema
+    table = pa.Table.from_pylist(list(rows), schema=schema)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, compression="zstd", compression_level=19, row_group_size=10_000)

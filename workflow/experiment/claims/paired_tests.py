@@ -1,0 +1,137 @@
+"""Paired tests on per-example scores: two models, the same test examples.
+
+Whether two models differ at all is tested by swapping their outputs on random examples: what their
+difference would be if both were the same. Whether a difference stays below a bound, and everything
+about more than two models, is tested by bootstrap over examples. All p-values are two-sided: a
+small one says that the data decide, their sign says for which side.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import numpy
+
+from experiment.evaluation.intervals import OfSums, Values, resampled_sums, score_columns
+
+SWAPS_AT_ONCE = 2**22  # swapped or not: that many examples of random swaps are in memory together
+ROUNDING = 1e-9  # scores that differ by less are equal
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A tested model.
+
+    score: of all examples; columns: (n_examples, n_columns) that the metric adds up; of_sums: the
+    metric of such sums, (..., n_columns) -> (...). resampled: (resamples,) scores of bootstrap
+    resamples; the i-th one has the same examples for all models of a task.
+    """
+
+    score: float
+    columns: Values
+    of_sums: OfSums
+    resampled: Values
+
+
+def scored_models(
+    tests: dict[str, dict[str, Any]],
+    per_example: dict[str, dict[str, Sequence]],
+    resamples: int,
+    seed: int,
+) -> dict[str, Scored]:
+    """The tested models of one task, by name, with common resamples.
+
+    tests, per_example: name -> summary of the test, and its columns (see Evaluation).
+    Raises ValueError if the models were not scored on equally many examples.
+    """
+    parts = {
+        name: score_columns(test["metric"], per_example[name], test.get("average"))
+        for name, test in tests.items()
+    }
+    sizes = {len(columns) for columns, _ in parts.values()}
+    if len(sizes) != 1:
+        raise ValueError(f"models to compare were scored on {sorted(sizes)} examples")
+    drawn = resampled_sums(numpy.hstack([c for c, _ in parts.values()]), resamples, seed)
+    widths = numpy.cumsum([columns.shape[1] for columns, _ in parts.values()])
+    return {
+        name: Scored(tests[name]["score"], columns, of_sums, of_sums(sums))
+        for (name, (columns, of_sums)), sums in zip(
+            parts.items(), numpy.split(drawn, widths[:-1], axis=1), strict=True
+        )
+    }
+
+
+def swap_test(one: Scored, other: Scored, swaps: int, seed: int) -> float:
+    """p-value of two models' scores differing (approximate randomization, Noreen 1989).
+
+    Each example's outputs are swapped with probability 1/2; p is the share of swaps after which the
+    scores are at least as far apart as they are, these themselves included. Corpus metrics are
+    recomputed from the swapped examples' sums (Riezler and Maxwell 2005).
+    Raises ValueError if the models were not scored on equally many examples.
+    """
+    a, b = one.columns, other.columns
+    if len(a) != len(b):
+        raise ValueError(f"a paired test of {len(a)} and {len(b)} examples")
+    total_a, total_b = a.sum(axis=0), b.sum(axis=0)
+    changes = (b - a)[(a != b).any(axis=1)]  # to swap equal ones changes nothing
+    observed = abs(one.of_sums(total_a) - other.of_sums(total_b))
+    generator = numpy.random.default_rng(seed)
+    at_once, as_far = max(1, SWAPS_AT_ONCE // max(1, len(changes))), 0
+    for start in range(0, swaps, at_once):
+        n = min(at_once, swaps - start)
+        swapped = generator.integers(2, size=(n, len(changes)), dtype=bool).astype(float)
+        change = swapped @ changes  # (n, n_columns)
+        apart = abs(one.of_sums(total_a + change) - other.of_sums(total_b - change))
+        as_far += int((apart >= observed - ROUNDING).sum())
+    return (1 + as_far) / (1 + swaps)
+
+
+def share_at_most(resampled: Values, bound: float) -> float:
+    """One-sided p-value of a statistic being above a bound: share of its resamples that are not.
+
+    The statistic itself counts as a resample, so that p is never 0.
+    """
+    return float((1 + (resampled <= bound + ROUNDING).sum()) / (1 + len(resampled)))
+
+
+def bound_test(resampled: Values, bound: float) -> float:
+    """p-value of a statistic being on one side of a bound, whichever it is (bootstrap)."""
+    return two_sided(share_at_most(resampled, bound), share_at_most(-resampled, -bound))
+
+
+def two_sided(p_above: float, p_below: float) -> float:
+    """p-value of being on either side, from that of each."""
+    return min(1.0, 2 * min(p_above, p_below))
+
+
+def widest(models: Sequence[Scored]) -> tuple[float, Values]:
+    """Largest difference between the scores of some models, and that pair's on each resample."""
+    high, low = max(models, key=lambda m: m.score), min(models, key=lambda m: m.score)
+    return high.score - low.score, high.resampled - low.resampled
+
+
+def spread_test(models: Sequence[Scored], bound: float) -> float:
+    """p-value of the largest difference between some models being on one side of a bound.
+
+    Below: every pair has to be (intersection-union test, which needs no correction). Above: the
+    observed spread has to exceed the bound by more than the models' errors differ, all together as
+    for Tukey's range test; for resampled spreads are too wide and would claim it too often.
+    """
+    spread, _ = widest(models)
+    below = max(
+        share_at_most(bound - a.resampled + b.resampled, 0.0) for a, b in permutations(models, 2)
+    )
+    errors = numpy.stack([model.resampled - model.score for model in models])
+    ranges = errors.max(axis=0) - errors.min(axis=0)
+    return two_sided(share_at_most(-ranges, bound - spread), below)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number (Holm 1979), in the order given."""
+    n = len(p_values)
+    corrected, least = [0.0] * n, 0.0
+    for rank, i in enumerate(sorted(range(n), key=lambda i: p_values[i])):
+        least = max(least, min(1.0, (n - rank) * p_values[i]))
+        corrected[i] = least
+    return corrected

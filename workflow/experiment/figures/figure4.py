@@ -1,0 +1,68 @@
+"""Figure 4: the score of every window of the 1/3 setting before tuning (Section 5.2)."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiment.evaluation.metrics import METRICS
+from experiment.figures import style
+from experiment.tables.layout import Row
+from provenance import cells
+from provenance.cells import Cell, Source
+
+WINDOW, SCORE = "merged FF sublayers", "validation score"
+
+
+def points(tasks: dict[str, dict[str, Any]], files: Sequence[Path]) -> list[Row]:
+    """A row for every window of each task and method, by its start.
+
+    tasks: name -> `kind`, `label` and `k`; files: windows.csv of each.
+    """
+    return [
+        point
+        for task, file in zip(tasks.values(), files, strict=True)
+        for point in sorted(_of_task(task, file), key=lambda point: point[WINDOW].raw)
+    ]
+
+
+def _of_task(task: dict[str, Any], file: Path) -> Iterator[Row]:
+    metric = METRICS[task["kind"]]
+    # the paper shows the language model's loss "for visibility"
+    as_loss = metric.name == "perplexity"
+    better = "↑" if metric.higher_is_better and not as_loss else "↓"
+    column, decimals = ("loss", 3) if as_loss else ("score", metric.decimals)
+    for n, row in enumerate(Source(file).value()):
+        if row["k"] == task["k"]:
+            window = tuple(Source(file, f"/{n}/{name}") for name in ("start", "k"))
+            yield {
+                "panel": task["label"],
+                "unit": f"{'loss (nats)' if as_loss else metric.unit} {better}",
+                "series": style.METHODS[row["method"]]["label"],
+                WINDOW: Cell(window, "span", "values"),
+                SCORE: cells.of(file, f"/{n}/{column}", f"{{:.{decimals}f}}"),
+            }
+
+
+def draw(points: Sequence[Row]) -> Figure:
+    """A panel for each model: a curve a method over the windows' starts."""
+    figure, panels = style.panels_of(points)
+    for axis, of_panel in panels:
+        _draw_panel(axis, of_panel)
+    panels[0][0].legend(frameon=False)
+    return figure
+
+
+def _draw_panel(axis: Axes, points: Sequence[Row]) -> None:
+    for method in style.METHODS.values():
+        curve = [point for point in points if point["series"] == method["label"]]
+        if curve:
+            starts = [point[WINDOW].raw[0] for point in curve]
+            axis.plot(starts, [point[SCORE].raw for point in curve], markersize=5, **method)
+    labels = {point[WINDOW].raw[0]: str(point[WINDOW]) for point in points}
+    axis.set_xticks(list(labels), list(labels.values()), rotation=45 if len(labels) > 5 else 0)
+    axis.set_title(points[0]["panel"])
+    axis.set_xlabel(WINDOW)
+    axis.set_ylabel(f"validation {points[0]['unit']}")

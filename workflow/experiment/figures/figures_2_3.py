@@ -1,0 +1,64 @@
+"""Figures 2 and 3: test scores against the parameters removed (Sections 5.1 and 5.2)."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiment.evaluation.metrics import metric_named
+from experiment.figures import style
+from experiment.tables.layout import Row
+from experiment.tables.scores import Result
+
+REMOVED, SCORE = "parameters removed (%)", "test score"
+BASE = {"color": "#444444", "linestyle": ":", "linewidth": 1.2}
+UNCOMPRESSED = "Uncompressed"
+
+
+def points(results: Sequence[Result]) -> list[Row]:
+    """A row for every point: a model's score, with its interval, and what it is without."""
+    return [
+        {
+            "panel": result.model,
+            "metric": result.metric,
+            "series": style.METHODS[result.method]["label"] if result.method else UNCOMPRESSED,
+            REMOVED: result.reduction_cell(),
+            SCORE: result.score_cell(),
+        }
+        for result in results
+    ]
+
+
+def draw(points: Sequence[Row]) -> Figure:
+    """A panel for each model: a line at the uncompressed model's score, and a curve a method."""
+    figure, panels = style.panels_of(points)
+    for axis, of_panel in panels:
+        _draw_panel(axis, of_panel)
+    panels[0][0].legend(frameon=False)
+    return figure
+
+
+def _draw_panel(axis: Axes, points: Sequence[Row]) -> None:
+    (base,) = (point for point in points if point["series"] == UNCOMPRESSED)
+    metric = metric_named(base["metric"])
+    axis.axhline(base[SCORE].raw, label=UNCOMPRESSED, **BASE)
+    for method in style.METHODS.values():
+        curve = [point for point in points if point["series"] == method["label"]]
+        if curve:
+            curve.sort(key=lambda point: point[REMOVED].raw)
+            scores = [point[SCORE] for point in curve]
+            axis.errorbar(
+                [point[REMOVED].raw for point in curve],
+                [score.raw for score in scores],
+                yerr=[
+                    [score.raw - score.interval.low for score in scores],
+                    [score.interval.high - score.raw for score in scores],
+                ],
+                capsize=3,
+                markersize=5,
+                **method,
+            )
+    axis.set_title(base["panel"])
+    axis.set_xlabel(REMOVED)
+    axis.set_ylabel(f"test {metric.unit} {'↑' if metric.higher_is_better else '↓'}")
+    axis.set_xlim(left=0)

@@ -1,0 +1,106 @@
+"""One large file from a URL: resumed after a kill, complete or not there at all."""
+
+import http.client
+import time
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from experiment.inputs.fetch import ADVICE
+from provenance.digest import sha256_of
+
+CHUNK_BYTES = 1 << 20
+TIMEOUT_SECONDS = 60
+WAITS_SECONDS = (1, 5, 30, 120)  # between attempts that brought nothing new
+
+
+def download(
+    url: str,
+    file: Path,
+    parts: Path,
+    sha256: str | None = None,
+    waits: tuple[float, ...] = WAITS_SECONDS,
+    progress: Callable | None = None,
+) -> str:
+    """Download `url` to `file` and return the sha256 of what came.
+
+    parts: directory for what has come so far; with it, a killed download goes on where it was, if
+    the server knows byte ranges and still has the same file. sha256: digest to hold the file
+    against; unset, the digest found is given as a warning, which records keep.
+    progress: makes a bar from (iterable, total=…, description=…), see `Job.progress`.
+    Raises OSError in one line where the server cannot be reached or breaks off again and again,
+    ValueError where the digest is another; the file is then removed.
+    """
+    parts.mkdir(parents=True, exist_ok=True)
+    part, validator = parts / "part", parts / "validator"
+    attempt, reason = 0, ""
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            if _continue(url, part, validator, progress):
+                break
+            reason = "the connection broke off"
+        except urllib.error.HTTPError as error:
+            if error.code < 500:
+                raise OSError(f"{url}: the server answers {error.code} {error.reason}") from None
+            reason = f"the server answers {error.code} {error.reason}"
+        except (OSError, http.client.HTTPException) as error:
+            if getattr(error, "errno", None) and not isinstance(error, ConnectionError):
+                raise  # a full disk, a missing permission
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+        after = part.stat().st_size if part.exists() else 0
+        attempt = 0 if after > before else attempt + 1
+        if attempt > len(waits):
+            raise OSError(f"{url}: {reason}; {after} bytes are kept for the next try; {ADVICE}")
+        time.sleep(waits[attempt - 1] if attempt else 0)
+    return _accepted(url, part, validator, file, sha256)
+
+
+def _continue(url: str, part: Path, validator: Path, progress: Callable | None) -> bool:
+    """Append what is missing; whether the file is then complete."""
+    known = part.stat().st_size if part.exists() and validator.exists() else 0
+    request = urllib.request.Request(url)
+    if known:
+        request.add_header("Range", f"bytes={known}-")
+        request.add_header("If-Range", validator.read_text())
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        if known and error.code == 416:  # no byte after the last one: the part is whole
+            return error.headers.get("Content-Range", "").endswith(f"/{known}")
+        raise
+    with response:
+        resumed = response.status == 206
+        validator.unlink(missing_ok=True)
+        if tag := _validator(response):
+            validator.write_text(tag)
+        start = known if resumed else 0
+        length = response.headers.get("Content-Length")
+        total = None if length is None else start + int(length)
+        with part.open("ab" if resumed else "wb") as stream:
+            chunks = iter(lambda: response.read(CHUNK_BYTES), b"")
+            n_chunks = None if length is None else -(-int(length) // CHUNK_BYTES)
+            for chunk in progress(chunks, n_chunks, "MB") if progress else chunks:
+                stream.write(chunk)
+    return total is None or part.stat().st_size == total
+
+
+def _validator(response: http.client.HTTPResponse) -> str | None:
+    """What tells whether the server still has the same file: a strong ETag, or its date."""
+    tag = response.headers.get("ETag")
+    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
+
+
+def _accepted(url: str, part: Path, validator: Path, file: Path, expected: str | None) -> str:
+    found = sha256_of(part)
+    if expected is None:
+        warnings.warn(f"{url} has no sha256 in the configuration; {found} came", stacklevel=3)
+    elif found != expected:
+        part.unlink()
+        validator.unlink(missing_ok=True)
+        raise ValueError(f"{url}: sha256 is {found}, expected {expected}; the file was removed")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part.replace(file)
+    return found

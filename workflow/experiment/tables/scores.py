@@ -1,0 +1,169 @@
+"""What was tested: one result a model, with its interval, behind all tables of scores."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from experiment.evaluation.intervals import bootstrap_interval
+from experiment.evaluation.metrics import metric_named
+from experiment.tables.tested import read_tests
+from experiment.variants import BASE, Variant
+from provenance import cells
+from provenance.cells import JOB, Cell, Interval, Printed, Source
+from provenance.csv_files import write_csv
+from provenance.job import Job
+
+NO_WINDOW = "–"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One tested model, unrounded.
+
+    variant: its name in the DAG; method, k, anchor, role, int8: what that name says, empty for an
+    uncompressed model. first_layer, last_layer: of the window that was merged or dropped.
+    low, high: bounds of the interval of the score at a level of `confidence`. loss: nats.
+    sublayers_removed, sublayers: FF sublayers that share another's weights, and all that compute.
+    reduction_percent: parameters removed, embeddings included, of the base model's. file: the
+    summary of its test; base_file: that of the base model's.
+    """
+
+    task: str
+    model: str
+    metric: str
+    variant: str
+    method: str | None
+    k: int | None
+    anchor: str | None
+    role: str | None
+    int8: bool
+    first_layer: int | None
+    last_layer: int | None
+    n_towers: int
+    sublayers_removed: int
+    sublayers: int
+    score: float
+    low: float
+    high: float
+    confidence: float
+    loss: float
+    n_parameters: int
+    reduction_percent: float
+    file: Path
+    base_file: Path
+
+    @property
+    def interval(self) -> Interval:
+        """The confidence interval of the score."""
+        return Interval(self.low, self.high, self.confidence, "bootstrap over test examples")
+
+    def score_cell(self, printed: Printed | None = None, decimals: int | None = None) -> Cell:
+        """The score, by default with as many decimals as the paper gives its metric."""
+        decimals = metric_named(self.metric).decimals if decimals is None else decimals
+        rule = f"{{:.{decimals}f}}"
+        return cells.of(self.file, "/score", rule, interval=self.interval, printed=printed)
+
+    def reduction_cell(self) -> Cell:
+        """Parameters removed, in %."""
+        sources = tuple(Source(file, "/n_parameters") for file in (self.file, self.base_file))
+        return Cell(sources, "{:.1f}", "reduction_percent")
+
+    def window_cell(self, printed: Printed | None = None) -> Cell | str:
+        """The window as Table 5 prints it: `3-7`, or `2-4/2-4` for encoder and decoder."""
+        if self.first_layer is None:
+            return NO_WINDOW
+        key = "dropped" if self.method == "drop" else "merged"
+        towers = [Source(self.file, f"/{key}/{i}/layers") for i in range(self.n_towers)]
+        return Cell(tuple(towers), "window", "values", printed=printed)
+
+    def removed_cell(self, printed: Printed | None = None) -> Cell:
+        """FF sublayers removed, of how many."""
+        names = ("n_sublayers_removed", "n_sublayers")
+        sources = tuple(Source(self.file, f"/{name}") for name in names)
+        return Cell(sources, "{}/{}", "values", printed=printed)
+
+
+def bound_cell(score: Cell, bound: float) -> Cell:
+    """A bound of a score's interval, unrounded: from the test's examples, which are beside it."""
+    (tested,) = score.sources
+    files = tested.file, tested.file.with_suffix(".csv")
+    return Cell(tuple(map(Source, files)), derivation=JOB, computed=bound)
+
+
+def read_results(
+    scores: Sequence[Path],
+    per_example: Sequence[Path],
+    tasks: dict[str, dict[str, Any]],
+    intervals: dict[str, Any],
+    seed: int,
+) -> list[Result]:
+    """The results of each task's `models`, in the order of the files.
+
+    scores, per_example: see read_tests; each task's base model is among them, for its size.
+    tasks: name -> `label` in tables, and names of the `models` to show; intervals: `resamples` and
+    `confidence`.
+    """
+    base, results = {}, []
+    tests = list(read_tests(scores, per_example))
+    for task, model, test, _, (file, _) in tests:
+        if model == BASE:
+            base[task] = file, test["n_parameters"]
+    for task, model, test, columns, (file, _) in tests:
+        if model not in tasks[task]["models"]:
+            continue
+        low, high = bootstrap_interval(
+            test["metric"],
+            columns,
+            intervals["resamples"],
+            intervals["confidence"],
+            seed,
+            test.get("average"),
+        )
+        windows = test["merged"] or test["dropped"]
+        layers = windows[0]["layers"] if windows else None
+        variant = Variant.parse(model) if windows else None
+        results.append(
+            Result(
+                task=task,
+                model=tasks[task]["label"],
+                metric=test["metric"],
+                variant=model,
+                method=variant.method if variant else None,
+                k=variant.k if variant else None,
+                anchor=variant.anchor if variant else None,
+                role=variant.role if variant else None,
+                int8=variant.int8 if variant else False,
+                first_layer=layers[0] if layers else None,
+                last_layer=layers[-1] if layers else None,
+                n_towers=max(1, len(windows)),
+                sublayers_removed=test["n_sublayers_removed"],
+                sublayers=test["n_sublayers"],
+                score=test["score"],
+                low=low,
+                high=high,
+                confidence=intervals["confidence"],
+                loss=test["loss"],
+                n_parameters=test["n_parameters"],
+                reduction_percent=100 * (1 - test["n_parameters"] / base[task][1]),
+                file=file,
+                base_file=base[task][0],
+            )
+        )
+    return results
+
+
+def results_of(job: Job) -> list[Result]:
+    """The results of a job whose inputs and parameters are those of a table of scores."""
+    return read_results(
+        job.input.scores,
+        job.input.per_example,
+        job.params.tasks,
+        job.params.intervals,
+        job.params.seed,
+    )
+
+
+def write_results(results: Sequence[Result], file: Path) -> None:
+    """Write results as CSV, unrounded, a row each."""
+    write_csv([asdict(result) for result in results], file)

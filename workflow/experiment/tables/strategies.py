@@ -1,0 +1,55 @@
+"""Ours: strategies that select what is merged, at the same number of sublayers removed."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from experiment.evaluation.metrics import metric_named
+from experiment.tables.layout import Row
+from experiment.tables.scores import Result
+from provenance import cells
+from provenance.cells import Cell, in_row
+
+ROLES = {"window": "best", "correlation": "correlation", "cka": "cka"}
+STRATEGIES = {
+    "window": "window search",
+    "correlation": "clusters by aligned correlation",
+    "cka": "clusters by CKA",
+}
+RATIOS = {"third": "1/3", "half": "1/2"}
+NOTHING = "–"
+
+
+def strategies(
+    results: Sequence[Result],
+    files: Mapping[str, tuple[Path, Path]],
+    ratios: Mapping[str, Mapping[str, int]],
+) -> list[Row]:
+    """A row for each task, ratio and strategy: its groups, its score before tuning, and after.
+
+    results: of each task the uncompressed model, and those that were tuned, of 1/3. files: task ->
+    groups.json and groups.csv. ratios: task -> k of each ratio.
+    """
+    tuned = {(result.task, result.k, result.role): result for result in results}
+    rows = []
+    for task, (groups, untuned) in files.items():
+        base = tuned[task, None, None]
+        metric = metric_named(base.metric)
+        names = {"Model": base.model, "Metric": metric.label}
+        nothing = dict.fromkeys(("FFs Removed", "Strategy", "Merged", "Untuned"), NOTHING)
+        rows.append({**names, **nothing, "Tuned": base.score_cell()})
+        for ratio, removed in RATIOS.items():
+            k = ratios[task][ratio]
+            for strategy, label in STRATEGIES.items():
+                result = tuned.get((task, k, ROLES[strategy]))
+                score = in_row(untuned, "score", strategy=strategy, k=k)
+                rows.append(
+                    {
+                        **names,
+                        "FFs Removed": removed,
+                        "Strategy": label,
+                        "Merged": cells.of(groups, f"/{k}/{strategy}", "groups"),
+                        "Untuned": Cell((score,), f"{{:.{metric.decimals}f}}"),
+                        "Tuned": result.score_cell() if result else NOTHING,
+                    }
+                )
+    return rows

@@ -1,0 +1,64 @@
+"""Image classification (Section 4.2): top-1 accuracy."""
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset
+from transformers import AutoImageProcessor
+
+from experiment.config import Training
+from experiment.evaluation.accuracy import accuracy, top1_correct
+from experiment.evaluation.metrics import Evaluation
+from experiment.tasks.task import Batch, Task
+from provenance.progress import progress
+
+if TYPE_CHECKING:
+    import datasets
+
+
+class ImageClassification(Task):
+    """A classifier of images; one position of its features is one patch (or the class token)."""
+
+    @cached_property
+    def processor(self):
+        """The base model's image processor."""
+        return AutoImageProcessor.from_pretrained(self.base_model)
+
+    def training_examples(self, training: Training, seed: int) -> Dataset:
+        return self.rows("train")
+
+    def collate(self, examples: list[dict]) -> Batch:
+        images = [example["image"].convert("RGB") for example in examples]
+        return {
+            "pixel_values": self.processor(images=images, return_tensors="pt")["pixel_values"],
+            "labels": torch.tensor([example["label"] for example in examples]),
+        }
+
+    def _batches(self, rows: "datasets.Dataset", size: int) -> Iterator[Batch]:
+        for start in progress(range(0, len(rows), size), desc="images"):
+            yield self.collate([rows[i] for i in range(start, min(start + size, len(rows)))])
+
+    def feature_batches(self) -> Iterator[Batch]:
+        for batch in self._batches(self.rows("validation"), self.settings.features.batch_size):
+            yield {"pixel_values": batch["pixel_values"]}
+
+    @torch.inference_mode()
+    def evaluate(self, model: nn.Module, split: str, device: str = "cpu") -> Evaluation:
+        model.eval()
+        correct, losses = [], []
+        for batch in self._batches(self.limited(split), getattr(self.settings, split).batch_size):
+            labels = batch["labels"].to(device)
+            logits = model(pixel_values=batch["pixel_values"].to(device)).logits.float()
+            correct += top1_correct(logits, labels).tolist()
+            losses += cross_entropy(logits, labels, reduction="none").tolist()
+        return Evaluation(
+            score=accuracy(correct),
+            loss=math.fsum(losses) / len(losses),
+            per_example={"correct": correct, "negative_log_likelihood": losses},
+            details={"n_images": len(correct)},
+        )

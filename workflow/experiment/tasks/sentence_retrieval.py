@@ -1,0 +1,130 @@
+"""Sentence retrieval: an encoder of sentences finds the passage that a sentence was taken out of.
+
+The paper has no such task. It is here for encoders without a head, which give neither labels nor
+words: running text is all that it needs (see experiment.evaluation.retrieval).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import AutoTokenizer
+
+from experiment.config import Training
+from experiment.evaluation.accuracy import accuracy, top1_correct
+from experiment.evaluation.metrics import Evaluation
+from experiment.evaluation.retrieval import (
+    Pair,
+    contrastive_losses,
+    inverse_cloze,
+    sentence_embeddings,
+)
+from experiment.tasks.task import Batch, Task
+from provenance.progress import progress
+
+if TYPE_CHECKING:
+    import datasets
+
+
+class Pairs(Dataset):
+    """The queries and passages of some rows of text; only where they are is kept in memory.
+
+    limit: pairs at most, the first ones. Raises ValueError if there is none.
+    """
+
+    def __init__(self, rows: "datasets.Dataset", min_words: int, limit: int | None = None) -> None:
+        self.texts, self.min_words = rows["text"], min_words
+        long = (i for i, text in enumerate(self.texts) if inverse_cloze(text, min_words))
+        self.places = list(islice(long, limit))
+        if not self.places:
+            raise ValueError(
+                f"none of {len(rows)} paragraphs has a sentence, and a rest, of min_words = "
+                f"{min_words} words"
+            )
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, i: int) -> Pair:
+        return inverse_cloze(self.texts[self.places[i]], self.min_words)
+
+
+class SentenceRetrieval(Task):
+    """An encoder whose states, pooled, are embeddings of sentences and of passages."""
+
+    @cached_property
+    def tokenizer(self):
+        """The base model's tokenizer."""
+        return AutoTokenizer.from_pretrained(self.base_model)
+
+    def pairs(self, split: str, limit: int | None = None) -> Pairs:
+        """A split's queries with their passages, in order."""
+        return Pairs(self.rows(split), self.settings.min_words, limit)
+
+    def training_examples(self, training: Training, seed: int) -> Pairs:
+        return self.pairs("train")
+
+    def collate(self, examples: Sequence[Pair]) -> Batch:
+        """The queries of the examples, then their passages: (2 · n_examples, length)."""
+        queries, passages = zip(*examples, strict=True)
+        return self._tokenized([*queries, *passages])
+
+    def _tokenized(self, texts: list[str]) -> Batch:
+        cut = {"truncation": True, "max_length": self.settings.max_tokens}
+        batch = self.tokenizer(texts, padding=True, return_tensors="pt", **cut)
+        return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+
+    def feature_batches(self) -> Iterator[Batch]:
+        pairs, size = self.pairs("validation"), self.settings.features.batch_size
+        for start in range(0, len(pairs), size):
+            yield self.collate([pairs[i] for i in range(start, min(start + size, len(pairs)))])
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """How well each query tells its passage from the others of the batch."""
+        queries, passages = self._embedded(model, batch).chunk(2)
+        own = torch.arange(len(queries), device=queries.device)
+        similarities = queries @ passages.T
+        return contrastive_losses(similarities, own, self.settings.temperature).mean()
+
+    def _embedded(self, model: nn.Module, batch: Batch) -> Tensor:
+        hidden = model(**batch).last_hidden_state
+        return sentence_embeddings(hidden, batch["attention_mask"], self.settings.pooling)
+
+    @torch.inference_mode()
+    def evaluate(self, model: nn.Module, split: str, device: str = "cpu") -> Evaluation:
+        how = getattr(self.settings, split)
+        pairs = self.pairs(split, how.max_examples)
+        queries, passages = zip(*(pairs[i] for i in range(len(pairs))), strict=True)
+        model.eval()
+        found = self._embeddings(model, [*queries, *passages], how.batch_size, device)
+        queries, passages = found.chunk(2)
+        correct, losses = [], []
+        for own in torch.arange(len(queries), device=device).split(how.batch_size):
+            similarities = queries[own] @ passages.T  # (batch_size, n_passages)
+            correct += top1_correct(similarities, own).tolist()
+            losses += contrastive_losses(similarities, own, self.settings.temperature).tolist()
+        return Evaluation(
+            score=accuracy(correct),
+            loss=math.fsum(losses) / len(losses),
+            per_example={"correct": correct, "negative_log_likelihood": losses},
+            details={"n_passages": len(correct)},
+        )
+
+    def _embeddings(
+        self, model: nn.Module, texts: list[str], batch_size: int, device: str
+    ) -> Tensor:
+        """(n_texts, d_model), in the order of the texts."""
+        by_length = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))  # little padding
+        embedded: list[Tensor | None] = [None] * len(texts)
+        for start in progress(range(0, len(texts), batch_size), desc="embeddings"):
+            chosen = by_length[start : start + batch_size]
+            batch = self._tokenized([texts[i] for i in chosen])
+            batch = {name: tensor.to(device) for name, tensor in batch.items()}
+            for i, vector in zip(chosen, self._embedded(model, batch), strict=True):
+                embedded[i] = vector
+        return torch.stack(embedded)

@@ -1,0 +1,132 @@
+"""Machine translation (Section 4.3): beam search, sacreBLEU."""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from random import Random
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset
+from transformers import AutoTokenizer
+
+from experiment.config import Training
+from experiment.evaluation.bleu import corpus_bleu, sentence_counts
+from experiment.evaluation.metrics import Evaluation
+from experiment.tasks.task import Batch, Task
+from ffmerge.models.format import IGNORED
+from provenance.progress import progress
+
+POOL = 20  # batches among which examples are grouped by length
+
+
+class Translation(Task):
+    """An encoder-decoder that translates sentence by sentence."""
+
+    @cached_property
+    def tokenizer(self):
+        """The base model's tokenizer."""
+        return AutoTokenizer.from_pretrained(self.base_model)
+
+    def training_examples(self, training: Training, seed: int) -> Dataset:
+        rows = self.rows("train")
+        if not training.group_by_length:
+            return rows
+        pairs = zip(rows[self.settings.source], rows[self.settings.target], strict=True)
+        lengths = [len(source) + len(target) for source, target in pairs]  # characters
+        return rows.select(grouped_by_length(lengths, training.batch_size, seed))
+
+    def collate(self, examples: list[dict]) -> Batch:
+        cut = {"truncation": True, "max_length": self.settings.max_tokens}
+        sources = [example[self.settings.source] for example in examples]
+        targets = [example[self.settings.target] for example in examples]
+        batch = self.tokenizer(sources, padding=True, return_tensors="pt", **cut)
+        target = self.tokenizer(text_target=targets, padding=True, return_tensors="pt", **cut)
+        labels = target["input_ids"].masked_fill(target["attention_mask"] == 0, IGNORED)
+        return {
+            "input_ids": batch["input_ids"],
+            "attention_mask": batch["attention_mask"],
+            "labels": labels,
+        }
+
+    def feature_batches(self) -> Iterator[Batch]:
+        rows, size = self.rows("validation"), self.settings.features.batch_size
+        for start in range(0, len(rows), size):
+            batch = self.collate([rows[i] for i in range(start, min(start + size, len(rows)))])
+            # masks the features' rows; the decoder itself is causal and needs none
+            batch["decoder_attention_mask"] = (batch["labels"] != IGNORED).long()
+            yield batch
+
+    @torch.inference_mode()
+    def evaluate(self, model: nn.Module, split: str, device: str = "cpu") -> Evaluation:
+        how = getattr(self.settings, split)
+        rows = list(self.limited(split))
+        model.eval()
+        lengths = [len(row[self.settings.source]) for row in rows]
+        by_length = sorted(range(len(rows)), key=lambda i: (-lengths[i], i))  # little padding
+        hypotheses, losses, counts = [""] * len(rows), [0.0] * len(rows), [0] * len(rows)
+        for start in progress(range(0, len(rows), how.batch_size), desc="translations"):
+            chosen = by_length[start : start + how.batch_size]
+            batch = {k: v.to(device) for k, v in self.collate([rows[i] for i in chosen]).items()}
+            for i, text, loss, n in zip(
+                chosen,
+                self._translations(model, batch, how.num_beams, how.max_length),
+                *_target_losses(model, batch),
+                strict=True,
+            ):
+                hypotheses[i], losses[i], counts[i] = text, loss, n
+        references = [row[self.settings.target] for row in rows]
+        score, signature = corpus_bleu(hypotheses, references)
+        return Evaluation(
+            score=score,
+            loss=math.fsum(losses) / sum(counts),
+            per_example={
+                **sentence_counts(hypotheses, references),
+                "negative_log_likelihood": losses,
+                "n_tokens": counts,
+                "hypothesis": hypotheses,
+            },
+            details={"signature": signature, "n_sentences": len(rows)},
+        )
+
+    def _translations(
+        self, model: nn.Module, batch: Batch, num_beams: int, max_length: int
+    ) -> list[str]:
+        generated = model.generate(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            num_beams=num_beams,
+            max_length=max_length,
+            do_sample=False,
+        )
+        return self.tokenizer.batch_decode(generated, skip_special_tokens=True)
+
+
+def grouped_by_length(lengths: Sequence[int], batch_size: int, seed: int) -> list[int]:
+    """An order of examples in which each batch has examples of about the same length.
+
+    Shuffled examples are sorted within pools of batches, and the pool's batches are shuffled: in
+    order of length, a model would unlearn long sentences while it is shown the short ones.
+    """
+    random = Random(seed)
+    order = random.sample(range(len(lengths)), len(lengths))
+    grouped = []
+    for start in range(0, len(order), POOL * batch_size):
+        pool = sorted(order[start : start + POOL * batch_size], key=lambda i: lengths[i])
+        batches = [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+        random.shuffle(batches)
+        grouped += [i for batch in batches for i in batch]
+    return grouped
+
+
+def _target_losses(model: nn.Module, batch: Batch) -> tuple[list[float], list[int]]:
+    """Summed loss (nats) and number of target tokens of each sentence, under teacher forcing."""
+    logits: Tensor = model(**batch).logits.float()
+    labels = batch["labels"]
+    losses = cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), reduction="none", ignore_index=IGNORED
+    ).view_as(labels)
+    if not torch.isfinite(losses).all():
+        raise ValueError("the loss of a translation is not finite")
+    return losses.double().sum(dim=1).tolist(), (labels != IGNORED).sum(dim=1).tolist()

@@ -1,0 +1,39 @@
+"""Learning-rate schedules of Tables 6-8, as named options of the configuration.
+
+Each is a function of the step that returns the factor on the peak learning rate, so that
+`torch.optim.lr_scheduler.LambdaLR` can hold and resume it.
+"""
+
+import math
+from collections.abc import Callable
+
+from experiment.config import Training
+
+
+def learning_rate_factor(training: Training) -> Callable[[int], float]:
+    """Factor on `training.learning_rate` at optimizer step t = 0, 1, …
+
+    inverse_sqrt: √(timescale / (t + timescale)) after a linear warm-up (Tables 6 and 8).
+    linear_to_minimum: linear down to `minimum_learning_rate` in `decay_steps`, then flat (Table 7).
+    cosine: half a cosine down to `minimum_learning_rate`, at `decay_steps` if given, else at
+    `max_steps`, after the warm-up.
+    constant: 1 after the warm-up.
+    """
+    lowest = training.minimum_learning_rate / training.learning_rate
+    warmup = training.warmup_steps
+
+    def decayed(t: int) -> float:
+        match training.schedule:
+            case "inverse_sqrt":
+                return math.sqrt(training.timescale / (t + training.timescale))
+            case "linear_to_minimum":
+                return max(lowest, 1 - (1 - lowest) * t / training.decay_steps)
+            case "cosine":
+                last = training.decay_steps or training.max_steps
+                done = min(1.0, t / max(1, last - warmup))
+                return lowest + (1 - lowest) * (1 + math.cos(math.pi * done)) / 2
+            case "constant":
+                return 1.0
+        raise ValueError(f"unknown schedule {training.schedule!r}")
+
+    return lambda step: (step + 1) / warmup if step < warmup else decayed(step - warmup)

@@ -1,0 +1,219 @@
+"""transformers' Trainer, taught what long trainings of tied models need.
+
+It saves tied weights (`save_pretrained` refuses shared tensors), validates by the task's metric,
+knows which checkpoint is whole after a kill, stops when a signal asks it to, goes on at the very
+step with the same running loss, and deals a step's examples out to processes as one would see it.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+
+from experiment.config import Training
+from experiment.tasks import Task
+from experiment.training import checkpoints
+from experiment.training.learning_curve import best_step, learning_curve
+from experiment.training.schedules import learning_rate_factor
+from experiment.training.signals import Interrupted, StopRequest
+from ffmerge.models import checkpoint
+from provenance.progress import note, progress
+
+
+class ResumableTrainer(Trainer):
+    """The Trainer, with validation by the task's own metric and checkpoints that keep ties."""
+
+    def __init__(
+        self,
+        task: Task,
+        training: Training,
+        model: nn.Module,
+        args: TrainingArguments,
+        stop: StopRequest,
+    ) -> None:
+        self.task, self.training, self.stop = task, training, stop
+        self.stopping = False  # a checkpoint is to be saved, and then nothing more
+        self.directory = Path(args.output_dir)
+        examples = task.training_examples(training, args.seed)
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=examples,
+            eval_dataset=examples,  # asked for, never used: `evaluate` is the task's own
+            data_collator=task.collate,
+            callbacks=[_Watch(self)],
+        )
+        self.remove_callback(PrinterCallback)
+
+    def run(self) -> list[dict]:
+        """Train from the last whole checkpoint on, or from the start, and take the best weights."""
+        self.last = checkpoints.last_complete(self.directory)
+        if self.last:
+            self.state = TrainerState.load_from_json(str(self.last / TRAINER_STATE_NAME))
+            note(f"going on from step {self.state.global_step}")
+            self._tidy()
+        if self.state.global_step < self.training.max_steps:
+            self.train(resume_from_checkpoint=str(self.last) if self.last else None)
+        else:
+            self._load_from_checkpoint(str(self.last))
+            self.catch_up()
+        if self.args.should_save:
+            best = checkpoints.best_weights(self.directory, self._best())
+            checkpoint.load_weights(self.model, best)
+        self.accelerator.end_training()  # from here on each of several processes ends by itself
+        return learning_curve(self.state.log_history)
+
+    def catch_up(self) -> None:
+        """Do what the run before left undone at the step it stopped at: its validation."""
+        if self.stop.anywhere(self.args.device):
+            raise self.stop.at_step(self.state.global_step)
+        step, history = self.state.global_step, self.state.log_history
+        last, every = self.training.max_steps, self.training.evaluate_every
+        due = step > 0 and (step == last or step % every == 0)
+        if due and not any(entry["step"] == step and "eval_score" in entry for entry in history):
+            self.evaluate()
+            if self.stopping:
+                raise self.stop.at_step(step)
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> LambdaLR:
+        if self.lr_scheduler is None:
+            factor = learning_rate_factor(self.training)
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def _run_epoch(
+        self, model: nn.Module, epoch: int, train_dataloader: DataLoader, **kwargs: object
+    ) -> None:
+        # accelerate does not find the sampler below the batches of one of several processes
+        sampler = train_dataloader.batch_sampler
+        while hasattr(sampler, "batch_sampler"):
+            sampler = sampler.batch_sampler
+        if hasattr(sampler.sampler, "set_epoch"):
+            sampler.sampler.set_epoch(epoch)
+        super()._run_epoch(model=model, epoch=epoch, train_dataloader=train_dataloader, **kwargs)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The task's own loss or, of the model's, the mean over a step's labels.
+
+        However many processes these are dealt out to.
+        """
+        if (loss := self.task.loss(model, inputs)) is not None:
+            return loss
+        if self.args.world_size == 1 or not self.model.config.is_encoder_decoder:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        # such models average over their own part, whatever the Trainer says: weigh it by its labels
+        weight = inputs["labels"].ne(-100).sum() / num_items_in_batch
+        return model(**inputs).loss * weight * self.args.world_size  # gradients are averaged
+
+    def evaluate(self, *_: object, **__: object) -> dict[str, float]:
+        hook = self.model.register_forward_pre_hook(self.stop.raise_if_here)
+        try:
+            result = self.task.evaluate(self.model, "validation", str(self.args.device))
+        except Interrupted:
+            result = None  # the next run validates this step: validation may outlast the time left
+        finally:
+            hook.remove()
+        self.model.train()
+        if self.stop.anywhere(self.args.device):
+            self.stopping = self.control.should_save = True
+            return {}
+        metrics = {"eval_score": result.score, "eval_loss": result.loss}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def log(self, logs: dict[str, float], *args: object) -> None:
+        for name in ("loss", "eval_loss"):
+            if not math.isfinite(logs.get(name, 0.0)):
+                raise ValueError(f"{name} is {logs[name]} at step {self.state.global_step}")
+        super().log(logs, *args)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        model = self.accelerator.unwrap_model(self.model)
+        checkpoint.save(model, Path(output_dir or self.args.output_dir))
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        running = {"sum": self._tr_loss.item(), "since": self._globalstep_last_logged}
+        self._running_loss_file(output_dir).write_text(json.dumps(running))
+
+    def restore_running_loss(self) -> None:
+        """Take over what the run before had summed up for the next point of the curve."""
+        if self.last:
+            running = json.loads(self._running_loss_file(self.last).read_text())
+            self._tr_loss += running["sum"]
+            self._globalstep_last_logged = running["since"]
+
+    def _running_loss_file(self, checkpoint: str | Path) -> Path:
+        return Path(checkpoint, f"running_loss_{self.args.process_index}.json")
+
+    def _save_checkpoint(self, model: nn.Module, trial: None) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        self.last = checkpoints.checkpoint_of(self.directory, self.state.global_step)
+        if self.args.should_save:
+            checkpoints.complete(self.last)
+        self._tidy()
+        if self.stop.anywhere(self.args.device) and (
+            self.stopping or self.state.global_step < self.training.max_steps
+        ):
+            raise self.stop.at_step(self.state.global_step)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module = None) -> None:
+        checkpoint.load_weights(
+            model or self.model, Path(resume_from_checkpoint, checkpoint.WEIGHTS)
+        )
+
+    def _best(self) -> int | None:
+        return best_step(self.state.log_history, self.task.metric.higher_is_better)
+
+    def _tidy(self) -> None:
+        if self.args.should_save:
+            checkpoints.tidy(self.directory, self.last, self._best())
+
+
+class _Watch(TrainerCallback):
+    """Shows how far training is, and has it stop when it is asked to."""
+
+    def __init__(self, trainer: ResumableTrainer) -> None:
+        self.trainer = trainer
+        self.bar: tqdm | None = None
+
+    def on_train_begin(self, args, state, control, **_: object) -> None:
+        self.bar = progress(total=state.max_steps, desc="training steps")
+        self.bar.update(state.global_step)
+        if args.process_index and not self.trainer.last:
+            torch.manual_seed(args.seed + args.process_index)  # dropout of its own; data are dealt
+        self.trainer.restore_running_loss()
+        self.trainer.catch_up()
+
+    def on_step_end(self, args, state, control, **_: object) -> None:
+        self.bar.update(state.global_step - self.bar.n)
+        if self.trainer.stop.anywhere(args.device):
+            self.trainer.stopping = control.should_save = True
+
+    def on_log(self, args, state, control, logs: dict, **_: object) -> None:
+        shown = {k.removeprefix("eval_"): v for k, v in logs.items() if k in {"loss", "eval_score"}}
+        if shown and self.bar:
+            self.bar.set_postfix({k: f"{v:.4g}" for k, v in shown.items()}, refresh=False)
+
+    def on_train_end(self, args, state, control, **_: object) -> None:
+        self.bar.close()

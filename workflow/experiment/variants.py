@@ -1,0 +1,154 @@
+"""What is computed: candidates, variants and roles, from the configuration alone.
+
+A variant is one compressed model. Its name holds roles, never layer numbers, so that the DAG does
+not depend on which window wins: `permute-k5-first-best` is the best window of five sublayers,
+merged towards its first; `permute-k5-first-cka` has groups that remove as many; `drop-k2-best` is
+the model without the best window of two layers. `-int8` behind a merged variant is its quantized
+form.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from experiment import config
+from ffmerge.method.windows import ANCHORS, printed_starts, starts
+
+BASE, TUNED_BASE = "base", "base-tuned"
+PROPOSED = ("correlation", "cka")  # roles of groups that are proposed from features
+ROLES = rf"best|random\d+|{'|'.join(PROPOSED)}"
+MERGED = rf"(?:permute|vanilla)-k\d+-(?:{'|'.join(ANCHORS)})-(?:{ROLES})"
+DROPPED = r"drop-k\d+-best"
+INT8 = "-int8"
+MODEL = f"(?:{BASE}|{TUNED_BASE}|{DROPPED}|{MERGED}(?:{INT8})?)"
+RANDOM_WINDOWS = 3  # of Table 2
+
+
+class Candidate(NamedTuple):
+    """A window to score before tuning: of sublayers to merge, or of layers to drop."""
+
+    method: str
+    k: int
+    start: int
+
+
+UNCOMPRESSED = Candidate(BASE, 0, 0)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A compressed model: method, window size k, the window's role, and what merging adds.
+
+    method: permute, vanilla or drop; anchor: None where layers are dropped; int8: quantized.
+    """
+
+    method: str
+    k: int
+    anchor: str | None = None
+    role: str = "best"
+    int8: bool = False
+
+    def __str__(self) -> str:
+        anchor = [self.anchor] if self.anchor else []
+        return "-".join([self.method, f"k{self.k}", *anchor, self.role]) + INT8 * self.int8
+
+    @classmethod
+    def parse(cls, name: str) -> "Variant":
+        """The variant of a name. Raises ValueError for a name that is not one."""
+        if not re.fullmatch(f"{DROPPED}|{MERGED}(?:{INT8})?", name):
+            raise ValueError(f"{name!r} is not METHOD-kK-ANCHOR-ROLE, drop-kK-ROLE, or one{INT8}")
+        method, k, *anchor, role = name.removesuffix(INT8).split("-")
+        return cls(
+            method, int(k[1:]), anchor[0] if anchor else None, role, int8=name.endswith(INT8)
+        )
+
+
+def scored_starts(task: config.TaskBase, k: int) -> list[int]:
+    """First layers of the windows of k that are scored: of all, unless only some are configured."""
+    if task.windows.only is None:
+        return starts(task.base_model.n_layers, k)
+    ratio = next(ratio for ratio, size in task.merge.k if size == k)
+    return sorted(set(getattr(task.windows.only, ratio)))
+
+
+def candidates(task: config.TaskBase) -> list[Candidate]:
+    """All N-k+1 windows of the three ratios, or those that are configured, for every method."""
+    return [
+        Candidate(method, k, start)
+        for method in task.merge.methods
+        for k in task.merge.k.sizes()
+        for start in scored_starts(task, k)
+    ]
+
+
+def drop_candidates(task: config.TaskBase) -> list[Candidate]:
+    """The uncompressed model, then every window of layers that may be dropped (Section 4.4)."""
+    return [
+        UNCOMPRESSED,
+        *(
+            Candidate("drop", k, start)
+            for k in task.layer_drop.sizes()
+            for start in starts(task.base_model.n_layers, k)
+        ),
+    ]
+
+
+def reported_base(task: config.TaskBase) -> str:
+    """The uncompressed model that the others are set against (Section 4.1)."""
+    return TUNED_BASE if task.fine_tune_base else BASE
+
+
+def main_variant(task: config.TaskBase) -> Variant:
+    """Our method at 1/3, which Tables 2-4 vary: aligned unless only vanilla is configured."""
+    method = "permute" if "permute" in task.merge.methods else task.merge.methods[0]
+    return Variant(method, task.merge.k.third, task.merge.anchor)
+
+
+def table1_variants(task: config.TaskBase) -> list[Variant]:
+    """One model of each method at 1/3: merged, that quantized, a third of the layers dropped."""
+    main = main_variant(task)
+    return [main, replace(main, int8=True), Variant("drop", task.layer_drop.third)]
+
+
+def table2_variants(task: config.TaskBase) -> list[Variant]:
+    """The best window of 1/3 and the random ones, fewer where the model has not as many."""
+    main = main_variant(task)
+    among = scored_starts(task, main.k)
+    if task.windows.starts == "printed":
+        among = [s for s in among if s in printed_starts(task.base_model.n_layers, main.k)] or among
+    others = len(among) - 1
+    roles = ["best", *(f"random{i}" for i in range(1, min(RANDOM_WINDOWS, others) + 1))]
+    return [replace(main, role=role) for role in roles]
+
+
+def table3_variants(task: config.TaskBase) -> list[Variant]:
+    """The same window, merged towards each anchor."""
+    return [replace(main_variant(task), anchor=anchor) for anchor in ANCHORS]
+
+
+def table4_variants(task: config.TaskBase) -> list[Variant]:
+    """Our method at 1/3, without and with LLM.int8()."""
+    return [main_variant(task), replace(main_variant(task), int8=True)]
+
+
+def table5_variants(task: config.TaskBase) -> list[Variant]:
+    """The compressed models of Table 5, a row after the other."""
+    return [
+        Variant(method, k, task.merge.anchor)
+        for k in task.merge.k.sizes()
+        for method in task.merge.methods
+    ]
+
+
+def strategy_variants(task: config.TaskBase) -> list[Variant]:
+    """Our method at 1/3, by the strategy that selects what is merged: windows, then groups."""
+    return [replace(main_variant(task), role=role) for role in ("best", *PROPOSED)]
+
+
+def figure3_variants(task: config.TaskBase) -> list[Variant]:
+    """Our method at 1/3 and 1/2, and 1/6 and 1/3 of the layers dropped."""
+    main = main_variant(task)
+    return [
+        *(replace(main, k=k) for k in task.merge.k.sizes()[:2]),
+        *(Variant("drop", k) for k in task.layer_drop.sizes()),
+    ]

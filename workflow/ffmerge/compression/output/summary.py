@@ -1,0 +1,159 @@
+"""What a compression, or an export, has done: for people, and for machines."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ffmerge.compression.choice import Tried
+from ffmerge.method.groups import Group
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A model that was compressed. Bytes are of the files of weights; `before` is the original's.
+
+    method: permute or vanilla. loss: what it is. tried: windows with their losses. seconds: by
+    stage.
+    """
+
+    model: str
+    out: Path
+    form: str
+    method: str
+    groups: list[Group]
+    sublayers: tuple[int, int]
+    parameters: tuple[int, int]
+    bytes: tuple[int, int]
+    loss: str
+    losses: tuple[float, float]
+    tried: Tried
+    n_tokens: int | None
+    n_held_out: int
+    seconds: dict[str, float]
+    warnings: tuple[str, ...] = ()
+    record: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        pairs = ("sublayers", "parameters", "bytes")
+        return {
+            "model": self.model,
+            "out": str(self.out),
+            "form": self.form,
+            "method": self.method,
+            "groups": [group.as_json() for group in self.groups],
+            **{
+                name: dict(zip(("before", "after"), getattr(self, name), strict=True))
+                for name in pairs
+            },
+            "loss": {"of": self.loss, "before": self.losses[0], "after": self.losses[1]},
+            "tried": [
+                {"groups": [group.as_json() for group in window], "loss": loss}
+                for window, loss in self.tried
+            ],
+            "n_tokens": self.n_tokens,
+            "n_held_out": self.n_held_out,
+            "seconds": self.seconds,
+            "warnings": list(self.warnings),
+            "record": self.record,
+        }
+
+    def __str__(self) -> str:
+        rows = [
+            ("FF sublayers", *map(str, self.sublayers), _change(*self.sublayers)),
+            ("parameters", *(f"{n:,}" for n in self.parameters), _change(*self.parameters)),
+            ("bytes on disk", *(f"{n:,}" for n in self.bytes), _change(*self.bytes)),
+            ("loss", *(f"{loss:.4f}" for loss in self.losses), ""),
+        ]
+        lines = [
+            f"{self.model} -> {self.out} ({self.form})",
+            f"merged: {told(self.groups)}",
+            "",
+            *table([("", "before", "after", ""), *rows]),
+            "",
+            f"loss: {self.loss}, on {self.n_held_out:,} held-out examples, before any tuning",
+        ]
+        if self.tried:
+            lines += ["", *windows_table(self.tried, self.groups)]
+        spent = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in self.seconds.items())
+        lines += ["", f"seconds: {spent}", *(f"note: {warning}" for warning in self.warnings)]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A merged model in another form. sublayers: computed and stored; bytes: of its weights."""
+
+    model: str
+    out: Path
+    form: str
+    groups: list[Group]
+    sublayers: tuple[int, int]
+    parameters: int
+    bytes: int
+    score: dict[str, Any] | None
+    warnings: tuple[str, ...] = ()
+    record: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {
+            "model": self.model,
+            "out": str(self.out),
+            "form": self.form,
+            "groups": [group.as_json() for group in self.groups],
+            "sublayers": dict(zip(("computed", "stored"), self.sublayers, strict=True)),
+            "parameters": self.parameters,
+            "bytes": self.bytes,
+            "score": self.score,
+            "warnings": list(self.warnings),
+            "record": self.record,
+        }
+
+    def __str__(self) -> str:
+        computed, stored = self.sublayers
+        lines = [
+            f"{self.model} -> {self.out} ({self.form})",
+            f"merged: {told(self.groups)}",
+            f"FF sublayers stored: {computed if self.form == 'expanded' else stored} of {computed}",
+            f"distinct parameters: {self.parameters:,}; bytes on disk: {self.bytes:,}",
+        ]
+        if self.score:
+            lines.append(f"{self.score['metric']} on the test split: {self.score['score']:.4g}")
+        return "\n".join([*lines, *(f"note: {warning}" for warning in self.warnings)])
+
+
+def windows_table(tried: Tried, chosen: list[Group]) -> list[str]:
+    """Every window with its loss; the chosen ones are marked."""
+    rows = [("window", "loss", "")]
+    for window, loss in tried:
+        mark = "chosen" if all(group in chosen for group in window) else ""
+        rows.append((told(window), f"{loss:.4f}", mark))
+    return table(rows)
+
+
+def table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Columns side by side: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def told(groups: list[Group]) -> str:
+    """`encoder 3-7`, `decoder 2-4, 8-10`; not adjacent ones as `1+4+7`."""
+    of_tower: dict[str, list[str]] = {}
+    for group in groups:
+        first, last = group.layers[0], group.layers[-1]
+        adjacent = last - first + 1 == len(group.layers)
+        layers = f"{first}-{last}" if adjacent else "+".join(map(str, group.layers))
+        of_tower.setdefault(group.tower, []).append(layers)
+    return "; ".join(f"{tower} {', '.join(layers)}" for tower, layers in of_tower.items())
+
+
+def _change(before: int, after: int) -> str:
+    return f"{100 * (after - before) / before:+.1f} %"

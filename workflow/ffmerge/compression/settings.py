@@ -1,0 +1,95 @@
+"""The options of a compression, as given on the command line or from Python."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+DTYPES = ("float32", "bfloat16", "float16")
+METHODS = ("permute", "vanilla")
+STRATEGIES = ("window", "correlation", "cka")
+FORMS = ("tied", "code", "expanded")
+ANCHORS = ("first", "middle", "last")
+
+
+def _option(default: Any, help: str, **more: Any) -> Any:
+    return field(default=default, metadata={"help": help, **more})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to compress. The fields' own words are the command line's help."""
+
+    remove: str | float | None = _option(
+        None, "share (1/3, 0.33) or number of FF sublayers to remove"
+    )
+    layers: str | None = _option(
+        None, "layers to merge, without a search: 3-7, or 2-4,8-10, or encoder:2-4,decoder:1+3"
+    )
+    method: str = _option("permute", "align neurons before averaging, or not", choices=METHODS)
+    strategy: str = _option(
+        "window",
+        "how layers are chosen: by the loss of every window of adjacent ones (the paper's), or by "
+        "the similarity of aligned neurons or of outputs, without trying any",
+        choices=STRATEGIES,
+    )
+    anchor: str = _option("first", "the layer that others are aligned to", choices=ANCHORS)
+    n_tokens: int | None = _option(None, "positions for features (10,000, or what the data have)")
+    n_held_out: int | None = _option(
+        None, "examples for the loss (16 sequences of text, or 128 pairs or images)"
+    )
+    max_length: int | None = _option(None, "tokens of a sequence (512, or what the model takes)")
+    batch_size: int = _option(2, "examples at a time")
+    device: str = _option("cpu", "where to compute, such as cuda")
+    dtype: str = _option("float32", "what to compute in", choices=DTYPES)
+    form: str = _option(
+        "tied",
+        "what is written: the small model, which transformers loads after `import ffmerge.auto`; "
+        "the same with its code, for trust_remote_code; or one of full size that any tool loads",
+        choices=FORMS,
+    )
+    text: str | None = _option(None, "column of texts")
+    source: str | None = _option(None, "column of source texts")
+    target: str | None = _option(None, "column of target texts")
+    image: str | None = _option(None, "column of images")
+    label: str | None = _option(None, "column of labels")
+    revision: str | None = _option(None, "commit, tag or branch of a model from the hub")
+    architecture: str | None = _option(
+        None, "YAML file with the entry of a model that is not in the table of architectures"
+    )
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            choices, value = each.metadata.get("choices"), getattr(self, each.name)
+            if choices and value not in choices:
+                raise ValueError(f"{each.name} {value!r}: allowed are {', '.join(choices)}")
+        for name in ("n_tokens", "n_held_out", "batch_size"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} {value}: has to be 1 at least")
+        if (self.remove is None) == (self.layers is None):
+            raise ValueError("say what to remove: either --remove 1/3, or --layers 3-7")
+
+    @property
+    def columns(self) -> dict[str, str | None]:
+        """Names of columns by their roles."""
+        return {
+            role: getattr(self, role) for role in ("text", "source", "target", "image", "label")
+        }
+
+
+def add_options(parser: argparse.ArgumentParser, names: Sequence[str] | None = None) -> None:
+    """Settings as options of a command line. names: of which ones; None for all."""
+    for each in fields(Settings):
+        if names is not None and each.name not in names:
+            continue
+        kind = int if "int" in str(each.type) else str
+        choices = each.metadata.get("choices")
+        default = "" if each.default is None else f" (default: {each.default})"
+        parser.add_argument(
+            f"--{each.name.replace('_', '-')}",
+            type=kind,
+            default=each.default,
+            choices=choices,
+            metavar=None if choices else {int: "N", str: each.name.upper()}[kind],
+            help=each.metadata["help"] + default,
+        )

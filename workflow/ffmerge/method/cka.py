@@ -1,0 +1,97 @@
+"""Linear CKA: how similar two layers' outputs are (Section 5.5; Kornblith et al., 2019)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ffmerge.method.correlation import centre
+
+
+def normalize(outputs: Tensor) -> Tensor:
+    """Outputs X with centred columns and ‖XᵀX‖_F = 1, so that CKA(X, Y) is just ‖XᵀY‖²_F.
+
+    outputs: (n_tokens, d). Returns float32 of the same shape; all 0 if every feature is constant.
+    The means are float64, for features far from zero would lose their variation.
+    Raises ValueError naming the first feature with a value that is not finite.
+    """
+    centred = _centred(outputs)
+    return centred * _scale(centred)
+
+
+def linear_cka(x: Tensor, y: Tensor) -> float:
+    """‖XᵀY‖²_F / (‖XᵀX‖_F ‖YᵀY‖_F) of centred X and Y: the biased, linear form of CKA.
+
+    x, y: (n_tokens, d_x) and (n_tokens, d_y), outputs at the same tokens. Returns a number in
+    [0, 1]; 0 if every feature of x or every one of y is constant. It equals the n × n Gram form,
+    but costs d²n instead of dn².
+    Raises ValueError if the token counts differ or a feature is not finite.
+    """
+    return _cka_of_normalized(normalize(x), normalize(y))
+
+
+def cka_matrix(
+    layer: Callable[[int], Tensor],
+    n_layers: int,
+    done: Callable[[], object] = lambda: None,
+) -> Tensor:
+    """Linear CKA of all pairs of layers, (n_layers, n_layers) float64.
+
+    layer: its number -> (n_tokens, d) outputs; it is asked about n²/2 times, so that one layer is
+    held while another is read. done: called after each pair i < j.
+    Symmetric, with a diagonal of exactly 1; a layer whose every feature is constant has CKA 0 with
+    all others. Raises ValueError naming the layer that is not finite or has other tokens.
+    """
+    scales = []
+    for i in range(n_layers):  # a layer's own norm costs as much as a pair: once a layer
+        try:
+            scales.append(_scale(_centred(layer(i))))
+        except ValueError as error:
+            raise ValueError(f"layer {i}: {error}") from None
+    matrix = torch.eye(n_layers, dtype=torch.float64)
+    for i in range(n_layers - 1):
+        x = _centred(layer(i)) * scales[i]
+        for j in range(i + 1, n_layers):
+            try:
+                similarity = _cka_of_normalized(x, _centred(layer(j)) * scales[j])
+            except ValueError as error:
+                raise ValueError(f"layers {i} and {j}: {error}") from None
+            matrix[i, j] = matrix[j, i] = similarity
+            done()
+    return matrix
+
+
+def mean_off_diagonal(matrix: Tensor) -> float:
+    """Mean similarity of two different layers; NaN for a single layer."""
+    n = len(matrix)
+    return matrix[~torch.eye(n, dtype=torch.bool)].mean().item()
+
+
+def mean_by_distance(matrix: Tensor) -> dict[int, float]:
+    """Distance |i - j| from 1 on -> mean similarity of the layers so far apart."""
+    return {d: matrix.diagonal(d).mean().item() for d in range(1, len(matrix))}
+
+
+def _centred(outputs: Tensor) -> Tensor:
+    centred, norm = centre(outputs, "the outputs of feature")
+    return torch.where(norm > 0, centred, 0.0)  # scaling would blow the noise of a constant up
+
+
+def _scale(centred: Tensor) -> float:
+    """1 / √‖XᵀX‖_F, or 0 for a layer of zeros."""
+    size = torch.linalg.vector_norm(centred, dtype=torch.float64).item()
+    if size == 0:
+        return 0.0
+    unit = centred * (1 / size)  # squares of squares would leave the range of float32
+    return 1 / (size * _norm_of_product(unit, unit) ** 0.5)
+
+
+def _cka_of_normalized(x: Tensor, y: Tensor) -> float:
+    if len(x) != len(y):
+        raise ValueError(f"outputs at {len(x)} and at {len(y)} tokens do not pair")
+    return min(_norm_of_product(x, y) ** 2, 1.0)
+
+
+def _norm_of_product(x: Tensor, y: Tensor) -> float:
+    """‖XᵀY‖_F."""
+    return torch.linalg.vector_norm(x.T @ y, dtype=torch.float64).item()

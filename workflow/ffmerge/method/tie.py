@@ -1,0 +1,87 @@
+"""Tying: k feed-forward sublayers that share one set of weights (Section 3.3)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from ffmerge.method.groups import Group
+from ffmerge.models.format import GROUPS
+from ffmerge.models.towers import Tower, towers
+
+
+def tie(model: nn.Module, modules: Sequence[Sequence[str]]) -> None:
+    """Make the modules of each list use weight and bias of its first one, in place.
+
+    modules: full names, a list for each linear map of a merged sublayer.
+    """
+    for first, *rest in modules:
+        source = model.get_submodule(first)
+        for name in rest:
+            target = model.get_submodule(name)
+            target.weight, target.bias = source.weight, source.bias
+
+
+def noted(groups: Sequence[Group], found: Mapping[str, Tower]) -> list[dict[str, Any]]:
+    """What a configuration says about merged groups, under GROUPS."""
+    return [
+        {**group.as_json(), "modules": found[group.tower].shared_modules(group.layers)}
+        for group in groups
+    ]
+
+
+def with_earlier(groups: Sequence[Group], model: nn.Module) -> list[dict[str, Any]]:
+    """What a model's configuration says once these groups are merged, too, under GROUPS.
+
+    Raises ValueError naming layers for a group that has some layers of an earlier one, but not all.
+    """
+    kept = []
+    for entry in getattr(model.config, GROUPS, []):
+        layers = set(entry["layers"])
+        touching = [g for g in groups if g.tower == entry["tower"] and layers & set(g.layers)]
+        if not touching:
+            kept.append(entry)
+        elif not layers <= set(touching[0].layers):
+            raise ValueError(
+                f"layers {entry['layers']} of the {entry['tower']} share their weights already: a "
+                f"group has all of them or none, not {list(touching[0].layers)}"
+            )
+    return [*kept, *noted(groups, towers(model))]
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Give the model its own FF sublayers back on leaving: the same tensors, bit for bit."""
+    modules = [
+        model.get_submodule(tower.module(layer, which))
+        for tower in towers(model).values()
+        for layer in range(len(tower))
+        for which in tower.feed_forward.maps
+    ]
+    kept = [(module, module.weight, module.bias) for module in modules]
+    groups = getattr(model.config, GROUPS, None)
+    try:
+        yield
+    finally:
+        for module, weight, bias in kept:
+            module.weight, module.bias = weight, bias
+        if groups is not None:
+            setattr(model.config, GROUPS, groups)
+        elif hasattr(model.config, GROUPS):
+            delattr(model.config, GROUPS)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of distinct parameters: a tensor that several modules share counts once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_sublayers(model: nn.Module) -> tuple[int, int]:
+    """Number of FF sublayers a model computes, and of those it stores: ties count once."""
+    weights = [
+        model.get_submodule(tower.module(layer, "up")).weight
+        for tower in towers(model).values()
+        for layer in range(len(tower))
+    ]
+    return len(weights), len({id(weight) for weight in weights})

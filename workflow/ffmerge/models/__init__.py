@@ -1,0 +1,1 @@
+"""Models in memory and on disk: where FF sublayers are, how weights are read and written."""

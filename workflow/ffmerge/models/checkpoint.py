@@ -1,0 +1,174 @@
+"""Models on disk: configuration and safetensors, where tied sublayers are stored once.
+
+What is merged is written into the model's configuration (`ffmerge_groups`), so that a directory
+loads tied by itself, here and by `from_pretrained` (see `tied_model`). Tensors carry the names that
+the modules have in `transformers` 5.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers.initialization import no_init_weights
+
+from ffmerge.models import tensor_file
+from ffmerge.models.format import GROUPS, INT8, WEIGHTS
+from ffmerge.models.tied_model import (
+    MODEL_TYPE,
+    MergedConfig,
+    tied_config_class,
+    tied_model_class,
+)
+from ffmerge.models.towers import architecture_of_config, attribute, located, towers
+
+
+def save(model: nn.Module, directory: Path) -> None:
+    """Write a model's configuration and weights; tensors that share memory are written once.
+
+    The same weights give the same bytes. (`save_model` would list the shared names in the file's
+    head, in an order that changes from run to run.)
+    """
+    save_configuration(model, directory)
+    stored = {min(names): tensor for tensor, names in _tensors(model)}
+    tensor_file.write_all(directory / WEIGHTS, stored)
+
+
+def _tensors(model: nn.Module) -> list[tuple[Tensor, list[str]]]:
+    """Each parameter and buffer that is stored, once, with all its names: several where tied."""
+    found: dict[int, tuple[Tensor, list[str]]] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():  # what is tied as one object
+        found.setdefault(id(tensor), (tensor, []))[1].append(name)
+    return list(found.values())
+
+
+def save_configuration(model: nn.Module, directory: Path) -> None:
+    """Write what a model is, without its weights."""
+    directory.mkdir(parents=True, exist_ok=True)
+    config = copy.copy(model.config)
+    config.architectures = [type(model).__name__]
+    if hasattr(config, GROUPS):
+        config.__class__ = tied_config_class(type(config))
+    config.save_pretrained(directory)
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config.save_pretrained(directory)
+
+
+def load(directory: Path, device: str = "cpu") -> nn.Module:
+    """A model from disk, its merged sublayers tied, in evaluation mode and float32.
+
+    Raises ValueError for an int8 model, which `quantization.load` reads, and if the file lacks a
+    tensor of the model, has one that the model lacks, or has another number of layers than the
+    configuration says.
+    """
+    model = build(directory := Path(directory))
+    if hasattr(model.config, INT8):
+        raise ValueError(f"{directory} holds int8 weights: quantization.load reads them, not this")
+    load_weights(model, directory / WEIGHTS)
+    return model.to(device).eval()
+
+
+def read_configuration(directory: str | Path) -> transformers.PreTrainedConfig:
+    """The configuration of a stock or a merged model, registered with transformers or not."""
+    values, _ = transformers.PreTrainedConfig.get_config_dict(directory)
+    merged = values.get("model_type") == MODEL_TYPE
+    return (MergedConfig if merged else transformers.AutoConfig).from_pretrained(directory)
+
+
+def build(directory: Path) -> nn.Module:
+    """The model that a directory's configuration describes, tied but without its weights.
+
+    Raises ValueError naming both counts if its file has another number of layers.
+    """
+    config = read_configuration(directory)
+    check_stored_layers(config, directory)
+    model_class = getattr(transformers, config.architectures[0])
+    if hasattr(config, GROUPS):
+        model_class = tied_model_class(model_class)
+    with no_init_weights():
+        model = model_class(config)
+    model.tie_weights()
+    _untie_a_head_of_its_own(model, directory / WEIGHTS)
+    if (directory / "generation_config.json").exists():
+        model.generation_config = transformers.GenerationConfig.from_pretrained(directory)
+    return model
+
+
+def _untie_a_head_of_its_own(model: nn.Module, file: Path) -> None:
+    """Give the head weights of its own if the file has them beside the embeddings.
+
+    So have T5 v1.1, Flan-T5 and mT5, whose configuration classes say of any file that it is tied.
+    """
+    stored = set(tensor_file.read_head(file))
+    tied, head = model.all_tied_weights_keys, model.get_output_embeddings()
+    for target, source in list(tied.items()):
+        same = {source} | {name for name, of in tied.items() if of == source} - {target}
+        module, _, name = target.rpartition(".")
+        if model.get_submodule(module) is head and target in stored and stored & same:
+            setattr(head, name, nn.Parameter(model.get_parameter(source).detach().clone()))
+            del tied[target]
+
+
+def check_stored_layers(config: transformers.PreTrainedConfig, directory: Path) -> None:
+    """Raises ValueError unless a model's file holds as many layers as its configuration says.
+
+    A dropped model that kept the old count would load with random layers in the place of those
+    that are gone.
+    """
+    names = tensor_file.read_head(directory / WEIGHTS)
+    found = located(architecture_of_config(config), names)
+    for name, tower in found.items():
+        count = tower.feed_forward.count
+        said = attribute(config, count) if count else len(tower)
+        if len(tower) != said:
+            raise ValueError(
+                f"{directory}: {count} is {said} in config.json, but {WEIGHTS} holds "
+                f"{len(tower)} layers of the {name}; put the number of layers it holds there"
+            )
+
+
+@torch.no_grad()
+def load_weights(model: nn.Module, file: Path) -> None:
+    """Fill a model (tied as it should be) from a file, one tensor at a time.
+
+    Raises ValueError naming the tensors that are missing or left over, or of another shape.
+    """
+    stored, places = tensor_file.read_head(file), {}
+    missing, misshapen = [], []
+    for tensor, names in _tensors(model):
+        name = next((name for name in names if name in stored), None)
+        if name is None:
+            missing.append(min(names))
+        elif stored[name].shape != tensor.shape:
+            misshapen.append(name)
+        else:
+            places[name] = tensor
+    unexpected = [name for name in stored if name not in places and name not in misshapen]
+    faults = {"Missing": missing, "Unexpected": unexpected, "Of another shape": misshapen}
+    if any(faults.values()):
+        told = "; ".join(f"{what}: {', '.join(names)}" for what, names in faults.items() if names)
+        raise ValueError(f"{file} does not fit {type(model).__name__}. {told}")
+    for name, tensor in places.items():
+        tensor.copy_(tensor_file.read(file, stored[name]))
+
+
+def from_scratch(architecture: dict[str, Any]) -> nn.Module:
+    """A model with random weights from the keys of its configuration class.
+
+    architecture: `model_type`, `architectures` (one class name) and that configuration's own keys.
+    """
+    settings = dict(architecture)
+    config = transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
+    return getattr(transformers, config.architectures[0])(config)
+
+
+def check_layers(model: nn.Module, n_layers: int) -> None:
+    """Raises ValueError unless every tower of the model has n_layers layers."""
+    for name, tower in towers(model).items():
+        if len(tower) != n_layers:
+            raise ValueError(
+                f"base_model.n_layers: {n_layers} in the configuration, but the {name} has "
+                f"{len(tower)}"
+            )

@@ -1,0 +1,1 @@
+"""`ffmerge collect`: all that answers for the tables in one folder."""

@@ -1,0 +1,1 @@
+"""`ffmerge explain`: which numbers are stale, because of which change."""

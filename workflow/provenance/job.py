@@ -1,0 +1,287 @@
+"""One job of the workflow: its files and parameters from the command line, its record at the end.
+
+A script is run as
+
+    python workflow/scripts/NAME.py '{"rule": …, "params": {…}, …}' '{"input": {…}, "output": {…}}'
+
+which Snakemake composes and anybody can repeat by hand: the whole line is in the job's record.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from tqdm import tqdm
+
+from provenance import image, record
+from provenance.digest import sha256_of
+from provenance.progress import log_to, progress
+from provenance.sources import REPOSITORY, closure
+
+
+class Job:
+    """The inputs, outputs, parameters and record of a running job; a context manager.
+
+    input.NAME, output.NAME: a Path, or a list of Paths. Outputs are written under a partial name
+    and get their own when the job has succeeded, the record last; a failure leaves none of them.
+    params, wildcards: the job's, by attribute. threads: how many it may use.
+    destination.NAME: the path that an output will have. input_digests: path of an input -> sha256.
+    writes: whether this process writes outputs, log and record; of several that train one model
+    (experiment.training.devices) only the first does.
+    """
+
+    def __init__(
+        self,
+        description: dict[str, Any],
+        files: dict[str, dict[str, Any]],
+        threads: int = 1,
+        log: Path | None = None,
+    ) -> None:
+        self._description = description
+        self._files = {
+            kind: {name: _map(Path, value) for name, value in files[kind].items()}
+            for kind in ("input", "output")
+        }
+        self._record_file = self._files["output"].pop("record")
+        self._script = Path(sys.argv[0]).resolve()
+        self._started = time.time()
+        self.threads = threads
+        self.input = SimpleNamespace(**self._files["input"])
+        self.output = SimpleNamespace(
+            **{name: _map(_partial, value) for name, value in self._files["output"].items()}
+        )
+        self.destination = SimpleNamespace(**self._files["output"])
+        self.params = SimpleNamespace(**description["params"])
+        self.wildcards = SimpleNamespace(**description["wildcards"])
+        self._warnings: list[str] = []
+        self.writes = os.environ.get("RANK", "0") == "0"
+        self._log = log if self.writes else None
+
+    @classmethod
+    def from_command_line(cls, arguments: list[str] | None = None) -> "Job":
+        """The job that the command line describes."""
+        main = sys.modules["__main__"]
+        parser = argparse.ArgumentParser(description=main.__doc__)
+        parser.add_argument(
+            "job",
+            type=json.loads,
+            help='JSON with "rule", "wildcards", "params", "reproduces", "imports" and "code"; '
+            "`command` in the record of any job is an example",
+        )
+        parser.add_argument(
+            "files",
+            type=json.loads,
+            help='JSON with "input" and "output", the latter with "record"',
+        )
+        parser.add_argument("--threads", type=int, default=1, help="processor threads it may use")
+        parser.add_argument("--log", type=Path, help="file for progress, warnings and errors")
+        chosen = parser.parse_args(arguments)
+        return cls(chosen.job, chosen.files, chosen.threads, chosen.log)
+
+    @property
+    def input_digests(self) -> dict[str, str]:
+        """Path -> sha256 of every input, as it was when the job began."""
+        entries = [_listed(entry) for entry in self._inputs.values()]
+        return {each["path"]: each["sha256"] for named in entries for each in named}
+
+    @cached_property
+    def checkpoints(self) -> Path:
+        """A directory for this very job (parameters, code, inputs, threads), kept through kills."""
+        identity = {
+            **{name: self._description[name] for name in ("rule", "wildcards", "params", "code")},
+            "threads": self.threads,
+            "input": self._inputs,
+        }
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        directory = (
+            self._record_file.parent / ".checkpoints" / f"{self._checkpoint_prefix}{key[:32]}"
+        )
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory
+
+    @property
+    def _checkpoint_prefix(self) -> str:
+        """What the names of this output's checkpoint directories, whatever the key, begin with."""
+        return f"{self._record_file.name.removesuffix('.record.json')}-"
+
+    def progress(
+        self, iterable: Iterable | None = None, total: int | None = None, description: str = ""
+    ) -> tqdm:
+        """Shows how far work over an iterable (or of `total` updates) is."""
+        return progress(iterable, total, description or self._description["rule"])
+
+    def __enter__(self) -> "Job":
+        if self._log:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            self._log_stream = self._log.open("w")
+            log_to(self._log_stream)
+        self._image = image.check(self._script)
+        begun = time.perf_counter()
+        for name, value in self._files["input"].items():
+            for path in _listed(value):
+                if not path.exists():
+                    raise SystemExit(f"error: input {name}: {path} is missing")
+        self._inputs = record.digests(self._files["input"])
+        self._record_seconds = time.perf_counter() - begun
+        if self.writes:
+            _each(_remove, vars(self.output).values())
+        _each(
+            lambda path: path.parent.mkdir(parents=True, exist_ok=True), vars(self.output).values()
+        )
+        self._prepare_torch()
+        self._show_warning, warnings.showwarning = warnings.showwarning, self._note_warning
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> bool:
+        warnings.showwarning = self._show_warning
+        if error is not None:
+            if self.writes:
+                _each(_remove, vars(self.output).values())
+            if self.writes or not isinstance(error, SystemExit):
+                self._report(error)
+            # what all processes stop for is told by the first, which the launcher would end if
+            # another failed before
+            raise SystemExit(1 if self.writes else getattr(error, "status_of_others", 1)) from None
+        if not self.writes:
+            return False
+        for name, value in vars(self.output).items():
+            for partial, path in zip(
+                _listed(value), _listed(self._files["output"][name]), strict=True
+            ):
+                if not partial.exists():
+                    raise SystemExit(f"error: output {name}: the job did not write {path}")
+                if path.is_dir():
+                    shutil.rmtree(path)
+                os.replace(partial, path)
+        record.write_record(self._record_file, self._record())
+        if "checkpoints" in vars(self):
+            self._remove_checkpoints()
+        return False
+
+    def _remove_checkpoints(self) -> None:
+        """Remove this job's checkpoints, and those left by a run of it under other parameters."""
+        for directory in self.checkpoints.parent.iterdir():
+            if directory.name[:-32] == self._checkpoint_prefix:  # the rest is the key
+                shutil.rmtree(directory)
+        if not any(self.checkpoints.parent.iterdir()):  # other jobs' may be there
+            self.checkpoints.parent.rmdir()
+
+    def _record(self) -> dict[str, Any]:
+        description, begun = self._description, time.perf_counter()
+        expected = {
+            os.path.relpath(f, REPOSITORY) for f in closure(self._script, description["imports"])
+        }
+        sources = record.source_digests(self._script)
+        if undeclared := sorted(set(sources) - expected):
+            raise RuntimeError(f"the job ran code outside its source closure: {undeclared}")
+        content = {
+            "format": record.FORMAT,
+            "rule": description["rule"],
+            "wildcards": description["wildcards"],
+            "params": description["params"],
+            "seed": description["params"].get("seed"),
+            "reproduces": description["reproduces"],
+            "imports": description["imports"],
+            "command": shlex.join(["env", "PYTHONPATH=workflow", "python", *sys.argv]),
+            "input": self._inputs,
+            "output": record.digests(self._files["output"]),
+            "code": {"digest": description["code"], "files": sources},
+            "git": record.git_state(Path(self.wildcards.results) / "patches"),
+            "environment": record.environment(self._image),
+            "machine": record.machine(self.threads),
+            "time": {
+                "started": _iso(self._started),
+                "ended": _iso(time.time()),
+                "start_up_seconds": round(self._started - _process_start(), 3),
+                "seconds": round(time.time() - self._started, 3),
+                **record.usage(),
+            },
+            "warnings": self._warnings,
+        }
+        seconds = self._record_seconds + time.perf_counter() - begun  # what answering for it costs
+        content["time"]["record_seconds"] = round(seconds, 3)
+        return content
+
+    def _prepare_torch(self) -> None:
+        """Threads as given and, on a GPU, the same bits in every run."""
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(self.threads)
+            if getattr(self.params, "device", "cpu") != "cpu":
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+                torch.use_deterministic_algorithms(True, warn_only=True)
+                torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+    def _note_warning(self, message: Warning | str, category: type, *where: Any) -> None:
+        line = f"{category.__name__}: {message}"
+        if line not in self._warnings:
+            self._warnings.append(line)
+            print(line, file=self._log_stream if self._log else sys.stderr, flush=True)
+
+    def _report(self, error: BaseException) -> None:
+        """One line for what a user can mend, with the whole trace in the log; both for a defect."""
+        expected = isinstance(error, ValueError | OSError | SystemExit | KeyboardInterrupt)
+        if self._log:
+            traceback.print_exception(error, file=self._log_stream)
+        if not (expected and self._log):
+            traceback.print_exception(error)
+        wildcards = " ".join(self._description["wildcards"].values())
+        line = f"error: {self._description['rule']} {wildcards}: {error or type(error).__name__}"
+        print(line, file=sys.stderr)
+
+
+def check_digest(path: Path, expected: str) -> None:
+    """Raises ValueError naming the file if its sha256 is not the expected one."""
+    if (found := sha256_of(path)) != expected:
+        raise ValueError(f"{path}: sha256 is {found}, expected {expected}")
+
+
+def _map(function: Any, value: Any) -> Any:
+    return [function(item) for item in value] if isinstance(value, list) else function(value)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _each(function: Any, values: Iterable[Path | list[Path]]) -> None:
+    for value in values:
+        for path in _listed(value):
+            function(path)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".partial.{path.name}")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _process_start() -> float:
+    """When this process began, in seconds since the epoch (now, where the system does not tell)."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
+        up = float(Path("/proc/uptime").read_text().split()[0])
+    except OSError:
+        return time.time()
+    return time.time() - up + ticks / os.sysconf("SC_CLK_TCK")

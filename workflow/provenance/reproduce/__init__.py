@@ -1,0 +1,1 @@
+"""`ffmerge reproduce`: make one number again and compare."""

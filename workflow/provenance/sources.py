@@ -1,0 +1,105 @@
+"""The source closure of a script: the script and every module of the workflow that it can reach.
+
+Snakemake does not look into what a script imports. Each rule therefore carries the digest of its
+closure among its parameters, so that a job reruns when code on its path changes, and only then. The
+digest covers the syntax tree without docstrings and `description=…` arguments: comments,
+documentation, formatting and modification times rerun nothing.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+WORKFLOW = Path(__file__).parent.parent
+REPOSITORY = WORKFLOW.parent
+
+
+def closure(script: Path, imports: Iterable[str] = ()) -> list[Path]:
+    """Files whose code a script may run: itself, and what it imports from the workflow's packages.
+
+    Modules beside the script count too.
+    imports: modules (dotted names) that the job imports by a name in its parameters, such as its
+    kind of task.
+    Raises FileNotFoundError for a script or a module that does not exist.
+    """
+    script = script.resolve()
+    roots = (WORKFLOW, script.parent)
+    todo = [script]
+    for name in imports:
+        if _file(name.split("."), roots) is None:
+            raise FileNotFoundError(f"{script.name} imports {name}, which does not exist")
+        todo += _modules(name, roots)
+    found: set[Path] = set()
+    while todo:
+        file = todo.pop()
+        if file not in found:
+            found.add(file)
+            todo += _imports(file, roots)
+    return sorted(found)
+
+
+def code_digest(files: Iterable[Path]) -> str:
+    """sha256 over the files' names and syntax trees; comments and formatting do not count."""
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(f"{_name(file)} {_tree_digest(file)}\n".encode())
+    return whole.hexdigest()
+
+
+@cache
+def _imports(file: Path, roots: tuple[Path, ...]) -> list[Path]:
+    """Files below the roots that a file's import statements name, wherever in it they stand.
+
+    Imports in a module's `__getattr__` are left out: no job asks a package for such a name.
+    """
+    files = []
+    statements = (each for each in _parsed(file).body if getattr(each, "name", "") != "__getattr__")
+    for node in (node for statement in statements for node in ast.walk(statement)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            files += _modules(name, roots)
+    return files
+
+
+def _modules(name: str, roots: tuple[Path, ...]) -> Iterator[Path]:
+    """The files behind a dotted name, its parent packages included; none if it is elsewhere."""
+    parts = name.split(".")
+    for n in range(1, len(parts) + 1):
+        file = _file(parts[:n], roots)
+        if file is not None:
+            yield file
+
+
+def _file(parts: list[str], roots: tuple[Path, ...]) -> Path | None:
+    bases = [root.joinpath(*parts) for root in roots]
+    candidates = (
+        path for base in bases for path in (base / "__init__.py", base.with_suffix(".py"))
+    )
+    return next((path for path in candidates if path.is_file()), None)
+
+
+@cache
+def _parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(), str(file))
+
+
+@cache
+def _tree_digest(file: Path) -> str:
+    tree = ast.parse(file.read_text(), str(file))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            has_docstring = ast.get_docstring(node, clean=False) is not None
+            node.body = node.body[1:] if has_docstring else node.body
+        elif isinstance(node, ast.Call):
+            node.keywords = [word for word in node.keywords if word.arg != "description"]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _name(file: Path) -> str:
+    return file.relative_to(REPOSITORY).as_posix() if REPOSITORY in file.parents else file.name

@@ -1,0 +1,1 @@
+"""`ffmerge trace`: where a number comes from."""

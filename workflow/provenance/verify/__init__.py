@@ -1,0 +1,1 @@
+"""`ffmerge verify`: whether files, records and numbers still agree."""
