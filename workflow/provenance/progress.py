@@ -42,11 +42,3 @@ def note(line: str) -> None:
 def progress(iterable: Iterable | None = None, total: int | None = None, desc: str = "") -> tqdm:
     """Rate and remaining time of work over an iterable (or, without one, of `total` updates)."""
     return _Bar(iterable, total=total, desc=desc)
-
-
-def library_bars_need_a_terminal() -> None:
-    """Let transformers show its own bars, too, only where a person watches."""
-    if not sys.stderr.isatty():
-        from transformers.utils import logging  # seconds that only this needs
-
-        logging.disable_progress_bar()

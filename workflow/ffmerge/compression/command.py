@@ -15,7 +15,6 @@ import sys
 from dataclasses import fields
 
 from ffmerge.compression.settings import Settings, add_options
-from provenance.progress import library_bars_need_a_terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,8 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Compress, and print a summary."""
     from ffmerge.compression.pipeline import compress  # seconds that only this needs
+    from ffmerge.models.pretrained import show_bars_on_a_terminal_only
 
-    library_bars_need_a_terminal()
+    show_bars_on_a_terminal_only()
     result = compress(
         options.model,
         features=options.features,

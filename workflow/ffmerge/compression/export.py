@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 
 from ffmerge.compression.settings import add_options
-from provenance.progress import library_bars_need_a_terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,8 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Export, and print a summary."""
     from ffmerge.compression.exporting import export  # seconds that only this needs
+    from ffmerge.models.pretrained import show_bars_on_a_terminal_only
 
-    library_bars_need_a_terminal()
+    show_bars_on_a_terminal_only()
     result = export(
         options.model,
         out=options.out,

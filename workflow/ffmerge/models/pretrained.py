@@ -6,6 +6,7 @@ Its own form: float32 safetensors with the names that the modules have in `trans
 
 import json
 import shutil
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -126,3 +127,9 @@ def convert(
     text = json.dumps({**source, "files": digests}, indent=2)
     (directory / SOURCE).write_text(f"{text}\n")
     return model
+
+
+def show_bars_on_a_terminal_only() -> None:
+    """Hide transformers' own progress bars where nobody watches."""
+    if not sys.stderr.isatty():
+        transformers.utils.logging.disable_progress_bar()
