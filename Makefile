@@ -50,7 +50,7 @@ format: environment ## Bring code and rules into the project's style
 environment: ## Make .venv from the lock (the others do this by themselves; ENV=cuda for a GPU)
 	@$(PYTHON) envs/install.py $(ENV)
 
-lock: environment ## Recompute the locks from envs/requirements.in (LOCK_FLAGS=--upgrade for newer versions)
+lock: environment ## Recompute the locks from envs/*.in (LOCK_FLAGS=--upgrade for newer versions)
 	@$(IN_VENV) envs/lock.py $(LOCK_FLAGS)
 
 images: ## Build the image for Apptainer (ENV=cuda for GPUs; MIRROR=… for another Debian mirror)

@@ -1,6 +1,6 @@
-"""Recompute the locks envs/cpu.txt and envs/cuda.txt from envs/requirements.in.
+"""Recompute the locks envs/cpu.txt and envs/cuda.txt from the .in files beside them.
 
-    make lock                          what is locked stays, unless requirements.in says otherwise
+    make lock                          what is locked stays, unless the .in files say otherwise
     make lock LOCK_FLAGS=--upgrade     the newest version of everything that is not pinned there
 
 Both locks hold the same versions. They differ in torch, whose builds need different things:
@@ -26,7 +26,7 @@ HEADERS = {
     "cpu": "# Everything ffmerge needs on a machine without a GPU.\n",
     "cuda": "# Everything ffmerge needs on a Linux machine with an NVIDIA GPU.\n",
 }
-MADE_BY = "# Made by `make lock` from requirements.in: change that, not this.\n\n"
+MADE_BY = "# Made by `make lock` from requirements.in and development.in: change those, not this.\n\n"
 
 
 def resolve(old: str, flags: list[str]) -> str:
@@ -34,7 +34,8 @@ def resolve(old: str, flags: list[str]) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         lock = Path(scratch, "lock.txt")
         lock.write_text(old)  # what stands here is preferred over newer versions
-        compiler = [sys.executable, "-m", "uv", "pip", "compile", "envs/requirements.in"]
+        compiler = [sys.executable, "-m", "uv", "pip", "compile"]
+        compiler += [f"envs/{name}.in" for name in ("requirements", "development")]
         compiler += ["--universal", "--python-version", "3.11", "--generate-hashes", "--quiet"]
         compiler += ["--no-header", "--no-emit-index-url", "--no-emit-find-links"]
         subprocess.run([*compiler, *flags, "--output-file", lock], cwd=ENVS.parent, check=True)

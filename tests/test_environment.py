@@ -35,7 +35,7 @@ def applicable(build: str) -> dict[str, Version]:
 
 @pytest.mark.parametrize("build", BUILDS)
 def test_every_direct_requirement_is_locked_at_a_version_that_it_allows(build):
-    lines = (ENVS / "requirements.in").read_text().splitlines()
+    lines = [line for file in ENVS.glob("*.in") for line in file.read_text().splitlines()]
     requirements = [Requirement(text) for line in lines if (text := line.partition("#")[0].strip())]
     locked = applicable(build)
     assert requirements
@@ -52,7 +52,7 @@ def test_every_locked_package_is_pinned_and_has_a_hash(build):
         assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", line) for line in below), locked
 
 
-@pytest.mark.parametrize("file", ["requirements.in", "cpu.txt", "cuda.txt"])
+@pytest.mark.parametrize("file", ["requirements.in", "development.in", "cpu.txt", "cuda.txt"])
 def test_no_lock_says_where_packages_come_from(file):
     text = (ENVS / file).read_text()
     assert not re.search(r"://|^\s*-(?!-hash=)| @ ", text, flags=re.M)
