@@ -39,13 +39,14 @@ bench: environment ## Measure speed against the naive way and this machine (docs
 lint: environment ## Check style and workflow without running them
 	@$(IN_VENV) -m ruff check --quiet
 	@$(IN_VENV) -m ruff format --check --quiet
-	@$(IN_VENV) -m snakefmt --check Snakefile workflow
+	@$(IN_VENV) -m snakefmt --check Snakefile workflow resources/demo/rebuild
 	@$(IN_VENV) -m snakemake --lint
+	@.venv/bin/lint-imports --no-logo --no-cache
 
 format: environment ## Bring code and rules into the project's style
 	@$(IN_VENV) -m ruff check --fix --quiet
 	@$(IN_VENV) -m ruff format --quiet
-	@$(IN_VENV) -m snakefmt Snakefile workflow
+	@$(IN_VENV) -m snakefmt Snakefile workflow resources/demo/rebuild
 
 environment: ## Make .venv from the lock (the others do this by themselves; ENV=cuda for a GPU)
 	@$(PYTHON) envs/install.py $(ENV)
@@ -58,4 +59,4 @@ images: ## Build the image for Apptainer (ENV=cuda for GPUs; MIRROR=… for anot
 	@$(IN_VENV) containers/build.py $(or $(ENV),cpu) $(if $(MIRROR),--mirror $(MIRROR))
 
 clean: ## Remove the demo's results and the tools' caches; .venv and the paper's results stay
-	@rm -rf results/demo .pytest_cache .ruff_cache
+	@rm -rf results/demo .pytest_cache .ruff_cache .import_linter_cache

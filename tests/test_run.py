@@ -1,10 +1,12 @@
 """workflow/run.py: one run at a time in a folder, and a killed one is no obstacle to the next."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -54,6 +56,22 @@ def snakemake_of(run: subprocess.Popen) -> int:
     """The process that run.py started."""
     (child,) = psutil.Process(run.pid).children()
     return child.pid
+
+
+@pytest.mark.slow
+def test_a_person_sees_progress_and_a_log_has_plain_lines(folder):
+    plain = start(folder).communicate()[0]
+    assert "1 of 1 steps (100%) done" in plain and "Progress" not in plain
+    (folder / "results/demo/done.txt").unlink()
+    shown = bytearray()
+    here, there = pty.openpty()
+    run = subprocess.Popen(COMMAND, cwd=folder, stdout=there, stderr=there, start_new_session=True)
+    os.close(there)
+    with suppress(OSError):  # a terminal that nobody writes to any more
+        while chunk := os.read(here, 4096):
+            shown += chunk
+    assert run.wait() == 0
+    assert b"Progress" in shown and (folder / "results/demo/done.txt").exists()
 
 
 @pytest.mark.slow

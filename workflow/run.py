@@ -66,7 +66,11 @@ def main() -> int:
     # The rules say `python …` and mean this one, whether or not its environment is activated.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     command = [sys.executable, "-m", "snakemake", *sys.argv[1:]]
-    run = subprocess.Popen(command, stdin=turn, env=os.environ | {"PATH": path})
+    environment = os.environ | {"PATH": path}
+    if sys.stdout.isatty() and not {"-n", "--dry-run", "--logger"}.intersection(sys.argv):
+        command += ["--logger", "rich"]  # one display of all rules; bars of jobs would break it up
+        environment["JOB_BARS"] = "off"
+    run = subprocess.Popen(command, stdin=turn, env=environment)
     # Ctrl-C reaches Snakemake by itself; it stops its jobs, and this waits for that.
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: run.terminate())

@@ -1,5 +1,6 @@
 """Progress of long work: a bar where a person watches, a line every so often in the log."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -21,7 +22,7 @@ class _Bar(tqdm):
         super().__init__(*arguments, dynamic_ncols=True, **options)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and os.environ.get("JOB_BARS") != "off":  # see workflow/run.py
             super().display(msg, pos)
         if self.log and self.n and time.monotonic() >= self._line_due:
             print(msg or str(self), file=self.log, flush=True)
