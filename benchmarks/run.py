@@ -11,6 +11,8 @@ import platform
 import time
 from pathlib import Path
 
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # as a job has it; torch reads it
+
 import torch
 
 from table import Table

@@ -1,6 +1,7 @@
 """Pico models of each architecture with random weights, batches for them, and results of tests."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -9,6 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from workflow_copy import Copy
+
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # before torch: the same bits, however aligned
 
 MODEL_TYPES = ("gpt2", "vit", "marian")
 N_LAYERS, D_MODEL, D_FF, VOCABULARY = 4, 8, 16, 50

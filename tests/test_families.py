@@ -596,7 +596,7 @@ def test_an_int8_model_keeps_its_ties_and_comes_back(family, tmp_path):
     # 0.002 to 0.12 was seen; of outputs that have nothing to do with each other it is about √2
     assert (found - before).norm() / before.norm() < 0.25
     quantization.save(quantized, tmp_path / "m")
-    loaded = checkpoint.load(tmp_path / "m")
+    loaded = quantization.load(tmp_path / "m")
     assert torch.equal(output_of(loaded, batch), found)
     for tower in towers(loaded).values():
         for places in tower.shared_modules((0, 2)):

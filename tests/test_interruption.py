@@ -16,6 +16,7 @@ import yaml
 
 from experiment.config import Config
 from provenance.job import Job
+from provenance.record import arithmetic
 from workflow_copy import Copy
 
 pytestmark = pytest.mark.slow
@@ -288,7 +289,9 @@ def test_two_processes_do_the_same_steps_as_one(kind, inputs, tmp_path):
         p.name for p in tunings[0].folder.iterdir()
     }
     command = json.loads((tunings[1].folder / "tuned.record.json").read_text())["command"]
-    assert command.startswith(f"env PYTHONPATH=workflow python {SCRIPT} ")
+    variables = " ".join(f"{name}={value}" for name, value in arithmetic().items())
+    assert "MKL_CBWR=" in variables
+    assert command.startswith(f"env PYTHONPATH=workflow {variables} python {SCRIPT} ")
 
 
 @pytest.mark.parametrize(("kind", "kill"), [("gpt2", os.kill), ("marian", os.killpg)])

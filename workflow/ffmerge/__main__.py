@@ -25,6 +25,7 @@ def main(
 
     A command's module has `add_arguments(parser)` and `run(options)`.
     """
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # read by torch: bits despite alignment
     arguments = sys.argv[1:] if arguments is None else arguments
     chosen = next((word for word in arguments if word in commands), None)
     parser = argparse.ArgumentParser(prog="ffmerge", description=description)

@@ -187,6 +187,7 @@ class Job:
         sources = record.source_digests(self._script)
         if undeclared := sorted(set(sources) - expected):
             raise RuntimeError(f"the job ran code outside its source closure: {undeclared}")
+        arithmetic = [f"{name}={value}" for name, value in record.arithmetic().items()]
         content = {
             "format": record.FORMAT,
             "rule": description["rule"],
@@ -195,7 +196,7 @@ class Job:
             "seed": description["params"].get("seed"),
             "reproduces": description["reproduces"],
             "imports": description["imports"],
-            "command": shlex.join(["env", "PYTHONPATH=workflow", "python", *sys.argv]),
+            "command": shlex.join(["env", "PYTHONPATH=workflow", *arithmetic, "python", *sys.argv]),
             "input": self._inputs,
             "output": record.digests(self._files["output"]),
             "code": {"digest": description["code"], "files": sources},

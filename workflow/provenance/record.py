@@ -15,6 +15,9 @@ from typing import Any
 from provenance.digest import sha256_of
 from provenance.sources import REPOSITORY, WORKFLOW
 
+# Environment variables that choose the processor kernels of MKL, torch and oneDNN
+ARITHMETIC = ("MKL_CBWR", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
+
 FORMAT = 1  # of the record; raised when a field changes its meaning
 
 
@@ -113,7 +116,7 @@ def environment(image: dict[str, str] | None = None) -> dict[str, Any]:
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """Host, processor, GPU if one is in use, and the SLURM job with its node."""
+    """Host, processor and its kernels, GPU if one is in use, and the SLURM job with its node."""
     torch = sys.modules.get("torch")
     gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
     return {
@@ -121,9 +124,15 @@ def machine(threads: int) -> dict[str, Any]:
         "cpu": _processor(),
         "gpu": gpu,
         "threads": threads,
+        "arithmetic": arithmetic(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "slurm_node": os.environ.get("SLURMD_NODENAME"),
     }
+
+
+def arithmetic() -> dict[str, str]:
+    """The environment variables that are set and choose how sums are rounded, with their values."""
+    return {name: os.environ[name] for name in ARITHMETIC if name in os.environ}
 
 
 def _processor() -> str:

@@ -102,13 +102,14 @@ def loader(model):
 def command(script, offline=True, folder=SCRIPTS):
     """The command line of a rule: anybody can copy it from a record and run it.
 
-    It takes the place of its shell, which a signal to the whole job would end before the script has
-    saved where it is (experiment.training.signals).
+    The script replaces its shell, which a signal to the whole job would end before the script has
+    saved where it is (experiment.training.signals). Without MKL_CBWR the bits of a product would
+    depend on where its arrays lie in memory.
     """
     hub = "HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 " if offline else ""
     return (
         f"exec env PYTHONPATH=workflow {hub}HF_HOME=.cache/huggingface TOKENIZERS_PARALLELISM=false "
-        "TRANSFORMERS_VERBOSITY=error OMP_NUM_THREADS={threads} "
+        "TRANSFORMERS_VERBOSITY=error OMP_NUM_THREADS={threads} MKL_CBWR=${{MKL_CBWR-AUTO,STRICT}} "
         f"python {folder}/{script}.py "
         "{params.job:q} {params.files:q} --threads {threads} --log {log}"
     )

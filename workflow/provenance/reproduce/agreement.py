@@ -21,7 +21,7 @@ from provenance.reproduce.comparison_of_files import distances, same_decisions, 
 Class = str | dict[str, float]
 TEXTS = (".json", ".csv", ".txt")
 SURROUNDINGS = {
-    "machine": ("cpu", "gpu", "threads"),
+    "machine": ("cpu", "gpu", "threads", "arithmetic"),
     "environment": ("python", "image_sha256", "packages"),
 }
 
