@@ -41,7 +41,7 @@ def test_a_run_says_each_fault_in_one_line_and_starts_no_job(copy):
     assert refused(copy, "--cores", "1", "--configfile", "config/run.yaml") == [
         "error: configuration: tasks.gpt2.features.n_token: is not a key here, the nearest is "
         "n_tokens (is 500)",
-        "error: configuration: tasks.gpt2.merge.k.third: has to be a whole number above 1 (is 1)",
+        "error: configuration: tasks.gpt2.merge.k.third: should be greater than 1 (is 1)",
     ]
 
 

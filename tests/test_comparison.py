@@ -23,7 +23,7 @@ from experiment.claims.comparison import (
 )
 from experiment.claims.counterparts import AT_LEAST, EXACT, METRICS, SETTINGS, TEXT
 from experiment.claims.recomputed import Files, Recomputed, recomputed, settings_of
-from experiment.config.faults import validated
+from experiment.config.run import validated
 from experiment.reported import read_reported, tolerances
 from experiment.tables.scores import Result
 from provenance.cells import JOB, Cell, Interval, Printed

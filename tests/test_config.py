@@ -11,9 +11,8 @@ import jsonschema
 import pytest
 import yaml
 
-from experiment import config
 from experiment.config import reference
-from experiment.config.faults import validated
+from experiment.config.run import Config, validated
 from provenance.digest import sha256_of
 from provenance.records import configuration_files
 
@@ -83,7 +82,7 @@ def test_the_reference_is_what_the_classes_say(tmp_path, name):
 
 def test_the_reference_has_a_row_for_every_key():
     rows = [line.split("`")[1] for line in reference.reference().splitlines() if "| `" in line]
-    schema = config.Config.model_json_schema()
+    schema = Config.model_json_schema()
     for group in [schema, *schema["$defs"].values()]:
         for key in group["properties"]:
             assert any(row.rpartition(".")[2] == key for row in rows), f"{group['title']}: {key}"
@@ -95,7 +94,7 @@ def test_the_reference_shows_a_fault_as_it_is_printed():
     demo = yaml.safe_load((REPOSITORY / "config" / "demo.yaml").read_text())
     demo["tasks"]["gpt2"]["merge"]["k"]["all"] = 13
     (fault,) = faults(demo)
-    assert f"    error: configuration: {fault}\n" in reference.HEAD
+    assert f"    error: configuration: {fault}\n" in reference.reference()
 
 
 # --- bad input ------------------------------------------------------------------------------------
@@ -103,11 +102,12 @@ def test_the_reference_shows_a_fault_as_it_is_printed():
 BAD = {
     "k of one": (
         {"tasks.gpt2.merge.k.third": 1},
-        "tasks.gpt2.merge.k.third: has to be a whole number above 1 (is 1)",
+        "tasks.gpt2.merge.k.third: should be greater than 1 (is 1)",
     ),
     "k that is no number": (
         {"tasks.gpt2.merge.k.third": "a third"},
-        "tasks.gpt2.merge.k.third: has to be a whole number above 1 (is 'a third')",
+        "tasks.gpt2.merge.k.third: should be a valid integer, unable to parse string as an integer "
+        "(is 'a third')",
     ),
     "k above the model's layers": (
         {"tasks.gpt2.merge.k.all": 5},
@@ -123,7 +123,7 @@ BAD = {
     ),
     "one k for three": (
         {"tasks.gpt2.merge.k": 3},
-        "tasks.gpt2.merge.k: has to be a group of the keys third, half, all (is 3)",
+        "tasks.gpt2.merge.k: should be a group of the keys third, half, all (is 3)",
     ),
     "more positions than the data hold": (
         {"tasks.vit.dataset.validation.n_tokens": 499},
@@ -132,30 +132,30 @@ BAD = {
     ),
     "unknown method": (
         {"tasks.gpt2.merge.methods": ["permute", "average"]},
-        "tasks.gpt2.merge.methods: each has to be permute or vanilla (is 'average')",
+        "tasks.gpt2.merge.methods.1: should be 'permute' or 'vanilla' (is 'average')",
     ),
     "no method": (
         {"tasks.gpt2.merge.methods": []},
-        "tasks.gpt2.merge.methods: has to be a list with at least one of permute or vanilla "
+        "tasks.gpt2.merge.methods: List should have at least 1 item after validation, not 0 "
         "(is empty)",
     ),
     "unknown anchor": (
         {"tasks.marian.merge.anchor": "center"},
-        "tasks.marian.merge.anchor: has to be first, middle or last (is 'center')",
+        "tasks.marian.merge.anchor: should be 'first', 'middle' or 'last' (is 'center')",
     ),
     "unknown kind of task": (
         {"tasks.vit.kind": "vision"},
-        "tasks.vit.kind: has to be image_classification, language_modeling, sentence_retrieval or "
-        "translation (is 'vision')",
+        "tasks.vit.kind: should be language_modeling, image_classification, translation or "
+        "sentence_retrieval (is 'vision')",
     ),
     "no kind of task": (
         {"tasks.vit.kind": ...},
-        "tasks.vit.kind: is missing, has to be image_classification, language_modeling, "
-        "sentence_retrieval or translation",
+        "tasks.vit.kind: is missing, allowed: language_modeling, image_classification, translation "
+        "or sentence_retrieval",
     ),
     "unknown average of a perplexity": (
         {"tasks.gpt2.test.average": "bytes"},
-        "tasks.gpt2.test.average: has to be tokens or windows (is 'bytes')",
+        "tasks.gpt2.test.average: should be 'tokens' or 'windows' (is 'bytes')",
     ),
     "key with a typo": (
         {"tasks.vit.features.n_token": 5},
@@ -163,8 +163,8 @@ BAD = {
     ),
     "key that resembles none": (
         {"tasks.gpt2.features.anchor": {"first": 1}},
-        "tasks.gpt2.features.anchor: is not a key here, allowed are n_tokens, batch_size, "
-        "aligned (is a group of keys)",
+        "tasks.gpt2.features.anchor: is not a key here, allowed: n_tokens, batch_size, "
+        "aligned (is {'first': 1})",
     ),
     "key of the top level with a typo": (
         {"sead": 1},
@@ -172,11 +172,11 @@ BAD = {
     ),
     "missing key": (
         {"tasks.gpt2.fine_tuning.max_steps": ...},
-        "tasks.gpt2.fine_tuning.max_steps: is missing, has to be a whole number above 0",
+        "tasks.gpt2.fine_tuning.max_steps: is missing, allowed: whole number above 0",
     ),
     "key without a value": (
         {"seed": None},
-        "seed: has to be a whole number of at least 0 (is empty)",
+        "seed: should be a valid integer (is empty)",
     ),
     "missing data file": (
         {"tasks.gpt2.dataset.train.path": "nothing.parquet"},
@@ -189,8 +189,7 @@ BAD = {
     ),
     "digest that is none": (
         {"tasks.gpt2.dataset.test.sha256": "12"},
-        "tasks.gpt2.dataset.test.sha256: has to be a sha256, 64 hexadecimal digits, "
-        "pattern ^[0-9a-f]{64}$ (is '12')",
+        "tasks.gpt2.dataset.test.sha256: String should match pattern '^[0-9a-f]{64}$' (is '12')",
     ),
     "missing base model": (
         {"tasks.gpt2.base_model.path": "resources/none"},
@@ -201,8 +200,7 @@ BAD = {
             "tasks.gpt2.base_model.repository": "openai-community/gpt2",
             "tasks.gpt2.base_model.revision": "main",
         },
-        "tasks.gpt2.base_model.revision: has to be a commit, 40 hexadecimal digits, "
-        "pattern ^[0-9a-f]{40}$ (is 'main')",
+        "tasks.gpt2.base_model.revision: String should match pattern '^[0-9a-f]{40}$' (is 'main')",
     ),
     "repository without a commit": (
         {"tasks.gpt2.base_model.repository": "openai-community/gpt2"},
@@ -215,16 +213,16 @@ BAD = {
     ),
     "negative learning rate": (
         {"tasks.gpt2.fine_tuning.learning_rate": -1e-4},
-        "tasks.gpt2.fine_tuning.learning_rate: has to be a number above 0 (is -0.0001)",
+        "tasks.gpt2.fine_tuning.learning_rate: should be greater than 0 (is -0.0001)",
     ),
     "learning rate that is not a number": (
         {"tasks.gpt2.fine_tuning.learning_rate": float("nan")},
-        "tasks.gpt2.fine_tuning.learning_rate: has to be a number above 0 (is nan)",
+        "tasks.gpt2.fine_tuning.learning_rate: should be greater than 0 (is nan)",
     ),
     "unknown schedule": (
         {"tasks.gpt2.fine_tuning.schedule": "linear"},
-        "tasks.gpt2.fine_tuning.schedule: has to be inverse_sqrt, linear_to_minimum, cosine or "
-        "constant (is 'linear')",
+        "tasks.gpt2.fine_tuning.schedule: should be 'inverse_sqrt', 'linear_to_minimum', "
+        "'cosine' or 'constant' (is 'linear')",
     ),
     "linear schedule without its end": (
         {"tasks.vit.fine_tuning.decay_steps": ...},
@@ -238,29 +236,28 @@ BAD = {
     ),
     "bad name of a task": (
         {"tasks.GPT-2": GOOD["tasks"]["gpt2"]},
-        "tasks.GPT-2: has to be a name of small letters, digits and _ that begins with a letter, "
-        "pattern ^[a-z][a-z0-9_]*$ (is 'GPT-2')",
+        "tasks.GPT-2: String should match pattern '^[a-z][a-z0-9_]*$' (is 'GPT-2')",
     ),
     "task that is no group": (
         {"tasks.gpt2": "gpt2"},
-        "tasks.gpt2: has to be a group of keys, with kind (is 'gpt2')",
+        "tasks.gpt2: should be a group of keys (is 'gpt2')",
     ),
     "no task": (
         {"tasks": {}},
-        "tasks: has to be at least one name, each with a group of keys, with kind (is empty)",
+        "tasks: Dictionary should have at least 1 item after validation, not 0 (is empty)",
     ),
     "value of none of several types": (
         {"tasks.gpt2.base_model.from_scratch.architecture.n_embd": None},
-        "tasks.gpt2.base_model.from_scratch.architecture.n_embd: has to be text, a number, "
-        "true or false or a list of text (is empty)",
+        "tasks.gpt2.base_model.from_scratch.architecture.n_embd: should be a valid string or "
+        "a valid integer or a valid number or a valid boolean or a valid list (is empty)",
     ),
     "confidence in percent": (
         {"intervals.confidence": 95},
-        "intervals.confidence: has to be a number above 0 and below 1 (is 95)",
+        "intervals.confidence: should be less than 1 (is 95)",
     ),
     "two lines in a value": (
         {"device": "cpu\ncuda"},
-        "device: has to be cpu or cuda (is 'cpu\\ncuda')",
+        "device: should be 'cpu' or 'cuda' (is 'cpu\\ncuda')",
     ),
 }
 
@@ -307,7 +304,7 @@ def test_a_task_may_have_the_name_of_a_kind():
     raw = changed({"tasks": {"translation": GOOD["tasks"]["marian"]}})
     raw["tasks"]["translation"]["max_tokens"] = 0
     assert faults(raw) == [
-        "tasks.translation.max_tokens: has to be a whole number above 0 (is 0)",
+        "tasks.translation.max_tokens: should be greater than 0 (is 0)",
     ]
 
 

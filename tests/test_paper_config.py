@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiment.config.faults import validated
+from experiment.config.run import validated
 from experiment.variants import candidates, table5_variants
 from ffmerge.method.windows import starts
 

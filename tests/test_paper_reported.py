@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiment.config.faults import validated
+from experiment.config.run import validated
 
 REPOSITORY = Path(__file__).parents[1]
 FILES = REPOSITORY / "config" / "paper_reported"

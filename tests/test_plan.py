@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from experiment.config import KINDS
-from experiment.config.faults import validated
+from experiment.config.run import validated
 from experiment.planning.estimates import ESTIMATES, Subject, estimate
 from experiment.planning.estimates.alignment import assignment_seconds
 from experiment.planning.estimates.models import forward_flop, windows_of_text

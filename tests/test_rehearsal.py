@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from experiment.config.faults import validated
+from experiment.config.run import validated
 from experiment.planning import measured
 from experiment.planning.alone import sample, steps_alone
 from experiment.planning.rates import Rates, read_shapes

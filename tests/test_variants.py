@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from experiment import config
+from experiment.config.run import Config
 from experiment.variants import (
     DROPPED,
     MERGED,
@@ -58,7 +59,7 @@ def configured() -> list:
     return [
         pytest.param(settings, id=f"{run}-{name}")
         for run in ("demo", "paper", "pico")
-        for name, settings in config.Config.model_validate(
+        for name, settings in Config.model_validate(
             yaml.safe_load((CONFIGURATIONS / f"{run}.yaml").read_text())
         ).tasks.items()
     ]

@@ -13,7 +13,7 @@ from provenance import sources
 from experiment import variants
 from ffmerge.method import windows
 from ffmerge.models.architectures import Architecture
-from experiment.config.faults import validated
+from experiment.config.run import validated
 from provenance.digest import sha256_of
 
 try:

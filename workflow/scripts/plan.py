@@ -1,6 +1,6 @@
 """Plan a whole run: jobs, hours, disk and memory of each rule, and the time on some GPUs."""
 
-from experiment.config.faults import validated
+from experiment.config.run import validated
 from experiment.planning.plan import Plan, costed
 from experiment.planning.rates import Rates, read_shapes
 from experiment.planning.report import rows, text, write_csv

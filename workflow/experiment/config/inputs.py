@@ -4,8 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from experiment.config.strict import Commit, Positive, Sha256, Strict
-from experiment.config.training_settings import Training
+from experiment.config.settings import Commit, Positive, Sha256, Strict, Training
 
 
 class DataFile(Strict):

@@ -1,11 +1,18 @@
-"""The whole run: what all tasks share, and the tasks."""
+"""The whole run: what all tasks share, and the check of a configuration with the files it names."""
 
-from typing import Annotated, Literal
+import re
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
-from experiment.config.strict import Positive, Strict
-from experiment.config.tasks import Task
+from experiment.config.settings import Positive, Strict
+from experiment.config.tasks import KINDS, Task, TaskBase
+from provenance.digest import sha256_of
 
 FOLDERS = ("figures", "logs", "packages", "patches", "rebuild", "tables")
 """Folders of `results` that hold no task."""
@@ -54,3 +61,171 @@ class Config(Strict):
                     "(is 'fp16')"
                 )
         return self
+
+
+# --- the check ------------------------------------------------------------------------------------
+
+
+def validated(raw: dict[str, Any]) -> Config:
+    """Check a configuration and the files it names.
+
+    Raises ValueError with one line an error: the key's path, what is allowed, and the value.
+    """
+    try:
+        checked = Config.model_validate(raw)
+    except ValidationError as error:
+        raise ValueError("\n".join(_lines(error, raw))) from None
+    if errors := [e for name, task in checked.tasks.items() for e in _file_errors(name, task)]:
+        raise ValueError("\n".join(errors))
+    return checked
+
+
+def _file_errors(name: str, task: TaskBase) -> Iterator[str]:
+    """One line for each local file that is missing or has another digest than the one given."""
+    data, model = task.dataset, task.base_model
+    if data.devkit is not None:
+        yield from _file_error(f"tasks.{name}.dataset", "devkit", data.devkit)
+    if data.repository is None and data.url is None:
+        for split in ("train", "validation", "test"):
+            file = getattr(data, split)
+            # the jobs check the digests of ILSVRC's tar files: 145 GB are too much at every start
+            digest = file.sha256 if data.devkit is None else None
+            yield from _file_error(f"tasks.{name}.dataset.{split}", "path", file.path, digest)
+    if model.path is not None:
+        yield from _file_error(f"tasks.{name}.base_model", "path", model.path, model.sha256)
+
+
+def _file_error(group: str, key: str, path: str, expected: str | None = None) -> Iterator[str]:
+    if not Path(path).exists():
+        yield f"{group}.{key}: {path} does not exist, seen from {Path.cwd()}"
+    elif expected is not None and (actual := sha256_of(Path(path))) != expected:
+        yield f"{group}.sha256: has to be that of {path}, {actual} (is {expected!r})"
+
+
+# --- errors of pydantic, one line each ------------------------------------------------------------
+
+Schema = dict[str, Any]
+ABOUT_A_KEY = re.compile(r"(\w+(?:\.\w+)*): (.*)", re.DOTALL)  # a key below, and its error
+PATTERNS = {
+    "^[0-9a-f]{40}$": "commit, 40 hexadecimal digits",
+    "^[0-9a-f]{64}$": "sha256, 64 hexadecimal digits",
+}
+TYPES = {"string": "text", "boolean": "true or false", "integer": "whole number"}
+BOUNDS = {"exclusiveMinimum": "above", "minimum": "of at least", "exclusiveMaximum": "below"}
+NULL = {"type": "null"}
+
+
+def _lines(error: ValidationError, raw: Any) -> list[str]:
+    lines: dict[tuple[str, str], list[str]] = {}  # a union has an error for each of its types
+    for details in error.errors():
+        keys, message, value = _described(details, raw)
+        lines.setdefault((".".join(map(str, keys)), value), []).append(message)
+    return [
+        f"{key}: {' or '.join(messages).replace(' or should be ', ' or ')}{value}".lstrip(": ")
+        for (key, value), messages in lines.items()
+    ]
+
+
+def _described(details: ErrorDetails, raw: Any) -> tuple[list, str, str]:
+    """Keys, message and value of one error."""
+    location, value = details["loc"], details["input"]
+    keys, message = _keys(location, raw), details["msg"].removeprefix("Input ")
+    match details["type"]:
+        case "value_error":  # of a validator, whose message has the value
+            message = str(details["ctx"]["error"])
+            if about := ABOUT_A_KEY.fullmatch(message):
+                return [*keys, about[1]], about[2], ""
+            return keys, message, ""
+        case "missing":
+            allowed = in_words(_schema_at(location))
+            return [*keys, location[-1]], f"is missing, allowed: {allowed}", ""
+        case "union_tag_not_found":
+            return [*keys, "kind"], f"is missing, allowed: {one_of(KINDS)}", ""
+        case "union_tag_invalid":
+            keys, message, value = [*keys, "kind"], f"should be {one_of(KINDS)}", value["kind"]
+        case "model_type" | "model_attributes_type":
+            message = f"should be a {in_words(_schema_at(location))}"
+        case "extra_forbidden" | "invalid_key":
+            names = list(_schema_at(location[:-1])["properties"])
+            nearest = get_close_matches(str(location[-1]), names, n=1)
+            allowed = f"the nearest is {nearest[0]}" if nearest else f"allowed: {', '.join(names)}"
+            message = f"is not a key here, {allowed}"
+    shown = "empty" if value in (None, "", [], {}) else repr(value)
+    return keys, message, f" (is {shown if len(shown) < 100 else f'{shown[:99]}…'})"
+
+
+def _keys(location: tuple, raw: Any) -> list:
+    """The keys in a location, where pydantic also puts the classes of unions that it tried."""
+    keys = []
+    for part in location:
+        try:
+            raw = raw[part]
+        except (KeyError, IndexError, TypeError):
+            continue
+        keys.append(part)
+    return keys
+
+
+@cache
+def _schema() -> Schema:
+    return Config.model_json_schema()
+
+
+def _schema_at(location: tuple) -> Schema:
+    allowed = _schema()
+    for part in location:
+        match resolved(allowed):
+            case {"properties": known}:
+                allowed = known[part]
+            case {"discriminator": tag}:
+                allowed = {"$ref": tag["mapping"][part]}
+            case mapping:
+                allowed = values_of(mapping)
+    return resolved(allowed)
+
+
+def resolved(allowed: Schema) -> Schema:
+    """The schema behind a reference, and of a value that may be left out."""
+    options = [option for option in allowed.get("anyOf", []) if option != NULL]
+    if len(options) == 1:
+        return resolved(options[0])
+    if "$ref" in allowed:
+        return _schema()["$defs"][allowed["$ref"].rpartition("/")[2]]
+    return allowed
+
+
+def values_of(mapping: Schema) -> Schema:
+    """The schema of the values of a mapping whose keys are names."""
+    named = mapping.get("patternProperties") or {"": mapping["additionalProperties"]}
+    return next(iter(named.values()))
+
+
+def in_words(allowed: Schema) -> str:
+    """Describe the values that a schema allows."""
+    match resolved(allowed):
+        case {"anyOf": options}:
+            return one_of(in_words(option) for option in options if option != NULL)
+        case {"const": only}:
+            return f"`{only}`"
+        case {"enum": names}:
+            return one_of(f"`{name}`" for name in names)
+        case {"pattern": pattern}:
+            return PATTERNS[pattern]
+        case {"type": "array", "items": item, **bounds}:
+            return f"list{', not empty' * ('minItems' in bounds)} ({in_words(item)})"
+        case {"discriminator": _} | {"additionalProperties": True}:
+            return "group of keys"
+        case {"properties": keys}:
+            return f"group of the keys {', '.join(keys)}"
+        case {"type": "object", **mapping}:
+            return f"names, each with {in_words(values_of(mapping))}"
+        case {"type": kind, **keywords}:
+            known = [(word, keywords[key]) for key, word in BOUNDS.items() if key in keywords]
+            bounds = " and ".join(f"{word} {bound}" for word, bound in known)
+            return f"{TYPES.get(kind, kind)} {bounds}".rstrip()
+
+
+def one_of(names: Iterable[str]) -> str:
+    """`a`, `a or b`, `a, b or c`."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last

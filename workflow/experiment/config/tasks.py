@@ -4,16 +4,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from experiment.config.compression_settings import Features, LayerDrop, Merge, Windows
-from experiment.config.evaluation_settings import (
+from experiment.config.inputs import BaseModelSource, Dataset
+from experiment.config.settings import (
     AccuracyEvaluation,
     BleuEvaluation,
+    Features,
+    LayerDrop,
+    Merge,
     PerplexityEvaluation,
+    Positive,
     RetrievalEvaluation,
+    Strict,
+    Training,
+    Windows,
 )
-from experiment.config.inputs import BaseModelSource, Dataset
-from experiment.config.strict import Positive, Strict
-from experiment.config.training_settings import Training
 
 
 class TaskBase(Strict):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from experiment import config
+from experiment.config.run import Config
 from experiment.planning import simulation
 from experiment.planning.estimates import Estimate, Subject, estimate
 from experiment.planning.rates import Rates, Shape
@@ -49,7 +49,7 @@ class Costed:
 
 
 def costed(
-    jobs: Sequence[PlannedJob], settings: config.Config, shapes: dict[str, Shape], rates: Rates
+    jobs: Sequence[PlannedJob], settings: Config, shapes: dict[str, Shape], rates: Rates
 ) -> list[Costed]:
     """What each job takes: start, inputs read, work, outputs written.
 
