@@ -19,8 +19,7 @@ import yaml
 from corpora import images, text, translation, write_split
 from corpora.libreoffice_help import page_paragraphs
 from corpora.wikitext import prose_paragraphs
-from experiment.inputs.packages import check_sha256, iter_members, read_member
-from experiment.inputs.registries import download_command
+from experiment.inputs.packages import check_sha256, download_command, iter_members, read_member
 from provenance.digest import sha256_of
 
 DEMO = Path(__file__).parents[1] / "resources" / "demo"

@@ -124,7 +124,7 @@ def run(script: str, server: Server, output: dict, params: dict, inputs: dict | 
     """A script of the workflow as the workflow runs it."""
     wildcards = {"results": str(Path(next(iter(output.values()))).parent), "split": "train"}
     job = {"rule": script, "wildcards": wildcards, "params": params}
-    job |= {"reproduces": "bits", "code": "0"}
+    job |= {"reproduces": "bits", "code": "0", "imports": []}
     record = Path(next(iter(output.values()))).with_suffix(".record.json")
     files = {"input": inputs or {}, "output": {**output, "record": str(record)}}
     environment = {
@@ -166,9 +166,9 @@ def test_a_file_that_is_not_the_one_of_the_commit_is_refused_and_removed(server,
     for name in ("README.md", "raw/test-00000-of-00001.parquet"):
         path = f"/datasets/a/wikitext/resolve/{COMMIT}/{name}"
         server.files[path] = server.files[path][::-1]
-        listing = list_files("a/wikitext", COMMIT, "dataset", server.url)
-        chosen = matching(listing, [name], "it")
-        with pytest.raises(ValueError, match=f"{name} came with .* others than the commit's"):
+        names = list_files("a/wikitext", COMMIT, "dataset", server.url)
+        chosen = matching(names, [name], "it")
+        with pytest.raises(ValueError, match=f"{name} came with other bytes than the commit's"):
             fetch_files("a/wikitext", COMMIT, "dataset", chosen, tmp_path, server.url)
         assert not (tmp_path / name).exists()
 
@@ -209,9 +209,9 @@ def test_without_a_network_one_line_says_so(monkeypatch):
 
 def test_a_pattern_that_matches_nothing_is_an_error_that_shows_what_is_there(server):
     server.publish("datasets", "a/wikitext", WIKITEXT)
-    listing = list_files("a/wikitext", COMMIT, "dataset", server.url)
+    names = list_files("a/wikitext", COMMIT, "dataset", server.url)
     with pytest.raises(ValueError, match=r"a/wikitext has no file raw/dev-\*; it has README.md"):
-        matching(listing, ["raw/dev-*"], "a/wikitext")
+        matching(names, ["raw/dev-*"], "a/wikitext")
 
 
 def test_data_that_are_not_there_are_named(tmp_path):
@@ -593,16 +593,16 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
 def test_safetensors_are_preferred_and_a_repository_without_weights_is_refused(server):
     some = {"config.json": b"{}", "pytorch_model.bin": b"", "onnx/model.safetensors": b""}
     server.publish("models", "a/b", some)
-    listing = list_files("a/b", COMMIT, "model", server.url)
-    assert set(model_files(listing, "a/b")) == {"config.json", "pytorch_model.bin"}
+    names = list_files("a/b", COMMIT, "model", server.url)
+    assert set(model_files(names, "a/b")) == {"config.json", "pytorch_model.bin"}
     server.publish("models", "a/b", some | {"model.safetensors": b""})
-    listing = list_files("a/b", COMMIT, "model", server.url)
-    assert set(model_files(listing, "a/b")) == {"config.json", "model.safetensors"}
-    del listing["model.safetensors"], listing["pytorch_model.bin"]
+    names = list_files("a/b", COMMIT, "model", server.url)
+    assert set(model_files(names, "a/b")) == {"config.json", "model.safetensors"}
+    names = set(names) - {"model.safetensors", "pytorch_model.bin"}
     with pytest.raises(
         ValueError, match=r"a/b has no file pytorch_model\*.bin; it has config.json"
     ):
-        model_files(listing, "a/b")
+        model_files(names, "a/b")
 
 
 @pytest.mark.parametrize("model_type", ["gpt2"], indirect=True)

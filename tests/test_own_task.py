@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from experiment.cli import main
-from experiment.inputs.registries import download_command
+from experiment.inputs.packages import download_command
 from provenance.numbers import read_ledgers
 from workflow_copy import REPOSITORY, Copy
 

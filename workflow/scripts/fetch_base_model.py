@@ -7,8 +7,8 @@ from provenance.job import Job
 if __name__ == "__main__":
     with Job.from_command_line() as job:
         repository, revision = job.params.repository, job.params.revision
-        listing = list_files(repository, revision, "model")
-        chosen = model_files(listing, f"{repository} at {revision}")
+        names = list_files(repository, revision, "model")
+        chosen = model_files(names, f"{repository} at {revision}")
         files = fetch_files(
             repository, revision, "model", chosen, job.checkpoints, progress=job.progress
         )

@@ -6,8 +6,8 @@ from provenance.job import Job, check_digest
 if __name__ == "__main__":
     with Job.from_command_line() as job:
         repository, revision = job.params.repository, job.params.revision
-        listing = list_files(repository, revision, "dataset")
-        chosen = matching(listing, [job.params.path], f"{repository} at {revision}")
+        names = list_files(repository, revision, "dataset")
+        chosen = matching(names, [job.params.path], f"{repository} at {revision}")
         files = fetch_files(
             repository, revision, "dataset", chosen, job.checkpoints, progress=job.progress
         )

