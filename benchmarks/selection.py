@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 import subjects
-from experiment.tasks.scoring import score_merged
 from ffmerge.method import groups
 from ffmerge.method.features import Features, collect_features
+from ffmerge.method.merge import merge_in_model
 from ffmerge.method.permutation import Permutations, align_all_pairs
+from ffmerge.method.tie import untouched
 from ffmerge.method.windows import pairs_in_windows, selected, starts
 from naive_selection import NaiveSelection
 from timing import Measured, Sample, compared, timed
@@ -120,7 +121,9 @@ class _Selection:
             aligned = {"encoder": permutations} if method == "permute" else None
             for start, k in self.windows:
                 window = groups.window(["encoder"], start, k, "first")
-                losses[method, start, k] = score_merged(model, task, window, aligned, "cpu").loss
+                with untouched(model):
+                    merge_in_model(model, window, aligned)
+                    losses[method, start, k] = task.evaluate(model, "validation").loss
         return permutations, losses, self.choose(losses)
 
     def choose(self, losses: dict[tuple[str, int, int], float]) -> dict:

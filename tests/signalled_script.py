@@ -9,7 +9,7 @@ import runpy
 import signal
 import sys
 
-from experiment.training import checkpoints, recovery
+from experiment.training import checkpoints, trainer
 from experiment.training.trainer import ResumableTrainer
 
 moment, name, *sys.argv = sys.argv[1:]
@@ -32,7 +32,7 @@ def at(owner, function: str, step_of, times: int = 1) -> None:
 
 match kind:
     case "start":
-        at(recovery, "_arguments", lambda *_: 0)
+        at(trainer, "_arguments", lambda *_: 0)
     case "step":
         at(ResumableTrainer, "training_step", lambda self, *_: self.state.global_step + 1)
     case "validation":

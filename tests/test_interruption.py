@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiment.config import Config
+from experiment.config.run import Config
 from provenance.job import Job
 from provenance.record import arithmetic
 from workflow_copy import Copy
@@ -52,6 +52,7 @@ class FineTuning:
                 "device": "cpu",
             },
             "reproduces": {"score": 0.5},
+            "imports": [f"experiment.tasks.{settings.kind}"],
             "code": "0" * 64,
         }
         self.inputs = {name: str(path) for name, path in inputs.items()}

@@ -16,13 +16,13 @@ from experiment import config
 from experiment.config import Training
 from experiment.evaluation.accuracy import accuracy
 from experiment.evaluation.metrics import METRICS
-from experiment.evaluation.retrieval import contrastive_losses, inverse_cloze, sentence_embeddings
-from experiment.evaluation.sentences import sentences
-from experiment.inputs.packaged import model_in_package
+from experiment.evaluation.retrieval import inverse_cloze, sentences
+from experiment.inputs.model_files import model_in_package
 from experiment.planning.estimates.models import LINE
 from experiment.tasks import task_for
-from experiment.training.recovery import train
-from experiment.training.tokenizer import shared_bpe
+from experiment.tasks.sentence_retrieval import contrastive_losses, sentence_embeddings
+from experiment.training.base_model import shared_bpe
+from experiment.training.trainer import train
 from ffmerge.models import checkpoint
 from test_config import REPOSITORY, faults
 
@@ -364,7 +364,7 @@ def test_a_package_without_the_model_is_refused(wheel, names, directory, said):
 
 
 def test_a_wheel_for_any_python_is_asked_for_without_a_version_of_it():
-    from experiment.inputs.registries import download_command
+    from experiment.inputs.packages import download_command
 
     for tags in ("py3-none-any", "py2.py3-none-any"):
         command = download_command("pypi", "own", "1.0", f"own-1.0-{tags}.whl")

@@ -57,7 +57,7 @@ def settings(**changed) -> Training:
 
 
 def tuned(pico, task, training, checkpoints):
-    from experiment.training.recovery import train
+    from experiment.training.trainer import train
 
     torch.manual_seed(0)
     model = pico("gpt2")
@@ -102,7 +102,7 @@ def test_the_weights_of_the_best_validation_score_are_kept(pico, tmp_path):
 
 
 def test_tied_sublayers_stay_tied_through_training_and_resuming(pico, tmp_path):
-    from experiment.training.recovery import train
+    from experiment.training.trainer import train
     from merged_windows import merge_window
 
     model = pico("gpt2")
@@ -117,7 +117,7 @@ def test_tied_sublayers_stay_tied_through_training_and_resuming(pico, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_names_its_step(pico, tmp_path):
-    from experiment.training.recovery import train
+    from experiment.training.trainer import train
 
     model = pico("gpt2")
     with torch.no_grad():
@@ -129,7 +129,7 @@ def test_a_loss_that_is_not_finite_names_its_step(pico, tmp_path):
 def test_a_batch_that_devices_cannot_share_evenly_is_refused(pico):
     import yaml
 
-    from experiment.config.faults import validated
+    from experiment.config.run import validated
 
     with open("config/pico.yaml") as file:
         raw = yaml.safe_load(file)
@@ -148,7 +148,7 @@ def test_a_batch_that_devices_cannot_share_evenly_is_refused(pico):
 def test_one_process_uses_one_of_several_gpus(tmp_path, monkeypatch):
     from transformers import TrainingArguments
 
-    from experiment.training.recovery import _arguments
+    from experiment.training.trainer import _arguments
 
     def sees_two_gpus(arguments):  # as transformers does where there is no launcher
         arguments._n_gpu, arguments.distributed_state = 2, None

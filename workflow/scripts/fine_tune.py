@@ -2,8 +2,7 @@
 
 from experiment.tasks import task_for
 from experiment.training.devices import leave, run_on
-from experiment.training.learning_curve import write_curve
-from experiment.training.recovery import train
+from experiment.training.trainer import train, write_curve
 from ffmerge.models import checkpoint
 from provenance.job import Job
 

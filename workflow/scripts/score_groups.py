@@ -4,9 +4,10 @@ import csv
 import json
 
 from experiment.tasks import task_for
-from experiment.tasks.scoring import score_merged
 from ffmerge.method import groups
+from ffmerge.method.merge import merge_in_model
 from ffmerge.method.permutation import load_permutations
+from ffmerge.method.tie import untouched
 from ffmerge.models import checkpoint
 from provenance.job import Job
 
@@ -21,7 +22,9 @@ if __name__ == "__main__":
         rows = []
         for k, strategy in job.progress(candidates):
             chosen = groups.from_layers(proposals[k][strategy], job.params.anchor)
-            result = score_merged(model, task, chosen, permutations, device)
+            with untouched(model):
+                merge_in_model(model, chosen, permutations)
+                result = task.evaluate(model, "validation", device)
             rows.append([strategy, k, result.score, result.loss])
         with job.output.scores.open("w", newline="") as file:
             csv.writer(file).writerows([["strategy", "k", "score", "loss"], *rows])

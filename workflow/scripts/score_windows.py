@@ -3,10 +3,11 @@
 import csv
 
 from experiment.tasks import task_for
-from experiment.tasks.scoring import score_merged
 from experiment.variants import Candidate
 from ffmerge.method import groups
+from ffmerge.method.merge import merge_in_model
 from ffmerge.method.permutation import load_permutations
+from ffmerge.method.tie import untouched
 from ffmerge.models import checkpoint
 from provenance.job import Job
 
@@ -20,7 +21,9 @@ if __name__ == "__main__":
         for method, k, start in job.progress([Candidate(*c) for c in job.params.candidates]):
             window = groups.window(permutations, start, k, job.params.anchor)
             aligned = permutations if method == "permute" else None
-            result = score_merged(model, task, window, aligned, device)
+            with untouched(model):
+                merge_in_model(model, window, aligned)
+                result = task.evaluate(model, "validation", device)
             rows.append([method, k, start, result.score, result.loss])
         with job.output.scores.open("w", newline="") as file:
             csv.writer(file).writerows([["method", "k", "start", "score", "loss"], *rows])

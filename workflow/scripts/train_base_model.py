@@ -2,7 +2,7 @@
 
 from experiment.config import TrainedFromScratch
 from experiment.training.base_model import train_base_model
-from experiment.training.learning_curve import write_curve
+from experiment.training.trainer import write_curve
 from provenance.job import Job
 
 if __name__ == "__main__":

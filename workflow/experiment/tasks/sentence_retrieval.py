@@ -8,22 +8,18 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
 from torch.utils.data import Dataset
 from transformers import AutoTokenizer
 
 from experiment.config import Training
 from experiment.evaluation.accuracy import accuracy, top1_correct
 from experiment.evaluation.metrics import Evaluation
-from experiment.evaluation.retrieval import (
-    Pair,
-    contrastive_losses,
-    inverse_cloze,
-    sentence_embeddings,
-)
+from experiment.evaluation.retrieval import Pair, inverse_cloze
 from experiment.tasks.task import Batch, Task
 from provenance.progress import progress
 
@@ -128,3 +124,24 @@ class SentenceRetrieval(Task):
             for i, vector in zip(chosen, self._embedded(model, batch), strict=True):
                 embedded[i] = vector
         return torch.stack(embedded)
+
+
+def sentence_embeddings(hidden: Tensor, mask: Tensor, pooling: Literal["mean", "cls"]) -> Tensor:
+    """Vectors of length 1 for texts, (n_texts, d_model) float32, from an encoder's last layer.
+
+    hidden: (n_texts, length, d_model); mask: (n_texts, length), 1 where a token is. pooling: the
+    mean over the tokens (Reimers and Gurevych 2019), or the first one's state.
+    """
+    hidden, mask = hidden.float(), mask.unsqueeze(-1).float()
+    pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1) if pooling == "mean" else hidden[:, 0]
+    return normalize(pooled, dim=-1)
+
+
+def contrastive_losses(similarities: Tensor, own: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy (nats) of each query's own passage among all, (n_queries,).
+
+    similarities: (n_queries, n_passages), cosines; own: (n_queries,), which passage is its own.
+    With a batch's other passages as the wrong ones this is the loss of Karpukhin et al. (2020,
+    Eq. 2), of cosines over a temperature.
+    """
+    return cross_entropy(similarities / temperature, own, reduction="none")

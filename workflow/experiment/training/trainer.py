@@ -1,14 +1,19 @@
-"""transformers' Trainer, taught what long trainings of tied models need.
+"""Training with transformers' Trainer: recovery fine-tuning (Section 3.4) and base models.
 
-It saves tied weights (`save_pretrained` refuses shared tensors), validates by the task's metric,
-knows which checkpoint is whole after a kill, stops when a signal asks it to, goes on at the very
-step with the same running loss, and deals a step's examples out to processes as one would see it.
+`train` sets what the Trainer offers: AdamW, gradient clipping, mixed precision, regular validation.
+`ResumableTrainer` adds what long trainings of tied models need. It saves tied weights, which
+`save_pretrained` refuses; validates by the task's metric; recognises a complete checkpoint after a
+kill; stops on a signal; and resumes at the same step with the same running loss. With several
+processes it takes the same steps as with one.
 """
 
 import json
 import math
+import random
 from pathlib import Path
+from typing import Any
 
+import numpy
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -20,11 +25,51 @@ from transformers.trainer import TRAINER_STATE_NAME
 from experiment.config import Training
 from experiment.tasks import Task
 from experiment.training import checkpoints
-from experiment.training.learning_curve import best_step, learning_curve
+from experiment.training.devices import n_processes
 from experiment.training.schedules import learning_rate_factor
 from experiment.training.signals import Interrupted, StopRequest
 from ffmerge.models import checkpoint
+from provenance.csv_files import write_csv
 from provenance.progress import note, progress
+
+CURVE = ("step", "loss", "learning_rate", "score", "validation_loss")  # columns
+TRAINER_NAMES = {"eval_score": "score", "eval_loss": "validation_loss"}  # in the Trainer's log
+
+
+def train(
+    model: nn.Module,
+    task: Task,
+    training: Training,
+    checkpoints: Path,
+    *,
+    seed: int,
+    device: str = "cpu",
+) -> list[dict]:
+    """Train a model in place and leave it with the weights of its best validation score.
+
+    checkpoints: directory that survives a kill, for one set of parameters only; training resumes
+    from the last complete checkpoint in it. Each process uses exactly one device, however many the
+    machine has (see `devices`).
+    Returns the learning curve: dicts with `step` and `loss`, or `score` and `validation_loss`.
+    Raises ValueError naming the step at which the loss was not finite, and Interrupted naming the
+    step at which a signal stopped it.
+    """
+    set_seed(seed)
+    with StopRequest() as stop:
+        arguments = _arguments(training, task, checkpoints, seed, device)
+        return ResumableTrainer(task, training, model, arguments, stop).run()
+
+
+def set_seed(seed: int) -> None:
+    """Seed every generator that training draws from."""
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def write_curve(curve: list[dict], file: Path) -> None:
+    """Write a learning curve as CSV with the columns CURVE."""
+    write_csv(curve, file, CURVE)
 
 
 class ResumableTrainer(Trainer):
@@ -68,7 +113,7 @@ class ResumableTrainer(Trainer):
             best = checkpoints.best_weights(self.directory, self._best())
             checkpoint.load_weights(self.model, best)
         self.accelerator.end_training()  # from here on each of several processes ends by itself
-        return learning_curve(self.state.log_history)
+        return _learning_curve(self.state.log_history)
 
     def catch_up(self) -> None:
         """Do what the run before left undone at the step it stopped at: its validation."""
@@ -183,7 +228,7 @@ class ResumableTrainer(Trainer):
         )
 
     def _best(self) -> int | None:
-        return best_step(self.state.log_history, self.task.metric.higher_is_better)
+        return _best_step(self.state.log_history, self.task.metric.higher_is_better)
 
     def _tidy(self) -> None:
         if self.args.should_save:
@@ -217,3 +262,54 @@ class _Watch(TrainerCallback):
 
     def on_train_end(self, args, state, control, **_: object) -> None:
         self.bar.close()
+
+
+def _arguments(
+    training: Training, task: Task, checkpoints: Path, seed: int, device: str
+) -> TrainingArguments:
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints),
+        use_cpu=device == "cpu",
+        ddp_backend="gloo" if device == "cpu" and n_processes() > 1 else None,
+        ddp_find_unused_parameters=False,
+        seed=seed,
+        max_steps=training.max_steps,
+        per_device_train_batch_size=training.batch_size,  # over all devices, see below
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        adam_epsilon=training.adam_epsilon,
+        adam_beta2=training.adam_beta2,
+        max_grad_norm=training.max_gradient_norm,
+        train_sampling_strategy="sequential" if training.group_by_length else "random",
+        fp16=training.precision == "fp16",
+        bf16=training.precision == "bf16",
+        eval_strategy="steps",
+        eval_steps=training.evaluate_every,
+        save_strategy="steps",
+        save_steps=training.evaluate_every,
+        logging_steps=max(1, min(50, training.evaluate_every)),
+        logging_nan_inf_filter=False,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+        dataloader_pin_memory=device != "cpu",
+    )
+    if arguments.world_size > 1:  # a step's examples are dealt out: the same ones as on one device
+        arguments.accelerator_config.split_batches = True
+    elif arguments.n_gpu > 1:  # else nn.DataParallel would take all, and multiply the batch size
+        arguments._n_gpu = 1
+    return arguments
+
+
+def _learning_curve(log: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """Points of a Trainer's log: `step` with `loss`, or with `score` and `validation_loss`."""
+    renamed = [{TRAINER_NAMES.get(key, key): v for key, v in entry.items()} for entry in log]
+    points = [entry for entry in renamed if "loss" in entry or "score" in entry]
+    return [{key: point[key] for key in CURVE if key in point} for point in points]
+
+
+def _best_step(log: list[dict[str, Any]], higher_is_better: bool) -> int | None:
+    """Step with the best validation score in a Trainer's log, the earliest of equal ones."""
+    scores = {entry["step"]: entry["eval_score"] for entry in log if "eval_score" in entry}
+    best = max if higher_is_better else min
+    return best(scores, key=scores.__getitem__, default=None)

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from corpora import Row, order_key
 from corpora.wikitext import normalise, prose_paragraphs
-from experiment.evaluation.sentences import sentences
+from experiment.evaluation.retrieval import sentences
 from experiment.inputs.packages import iter_members, read_member
 
 Articles = dict[str, list[str]]  # title -> paragraphs
