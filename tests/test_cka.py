@@ -366,7 +366,7 @@ def test_the_script_writes_every_pair_and_the_means_over_pairs(pico, random_batc
     outputs = {name: str(tmp_path / name) for name in ("cka", "similarity", "record")}
     files = {"input": {"outputs": str(tmp_path / "outputs.safetensors")}, "output": outputs}
     script = REPOSITORY / "workflow/scripts/compute_cka.py"
-    described = json.dumps(job | {"reproduces": "bits", "code": "0"})
+    described = json.dumps(job | {"reproduces": "bits", "imports": [], "code": "0"})
     subprocess.run(
         [sys.executable, script, described, json.dumps(files)],
         check=True,

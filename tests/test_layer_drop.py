@@ -356,10 +356,10 @@ def test_layers_with_a_gap_in_their_numbers_are_named_by_their_tensors(pico, tmp
 def test_a_count_of_layers_that_an_int8_file_does_not_have_is_an_error(pico, tmp_path):
     model = without_layers(pico("vit"), [1, 2])
     quantization.save(quantization.quantize(model), tmp_path)
-    checkpoint.load(tmp_path)
+    quantization.load(tmp_path)
     reconfigure(tmp_path, {"num_hidden_layers": 4})
     with pytest.raises(ValueError, match=r"num_hidden_layers is 4 .* holds 2 layers"):
-        checkpoint.load(tmp_path)
+        quantization.load(tmp_path)
 
 
 def test_what_went_is_noted_for_every_tower(pico):

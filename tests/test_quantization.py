@@ -435,7 +435,7 @@ def test_the_script_writes_model_and_sizes_and_says_nothing_alarming(pico, tmp_p
     checkpoint.save(merged(pico("marian")), tmp_path / "merged")
     description = {
         "rule": "quantize", "wildcards": {"results": str(tmp_path)}, "params": {"device": "cpu"},
-        "reproduces": "bits", "code": "",
+        "reproduces": "bits", "imports": [], "code": "",
     }  # fmt: skip
     names = {
         "input": {"model": "merged", "base_model": "base"},

@@ -95,10 +95,11 @@ MEASURED = """
 import sys
 from pathlib import Path
 from transformers import GPT2Config, GPT2LMHeadModel
-from ffmerge import checkpoint
 from ffmerge.method.groups import Group
+from ffmerge.method.merge_on_disk import merge_on_disk
+from ffmerge.models import checkpoint
+from ffmerge.models.format import WEIGHTS
 from ffmerge.models.memory import give_back_large
-from ffmerge.method.merge_on_disk import WEIGHTS, merge_on_disk
 
 def memory(field):
     lines = Path("/proc/self/status").read_text().splitlines()

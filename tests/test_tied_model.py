@@ -17,6 +17,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+import ffmerge
+import ffmerge.auto
 from ffmerge.models import tied_model
 from ffmerge.models.expanded import save_expanded, untie
 from ffmerge.models.tied_model import CODE, GROUPS, become_tied, shared_modules, write_code
@@ -582,7 +584,6 @@ def test_a_quantized_model_of_ours_is_not_taken_for_one_of_floats(tmp_path):
 
 
 def test_ffmerge_load_takes_merged_expanded_and_int8_models(tmp_path):
-    import ffmerge
     from ffmerge.method import quantization
     from ffmerge.models import checkpoint
 

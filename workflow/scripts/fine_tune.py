@@ -8,7 +8,8 @@ from provenance.job import Job
 
 if __name__ == "__main__":
     job = Job.from_command_line()
-    run_on(job.task.fine_tuning.devices, job.params.device)  # before anything is written
+    devices = job.params.task["fine_tuning"]["devices"]
+    run_on(devices, job.params.device)  # before anything is written
     with job:
         data = {"train": job.input.train, "validation": job.input.validation}
         task = task_for(job.params.task, job.input.base_model, data)
