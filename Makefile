@@ -1,7 +1,7 @@
 # Everyday commands. `make` alone lists them.
 
-# The Python that makes .venv (3.11 or newer); the lock in envs/ that it is made from (cpu or cuda; if
-# neither is named, what it was made from before, at first cpu); the processor cores for the demo.
+# PYTHON makes .venv (3.11 or newer). ENV is the lock in envs/ that it is made from, cpu or cuda; without
+# it, the one that .venv was made from before, or cpu. CORES are the processor cores for a run.
 PYTHON ?= python3
 ENV ?=
 CORES ?= all
@@ -14,15 +14,15 @@ IN_VENV := .venv/bin/python
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-demo: environment ## Recompute Table 5, Figures 2 and 4 on the embedded data (CORES=2 for fewer cores)
+demo: environment ## Compute Table 5 and Figures 2 and 4 on the embedded data (CORES=2 for fewer cores)
 	@$(IN_VENV) workflow/run.py --cores $(CORES) --workflow-profile workflow/profiles/default
 	@cat results/demo/tables/table5.txt
 
-demo-all: environment ## Recompute every table and figure on the embedded data
+demo-all: environment ## Compute every table and figure on the embedded data, and the report page
 	@$(IN_VENV) workflow/run.py everything --cores $(CORES) --workflow-profile workflow/profiles/default
 	@tail -n +1 results/demo/tables/table[1-8].txt results/demo/tables/claims.txt
 
-rehearsal: environment ## Every stage at the paper's size, weights random (1 h, 16 GB of memory, 40 GB of disk)
+rehearsal: environment ## Run every stage at the paper's size with random weights (1 h, 16 GB of memory, 40 GB of disk)
 	@$(IN_VENV) workflow/run.py results/rehearsal/stages.csv --cores $(CORES) --configfile config/rehearsal.yaml --workflow-profile workflow/profiles/default
 	@cat results/rehearsal/stages.txt
 	@$(IN_VENV) -m experiment.planning.measured results/rehearsal
@@ -30,33 +30,33 @@ rehearsal: environment ## Every stage at the paper's size, weights random (1 h, 
 test: lint ## Check everything
 	@$(IN_VENV) -m pytest
 
-test-cluster: environment ## Run the workflow on a SLURM of two nodes on this machine (root, Debian 12)
+test-cluster: environment ## Test the workflow on a SLURM of two nodes on this machine (root, Debian 12)
 	@$(IN_VENV) -m pytest tests/cluster -rNfE
 
-bench: environment ## Measure speed against the naive way and this machine (docs/performance.md; 15 minutes)
+bench: environment ## Measure speed, and update docs/performance.md (15 minutes)
 	@$(IN_VENV) benchmarks/run.py
 
-lint: environment ## Check style and workflow without running them
+lint: environment ## Check style, imports and workflow without running anything
 	@$(IN_VENV) -m ruff check --quiet
 	@$(IN_VENV) -m ruff format --check --quiet
 	@$(IN_VENV) -m snakefmt --check Snakefile workflow resources/demo/rebuild
 	@$(IN_VENV) -m snakemake --lint
 	@.venv/bin/lint-imports --no-logo --no-cache
 
-format: environment ## Bring code and rules into the project's style
+format: environment ## Format code and rules
 	@$(IN_VENV) -m ruff check --fix --quiet
 	@$(IN_VENV) -m ruff format --quiet
 	@$(IN_VENV) -m snakefmt Snakefile workflow resources/demo/rebuild
 
-environment: ## Make .venv from the lock (the others do this by themselves; ENV=cuda for a GPU)
+environment: ## Make .venv from the lock; the other commands do this first (ENV=cuda for a GPU)
 	@$(PYTHON) envs/install.py $(ENV)
 
 lock: environment ## Recompute the locks from envs/*.in (LOCK_FLAGS=--upgrade for newer versions)
 	@$(IN_VENV) envs/lock.py $(LOCK_FLAGS)
 
-images: ## Build the image for Apptainer (ENV=cuda for GPUs; MIRROR=… for another Debian mirror)
+images: ## Build the Apptainer image (ENV=cuda for GPUs; MIRROR=… for another Debian mirror)
 	@$(PYTHON) envs/install.py
 	@$(IN_VENV) containers/build.py $(or $(ENV),cpu) $(if $(MIRROR),--mirror $(MIRROR))
 
-clean: ## Remove the demo's results and the tools' caches; .venv and the paper's results stay
+clean: ## Remove the demo's results and the tools' caches, but not .venv or other results
 	@rm -rf results/demo .pytest_cache .ruff_cache .import_linter_cache
