@@ -19,7 +19,7 @@ STARTS = {  # a script of each kind of job, and what it imports besides before i
         "from transformers import ViTForImageClassification",
     ),
     "of alignment": ("align_feed_forwards", "import scipy.optimize"),
-    "of a table": ("make_table5", ""),
+    "of a table": ("make_score_table", ""),
 }
 
 

@@ -1,44 +1,49 @@
-"""What the paper prints, as data: config/paper_reported/ (its README.md describes the files)."""
+"""Read the numbers that the paper prints, from config/paper_reported/ (see its README.md)."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
+import pandas
+from pandas import DataFrame
+
 from provenance.cells import Printed
-from provenance.csv_files import Row, read_csv
+
+Reported = dict[str, DataFrame]  # by file name without suffix; all cells are strings, as printed
 
 
-def read_reported(files: Iterable[Path]) -> dict[str, list[Row]]:
-    """Rows of each file, by its name without suffix."""
-    return {file.stem: read_csv(file) for file in files}
+def read_reported(files: Iterable[Path]) -> Reported:
+    """Read each file, its cells as strings and empty ones as such."""
+    return {file.stem: pandas.read_csv(file, dtype=str, keep_default_na=False) for file in files}
 
 
-def printed_score(
-    reported: dict[str, list[Row]], table: int, quantity: str, **names: str
-) -> Printed | None:
-    """What a table of scores prints for a quantity of a model; None where it prints nothing.
+def printed_score(reported: Reported, table: int, quantity: str, **names: str) -> Printed | None:
+    """Look up a quantity of a model in a table of scores; None where the paper prints nothing.
 
-    names: task, method, ratio, anchor, window and int8 (yes or no), as scores.csv has them, where
-    an empty one stands for any.
+    names: task, method, ratio, anchor, window and int8 (yes or no), as in scores.csv; an empty
+    cell there matches any name.
     """
-    for row in reported["scores"]:
-        about = (row["table"], row["quantity"]) == (str(table), quantity)
-        if about and all(row[key] in ("", name) for key, name in names.items()):
-            return Printed(row["value"], f"Table {table}")
-    return None
+    rows = _rows_with(reported["scores"], table=str(table), quantity=quantity)
+    for key, name in names.items():
+        rows = rows[rows[key].isin(["", name])]
+    return _first_value(rows, table)
 
 
-def printed_setting(reported: dict[str, list[Row]], table: str, name: str) -> Printed | None:
-    """What a table of hyperparameters prints for a setting, in our form; None for nothing."""
-    for row in reported["hyperparameters"]:
-        if (row["table"], row["name"]) == (table, name):
-            return Printed(row["value"], f"Table {table}")
-    return None
+def printed_setting(reported: Reported, table: str, name: str) -> Printed | None:
+    """Look up a setting in a table of hyperparameters, as the configuration writes it."""
+    return _first_value(_rows_with(reported["hyperparameters"], table=table, name=name), table)
 
 
-def tolerances(reported: dict[str, list[Row]], tolerance: str) -> dict[str, float]:
+def tolerances(reported: Reported, tolerance: str) -> dict[str, float]:
     """metric -> value of one kind of tolerance: close, similar, equal or reproduction."""
-    return {
-        row["metric"]: float(row["value"])
-        for row in reported["tolerances"]
-        if row["tolerance"] == tolerance
-    }
+    rows = _rows_with(reported["tolerances"], tolerance=tolerance)
+    return dict(zip(rows["metric"], rows["value"].astype(float), strict=True))
+
+
+def _rows_with(rows: DataFrame, **values: str) -> DataFrame:
+    for column, value in values.items():
+        rows = rows[rows[column] == value]
+    return rows
+
+
+def _first_value(rows: DataFrame, table: int | str) -> Printed | None:
+    return None if rows.empty else Printed(rows["value"].iloc[0], f"Table {table}")

@@ -1,4 +1,5 @@
-# Section 3.3: the sublayers of the selected window become one (Eqs. 3 and 4), stored once.
+# Section 3.3: the selected sublayers become one (Eqs. 3 and 4), stored once.
+# Section 4.4: the baseline leaves whole layers out. Section 5.4: LLM.int8() on top of merging.
 
 
 rule compress:
@@ -19,3 +20,43 @@ rule compress:
         files=files,
     shell:
         command("compress")
+
+
+rule drop_layers:
+    """Leave the selected window of layers out of the base model."""
+    input:
+        base_model=base_model,
+        selection="{results}/{task}/layer_drop_selection.json",
+    output:
+        model=weights("compressed", "{results}/{task}/models/{variant}/compressed"),
+        record="{results}/{task}/models/{variant}/compressed.record.json",
+    log:
+        "{results}/{task}/logs/drop_layers-{variant}.log",
+    wildcard_constraints:
+        variant=variants.DROPPED,
+    params:
+        job=job("drop_layers", variant_params),
+        files=files,
+    shell:
+        command("drop_layers")
+
+
+rule quantize:
+    """Make the linear maps of a finished model int8 and measure what is left on disk."""
+    input:
+        model="{results}/{task}/models/{variant}/tuned",
+        base_model=base_model,
+    output:
+        model=directory("{results}/{task}/models/{variant}-int8/quantized"),
+        storage="{results}/{task}/models/{variant}-int8/storage.json",
+        record="{results}/{task}/models/{variant}-int8/quantized.record.json",
+    log:
+        "{results}/{task}/logs/quantize-{variant}.log",
+    params:
+        job=job(
+            "quantize",
+            lambda w: {"device": CONFIG.device, "inputs": pinned(w.task)},
+        ),
+        files=files,
+    shell:
+        command("quantize")

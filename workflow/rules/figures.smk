@@ -33,7 +33,7 @@ rule plot_figure1:
         command("plot_figure1")
 
 
-rule plot_figure2:
+rule plot_scores:
     """Figure 2: performance against compression, with and without alignment."""
     input:
         scores=tests("test.json", TABLE5),
@@ -47,14 +47,14 @@ rule plot_figure2:
         "{results}/logs/plot_figure2.log",
     localrule: True
     params:
-        job=job("plot_figure2", lambda w: table_params(TABLE5)),
+        job=job("plot_scores", lambda w: table_params(TABLE5)),
         files=files,
     shell:
-        command("plot_figure2")
+        command("plot_scores")
 
 
-rule plot_figure3:
-    """Figure 3: merging at 1/3 and 1/2 against dropping 1/6 and 1/3 of the layers."""
+use rule plot_scores as plot_scores_and_layer_drops with:
+    # Figure 3: merging at 1/3 and 1/2 against dropping 1/6 and 1/3 of the layers
     input:
         scores=tests("test.json", FIGURE3),
         per_example=tests("test.csv", FIGURE3),
@@ -66,12 +66,9 @@ rule plot_figure3:
         record="{results}/figures/figure3.record.json",
     log:
         "{results}/logs/plot_figure3.log",
-    localrule: True
     params:
-        job=job("plot_figure3", lambda w: table_params(FIGURE3)),
+        job=job("plot_scores", lambda w: table_params(FIGURE3)),
         files=files,
-    shell:
-        command("plot_figure3")
 
 
 rule plot_figure4:
@@ -93,39 +90,22 @@ rule plot_figure4:
         command("plot_figure4")
 
 
-rule plot_figure5:
-    """Figure 5: CKA between the outputs of all pairs of feed-forward sublayers."""
+rule plot_similarity:
+    """Figure 5 or 6: CKA of all pairs of FF sublayers, or of self-attention sublayers."""
     input:
         cka=task_files("cka.csv"),
     output:
-        pdf="{results}/figures/figure5.pdf",
-        png="{results}/figures/figure5.png",
-        ledger="{results}/figures/figure5.ledger.json",
-        record="{results}/figures/figure5.record.json",
+        pdf="{results}/figures/figure{n}.pdf",
+        png="{results}/figures/figure{n}.png",
+        ledger="{results}/figures/figure{n}.ledger.json",
+        record="{results}/figures/figure{n}.record.json",
     log:
-        "{results}/logs/plot_figure5.log",
+        "{results}/logs/plot_figure{n}.log",
+    wildcard_constraints:
+        n="5|6",
     localrule: True
     params:
-        job=job("plot_figure5", lambda w: {"tasks": figure_tasks()}),
+        job=job("plot_similarity", lambda w: {"tasks": figure_tasks()}),
         files=files,
     shell:
-        command("plot_figure5")
-
-
-rule plot_figure6:
-    """Figure 6: CKA between the outputs of all pairs of self-attention sublayers."""
-    input:
-        cka=task_files("cka.csv"),
-    output:
-        pdf="{results}/figures/figure6.pdf",
-        png="{results}/figures/figure6.png",
-        ledger="{results}/figures/figure6.ledger.json",
-        record="{results}/figures/figure6.record.json",
-    log:
-        "{results}/logs/plot_figure6.log",
-    localrule: True
-    params:
-        job=job("plot_figure6", lambda w: {"tasks": figure_tasks()}),
-        files=files,
-    shell:
-        command("plot_figure6")
+        command("plot_similarity")

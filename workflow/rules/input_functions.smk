@@ -244,6 +244,13 @@ def tests(name, shown):
     ]
 
 
+def quantized_storage():
+    """The sizes on disk of each task's quantized model."""
+    return [
+        f"{{results}}/{task}/models/{models[-1]}/storage.json" for task, models in TABLE4.items()
+    ]
+
+
 def table_params(shown):
     """What a table of scores needs to know."""
     return {
@@ -280,6 +287,7 @@ TABLE4 = shown_models(variants.table4_variants)
 STRATEGIES = shown_models(variants.strategy_variants, with_base=True)
 TABLE5 = shown_models(variants.table5_variants, with_base=True)
 FIGURE3 = shown_models(variants.figure3_variants, with_base=True)
+SCORE_TABLES = {2: TABLE2, 3: TABLE3, 4: TABLE4, 5: TABLE5}
 EVERYTHING = everything_shown()
 REPORTED = [f"config/paper_reported/{name}.csv" for name in REPORTED_FILES]
 HYPERPARAMETER_TABLES = {

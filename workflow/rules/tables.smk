@@ -42,96 +42,29 @@ rule make_table1:
         command("make_table1")
 
 
-rule make_table2:
-    """Table 2: the best window of 1/3 beside random ones."""
+rule make_score_table:
+    """Table 2, 3, 4 or 5: test scores by window, by anchor, with LLM.int8(), or of all ratios."""
     input:
         reported=ancient(REPORTED),
-        scores=tests("test.json", TABLE2),
-        per_example=tests("test.csv", TABLE2),
+        scores=lambda w: tests("test.json", SCORE_TABLES[int(w.n)]),
+        per_example=lambda w: tests("test.csv", SCORE_TABLES[int(w.n)]),
+        storage=lambda w: quantized_storage() if w.n == "4" else [],
     output:
-        table="{results}/tables/table2.csv",
-        text="{results}/tables/table2.txt",
-        tidy="{results}/tables/table2_tidy.csv",
-        ledger="{results}/tables/table2.ledger.json",
-        record="{results}/tables/table2.record.json",
+        table="{results}/tables/table{n}.csv",
+        text="{results}/tables/table{n}.txt",
+        tidy="{results}/tables/table{n}_tidy.csv",
+        ledger="{results}/tables/table{n}.ledger.json",
+        record="{results}/tables/table{n}.record.json",
     log:
-        "{results}/logs/make_table2.log",
+        "{results}/logs/make_table{n}.log",
+    wildcard_constraints:
+        n="|".join(map(str, SCORE_TABLES)),
     localrule: True
     params:
-        job=job("make_table2", lambda w: printed_params(TABLE2)),
+        job=job("make_score_table", lambda w: printed_params(SCORE_TABLES[int(w.n)])),
         files=files,
     shell:
-        command("make_table2")
-
-
-rule make_table3:
-    """Table 3: the same window merged towards each anchor."""
-    input:
-        reported=ancient(REPORTED),
-        scores=tests("test.json", TABLE3),
-        per_example=tests("test.csv", TABLE3),
-    output:
-        table="{results}/tables/table3.csv",
-        text="{results}/tables/table3.txt",
-        tidy="{results}/tables/table3_tidy.csv",
-        ledger="{results}/tables/table3.ledger.json",
-        record="{results}/tables/table3.record.json",
-    log:
-        "{results}/logs/make_table3.log",
-    localrule: True
-    params:
-        job=job("make_table3", lambda w: printed_params(TABLE3)),
-        files=files,
-    shell:
-        command("make_table3")
-
-
-rule make_table4:
-    """Table 4: our method at 1/3, without and with LLM.int8()."""
-    input:
-        reported=ancient(REPORTED),
-        scores=tests("test.json", TABLE4),
-        per_example=tests("test.csv", TABLE4),
-        storage=[
-            f"{{results}}/{task}/models/{models[-1]}/storage.json"
-            for task, models in TABLE4.items()
-        ],
-    output:
-        table="{results}/tables/table4.csv",
-        text="{results}/tables/table4.txt",
-        tidy="{results}/tables/table4_tidy.csv",
-        ledger="{results}/tables/table4.ledger.json",
-        record="{results}/tables/table4.record.json",
-    log:
-        "{results}/logs/make_table4.log",
-    localrule: True
-    params:
-        job=job("make_table4", lambda w: printed_params(TABLE4)),
-        files=files,
-    shell:
-        command("make_table4")
-
-
-rule make_table5:
-    """Table 5: full results at each ratio."""
-    input:
-        reported=ancient(REPORTED),
-        scores=tests("test.json", TABLE5),
-        per_example=tests("test.csv", TABLE5),
-    output:
-        table="{results}/tables/table5.csv",
-        text="{results}/tables/table5.txt",
-        tidy="{results}/tables/table5_tidy.csv",
-        ledger="{results}/tables/table5.ledger.json",
-        record="{results}/tables/table5.record.json",
-    log:
-        "{results}/logs/make_table5.log",
-    localrule: True
-    params:
-        job=job("make_table5", lambda w: printed_params(TABLE5)),
-        files=files,
-    shell:
-        command("make_table5")
+        command("make_score_table")
 
 
 rule make_hyperparameters:
@@ -161,3 +94,26 @@ rule make_hyperparameters:
         files=files,
     shell:
         command("make_hyperparameters")
+
+
+rule make_strategies:
+    """Ours: what each strategy selects and reaches, at the same number of sublayers removed."""
+    input:
+        scores=tests("test.json", STRATEGIES),
+        per_example=tests("test.csv", STRATEGIES),
+        groups=task_files("groups.json"),
+        untuned=task_files("groups.csv"),
+    output:
+        table="{results}/tables/strategies.csv",
+        text="{results}/tables/strategies.txt",
+        tidy="{results}/tables/strategies_tidy.csv",
+        ledger="{results}/tables/strategies.ledger.json",
+        record="{results}/tables/strategies.record.json",
+    log:
+        "{results}/logs/make_strategies.log",
+    localrule: True
+    params:
+        job=job("make_strategies", lambda w: table_params(STRATEGIES)),
+        files=files,
+    shell:
+        command("make_strategies")

@@ -7,14 +7,8 @@ from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        results = results_of(job)
+        results, tasks = results_of(job), job.params.tasks
         write_results(results, job.output.tidy)
-        files = dict(
-            zip(
-                job.params.tasks,
-                zip(job.input.groups, job.input.untuned, strict=True),
-                strict=True,
-            )
-        )
-        ratios = {name: task["ratios"] for name, task in job.params.tasks.items()}
-        write_table(job, strategies(results, files, ratios))
+        groups = zip(job.input.groups, job.input.untuned, strict=True)
+        ratios = {name: task["ratios"] for name, task in tasks.items()}
+        write_table(job, strategies(results, dict(zip(tasks, groups, strict=True)), ratios))

@@ -1,1 +1,1 @@
-"""The paper's own numbers and findings, held against what a run made."""
+"""Compare the paper's numbers with ours, and test its claims."""

@@ -1,4 +1,4 @@
-"""Evidence for or against a claim: what was measured, its interval, and how sure it is."""
+"""Measure the evidence for or against a claim: a value, its interval and its p-value."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,12 @@ from experiment.evaluation.metrics import metric_named
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one task's data say of one claim, before it is known how many claims are tested.
+    """The evidence of one task on one claim, before correction for the number of claims.
 
-    ratio: third, half or all, where the claim is made at several. measured: what the claim is
-    about, in `unit`; low, high: its bootstrap interval. The claim says that it is above the bound,
-    or below it. n: test examples behind it, or layers. p: two-sided, of being on the side of the
-    bound where it is. over: what was resampled. models: that were compared; files: that all this
-    was computed from.
+    measured: the claimed quantity, in `unit`; low, high: its bootstrap interval. above: whether the
+    claim puts it above the bound or below. n: number of test examples, or of layers. p: two-sided
+    p-value of being on the measured side of the bound. ratio: third, half or all, for a claim about
+    several. over: the units that were resampled. models: those compared; files: the sources.
     """
 
     claim: str
@@ -39,16 +38,17 @@ class Evidence:
     files: tuple[Path, ...] = ()
 
     @property
-    def for_it(self) -> bool:
-        """Whether what was measured is where the claim says, however sure that is."""
+    def supports_claim(self) -> bool:
+        """Whether the measured value is on the claimed side, significantly or not."""
         return self.measured > self.bound if self.above else self.measured < self.bound
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How claims are tested.
+    """The settings of the tests.
 
-    draws: random swaps, and bootstrap resamples; confidence: of intervals, and 1 - level of tests.
+    draws: number of random swaps and of bootstrap resamples; confidence: of intervals; tests have
+    the level 1 - confidence.
     """
 
     draws: int
@@ -63,10 +63,10 @@ class Settings:
 
 
 class TaskEvidence:
-    """The evidence that one task's tested models give.
+    """Evidence from one task's tested models.
 
     label, metric: of the task. models: name -> Scored. margins: close, similar, equal -> bound, in
-    the metric's unit. A gain is in the metric's own direction: fewer perplexity, more accuracy.
+    the metric's unit. A gain is positive if the score is better, whichever direction that is.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class TaskEvidence:
         self.sign = 1 if self.metric.higher_is_better else -1
 
     def gains(self, claim: str, better: str, worse: str) -> Evidence:
-        """One model scores better than another (swaps)."""
+        """Test that one model scores better than another (swaps)."""
         p = swap_test(
             self.models[better], self.models[worse], self.settings.draws, self.settings.seed
         )
@@ -90,13 +90,13 @@ class TaskEvidence:
         return self._evidence(claim, (better, worse), compared, *self._gain(better, worse), p=p)
 
     def gain_grows(self, claim: str, more: tuple[str, str], less: tuple[str, str]) -> Evidence:
-        """The first of one pair gains more on its second than that of another pair (bootstrap)."""
+        """Test that one pair's first model gains more on its second than the other pair's."""
         (gain, gains), (smaller, smallers) = self._gain(*more), self._gain(*less)
         compared = "; ".join(f"{a} against {b}" for a, b in (more, less))
         return self._evidence(claim, (*more, *less), compared, gain - smaller, gains - smallers)
 
     def loses_less(self, claim: str, model: str, reference: str, margin: str) -> Evidence:
-        """What a model loses on another is below a margin (bootstrap)."""
+        """Test that a model loses less than a margin compared with another (bootstrap)."""
         return self._evidence(
             claim,
             (model, reference),
@@ -113,34 +113,34 @@ class TaskEvidence:
         reductions: dict[str, float],
         margin: str,
     ) -> Evidence:
-        """What a model loses on a curve of others, at its own size, is below a margin (bootstrap).
+        """Test that a model loses less than a margin compared with a curve of others at its size.
 
-        reductions: model -> parameters removed, %. Between two models of the curve the score is
-        interpolated linearly; beyond its end it stays that of the smallest one, which spares that
-        one what it would lose to get as small, and `compared` says so.
-        Raises ValueError if two models of the curve are of the same size.
+        reductions: model -> parameters removed, %. The curve is linear between its models. Beyond
+        its smallest model it stays constant, in favour of the curve, and `compared` says so.
+        Raises ValueError if two models of the curve have the same size.
         """
         curve = sorted(curve, key=reductions.__getitem__)
         sizes, at = [reductions[name] for name in curve], reductions[model]
         if not all(numpy.diff(sizes) > 0):
             raise ValueError(f"a curve of {', '.join(curve)}: two of them have the same size")
         weights = numpy.array([numpy.interp(at, sizes, row) for row in numpy.eye(len(curve))])
-        own, reference = self.models[model], [self.models[name] for name in curve]
-        score = weights @ [each.score for each in reference]
-        resampled = weights @ numpy.stack([each.resampled for each in reference])
+        merged, references = self.models[model], [self.models[name] for name in curve]
+        score = weights @ [reference.score for reference in references]
+        resampled = weights @ numpy.stack([reference.resampled for reference in references])
         shares = [f"{w:.2f} {name}" for w, name in zip(weights, curve, strict=True) if w]
         compared = f"{model} against {' + '.join(shares)} at {at:.1f} % removed"
         if at > sizes[-1]:
             compared += f", beyond the curve, which ends at {sizes[-1]:.1f} %"
-        loss, losses = self.sign * (score - own.score), self.sign * (resampled - own.resampled)
+        loss = self.sign * (score - merged.score)
+        losses = self.sign * (resampled - merged.resampled)
         return self._evidence(
             claim, (model, *curve), compared, loss, losses, bound=self.margins[margin]
         )
 
     def differ_less(self, claim: str, models: Sequence[str], bound: float) -> Evidence:
-        """Any two of some models differ by less than a bound (bootstrap).
+        """Test that any two of some models differ by less than a bound (bootstrap).
 
-        The interval is that of the two furthest apart.
+        The interval is that of the two models furthest apart.
         """
         chosen = [self.models[name] for name in models]
         p = spread_test(chosen, bound)
@@ -160,7 +160,7 @@ class TaskEvidence:
         bound: float | None = None,
         p: float | None = None,
     ) -> Evidence:
-        """bound: that it has to be below; without one it has to be above 0."""
+        """bound: upper bound of the claim; None for a claim that the value is above 0."""
         low, high = self.settings.interval(resampled)
         return Evidence(
             claim=claim,

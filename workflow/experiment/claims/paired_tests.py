@@ -1,12 +1,11 @@
-"""Paired tests on per-example scores: two models, the same test examples.
+"""Test differences between models that were scored on the same test examples.
 
-Whether two models differ at all is tested by swapping their outputs on random examples: what their
-difference would be if both were the same. Whether a difference stays below a bound, and everything
-about more than two models, is tested by bootstrap over examples. All p-values are two-sided: a
-small one says that the data decide, their sign says for which side.
+Swapping the outputs of two models on random examples tests whether they differ at all. Bootstrap
+over examples tests whether a difference stays below a bound, and everything about more than two
+models. All p-values are two-sided: a small one says that the data decide, not for which side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -15,17 +14,17 @@ import numpy
 
 from experiment.evaluation.intervals import OfSums, Values, resampled_sums, score_columns
 
-SWAPS_AT_ONCE = 2**22  # swapped or not: that many examples of random swaps are in memory together
-ROUNDING = 1e-9  # scores that differ by less are equal
+SWAPS_AT_ONCE = 2**22  # examples times swaps that are in memory together
+ROUNDING = 1e-9  # scores that differ by less count as equal
 
 
 @dataclass(frozen=True)
 class Scored:
     """A tested model.
 
-    score: of all examples; columns: (n_examples, n_columns) that the metric adds up; of_sums: the
-    metric of such sums, (..., n_columns) -> (...). resampled: (resamples,) scores of bootstrap
-    resamples; the i-th one has the same examples for all models of a task.
+    score: on all examples; columns: (n_examples, n_columns) that the metric adds up; of_sums: the
+    metric as a function of such sums, (..., n_columns) -> (...). resampled: (resamples,) scores of
+    bootstrap resamples; resample i has the same examples for all models of a task.
     """
 
     score: float
@@ -36,11 +35,11 @@ class Scored:
 
 def scored_models(
     tests: dict[str, dict[str, Any]],
-    per_example: dict[str, dict[str, Sequence]],
+    per_example: dict[str, Mapping[str, Sequence]],
     resamples: int,
     seed: int,
 ) -> dict[str, Scored]:
-    """The tested models of one task, by name, with common resamples.
+    """Resample the tested models of one task with common resamples; returns them by name.
 
     tests, per_example: name -> summary of the test, and its columns (see Evaluation).
     Raises ValueError if the models were not scored on equally many examples.
@@ -63,18 +62,18 @@ def scored_models(
 
 
 def swap_test(one: Scored, other: Scored, swaps: int, seed: int) -> float:
-    """p-value of two models' scores differing (approximate randomization, Noreen 1989).
+    """p-value of a difference between two scores (approximate randomization, Noreen 1989).
 
-    Each example's outputs are swapped with probability 1/2; p is the share of swaps after which the
-    scores are at least as far apart as they are, these themselves included. Corpus metrics are
-    recomputed from the swapped examples' sums (Riezler and Maxwell 2005).
+    Each example's outputs are swapped with probability 1/2. p is the share of swaps after which the
+    scores are at least as far apart as observed, counting the observation itself. Corpus metrics
+    are recomputed from the swapped examples' sums (Riezler and Maxwell 2005).
     Raises ValueError if the models were not scored on equally many examples.
     """
     a, b = one.columns, other.columns
     if len(a) != len(b):
         raise ValueError(f"a paired test of {len(a)} and {len(b)} examples")
     total_a, total_b = a.sum(axis=0), b.sum(axis=0)
-    changes = (b - a)[(a != b).any(axis=1)]  # to swap equal ones changes nothing
+    changes = (b - a)[(a != b).any(axis=1)]  # swapping equal ones changes nothing
     observed = abs(one.of_sums(total_a) - other.of_sums(total_b))
     generator = numpy.random.default_rng(seed)
     at_once, as_far = max(1, SWAPS_AT_ONCE // max(1, len(changes))), 0
@@ -88,7 +87,7 @@ def swap_test(one: Scored, other: Scored, swaps: int, seed: int) -> float:
 
 
 def share_at_most(resampled: Values, bound: float) -> float:
-    """One-sided p-value of a statistic being above a bound: share of its resamples that are not.
+    """One-sided p-value of a statistic being above a bound: the share of resamples at most it.
 
     The statistic itself counts as a resample, so that p is never 0.
     """
@@ -96,27 +95,27 @@ def share_at_most(resampled: Values, bound: float) -> float:
 
 
 def bound_test(resampled: Values, bound: float) -> float:
-    """p-value of a statistic being on one side of a bound, whichever it is (bootstrap)."""
+    """Two-sided p-value of a statistic differing from a bound (bootstrap)."""
     return two_sided(share_at_most(resampled, bound), share_at_most(-resampled, -bound))
 
 
 def two_sided(p_above: float, p_below: float) -> float:
-    """p-value of being on either side, from that of each."""
+    """Two-sided p-value from the two one-sided ones."""
     return min(1.0, 2 * min(p_above, p_below))
 
 
 def widest(models: Sequence[Scored]) -> tuple[float, Values]:
-    """Largest difference between the scores of some models, and that pair's on each resample."""
+    """Largest difference between the scores of two models, and that pair's on each resample."""
     high, low = max(models, key=lambda m: m.score), min(models, key=lambda m: m.score)
     return high.score - low.score, high.resampled - low.resampled
 
 
 def spread_test(models: Sequence[Scored], bound: float) -> float:
-    """p-value of the largest difference between some models being on one side of a bound.
+    """p-value of the largest difference between models being on one side of a bound.
 
-    Below: every pair has to be (intersection-union test, which needs no correction). Above: the
-    observed spread has to exceed the bound by more than the models' errors differ, all together as
-    for Tukey's range test; for resampled spreads are too wide and would claim it too often.
+    Below: every pair has to be below (intersection-union test, which needs no correction). Above:
+    the observed spread has to exceed the bound by more than the range of the models' errors, as in
+    Tukey's range test; resampled spreads are too wide and would reject too often.
     """
     spread, _ = widest(models)
     below = max(
@@ -128,7 +127,7 @@ def spread_test(models: Sequence[Scored], bound: float) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number (Holm 1979), in the order given."""
+    """Correct p-values for their number (Holm 1979); returns them in the same order."""
     n = len(p_values)
     corrected, least = [0.0] * n, 0.0
     for rank, i in enumerate(sorted(range(n), key=lambda i: p_values[i])):

@@ -1,25 +1,28 @@
-"""What a run recomputed of the paper's numbers, gathered from the files that its jobs left."""
+"""Gather the numbers of a run that stand beside the paper's, from the files of its jobs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiment.reported import Row
-from experiment.tables.scores import Result
+from pandas import DataFrame
+
+from experiment.tables.scores import Result, results_of
+from experiment.tables.tested import by_model
 from ffmerge.models.architectures import architecture_of
 from provenance import cells
 from provenance.cells import JOB, Cell, Source
+from provenance.job import Job
 
 
 @dataclass(frozen=True)
 class Recomputed:
-    """What a run made of one task.
+    """The results and settings of one task of a run.
 
-    comparable: whether its base model is the paper's. results: its tested models, the reported
-    uncompressed one among them. ratios: name -> k. storage: storage.json of the quantized model.
-    hyperparameters: of its fine-tuning; settings: other numbers of its set-up, by the name that
-    text.csv has for them. Both are read from the records of the jobs: what is shown was done.
+    comparable: whether its base model is the paper's. results: its tested models, including the
+    reported uncompressed one. ratios: name -> k. storage: storage.json of the quantized model.
+    hyperparameters: of its fine-tuning; settings: other numbers of its set-up, named as in
+    text.csv. Both are read from the records of the jobs.
     """
 
     comparable: bool
@@ -31,7 +34,7 @@ class Recomputed:
 
     @property
     def base(self) -> Result:
-        """The uncompressed model that the others are set against."""
+        """The uncompressed model that the others are compared with."""
         return next(result for result in self.results if result.method is None)
 
     def find(
@@ -42,7 +45,7 @@ class Recomputed:
         window: str = "best",
         int8: bool = False,
     ) -> Result | None:
-        """The model of a row of Tables 2 to 5, if it was tested; anchor "": whichever."""
+        """Find the model of a row of Tables 2 to 5, if it was tested; anchor "" matches any."""
         if method == "base":
             return self.base
         for result in self.results:
@@ -54,10 +57,10 @@ class Recomputed:
 
 @dataclass(frozen=True)
 class Files:
-    """What the jobs of a task left.
+    """The files of a task.
 
-    base_model: directory; storage: storage.json. The rest are records: of collecting features, of
-    testing the base model, and of every fine-tuning.
+    base_model: directory; storage: storage.json. collected, tested, tuned: records of collecting
+    features, of testing the base model, and of every fine-tuning.
     """
 
     base_model: Path
@@ -67,17 +70,32 @@ class Files:
     tuned: Sequence[Path]
 
 
+def recomputed_by(job: Job, models: DataFrame) -> dict[str, Recomputed]:
+    """Gather the numbers of the run whose files are a job's inputs; models: see recomputed."""
+    tasks, tuned = job.params.tasks, by_model(job.input.tuned)
+    inputs = zip(
+        tasks,
+        job.input.base_models,
+        job.input.storage,
+        job.input.collected,
+        job.input.tested,
+        strict=True,
+    )
+    files = {task: Files(*of_task, list(tuned[task].values())) for task, *of_task in inputs}
+    return recomputed(tasks, models, results_of(job), files)
+
+
 def recomputed(
     tasks: dict[str, dict[str, Any]],
-    models: Sequence[Row],
+    models: DataFrame,
     results: Sequence[Result],
     files: dict[str, Files],
 ) -> dict[str, Recomputed]:
-    """What a run made of each task.
+    """Gather the numbers of each task.
 
-    tasks: name -> `repository` of the base model, and `ratios`; models: rows of models.csv.
+    tasks: name -> `repository` of the base model, and `ratios`; models: models.csv of the paper.
     """
-    papers = {row["task"]: row["repository"] for row in models}
+    papers = dict(zip(models["task"], models["repository"], strict=True))
     return {
         name: Recomputed(
             comparable=name in papers and task["repository"] == papers[name],
@@ -92,7 +110,7 @@ def recomputed(
 
 
 def shared(records: Sequence[Path], pointer: str) -> dict[str, Cell]:
-    """The settings at a place in some records that are set, and the same, in all of them."""
+    """The settings below a pointer that have the same value, not null, in all records."""
     settings = [Source(record, pointer).value() for record in records]
     return {
         key: Cell(tuple(Source(r, f"{pointer}/{key}") for r in records), derivation="common")
@@ -102,10 +120,10 @@ def shared(records: Sequence[Path], pointer: str) -> dict[str, Cell]:
 
 
 def settings_of(files: Files) -> dict[str, Cell]:
-    """The numbers of a task's set-up, by the names that text.csv has for them; none is unknown."""
+    """The known numbers of a task's set-up, named as in text.csv."""
     n_tokens = cells.of(files.collected, "/params/task/features/n_tokens")
     tuned = shared(files.tuned, "/params/task/fine_tuning")
-    found = {
+    settings = {
         "feature_tokens": n_tokens,
         "feature_patches": n_tokens,
         "context": shared([files.collected], "/params/task").get("context"),
@@ -115,26 +133,28 @@ def settings_of(files: Files) -> dict[str, Cell]:
         "batch_size": tuned.get("batch_size"),
         **_of_architecture(files.base_model / "config.json"),
     }
-    return {name: cell for name, cell in found.items() if cell}
+    return {name: cell for name, cell in settings.items() if cell}
 
 
 def _of_architecture(file: Path) -> dict[str, Cell]:
-    """The same of a base model's config.json."""
+    """The numbers that follow from a base model's config.json."""
     architecture = Source(file).value()
     counts = [forms[0].count for forms in architecture_of(architecture).towers.values()]
-    found = {}
+    settings = {}
     if all(counts):
         layers = tuple(Source(file, f"/{count.replace('.', '/')}") for count in counts)
-        found["n_layers"] = Cell(layers, derivation="sum")
-        found["anchors"] = Cell(layers, derivation="count")
+        settings["n_layers"] = Cell(layers, derivation="sum")
+        settings["anchors"] = Cell(layers, derivation="count")
     for name, key in (("resolution", "image_size"), ("patch_size", "patch_size")):
         if key in architecture:
-            found[name] = cells.of(file, f"/{key}", "{0}x{0}")
+            settings[name] = cells.of(file, f"/{key}", "{0}x{0}")
     if "id2label" in architecture:
-        found["classes"] = cells.of(file, "/id2label", derivation="entries")
+        settings["classes"] = cells.of(file, "/id2label", derivation="entries")
     widths = ("n_inner", "intermediate_size", "encoder_ffn_dim")
     if width := next((key for key in widths if architecture.get(key)), None):
-        found["d_ff"] = cells.of(file, f"/{width}")
+        settings["d_ff"] = cells.of(file, f"/{width}")
     elif "n_embd" in architecture:  # GPT-2's, where n_inner is not given
-        found["d_ff"] = Cell((Source(file),), derivation=JOB, computed=4 * architecture["n_embd"])
-    return found
+        settings["d_ff"] = Cell(
+            (Source(file),), derivation=JOB, computed=4 * architecture["n_embd"]
+        )
+    return settings

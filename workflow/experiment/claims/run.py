@@ -1,21 +1,37 @@
-"""What a whole run says of the paper's claims: gathers the files that its jobs left."""
+"""Gather the evidence of a whole run on the paper's claims, from the files of its jobs."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas
+
 from experiment.claims.evidence import Evidence, Settings, TaskEvidence
 from experiment.claims.paired_tests import scored_models
 from experiment.claims.similarity import more_similar, read_cka
 from experiment.claims.statements import about_task
-from experiment.reported import Row, tolerances
-from experiment.tables.tested import Tested
+from experiment.reported import Reported, read_reported, tolerances
+from experiment.tables.tested import Tested, read_tests
 from experiment.variants import BASE, Variant
-from provenance.csv_files import read_csv
+from provenance.job import Job
 
 MARGINS = ("close", "similar", "equal")
 Tests = dict[str, dict[str, Any]]  # of a task: model -> summary of its test
+
+
+def evidence_of(job: Job) -> list[Evidence]:
+    """Gather the evidence of the run whose files are a job's inputs."""
+    tasks = job.params.tasks
+    evidence = about_run(
+        read_tests(job.input.scores, job.input.per_example),
+        tasks,
+        windows=dict(zip(tasks, job.input.windows, strict=True)),
+        cka=dict(zip(tasks, job.input.cka, strict=True)),
+        reported=read_reported(job.input.reported),
+        settings=Settings(job.params.draws, job.params.confidence, job.params.seed),
+    )
+    return list(evidence)
 
 
 def about_run(
@@ -23,12 +39,12 @@ def about_run(
     tasks: dict[str, dict[str, Any]],
     windows: dict[str, Path],
     cka: dict[str, Path],
-    reported: dict[str, list[Row]],
+    reported: Reported,
     settings: Settings,
 ) -> Iterator[Evidence]:
-    """All evidence of a run, task after task.
+    """Gather the evidence of a run, task by task.
 
-    tests: see read_tests; each task's base model is among them, for its size. tasks: name ->
+    tests: see read_tests; each task's base model has to be among them, for its size. tasks: name ->
     `label`, and `models` (see about_task). windows: name -> windows.csv, scores before tuning;
     cka: name -> cka.csv. reported: the paper's numbers, for the margins.
     """
@@ -36,18 +52,18 @@ def about_run(
     for test in tests:
         by_model[test.task][test.model] = test
     for name, task in tasks.items():
-        own = {model: test.summary for model, test in by_model[name].items()}
-        columns = {model: test.columns for model, test in by_model[name].items()}
-        metric = own[BASE]["metric"]
+        summaries = {model: test.summary for model, test in by_model[name].items()}
+        examples = {model: test.examples for model, test in by_model[name].items()}
+        metric = summaries[BASE]["metric"]
         evidence = TaskEvidence(
             task["label"],
             metric,
-            scored_models(own, columns, settings.draws, settings.seed),
+            scored_models(summaries, examples, settings.draws, settings.seed),
             {margin: tolerances(reported, margin)[metric] for margin in MARGINS},
             settings,
         )
-        untuned = untuned_scores(windows[name], task["models"]["windows"], own)
-        for entry in about_task(evidence, task["models"], reductions(own), untuned):
+        untuned = untuned_scores(windows[name], task["models"]["windows"], summaries)
+        for entry in about_task(evidence, task["models"], reductions(summaries), untuned):
             yield replace(entry, files=_files_of(entry, by_model[name], windows[name]))
         for tower, feed_forward, attention in read_cka(cka[name]):
             similar = more_similar(
@@ -61,7 +77,7 @@ def about_run(
 
 
 def _files_of(entry: Evidence, tests: dict[str, Tested], windows: Path) -> tuple[Path, ...]:
-    """The files that evidence on models comes from."""
+    """The files behind evidence on models."""
     files = [file for model in entry.models for file in tests[model].files]
     if entry.claim == "window_matters_untuned":
         files.append(windows)
@@ -71,23 +87,17 @@ def _files_of(entry: Evidence, tests: dict[str, Tested], windows: Path) -> tuple
 
 
 def reductions(tests: Tests) -> dict[str, float]:
-    """Parameters that each of a task's models is without, in % of its base model's."""
+    """Parameters removed from each of a task's models, in % of its base model's."""
     n_base = tests[BASE]["n_parameters"]
     return {model: 100 * (1 - test["n_parameters"] / n_base) for model, test in tests.items()}
 
 
 def untuned_scores(file: Path, models: Sequence[str], tests: Tests) -> list[float]:
-    """The validation score that each model's window had before tuning.
+    """Look up the validation score of each model's window before tuning.
 
-    file: windows.csv; which window a model has is in its test's summary.
+    file: windows.csv. The summary of a model's test says which window it has.
     """
-    scores = {
-        (row["method"], int(row["k"]), int(row["start"])): float(row["score"])
-        for row in read_csv(file)
-    }
-    found = []
-    for model in models:
-        variant = Variant.parse(model)
-        start = tests[model]["merged"][0]["layers"][0]
-        found.append(scores[variant.method, variant.k, start])
-    return found
+    scores = pandas.read_csv(file).set_index(["method", "k", "start"])["score"].to_dict()
+    variants = map(Variant.parse, models)
+    starts = [tests[model]["merged"][0]["layers"][0] for model in models]
+    return [scores[v.method, v.k, start] for v, start in zip(variants, starts, strict=True)]

@@ -1,39 +1,40 @@
-"""Whether FF outputs are more similar than attention outputs (Section 5.5, Appendix C)."""
+"""Test whether FF outputs are more similar than attention outputs (Section 5.5, Appendix C)."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy
+import pandas
 
 from experiment.claims.evidence import Evidence, Settings
 from experiment.claims.paired_tests import bound_test
 from experiment.evaluation.intervals import Values
-from provenance.csv_files import read_csv
 
 
 def read_cka(file: Path) -> Iterator[tuple[str, Values, Values]]:
-    """Tower, and the CKA matrices (n_layers, n_layers) of its FF and of its attention sublayers."""
-    cells: dict[tuple[str, str], dict[tuple[int, int], float]] = {}
-    for row in read_csv(file):
-        of_kind = cells.setdefault((row["tower"], row["sublayer"]), {})
-        of_kind[int(row["i"]), int(row["j"])] = float(row["cka"])
-    for tower in dict.fromkeys(tower for tower, _ in cells):
-        yield tower, *(_matrix(cells[tower, kind]) for kind in ("feed_forward", "attention"))
+    """Yield each tower with the CKA matrices (n_layers, n_layers) of its FF and attention outputs.
 
-
-def _matrix(cells: dict[tuple[int, int], float]) -> Values:
-    n_layers = max(i for i, _ in cells) + 1
-    return numpy.array([[cells[i, j] for j in range(n_layers)] for i in range(n_layers)])
+    Raises ValueError if a pair of layers is missing.
+    """
+    for tower, of_tower in pandas.read_csv(file).groupby("tower", sort=False):
+        matrices = []
+        for kind in ("feed_forward", "attention"):
+            pairs = of_tower[of_tower["sublayer"] == kind]
+            matrix = pairs.pivot(index="i", columns="j", values="cka").to_numpy()
+            if numpy.isnan(matrix).any():
+                raise ValueError(f"{file}: a pair of {kind} sublayers of the {tower} is missing")
+            matrices.append(numpy.ascontiguousarray(matrix))  # or a product rounds differently
+        yield tower, *matrices
 
 
 def more_similar(
     claim: str, label: str, feed_forward: Values, attention: Values, settings: Settings
 ) -> Evidence:
-    """The mean CKA of two FF sublayers is above that of the attention sublayers of the same layers.
+    """Test that pairs of FF sublayers have a higher mean CKA than pairs of attention sublayers.
 
     feed_forward, attention: (n_layers, n_layers). Pairs that share a layer are not independent, so
-    that layers are resampled, not pairs (vertex bootstrap, Snijders and Borgatti 1999); a resample
-    of one and the same layer has no pair and differs by 0.
+    layers are resampled instead of pairs (vertex bootstrap, Snijders and Borgatti 1999). A resample
+    of a single layer has no pair and counts as a difference of 0.
     """
     difference = feed_forward - attention
     n = len(difference)

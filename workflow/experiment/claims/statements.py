@@ -1,13 +1,15 @@
-"""The paper's findings as statements with a test each (Sections 5.1 to 5.5, Appendix C).
+"""State the paper's findings so that each can be tested (Sections 5.1 to 5.5, Appendix C).
 
-A claim holds if what was measured is where the claim says and the test is significant after
-correcting for all tests of the table; it fails if it is on the other side of the bound just as
-surely; else the data do not decide it. Tests are over test examples: each model was tuned once.
+A claim holds if the measured value is on the claimed side of the bound and the test is significant
+after correction for all tests of the table. It fails if the value is significantly on the other
+side. Otherwise the data do not decide it. Tests are over test examples: each model was tuned once.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+from pandas import DataFrame
 
 from experiment.claims.evidence import Evidence, TaskEvidence
 from experiment.claims.paired_tests import holm
@@ -20,10 +22,10 @@ HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 
 @dataclass(frozen=True)
 class Statement:
-    """A finding: its section, what it says (with its bound), and what is measured for it."""
+    """A finding: its section, its wording with the bound, and the quantity that is measured."""
 
     section: str
-    says: str
+    wording: str
     quantity: str
 
 
@@ -76,13 +78,13 @@ def about_task(
     reductions: dict[str, float],
     untuned: Sequence[float],
 ) -> Iterator[Evidence]:
-    """What a task's models say of every claim but that about CKA.
+    """Yield the evidence of a task's models on every claim except the one about CKA.
 
-    models: names of the tested models: `base`, the uncompressed one; `permute` and, if they were
-    run, `vanilla`, by ratio (third, half, all); `merged`, our method at third and half; `dropped`,
+    models: names of the tested models: `base`, the uncompressed one; `permute` and `vanilla`, where
+    they were run, by ratio (third, half, all); `merged`, our method at third and half; `dropped`,
     layer drop; `windows` of Table 2, `anchors` of Table 3; `int8`.
     reductions: model -> parameters removed, %; untuned: validation score of each of `windows`,
-    taken as it is: its own uncertainty is not in the test.
+    whose uncertainty the test ignores.
     """
     merged, windows = models["merged"], models["windows"]
     if "permute" in models and "vanilla" in models:
@@ -103,19 +105,16 @@ def about_task(
         before = max(untuned) - min(untuned)
         yield evidence.differ_less("window_matters_untuned", windows, before)
         yield evidence.differ_less("window_hardly_matters_tuned", windows, similar)
-    if "permute" in models:  # nothing else has an anchor
+    if "permute" in models:  # other methods have no anchor
         yield evidence.differ_less("anchor_hardly_matters", models["anchors"], similar)
     yield evidence.loses_less("int8_costs_nothing", models["int8"], merged["third"], "equal")
 
 
-def judged(evidence: Sequence[Evidence], confidence: float) -> list[Row]:
-    """Every claim as a row, with its corrected p-value, which all others bear on, and its verdict.
-
-    What is not in a file but computed here comes from the files of its evidence.
-    """
+def judged(evidence: Sequence[Evidence], confidence: float) -> DataFrame:
+    """List the claims with their p-values, corrected for the number of claims, and verdicts."""
     corrected = holm([entry.p for entry in evidence])
     files_of_all = dict.fromkeys(file for entry in evidence for file in entry.files)
-    rows = []
+    rows: list[Row] = []
     for entry, p in zip(evidence, corrected, strict=True):
 
         def cell(number: float, files=entry.files, interval=None) -> Cell:
@@ -123,9 +122,7 @@ def judged(evidence: Sequence[Evidence], confidence: float) -> list[Row]:
             return Cell(sources, derivation=JOB, interval=interval, computed=number)
 
         statement, bound = STATEMENTS[entry.claim], f"{entry.bound:.4g}"
-        says = statement.says.format(
-            ratio=RATIOS.get(entry.ratio, ""), bound=f"{bound} {entry.unit}"
-        )
+        ratio = RATIOS.get(entry.ratio, "")
         over = f"bootstrap over {entry.over}"
         interval = Interval(entry.low, entry.high, confidence, over)
         rows.append(
@@ -133,7 +130,7 @@ def judged(evidence: Sequence[Evidence], confidence: float) -> list[Row]:
                 "claim": entry.claim,
                 "section": statement.section,
                 "task": entry.task,
-                "statement": says,
+                "statement": statement.wording.format(ratio=ratio, bound=f"{bound} {entry.unit}"),
                 "compared": entry.compared,
                 "quantity": statement.quantity,
                 "measured": cell(entry.measured, interval=interval),
@@ -147,19 +144,19 @@ def judged(evidence: Sequence[Evidence], confidence: float) -> list[Row]:
                 "verdict": verdict(entry, p, confidence),
             }
         )
-    return rows
+    return DataFrame(rows)
 
 
 def verdict(entry: Evidence, p_corrected: float, confidence: float) -> str:
     """Whether a claim holds, fails, or is undecided."""
     if p_corrected > 1 - confidence:
         return UNDECIDED
-    return HOLDS if entry.for_it else FAILS
+    return HOLDS if entry.supports_claim else FAILS
 
 
-def as_report(rows: Sequence[Row], confidence: float) -> str:
-    """The rows of `judged` as text, with a word on how to read them."""
-    shown = [
+def as_report(table: DataFrame, confidence: float) -> str:
+    """Format the table of `judged` as text, and explain how to read it."""
+    shown = (
         {
             "Section": row["section"],
             "Task": row["task"],
@@ -171,11 +168,11 @@ def as_report(rows: Sequence[Row], confidence: float) -> str:
             "p": f"{row['p_corrected'].raw:.4f}",
             "Verdict": row["verdict"],
         }
-        for row in rows
-    ]
+        for row in table.to_dict("records")
+    )
     return as_text(shown) + (
         f"\nMeasured: with its {100 * confidence:g} % interval. p: two-sided, corrected for all "
-        f"{len(rows)} tests (Holm);\na claim is decided at p <= {1 - confidence:.2g}. "
+        f"{len(table)} tests (Holm);\na claim is decided at p <= {1 - confidence:.2g}. "
         "claims.csv says which models were compared.\n"
         "They speak of other test examples, not of other seeds: each model was tuned once.\n"
     )

@@ -1,1 +1,1 @@
-"""The figures: one look for all, heat maps, and the drawing of the method."""
+"""Draw the paper's figures."""

@@ -1,27 +1,168 @@
-"""Figure 1: the method, drawn for the window that was selected in each model."""
+"""Figure 1: the method, drawn for the window that was selected in each model.
 
-from collections.abc import Callable, Iterator, Sequence
+`points` reads the windows, `draw` lays out a panel for each, and `Pen` draws the parts of a panel.
+Boxes differ in shape, line and lightness, not in hue alone. Lengths are inches.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import seaborn
 from matplotlib import pyplot
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 
-from experiment.figures import style  # noqa: F401 - chooses the backend
-from experiment.figures.figure1_panel import WIDTH, Window, draw_window
-from experiment.figures.figure1_pen import MEDIUM, Pen
+import experiment.figures.style  # noqa: F401 - selects the backend
 from experiment.tables.layout import Row
 from ffmerge.method.windows import anchor_layer, layers_of
 from ffmerge.models.architectures import architecture_of
 from provenance import cells
 from provenance.cells import JOB, Cell, Source
 
-COLUMNS = 2
-GAP, HEADER, FOOTER, LINE = 0.5, 1.0, 0.4, 0.3  # inches between panels, around them, of the legend
+INK, GREY, LIGHT, TINT, DARK = "#222222", "#808080", "#ececec", "#cfe3f2", "#005a8f"
+SMALL, MEDIUM, LARGE = 6.5, 8.0, 11.0  # points
+Span = tuple[float, float]
 
-Sample = tuple[Callable[..., None], str, float]  # draws a box, what it stands for, inches of that
+WIDTH = 5.2
+WINDOW, ROW = 3.4, (0.2, 0.46)  # height of all layers of a window, and of one (min, max)
+OUTSIDE, THIN = 1.2, (0.05, 0.14)  # the same for the layers outside it
+
+# left edge and width of each column, from the base model to the compressed one
+NUMBER, MHA, FF, CHIP = 0.22, (0.26, 0.36), (0.68, 0.74), (1.62, 0.44)
+MEAN, MERGED = 2.44, (2.75, 0.7)
+USE, USE_MHA, USE_NUMBER = (3.78, 0.74), (4.58, 0.36), 4.98
+
+COLUMNS = 2
+GAP, HEADER, FOOTER, LINE = (
+    0.5,
+    1.0,
+    0.4,
+    0.3,
+)  # between, around panels, of the legend
+
+
+@dataclass(frozen=True)
+class Window:
+    """A tower of n_layers whose FF sublayers start … start + k - 1 are merged towards `anchor`."""
+
+    title: str
+    n_layers: int
+    start: int
+    k: int
+    anchor: int
+
+    def __contains__(self, layer: int) -> bool:
+        return self.start <= layer < self.start + self.k
+
+    def height(self, layer: int) -> float:
+        """Height of a layer's row; small outside the window."""
+        if layer in self:
+            return min(max(WINDOW / self.k, ROW[0]), ROW[1])
+        return min(max(OUTSIDE / (self.n_layers - self.k), THIN[0]), THIN[1])
+
+    def bottom(self, layer: int) -> float:
+        """Height of a layer's lower edge above that of layer 0; n_layers gives the total height."""
+        return sum(self.height(below) for below in range(layer))
+
+
+@dataclass(frozen=True)
+class Pen:
+    """Draw on an axis whose unit is an inch; x and y count from (left, bottom)."""
+
+    axis: Axes
+    left: float
+    bottom: float
+
+    def text(
+        self,
+        x: float,
+        y: float,
+        text: object,
+        size: float = SMALL,
+        ha: str = "center",
+        color: str = INK,
+        **options: Any,
+    ) -> None:
+        """Write a text, centred vertically on y."""
+        place = (self.left + x, self.bottom + y, str(text))
+        self.axis.text(*place, fontsize=size, ha=ha, va="center", color=color, **options)
+
+    def line(self, x: Span, y: Span, color: str = INK, linewidth: float = 0.7, zorder=1) -> None:
+        """Draw a line from (x[0], y[0]) to (x[1], y[1])."""
+        xs, ys = [self.left + one for one in x], [self.bottom + one for one in y]
+        self.axis.plot(xs, ys, color=color, linewidth=linewidth, zorder=zorder)
+
+    def arrow(self, x: Span, y: Span, color: str = INK, size: float = 9) -> None:
+        """Draw an arrow from (x[0], y[0]) to (x[1], y[1])."""
+        ends = [(self.left + a, self.bottom + b) for a, b in zip(x, y, strict=True)]
+        options = {"arrowstyle": "-|>", "mutation_scale": size, "shrinkA": 0, "shrinkB": 0}
+        self.axis.add_patch(FancyArrowPatch(*ends, color=color, linewidth=0.8, **options))
+
+    def disc(self, x: float, y: float, radius: float, fill: str) -> None:
+        """Draw a circle around (x, y)."""
+        place = (self.left + x, self.bottom + y)
+        self.axis.add_patch(Circle(place, radius, facecolor=fill, edgecolor=INK, linewidth=0.8))
+
+    def box(
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        fill: str,
+        linewidth: float = 0.7,
+        linestyle: Any = "-",
+    ) -> None:
+        """Draw a rectangle whose lower left corner is (x, y)."""
+        corner = (self.left + x, self.bottom + y)
+        options = {"facecolor": fill, "linewidth": linewidth, "linestyle": linestyle}
+        self.axis.add_patch(Rectangle(corner, width, height, edgecolor=INK, **options))
+
+    def attention(self, x: float, y: float, width: float, height: float) -> None:
+        """Draw a multi-headed attention sublayer."""
+        self.box(x, y, width, height, LIGHT)
+        self.text(x + width / 2, y + height / 2, "MHA")
+
+    def feed_forward(
+        self, x: float, y: float, width: float, height: float, layer: object, bold: bool = False
+    ) -> None:
+        """Draw W_in and W_out of a layer of the base model; bold for the anchor."""
+        self.box(x, y, width, height, TINT, linewidth=2.2 if bold else 0.7)
+        names = [rf"$W^{{\rm {name}}}_{{{layer}}}$" for name in ("in", "out")]
+        self._halves(x, y, width, height, names, INK)
+
+    def permutation(self, x: float, y: float, width: float, height: float, layer: object) -> None:
+        """Draw P_i, neurons that change places."""
+        self.box(x, y, width, height, "white")
+        for a, b in ((0.2, 0.8), (0.5, 0.2), (0.8, 0.5)):
+            ends = (y + a * height, y + b * height)
+            self.line((x + 0.14 * width, x + 0.4 * width), ends, linewidth=0.9, zorder=2)
+        self.text(x + 0.71 * width, y + height / 2, f"$P_{{{layer}}}$")
+
+    def merged(self, x: float, y: float, width: float, height: float) -> None:
+        """Draw W_in* and W_out*, the one sublayer that is stored."""
+        self.box(x, y, width, height, DARK)
+        names = [rf"$W^{{{{\rm {name}}}*}}$" for name in ("in", "out")]
+        self._halves(x, y, width, height, names, "white")
+
+    def use(self, x: float, y: float, width: float, height: float) -> None:
+        """Draw the place of a sublayer in a layer without weights of its own."""
+        self.box(x, y, width, height, "white", linestyle=(0, (3, 2)))
+        self.text(x + width / 2, y + height / 2, "$W^*$")
+
+    def _halves(
+        self, x: float, y: float, width: float, height: float, names: list[str], color: str
+    ) -> None:
+        self.line((x + width / 2,) * 2, (y, y + height), color=color, zorder=2)
+        for side, name in zip((0.25, 0.76), names, strict=True):
+            self.text(x + side * width, y + height / 2, name, color=color)
+
+
+Sample = tuple[Callable[..., None], str, float]  # how to draw a box, its meaning, width of that
 LEGEND: list[Sample] = [
     (Pen.attention, "multi-headed attention", 1.2),
     (partial(Pen.feed_forward, layer="i"), "FF sublayer", 0.65),
@@ -32,11 +173,19 @@ LEGEND: list[Sample] = [
 BOX, SPACE = 0.62, 0.08  # of a sample
 
 
-def points(task: dict[str, Any], base_model: Path, selection: Path) -> Iterator[Row]:
-    """A row for each of a task's towers: the window that was selected, and what it leaves.
+def points(
+    tasks: Mapping[str, dict[str, Any]], base_models: Sequence[Path], selections: Sequence[Path]
+) -> list[Row]:
+    """Describe the selected window of every tower of each task, and the FF sublayers it leaves.
 
-    task: `label`, `k` and `anchor`, which the configuration gives; base_model: its directory.
+    tasks: name -> `label`, `k` and `anchor`; base_models: their directories; selections: their
+    selection.json.
     """
+    files = zip(tasks.values(), base_models, selections, strict=True)
+    return [point for task, *of_task in files for point in _towers(task, *of_task)]
+
+
+def _towers(task: dict[str, Any], base_model: Path, selection: Path) -> Iterator[Row]:
     architecture, k = base_model / "config.json", task["k"]
     names = architecture_of(Source(architecture).value()).towers
     for name, forms in names.items():
@@ -57,7 +206,7 @@ def points(task: dict[str, Any], base_model: Path, selection: Path) -> Iterator[
 
 
 def draw(points: Sequence[Row]) -> Figure:
-    """One panel for each window: align, average, tie, from the base model to the compressed one."""
+    """Draw a panel for each window, from the base model to the compressed one."""
     windows = [
         Window(
             title=point["panel"],
@@ -75,7 +224,7 @@ def draw(points: Sequence[Row]) -> Figure:
     legend = _lines(width)
     height = sum(stacks) + (HEADER + FOOTER) * len(rows) + LINE * len(legend)
     # a unit of the axis is an inch, so that text in points keeps its size relative to the boxes
-    margin = 2 * 1.08 * pyplot.rcParams["font.size"] / 72  # what tight_layout leaves around it
+    margin = 2 * 1.08 * pyplot.rcParams["font.size"] / 72  # added by tight_layout
     figure, axis = pyplot.subplots(figsize=(width + margin, height + margin))
     axis.set(xlim=(0, width), ylim=(0, height), aspect="equal")
     axis.set_axis_off()
@@ -96,7 +245,7 @@ def draw(points: Sequence[Row]) -> Figure:
 
 
 def _lines(width: float) -> list[list[Sample]]:
-    """The legend's samples in lines that are no wider than the figure."""
+    """Break the legend's samples into lines that are no wider than the figure."""
     lines: list[list[Sample]] = [[]]
     used = 0.0
     for sample in LEGEND:
@@ -107,3 +256,78 @@ def _lines(width: float) -> list[list[Sample]]:
         lines[-1].append(sample)
         used += needed + 3 * SPACE
     return lines
+
+
+def draw_window(pen: Pen, window: Window) -> None:
+    """Draw the steps align, average and tie; layer 0 of the tower is at the bottom."""
+    w = window
+    centre = w.bottom(w.start) + w.k * w.height(w.start) / 2
+    _headings(pen, w)
+    for layer in range(w.n_layers):
+        if layer in w:
+            _merged_layer(pen, w, layer, centre)
+        else:
+            _other_layer(pen, w, layer)
+    for first, last in ((0, w.start - 1), (w.start + w.k, w.n_layers - 1)):
+        if first <= last:
+            _unchanged(pen, w, first, last)
+    pen.disc(MEAN, centre, 0.17, "white")
+    pen.text(MEAN, centre, rf"$\Sigma/{w.k}$", size=7)
+    pen.arrow((MEAN + 0.17, MERGED[0]), (centre, centre))
+    pen.merged(MERGED[0], centre - 0.16, MERGED[1], 0.32)
+
+
+def _headings(pen: Pen, w: Window) -> None:
+    top = w.bottom(w.n_layers)
+    pen.text(0, top + 0.82, w.title, size=LARGE, ha="left")
+    shared = f"layers {w.start}-{w.start + w.k - 1} share one FF sublayer"
+    stored = f"{w.n_layers - w.k + 1} of {w.n_layers} stored"
+    pen.text(0, top + 0.6, f"{shared}: {stored}", size=MEDIUM, ha="left", color="#555555")
+    for left, right, name in ((MHA, FF, "base model"), (USE, USE_MHA, "compressed model")):
+        middle = (left[0] + right[0] + right[1]) / 2
+        pen.text(middle, top + 0.3, name, size=MEDIUM)
+        for end in (top + 0.04, -0.16):  # the direction of the data
+            pen.arrow((middle, middle), (end, end + 0.13), color=GREY, size=6)
+    for number, (x, name) in enumerate(((1.62, "align"), (2.23, "average"), (3.22, "tie")), 1):
+        pen.disc(x, top + 0.3, 0.07, INK)
+        pen.text(x, top + 0.3, number, color="white", weight="bold")
+        pen.text(x + 0.11, top + 0.3, name, size=MEDIUM, ha="left")
+
+
+def _merged_layer(pen: Pen, w: Window, layer: int, centre: float) -> None:
+    h = w.height(layer)
+    low = w.bottom(layer) + 0.1 * h
+    middle, tall, chip = low + 0.4 * h, 0.8 * h, min(0.7 * h, 0.24)
+    is_anchor = layer == w.anchor
+    pen.text(NUMBER, middle, layer, ha="right")
+    pen.attention(MHA[0], low, MHA[1], tall)
+    pen.line((MHA[0] + MHA[1], FF[0]), (middle, middle))
+    pen.feed_forward(FF[0], low, FF[1], tall, layer, bold=is_anchor)
+    pen.line((FF[0] + FF[1], CHIP[0]), (middle, middle))
+    if is_anchor:
+        pen.text(CHIP[0] + CHIP[1] / 2, middle, "anchor", weight="bold")
+    else:
+        pen.permutation(CHIP[0], middle - chip / 2, CHIP[1], chip, layer)
+    pen.line((CHIP[0] + CHIP[1], MEAN), (middle, centre), zorder=0)
+    pen.line((MERGED[0] + MERGED[1], USE[0]), (centre, middle), zorder=0)
+    pen.use(USE[0], low, USE[1], tall)
+    pen.line((USE[0] + USE[1], USE_MHA[0]), (middle, middle))
+    pen.attention(USE_MHA[0], low, USE_MHA[1], tall)
+    pen.text(USE_NUMBER, middle, layer, ha="left")
+
+
+def _other_layer(pen: Pen, w: Window, layer: int) -> None:
+    low, h = w.bottom(layer), w.height(layer)
+    for (x, width), fill in ((MHA, LIGHT), (FF, "#d2d2d2"), (USE, "#d2d2d2"), (USE_MHA, LIGHT)):
+        pen.box(x, low + 0.15 * h, width, 0.7 * h, fill, linewidth=0)
+
+
+def _unchanged(pen: Pen, w: Window, first: int, last: int) -> None:
+    """Number the layers outside the window where there is room, and mark them as unchanged."""
+    room = w.height(first) >= 0.11
+    for layer in range(first, last + 1) if room else sorted({first, last}):
+        middle = w.bottom(layer) + w.height(layer) / 2
+        for x, side in ((NUMBER, "right"), (USE_NUMBER, "left")):
+            pen.text(x, middle, layer, ha=side, color=GREY)
+    middle = (w.bottom(first) + w.bottom(last + 1)) / 2
+    pen.text((FF[0] + FF[1] + USE[0]) / 2, middle, "unchanged", color=GREY)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -17,37 +18,37 @@ WINDOW, SCORE = "merged FF sublayers", "validation score"
 
 
 def points(tasks: dict[str, dict[str, Any]], files: Sequence[Path]) -> list[Row]:
-    """A row for every window of each task and method, by its start.
+    """List the windows of each task and method, by their start.
 
     tasks: name -> `kind`, `label` and `k`; files: windows.csv of each.
     """
     return [
         point
         for task, file in zip(tasks.values(), files, strict=True)
-        for point in sorted(_of_task(task, file), key=lambda point: point[WINDOW].raw)
+        for point in _windows(task, file)
     ]
 
 
-def _of_task(task: dict[str, Any], file: Path) -> Iterator[Row]:
+def _windows(task: dict[str, Any], file: Path) -> Iterator[Row]:
     metric = METRICS[task["kind"]]
     # the paper shows the language model's loss "for visibility"
     as_loss = metric.name == "perplexity"
     better = "↑" if metric.higher_is_better and not as_loss else "↓"
     column, decimals = ("loss", 3) if as_loss else ("score", metric.decimals)
-    for n, row in enumerate(Source(file).value()):
-        if row["k"] == task["k"]:
-            window = tuple(Source(file, f"/{n}/{name}") for name in ("start", "k"))
-            yield {
-                "panel": task["label"],
-                "unit": f"{'loss (nats)' if as_loss else metric.unit} {better}",
-                "series": style.METHODS[row["method"]]["label"],
-                WINDOW: Cell(window, "span", "values"),
-                SCORE: cells.of(file, f"/{n}/{column}", f"{{:.{decimals}f}}"),
-            }
+    scores = pandas.read_csv(file).query("k == @task['k']").sort_values("start", kind="stable")
+    for n, method in scores["method"].items():
+        window = tuple(Source(file, f"/{n}/{name}") for name in ("start", "k"))
+        yield {
+            "panel": task["label"],
+            "unit": f"{'loss (nats)' if as_loss else metric.unit} {better}",
+            "series": style.METHODS[method]["label"],
+            WINDOW: Cell(window, "span", "values"),
+            SCORE: cells.of(file, f"/{n}/{column}", f"{{:.{decimals}f}}"),
+        }
 
 
 def draw(points: Sequence[Row]) -> Figure:
-    """A panel for each model: a curve a method over the windows' starts."""
+    """Draw a panel for each model, in it a curve for each method over the windows' starts."""
     figure, panels = style.panels_of(points)
     for axis, of_panel in panels:
         _draw_panel(axis, of_panel)

@@ -16,7 +16,7 @@ UNCOMPRESSED = "Uncompressed"
 
 
 def points(results: Sequence[Result]) -> list[Row]:
-    """A row for every point: a model's score, with its interval, and what it is without."""
+    """List the score of each model, with its interval, and the parameters removed."""
     return [
         {
             "panel": result.model,
@@ -30,7 +30,7 @@ def points(results: Sequence[Result]) -> list[Row]:
 
 
 def draw(points: Sequence[Row]) -> Figure:
-    """A panel for each model: a line at the uncompressed model's score, and a curve a method."""
+    """Draw a panel for each model: a line at the uncompressed score, a curve for each method."""
     figure, panels = style.panels_of(points)
     for axis, of_panel in panels:
         _draw_panel(axis, of_panel)

@@ -1,4 +1,4 @@
-"""Figures 5 and 6: how similar the outputs of all pairs of layers are, one heat map a tower."""
+"""Figures 5 and 6: the similarity of all pairs of layers, a heat map for each tower."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import isqrt
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+import pandas
 import seaborn
 from matplotlib import pyplot
 from matplotlib.figure import Figure
@@ -16,48 +17,45 @@ from ffmerge.method.heat_map import CKA, heat_map
 from provenance import cells
 from provenance.cells import Cell, Source
 
+SHOWN = {5: "feed_forward", 6: "attention"}
 NAMES = {"feed_forward": ("FF sublayer", "FF"), "attention": ("attention sublayer", "attention")}
 PAIR, MEAN = "layers", "mean off-diagonal"
 
 
 def points(files: Sequence[Path], tasks: Mapping[str, dict[str, Any]], shown: str) -> list[Row]:
-    """Of each tower a row for every pair of layers, in order, and the means of both sublayers.
+    """List the CKA of all pairs of layers of each tower, in order, and both sublayers' means.
 
     files: cka.csv of each task; tasks: name -> `label`, in the order of the files.
-    shown: the sublayer to draw, `feed_forward` or `attention`; the mean of the other one stands
-    beside its own in the panel's title.
+    shown: the sublayer to draw, `feed_forward` or `attention`; the panel's title has its mean and
+    that of the other one.
     """
     return [
         point
         for file, task in zip(files, tasks.values(), strict=True)
-        for point in _of_task(file, task["label"], shown)
+        for point in _pairs(file, task["label"], shown)
     ]
 
 
-def _of_task(file: Path, label: str, shown: str) -> Iterator[Row]:
-    rows = list(enumerate(Source(file).value()))
-    towers = list(dict.fromkeys(row["tower"] for _, row in rows))
-    for tower in towers:
-        panel = f"{label} {tower}" if len(towers) > 1 else label
+def _pairs(file: Path, label: str, shown: str) -> Iterator[Row]:
+    rows = pandas.read_csv(file)
+    several = rows["tower"].nunique() > 1
+    for tower, of_tower in rows.groupby("tower", sort=False):
+        panel = f"{label} {tower}" if several else label
         for sublayer in (shown, *(name for name in NAMES if name != shown)):
             named = {"panel": panel, "sublayer": NAMES[sublayer][0]}
-            pairs = {
-                (row["i"], row["j"]): f"/{n}/cka"
-                for n, row in rows
-                if (row["tower"], row["sublayer"]) == (tower, sublayer)
-            }
+            pairs = of_tower[of_tower["sublayer"] == sublayer]
             if sublayer == shown:
-                for (i, j), pointer in sorted(pairs.items()):
-                    yield {**named, PAIR: f"{i}, {j}", CKA: cells.of(file, pointer, "{:.2f}")}
-            different = tuple(Source(file, pointer) for (i, j), pointer in pairs.items() if i != j)
-            yield {**named, PAIR: MEAN, CKA: Cell(different, "{:.2f}", "mean")}
+                for n, i, j in pairs.sort_values(["i", "j"])[["i", "j"]].itertuples():
+                    similarity = cells.of(file, f"/{n}/cka", "{:.2f}")
+                    yield {**named, PAIR: f"{i}, {j}", CKA: similarity}
+            different = pairs.index[pairs["i"] != pairs["j"]]
+            sources = tuple(Source(file, f"/{n}/cka") for n in different)
+            yield {**named, PAIR: MEAN, CKA: Cell(sources, "{:.2f}", "mean")}
 
 
 def draw(points: Sequence[Row]) -> Figure:
-    """One heat map for each tower, all on the same scale from 0 to 1; layer 0 at the top left."""
-    panels: dict[str, list[Row]] = {}
-    for point in points:
-        panels.setdefault(point["panel"], []).append(point)
+    """Draw a heat map for each tower on one scale from 0 to 1, layer 0 at the top left."""
+    panels = style.by_panel(points)
     names = dict(NAMES.values())
     seaborn.set_theme(context="paper", style="ticks", font_scale=1.05)
     size = (style.WIDTH * len(panels) / 4 + 0.6, style.HEIGHT)  # the rest is the colour bar's

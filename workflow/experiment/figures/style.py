@@ -1,4 +1,4 @@
-"""What the figures share: one look, legible without colour, and the same bytes when redrawn."""
+"""The common style of the figures: legible without colour, the same bytes when drawn again."""
 
 import matplotlib
 
@@ -13,34 +13,32 @@ from provenance.ledger import Rows, write_ledger
 
 WIDTH = 10.0  # inches, three panels side by side
 HEIGHT = 3.2
-METHODS = {  # colour-blind safe, and told apart by marker and line alone
+METHODS = {  # safe for colour-blind readers, and different in marker and line alone
     "permute": {"label": "Permute FF Merge", "color": "#0072B2", "marker": "o", "linestyle": "-"},
     "vanilla": {"label": "Vanilla FF Merge", "color": "#D55E00", "marker": "s", "linestyle": "--"},
     "drop": {"label": "Layer Drop", "color": "#009E73", "marker": "^", "linestyle": "-."},
 }
 
 
-def panels(n: int) -> tuple[Figure, list]:
-    """A figure with n panels side by side."""
-    seaborn.set_theme(context="paper", style="ticks", font_scale=1.05)
-    figure, axes = pyplot.subplots(1, n, figsize=(WIDTH * n / 3, HEIGHT), squeeze=False)
-    return figure, list(axes[0])
+def by_panel(points: Rows) -> dict[str, list]:
+    """Group points by their `panel`."""
+    panels: dict[str, list] = {}
+    for point in points:
+        panels.setdefault(point["panel"], []).append(point)
+    return panels
 
 
 def panels_of(points: Rows) -> tuple[Figure, list[tuple[Axes, list]]]:
-    """A figure with a panel for each `panel` of its points, and the points of each."""
-    by_panel: dict[str, list] = {}
-    for point in points:
-        by_panel.setdefault(point["panel"], []).append(point)
-    figure, axes = panels(len(by_panel))
-    return figure, list(zip(axes, by_panel.values(), strict=True))
+    """Make a figure with its panels side by side; return each axis with its points."""
+    panels = by_panel(points)
+    seaborn.set_theme(context="paper", style="ticks", font_scale=1.05)
+    size = (WIDTH * len(panels) / 3, HEIGHT)
+    figure, axes = pyplot.subplots(1, len(panels), figsize=size, squeeze=False)
+    return figure, list(zip(axes[0], panels.values(), strict=True))
 
 
 def save(figure: Figure, job: Job, points: Rows) -> None:
-    """Write a figure as a job's `pdf` and `png`, and its points as the ledger.
-
-    Nothing in them tells when they were drawn, so that the same data give the same bytes.
-    """
+    """Write a figure as a job's `pdf` and `png`, without a date, and its points as the ledger."""
     seaborn.despine(figure)
     figure.tight_layout()
     figure.savefig(job.output.pdf, metadata={"CreationDate": None, "Producer": None})

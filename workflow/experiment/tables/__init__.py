@@ -1,1 +1,1 @@
-"""The paper's tables: what was tested, and how each table lays it out."""
+"""Make the paper's tables from the results of tests."""

@@ -1,17 +1,19 @@
-"""What was tested: one result a model, with its interval, behind all tables of scores."""
+"""The test result of each model, with its confidence interval, behind all tables of scores."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pandas import DataFrame
+
 from experiment.evaluation.intervals import bootstrap_interval
 from experiment.evaluation.metrics import metric_named
+from experiment.tables.layout import write_csv
 from experiment.tables.tested import read_tests
 from experiment.variants import BASE, Variant
 from provenance import cells
 from provenance.cells import JOB, Cell, Interval, Printed, Source
-from provenance.csv_files import write_csv
 from provenance.job import Job
 
 NO_WINDOW = "–"
@@ -19,14 +21,14 @@ NO_WINDOW = "–"
 
 @dataclass(frozen=True)
 class Result:
-    """One tested model, unrounded.
+    """A tested model with unrounded numbers.
 
-    variant: its name in the DAG; method, k, anchor, role, int8: what that name says, empty for an
+    variant: its name in the DAG; method, k, anchor, role, int8: the parts of that name, None for an
     uncompressed model. first_layer, last_layer: of the window that was merged or dropped.
-    low, high: bounds of the interval of the score at a level of `confidence`. loss: nats.
+    low, high: bounds of the score's interval at the level `confidence`. loss: nats.
     sublayers_removed, sublayers: FF sublayers that share another's weights, and all that compute.
-    reduction_percent: parameters removed, embeddings included, of the base model's. file: the
-    summary of its test; base_file: that of the base model's.
+    reduction_percent: parameters removed, in % of the base model's, embeddings included.
+    file, base_file: test.json of the model and of its base model.
     """
 
     task: str
@@ -65,12 +67,12 @@ class Result:
         return cells.of(self.file, "/score", rule, interval=self.interval, printed=printed)
 
     def reduction_cell(self) -> Cell:
-        """Parameters removed, in %."""
+        """Parameters removed, in % of the base model's."""
         sources = tuple(Source(file, "/n_parameters") for file in (self.file, self.base_file))
         return Cell(sources, "{:.1f}", "reduction_percent")
 
     def window_cell(self, printed: Printed | None = None) -> Cell | str:
-        """The window as Table 5 prints it: `3-7`, or `2-4/2-4` for encoder and decoder."""
+        """The window as in Table 5: `3-7`, or `2-4/2-4` for encoder and decoder."""
         if self.first_layer is None:
             return NO_WINDOW
         key = "dropped" if self.method == "drop" else "merged"
@@ -78,14 +80,14 @@ class Result:
         return Cell(tuple(towers), "window", "values", printed=printed)
 
     def removed_cell(self, printed: Printed | None = None) -> Cell:
-        """FF sublayers removed, of how many."""
+        """FF sublayers removed, and the number of all: `4/12`."""
         names = ("n_sublayers_removed", "n_sublayers")
         sources = tuple(Source(self.file, f"/{name}") for name in names)
         return Cell(sources, "{}/{}", "values", printed=printed)
 
 
 def bound_cell(score: Cell, bound: float) -> Cell:
-    """A bound of a score's interval, unrounded: from the test's examples, which are beside it."""
+    """An unrounded bound of a score's interval; the job computes it from the test's examples."""
     (tested,) = score.sources
     files = tested.file, tested.file.with_suffix(".csv")
     return Cell(tuple(map(Source, files)), derivation=JOB, computed=bound)
@@ -98,23 +100,22 @@ def read_results(
     intervals: dict[str, Any],
     seed: int,
 ) -> list[Result]:
-    """The results of each task's `models`, in the order of the files.
+    """Read the results of each task's `models`, in the order of the files.
 
-    scores, per_example: see read_tests; each task's base model is among them, for its size.
+    scores, per_example: see read_tests; each task's base model has to be among them, for its size.
     tasks: name -> `label` in tables, and names of the `models` to show; intervals: `resamples` and
     `confidence`.
     """
-    base, results = {}, []
     tests = list(read_tests(scores, per_example))
-    for task, model, test, _, (file, _) in tests:
-        if model == BASE:
-            base[task] = file, test["n_parameters"]
-    for task, model, test, columns, (file, _) in tests:
+    base = {test.task: test for test in tests if test.model == BASE}
+    results = []
+    for task, model, test, examples, (file, _) in tests:
         if model not in tasks[task]["models"]:
             continue
+        n_base = base[task].summary["n_parameters"]
         low, high = bootstrap_interval(
             test["metric"],
-            columns,
+            examples,
             intervals["resamples"],
             intervals["confidence"],
             seed,
@@ -145,16 +146,16 @@ def read_results(
                 confidence=intervals["confidence"],
                 loss=test["loss"],
                 n_parameters=test["n_parameters"],
-                reduction_percent=100 * (1 - test["n_parameters"] / base[task][1]),
+                reduction_percent=100 * (1 - test["n_parameters"] / n_base),
                 file=file,
-                base_file=base[task][0],
+                base_file=base[task].files[0],
             )
         )
     return results
 
 
 def results_of(job: Job) -> list[Result]:
-    """The results of a job whose inputs and parameters are those of a table of scores."""
+    """Read the results that a job shows, from its inputs and parameters."""
     return read_results(
         job.input.scores,
         job.input.per_example,
@@ -165,5 +166,5 @@ def results_of(job: Job) -> list[Result]:
 
 
 def write_results(results: Sequence[Result], file: Path) -> None:
-    """Write results as CSV, unrounded, a row each."""
-    write_csv([asdict(result) for result in results], file)
+    """Write results as CSV, a row for each, unrounded."""
+    write_csv(DataFrame(results, dtype=object), file)  # as object, or k of a base model is a float

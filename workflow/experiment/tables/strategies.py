@@ -1,7 +1,9 @@
-"""Ours: strategies that select what is merged, at the same number of sublayers removed."""
+"""Compare strategies that select the sublayers to merge (our own table, not the paper's)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from pandas import DataFrame
 
 from experiment.evaluation.metrics import metric_named
 from experiment.tables.layout import Row
@@ -23,14 +25,15 @@ def strategies(
     results: Sequence[Result],
     files: Mapping[str, tuple[Path, Path]],
     ratios: Mapping[str, Mapping[str, int]],
-) -> list[Row]:
-    """A row for each task, ratio and strategy: its groups, its score before tuning, and after.
+) -> DataFrame:
+    """List groups and scores, before and after tuning, by task, ratio and strategy.
 
-    results: of each task the uncompressed model, and those that were tuned, of 1/3. files: task ->
-    groups.json and groups.csv. ratios: task -> k of each ratio.
+    Strategies of a ratio remove equally many sublayers. results: of each task the uncompressed
+    model and the tuned ones, which are of 1/3. files: task -> groups.json and groups.csv.
+    ratios: task -> k of each ratio.
     """
     tuned = {(result.task, result.k, result.role): result for result in results}
-    rows = []
+    rows: list[Row] = []
     for task, (groups, untuned) in files.items():
         base = tuned[task, None, None]
         metric = metric_named(base.metric)
@@ -52,4 +55,4 @@ def strategies(
                         "Tuned": result.score_cell() if result else NOTHING,
                     }
                 )
-    return rows
+    return DataFrame(rows)

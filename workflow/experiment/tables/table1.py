@@ -1,19 +1,23 @@
-"""Table 1: compression methods, each entry of ours beside what was measured (Section 2).
+"""Table 1: compression methods, as the paper assesses them and as measured here (Section 2).
 
-The words are the paper's assessment; the numbers are ours. Distillation is not part of this work.
+Distillation is not part of this work.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas
+from pandas import DataFrame
+
 from experiment.evaluation.metrics import Metric, metric_named
 from experiment.tables.layout import Row
+from experiment.tables.tested import by_model
 from experiment.variants import BASE, INT8, TUNED_BASE, Variant
 from provenance.cells import Cell, Source, in_row
-from provenance.csv_files import read_csv
+from provenance.job import Job
 
-SAID = {  # motivation, training required, run time savings
+ASSESSMENT = {  # motivation, training required, run time savings
     "Quantization": ("reduce precision", "no", "no"),
     "Pruning": ("remove unimportant parameters", "generally fine-tuning", "depends"),
     "Distillation": ("train smaller student from teacher", "yes", "yes"),
@@ -25,11 +29,11 @@ NUMBERS = ("Measured on", "Run Time", "Memory", "Score Untuned", "Score Tuned")
 
 @dataclass(frozen=True)
 class Measured:
-    """Where the measurements of a task's compressed models stand.
+    """The files with the measurements of a task's compressed models.
 
-    label: of the task; models: names of variants. cost: cost.csv; windows, layer_drops: the
-    validation scores without fine-tuning. tests, curves: model -> test.json, and learning_curve.csv
-    of what was fine-tuned, of the base model, too, if it was.
+    label: of the task; models: names of variants. cost: cost.csv; windows, layer_drops: validation
+    scores before fine-tuning. tests: model -> test.json; curves: fine-tuned model ->
+    learning_curve.csv, including the base model's if it was tuned.
     """
 
     label: str
@@ -42,14 +46,14 @@ class Measured:
 
     @property
     def metric(self) -> Metric:
-        """What the scores are."""
+        """The metric of the task's scores."""
         return metric_named(Source(self.tests[self.models[0]], "/metric").value())
 
     def numbers(self, model: str) -> Row:
-        """Run time and memory as ratios to the model before, scores as differences.
+        """Compare a model with the one before compression: ratios of cost, differences of scores.
 
-        Merging and pruning are compared with the base model, on validation data, tuned with tuned;
-        quantization with the model that was quantized, on test data.
+        Merging and pruning are compared with the base model on validation data, tuned with tuned.
+        Quantization is compared with the model that was quantized, on test data.
         """
         int8 = Variant.parse(model).int8
         before = model.removesuffix(INT8) if int8 else BASE
@@ -84,24 +88,34 @@ class Measured:
         return in_row(file, "score", method=variant.method, k=variant.k, start=start)
 
     def _tuned(self, model: str) -> Source:
-        """The best validation score of its fine-tuning; of a base model that had none, its own."""
+        """The best validation score while tuning; the untuned one of a base model never tuned."""
         if model == BASE and TUNED_BASE not in self.curves:
             return self._untuned(BASE)
         curve = self.curves[TUNED_BASE if model == BASE else model]
-        scores = {n: float(row["score"]) for n, row in enumerate(read_csv(curve)) if row["score"]}
-        best = self.metric.best(scores.values())
-        return Source(curve, f"/{next(n for n in scores if scores[n] == best)}/score")
+        scores = pandas.read_csv(curve)["score"]  # empty in the rows of training steps
+        best = scores.idxmax() if self.metric.higher_is_better else scores.idxmin()
+        return Source(curve, f"/{best}/score")
 
 
-def table1(tasks: Sequence[Measured]) -> list[Row]:
-    """The rows of Table 1: a method's for each model it was measured on."""
-    measured: dict[str, list[Row]] = {method: [] for method in SAID}
+def measured(job: Job) -> list[Measured]:
+    """Sort the inputs of a job by task."""
+    tests, curves = by_model(job.input.tests), by_model(job.input.curves)
+    files = zip(job.input.costs, job.input.windows, job.input.layer_drops, strict=True)
+    return [
+        Measured(task["label"], task["models"], *of_task, tests[name], curves[name])
+        for (name, task), of_task in zip(job.params.tasks.items(), files, strict=True)
+    ]
+
+
+def table1(tasks: Sequence[Measured]) -> DataFrame:
+    """Table 1: a row for each method and each model that it was measured on."""
+    rows: dict[str, list[Row]] = {method: [] for method in ASSESSMENT}
     for task in tasks:
         for model in task.models:
             variant = Variant.parse(model)
             method = "Quantization" if variant.int8 else METHODS[variant.method]
-            measured[method].append(task.numbers(model))
-    return [
+            rows[method].append(task.numbers(model))
+    return DataFrame(
         {
             "Method": method,
             "Motivation": motivation,
@@ -109,6 +123,6 @@ def table1(tasks: Sequence[Measured]) -> list[Row]:
             "Run Time Savings": savings,
             **numbers,
         }
-        for method, (motivation, training, savings) in SAID.items()
-        for numbers in measured[method] or [dict.fromkeys(NUMBERS, "–")]
-    ]
+        for method, (motivation, training, savings) in ASSESSMENT.items()
+        for numbers in rows[method] or [dict.fromkeys(NUMBERS, "–")]
+    )

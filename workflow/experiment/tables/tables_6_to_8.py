@@ -1,16 +1,17 @@
-"""Tables 6 to 8: the hyperparameters that fine-tuning ran with (Appendix B).
+"""Tables 6 to 8: the hyperparameters of fine-tuning (Appendix B).
 
-They come from the records of the jobs, not from the configuration: what is shown is what was done.
+They come from the records of the jobs rather than from the configuration.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from experiment.tables.layout import Row
-from provenance.cells import Cell, Printed, Source
-from provenance.csv_files import read_csv
+import pandas
+from pandas import DataFrame
 
-NAMES = {  # as the paper prints them, then what it leaves out
+from provenance.cells import Cell, Printed, Source
+
+NAMES = {  # those of the paper as it prints them, then the others
     "learning_rate": "Start LR",
     "schedule": "LR Schedule",
     "decay_steps": "decay_steps",
@@ -27,7 +28,7 @@ NAMES = {  # as the paper prints them, then what it leaves out
     "group_by_length": "grouped by length",
     "evaluate_every": "validated every (steps)",
 }
-OF_SCHEDULE = {  # keys that only some schedules use
+SCHEDULES = {  # keys that only some schedules use
     "decay_steps": ("linear_to_minimum", "cosine"),
     "minimum_learning_rate": ("linear_to_minimum", "cosine"),
     "timescale": ("inverse_sqrt",),
@@ -37,11 +38,11 @@ SETTINGS = "/params/task/fine_tuning"  # in a record
 
 def hyperparameters(
     records: Sequence[Path], curves: Sequence[Path], printing: Callable[[str], Printed | None]
-) -> list[Row]:
-    """Name and value of every setting of the runs; a value that not all have says how many do.
+) -> DataFrame:
+    """List every setting of the runs; a value that only some of them have is counted.
 
     records: of the fine-tuning jobs of one kind of task; curves: their learning curves; printing:
-    what the paper prints for a setting.
+    looks up what the paper prints for a setting.
     """
     rule = f"counted of {len(records)}"
     rows = {
@@ -58,21 +59,23 @@ def hyperparameters(
         )
     }
     rows["models tuned"] = Cell(tuple(map(Source, records)), derivation="count")
-    return [{"Hyperparameter": name, "Value": cell} for name, cell in rows.items() if cell.sources]
+    return DataFrame(
+        [(name, cell) for name, cell in rows.items() if cell.sources],
+        columns=["Hyperparameter", "Value"],
+    )
 
 
 def _used(key: str, records: Iterable[Path]) -> tuple[Source, ...]:
-    """A setting in the record of every run whose schedule uses it."""
-    found = []
+    """The setting in the record of every run whose schedule uses it."""
+    sources = []
     for record in records:
         settings = Source(record, SETTINGS).value()
-        if settings["schedule"] in OF_SCHEDULE.get(key, (settings["schedule"],)):
-            over_all = key == "decay_steps" and settings[key] is None
-            found.append(Source(record, f"{SETTINGS}/{'max_steps' if over_all else key}"))
-    return tuple(found)
+        if settings["schedule"] in SCHEDULES.get(key, (settings["schedule"],)):
+            all_steps = key == "decay_steps" and settings[key] is None
+            sources.append(Source(record, f"{SETTINGS}/{'max_steps' if all_steps else key}"))
+    return tuple(sources)
 
 
 def _last(column: str, curve: Path) -> Source:
-    """The last value that a learning curve has in a column."""
-    rows = [n for n, row in enumerate(read_csv(curve)) if row[column]]
-    return Source(curve, f"/{rows[-1]}/{column}")
+    """The last value in a column of a learning curve."""
+    return Source(curve, f"/{pandas.read_csv(curve)[column].last_valid_index()}/{column}")

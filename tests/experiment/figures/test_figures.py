@@ -15,7 +15,8 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from experiment.figures import figure1, figure4, figures_2_3, figures_5_6, style
-from experiment.figures.figure1_panel import Window
+from experiment.figures.figure1 import Window
+from ffmerge.method.heat_map import COLOURS
 from provenance.cells import JOB, Cell
 
 
@@ -177,7 +178,7 @@ def test_figure_1_shows_the_selected_window_of_every_tower(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(architecture))
     (tmp_path / "selection.json").write_text(json.dumps({"3": {"best": 2}, "4": {"best": 0}}))
     task = {"label": "OPUS-MT", "k": 3, "anchor": "middle"}
-    points = list(figure1.points(task, tmp_path, tmp_path / "selection.json"))
+    points = figure1.points({"marian": task}, [tmp_path], [tmp_path / "selection.json"])
     assert [[str(value) for value in point.values()] for point in points] == [
         [f"OPUS-MT {tower}", "2", "2-4", "3", "6", "4"] for tower in ("encoder", "decoder")
     ]
@@ -355,7 +356,7 @@ def test_both_figures_have_one_scale_of_colour_from_0_to_1(cka):
     ]
     assert len(meshes) == 2 * len(TITLES)
     assert {(mesh.norm.vmin, mesh.norm.vmax, mesh.get_cmap().name) for mesh in meshes} == {
-        (0, 1, figures_5_6.COLOURS)
+        (0, 1, COLOURS)
     }
     lightness = [sum(mesh.get_cmap()(x)[:3]) for mesh in meshes[:1] for x in np.linspace(0, 1, 20)]
     assert all(a < b for a, b in pairwise(lightness))

@@ -8,10 +8,7 @@ rule compare_with_paper:
         base_models=[base_model_of(task) for task in TASKS],
         scores=tests("test.json", EVERYTHING),
         per_example=tests("test.csv", EVERYTHING),
-        storage=[
-            f"{{results}}/{task}/models/{models[-1]}/storage.json"
-            for task, models in TABLE4.items()
-        ],
+        storage=quantized_storage(),
         collected=task_files("features.record.json"),
         tested=task_files(f"models/{variants.BASE}/test.record.json"),
         tuned=[

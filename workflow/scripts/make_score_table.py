@@ -1,13 +1,12 @@
-"""Make Table 3: the same window merged towards each of three anchors."""
+"""Make Table 2, 3, 4 or 5: test scores of models, as the paper lays them out."""
 
 from experiment.tables.layout import write_table
-from experiment.tables.printing import printing_of
 from experiment.tables.scores import results_of, write_results
-from experiment.tables.tables_2_3 import table3
+from experiment.tables.tables_2_to_5 import score_table
 from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
         results = results_of(job)
         write_results(results, job.output.tidy)
-        write_table(job, table3(results, printing_of(job, table=3)))
+        write_table(job, score_table(job, results))

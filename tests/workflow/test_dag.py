@@ -4,17 +4,15 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from workflow_copy import COPIED, SHARED
+from workflow_copy import COPIED, REPOSITORY, SHARED
 
 JOB = (  # rule, and wildcards if it has any
     r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    jobid: .*\n"
     r"(?:    (?!wild).*\n)*(?:    wildcards: (.*)\n)?"
 )
-REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module", params=["demo", "paper"])

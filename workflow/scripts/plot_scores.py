@@ -1,4 +1,4 @@
-"""Plot Figure 3: merging at 1/3 and 1/2 against dropping 1/6 and 1/3 of the layers."""
+"""Plot Figure 2 or 3: test scores of models against the parameters removed."""
 
 from experiment.figures import figures_2_3, style
 from experiment.tables.scores import results_of, write_results
@@ -7,6 +7,7 @@ from provenance.job import Job
 if __name__ == "__main__":
     with Job.from_command_line() as job:
         results = results_of(job)
-        write_results(results, job.output.tidy)
+        if hasattr(job.output, "tidy"):
+            write_results(results, job.output.tidy)
         points = figures_2_3.points(results)
         style.save(figures_2_3.draw(points), job, points)

@@ -24,7 +24,7 @@ from experiment.reported import read_reported
 from experiment.tables.tested import read_tests
 from provenance.cells import Interval
 
-REPORTED = Path(__file__).parents[1] / "config" / "paper_reported"
+REPORTED = Path(__file__).parents[3] / "config" / "paper_reported"
 SETTINGS = Settings(draws=1999, confidence=0.95, seed=0)
 MARGINS = {"close": 1.0, "similar": 1.2, "equal": 0.1}
 N = 400  # test windows or images
@@ -67,10 +67,15 @@ def evidence(names=NAMES, noise: float = 1e-3, untuned=UNTUNED, **changed: float
     return list(about_task(models, names, REDUCTIONS, untuned))
 
 
+def rows_of(found: list[Evidence]) -> list[dict]:
+    """The rows of the table of claims."""
+    return judged(found, SETTINGS.confidence).to_dict("records")
+
+
 def verdicts(*args, **kwargs) -> dict[str, set[str]]:
     """The verdicts of each claim."""
     found: dict[str, set[str]] = {}
-    for row in judged(evidence(*args, **kwargs), SETTINGS.confidence):
+    for row in rows_of(evidence(*args, **kwargs)):
         found.setdefault(row["claim"], set()).add(row["verdict"])
     return found
 
@@ -152,15 +157,15 @@ def test_accuracy_is_better_where_it_is_higher():
     models = scored_models(tests, columns, SETTINGS.draws, SETTINGS.seed)
     found = TaskEvidence("ViT", "accuracy", models, MARGINS, SETTINGS)
     gain = found.gains("permuting_beats_averaging", "better", "worse")
-    assert gain.measured > 3 and gain.for_it and gain.unit == "%"
+    assert gain.measured > 3 and gain.supports_claim and gain.unit == "%"
     loss = found.loses_less("third_stays_close", "worse", "better", "close")
-    assert loss.measured == pytest.approx(gain.measured) and not loss.for_it
+    assert loss.measured == pytest.approx(gain.measured) and not loss.supports_claim
     assert loss.low < loss.measured < loss.high
 
 
 def test_a_corrected_p_value_decides_and_not_the_bare_one():
     entry = evidence()[0]
-    rows = judged([entry] * 1500, SETTINGS.confidence)  # p is 1 / 2000
+    rows = rows_of([entry] * 1500)  # p is 1 / 2000
     assert rows[0]["p"].raw < 0.001 and rows[0]["verdict"] == UNDECIDED
 
 
@@ -226,7 +231,7 @@ def similarities(n_layers: int, mean: float, seed: int) -> np.ndarray:
 def test_similarity_is_tested_between_pairs_of_layers(means, verdict):
     matrices = [similarities(12, mean, seed) for seed, mean in enumerate(means)]
     found = more_similar("ff_more_similar_than_attention", "ViT encoder", *matrices, SETTINGS)
-    (row,) = judged([found], SETTINGS.confidence)
+    (row,) = rows_of([found])
     assert row["verdict"] == verdict
     assert row["measured"].raw == pytest.approx(means[0] - means[1], abs=0.03)
     assert (row["n"].raw, row["unit"]) == (12, "CKA")
@@ -252,7 +257,7 @@ def test_one_odd_layer_does_not_make_a_difference_sure():
 def test_two_layers_decide_nothing():
     ff, attention = similarities(2, 0.9, 0), similarities(2, 0.1, 1)
     found = more_similar("ff_more_similar_than_attention", "tiny", ff, attention, SETTINGS)
-    assert found.for_it and found.p > 0.5
+    assert found.supports_claim and found.p > 0.5
 
 
 def test_cka_is_read_by_tower(tmp_path):
@@ -275,7 +280,7 @@ def test_cka_is_read_by_tower(tmp_path):
 
 
 def test_a_row_says_what_is_claimed_measured_and_compared():
-    rows = judged(evidence(), SETTINGS.confidence)
+    rows = rows_of(evidence())
     row = next(row for row in rows if row["claim"] == "third_stays_close")
     assert row["statement"] == "removing 1/3 costs less than 1 PPL"
     assert row["compared"] == "p3 against base-tuned"
@@ -294,10 +299,10 @@ def test_every_section_is_one_of_the_paper_and_the_text_explains_itself():
     assert {statement.section for statement in STATEMENTS.values()} == {
         f"5.{n}" for n in range(1, 6)
     }
-    rows = judged(evidence(), SETTINGS.confidence)
-    text = as_report(rows, SETTINGS.confidence)
-    assert all(row["statement"] in text for row in rows)
-    assert "95 % interval" in text and f"all {len(rows)} tests (Holm)" in text
+    table = judged(evidence(), SETTINGS.confidence)
+    text = as_report(table, SETTINGS.confidence)
+    assert all(statement in text for statement in table["statement"])
+    assert "95 % interval" in text and f"all {len(table)} tests (Holm)" in text
 
 
 # --- from the files of a run ----------------------------------------------------------------------
@@ -369,7 +374,7 @@ def test_a_run_s_files_become_evidence(tmp_path):
         reported=read_reported(REPORTED.glob("*.csv")),
         settings=SETTINGS,
     )
-    rows = {(row["claim"], row["statement"]): row for row in judged(list(found), 0.95)}
+    rows = {(row["claim"], row["statement"]): row for row in rows_of(list(found))}
     by_claim = {claim: row for (claim, _), row in rows.items()}
     assert by_claim["window_matters_untuned"]["holds_if"] == "< 50"  # 90 and 40, not the vanilla
     assert by_claim["anchor_hardly_matters"]["holds_if"] == "< 1.2"

@@ -12,28 +12,33 @@ import pytest
 import yaml
 
 from experiment.claims.comparison import (
+    AT_LEAST,
     DIFFERS,
+    EXACT,
+    METRICS,
     MISSING,
     NO_RESULT,
     OTHER_MODEL,
+    SETTINGS,
+    TEXT,
     WITHIN,
     agrees,
     compared,
     summary,
 )
-from experiment.claims.counterparts import AT_LEAST, EXACT, METRICS, SETTINGS, TEXT
 from experiment.claims.recomputed import Files, Recomputed, recomputed, settings_of
 from experiment.config.run import validated
 from experiment.reported import read_reported, tolerances
 from experiment.tables.scores import Result
 from provenance.cells import JOB, Cell, Interval, Printed
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[3]
 REPORTED = read_reported(sorted((REPOSITORY / "config/paper_reported").glob("*.csv")))
 PAPER = validated(
     yaml.safe_load((REPOSITORY / "config/paper.yaml").read_text(encoding="utf-8"))
 ).tasks
-MODELS = {row["task"]: row for row in REPORTED["models"]}
+PRINTED = {name: rows.to_dict("records") for name, rows in REPORTED.items()}
+MODELS = {row["task"]: row for row in PRINTED["models"]}
 FOLDER, NUMBERS = TemporaryDirectory(), count()
 ARCHITECTURES = {
     "gpt2": {"model_type": "gpt2", "n_layer": 36, "n_embd": 1280, "n_inner": None},
@@ -153,7 +158,7 @@ def repeated() -> dict[str, Recomputed]:
     """The tasks as the paper printed them; of a model in several tables, the most exact score."""
     models = {}
     for task in PAPER:
-        rows = [row for row in REPORTED["scores"] if row["task"] == task]
+        rows = [row for row in PRINTED["scores"] if row["task"] == task]
         indices = {
             row["ratio"]: row["value"] for row in rows if row["quantity"] == "merged_indices"
         }
@@ -173,7 +178,8 @@ RUN = repeated()
 
 
 def rows_of(run: dict[str, Recomputed], **which: str) -> list[dict]:
-    return [row for row in compared(REPORTED, run) if which.items() <= row.items()]
+    rows = compared(REPORTED, run).to_dict("records")
+    return [row for row in rows if which.items() <= row.items()]
 
 
 def the_row(run: dict[str, Recomputed], **which: str) -> dict:
@@ -214,8 +220,8 @@ def test_a_run_that_repeats_the_paper_differs_only_where_the_paper_contradicts_i
 
 @pytest.mark.parametrize("run", [RUN, {}], ids=["all tasks", "none"])
 def test_every_printed_number_has_exactly_one_row_in_order(run):
-    rows = list(compared(REPORTED, run))
-    printed = [*REPORTED["scores"], *REPORTED["hyperparameters"], *REPORTED["text"]]
+    rows = rows_of(run)
+    printed = [*PRINTED["scores"], *PRINTED["hyperparameters"], *PRINTED["text"]]
     assert [(row["task"], row["paper"]) for row in rows] == [
         (row["task"], row["value"]) for row in printed
     ]
@@ -254,7 +260,7 @@ def test_ours_says_where_it_comes_from_and_what_the_paper_prints():
 
 
 def test_places_are_named_as_the_paper_names_them():
-    assert {row["where"] for row in compared(REPORTED, {})} == {
+    assert set(compared(REPORTED, {})["where"]) == {
         *("Abstract", "Algorithm 1", "Equations 3 and 4", "Appendix B.3", "Appendix C"),
         *(f"Figure {n}" for n in range(1, 5)),
         *(f"Table {n}" for n in range(2, 9)),
@@ -263,7 +269,7 @@ def test_places_are_named_as_the_paper_names_them():
 
 
 def test_every_quantity_that_has_a_number_of_ours_is_in_the_text():
-    assert TEXT.keys() <= {row["quantity"] for row in REPORTED["text"] if row["task"]}
+    assert TEXT.keys() <= {row["quantity"] for row in PRINTED["text"] if row["task"]}
 
 
 # --- verdicts -------------------------------------------------------------------------------------
@@ -368,7 +374,7 @@ def test_what_is_no_number_of_a_task_is_not_a_result():
     rows = rows_of(RUN, verdict=NO_RESULT)
     assert {row["task"] for row in rows} == {""}  # every number of a task has one of ours
     assert all(row["ours"] == row["tolerance"] == "" for row in rows)
-    assert len(rows) == sum(not row["task"] for row in REPORTED["text"])
+    assert len(rows) == sum(not row["task"] for row in PRINTED["text"])
 
 
 @pytest.mark.parametrize(
@@ -390,7 +396,7 @@ def test_numbers_agree_as_numbers_and_words_as_words(printed, ours, tolerance, s
 
 def test_the_text_counts_verdicts_and_lists_what_differs():
     text = summary(compared(REPORTED, RUN))
-    counts = Counter(row["verdict"] for row in compared(REPORTED, RUN))
+    counts = Counter(compared(REPORTED, RUN)["verdict"])
     for verdict, n in counts.items():
         assert any(line.split() == [*verdict.split(), str(n)] for line in text.splitlines())
     assert "11/12" in text and "10/12" in text and "33.18" in text

@@ -8,31 +8,28 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pandas import DataFrame
 
 from experiment.reported import printed_setting, read_reported
 from experiment.tables.layout import as_text, write_table
-from experiment.tables.printing import printing_of
 from experiment.tables.scores import Result, read_results, write_results
 from experiment.tables.table1 import Measured, table1
-from experiment.tables.table4 import table4
-from experiment.tables.table5 import table5
-from experiment.tables.tables_2_3 import table2, table3
+from experiment.tables.tables_2_to_5 import printing_of, table2, table3, table4, table5
 from experiment.tables.tables_6_to_8 import hyperparameters
-from experiment.tables.tested import by_model
+from experiment.tables.tested import by_model, read_tests
 from provenance import cells
 from provenance.cells import Interval, Printed
-from provenance.csv_files import write_csv
 
-REPORTED = sorted((Path(__file__).parents[1] / "config/paper_reported").glob("*.csv"))
+REPORTED = sorted((Path(__file__).parents[3] / "config/paper_reported").glob("*.csv"))
 
 
 def unprinted(result: Result, quantity: str) -> None:
-    """What the paper prints for any result: nothing."""
+    """Print nothing for any result."""
 
 
-def texts(rows: list[dict]) -> list[dict[str, str]]:
-    """Rows as they are shown."""
-    return [{column: str(cell) for column, cell in row.items()} for row in rows]
+def texts(table: DataFrame) -> list[dict[str, str]]:
+    """The rows of a table as they are shown."""
+    return table.map(str).to_dict("records")
 
 
 # --- Tables 2 and 3 -------------------------------------------------------------------------------
@@ -82,7 +79,7 @@ def test_table_3_has_a_column_an_anchor(result):
             "Anchor Last": "34.0",
         }
     ]
-    assert list(rows[0])[2:] == ["Anchor First", "Anchor Middle", "Anchor Last"]
+    assert list(rows)[2:] == ["Anchor First", "Anchor Middle", "Anchor Last"]
 
 
 # --- Table 4 --------------------------------------------------------------------------------------
@@ -140,7 +137,7 @@ def test_table_5_has_a_row_a_window_with_both_methods_and_the_uncompressed_model
         ["GPT-2", "PPL↓", "3-7", "4/12", "16.00", "15.11"],
         ["GPT-2", "PPL↓", "0-11", "11/12", "177.90", "150.00"],
     ]
-    assert list(rows[0])[2:] == ["Merged Indices", "FFs Removed", "Vanilla", "Permute"]
+    assert list(rows)[2:] == ["Merged Indices", "FFs Removed", "Vanilla", "Permute"]
 
 
 def test_table_5_has_both_towers_one_decimal_and_an_empty_cell_for_what_was_not_run(result):
@@ -185,7 +182,7 @@ def test_a_score_has_its_interval_and_what_the_paper_prints_for_the_same_model(r
         result("vanilla-k7-first-best", 86.0, "vit"),
         result("permute-k4-first-best", 85.0, "vit", last_layer=6),  # no ratio of the paper
     ]
-    base, half, other = table5(results, printing(5))
+    base, half, other = table5(results, printing(5)).to_dict("records")
     cell = base["Permute"]
     assert (cell.raw, cell.printed) == (88.0, Printed("80.3", "Table 5"))
     assert cell.interval == Interval(87.0, 89.0, 0.95, "bootstrap over test examples")
@@ -333,7 +330,7 @@ def shown(tmp_path) -> Callable[..., dict[str, str]]:
         ):
             files.append((tmp_path / f"{n}.record.json", tmp_path / f"{n}.csv"))
             files[-1][0].write_text(json.dumps(content))
-            write_csv(points, files[-1][1])
+            DataFrame(points).to_csv(files[-1][1], index=False)
         rows = texts(hyperparameters(*zip(*files, strict=True), printing=lambda key: None))
         names = [row["Hyperparameter"] for row in rows]
         assert len(set(names)) == len(names)
@@ -464,14 +461,8 @@ def test_what_counts_as_a_number(cell, is_number):
 
 def test_a_table_is_written_as_csv_with_every_cell_as_text_and_as_a_ledger(tmp_path, job_with):
     (tmp_path / "a.json").write_text('{"score": 14.168}')
-    rows = [
-        {
-            "Model": "GPT-2",
-            "Note": 'a, "b"',
-            "PPL": cells.of(tmp_path / "a.json", "/score", "{:.2f}"),
-        },
-        {"Model": "GPT-2", "Note": "c", "PPL": ""},
-    ]
+    cell = cells.of(tmp_path / "a.json", "/score", "{:.2f}")
+    rows = DataFrame({"Model": ["GPT-2", "GPT-2"], "Note": ['a, "b"', "c"], "PPL": [cell, ""]})
     outputs = {"table": "t.csv", "text": "t.txt", "ledger": "t.ledger.json"}
     write_table(job_with(tmp_path, [tmp_path / "a.json"], **outputs), rows)
     with (tmp_path / "t.csv").open(newline="") as file:
@@ -579,6 +570,15 @@ def test_a_perplexity_s_interval_follows_its_average(tmp_path):
     assert bounds[0] != bounds[1]
     assert all(math.exp(2) <= low < high <= math.exp(3) for low, high in bounds)
     assert bounds[0][0] > bounds[1][0]  # long windows of loss 3 weigh more
+
+
+def test_numbers_of_examples_are_read_to_the_last_bit(tmp_path):
+    numbers = [0.1 + 0.2, 1 / 3, 2.5e-308, 1e23, 123456789.123456789, math.nextafter(1, 2)]
+    files = scored(tmp_path, "a", "base", [1] * len(numbers), 10)
+    text = "".join(f"1,{number!r}\n" for number in numbers)
+    files[1].write_text(f"correct,negative_log_likelihood\n{text}")
+    (test,) = read_tests(*([file] for file in files))
+    assert test.examples["negative_log_likelihood"].tolist() == numbers
 
 
 def test_files_are_found_by_their_task_and_model(files):

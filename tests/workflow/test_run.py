@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-RUN = Path(__file__).parent.parent / "workflow" / "run.py"
+RUN = Path(__file__).parents[2] / "workflow" / "run.py"
 COMMAND = [sys.executable, RUN, "--cores", "1", "--rerun-incomplete"]
 
 # A job that notes when it starts and ends, and takes long enough to be killed or waited for.

@@ -24,8 +24,9 @@ pytestmark = pytest.mark.slow
 
 PAGE = ["everything", "make_report"]  # of all tables and figures
 AGAINST_PAPER = ["compare_with_paper", "evaluate_claims"]
-OF_SCORES = ["make_table2", "make_table3", "make_table5", "plot_figure2", "plot_figure3"]
-AFTER_TESTS = Counter([*OF_SCORES, "make_table1", "make_table4", *AGAINST_PAPER, *PAGE])
+TABLE, FIGURES = "make_score_table", ["plot_scores", "plot_scores_and_layer_drops"]
+OF_SCORES = [TABLE, TABLE, TABLE, *FIGURES]
+AFTER_TESTS = Counter([*OF_SCORES, "make_table1", TABLE, *AGAINST_PAPER, *PAGE])
 EVERY_JOB = Counter(
     {
         **dict.fromkeys(["train_base_model", "collect_features", "align_feed_forwards"], 3),
@@ -34,7 +35,7 @@ EVERY_JOB = Counter(
         **dict.fromkeys(["measure_cost", "make_hyperparameters"], 3),
         **{"score_windows": 4, "compress": 24, "drop_layers": 6, "tokenize_text": 1},
         **{"fine_tune": 31, "score_test": 37},
-        **dict.fromkeys([f"plot_figure{n}" for n in (1, 4, 5, 6)], 1),
+        **{"plot_figure1": 1, "plot_figure4": 1, "plot_similarity": 2},
         **AFTER_TESTS,
     }
 )
@@ -145,7 +146,7 @@ def _code(workflow: Copy | Plain) -> list[Path]:
 CHANGES = [
     Change(
         "a figure's colour",
-        edits("workflow/experiment/figures/figure1_panel.py", "#555555", "#666666"),
+        edits("workflow/experiment/figures/figure1.py", "#555555", "#666666"),
         Counter(["plot_figure1", *PAGE]),
         edits("plot_library.py", "one", "two"),
         frozenset({"plot"}),
@@ -164,7 +165,7 @@ CHANGES = [
         edits(
             "workflow/ffmerge/method/cka.py", "\n    return matrix\n", "\n    return 1 * matrix\n"
         ),
-        Counter(["plot_figure5", "plot_figure6", "evaluate_claims", *PAGE])
+        Counter(["plot_similarity", "plot_similarity", "evaluate_claims", *PAGE])
         + Counter({"compute_cka": 3}),
         edits("tune_library.py", "one", "two"),
         ALL_PLAIN,
@@ -177,7 +178,7 @@ CHANGES = [
             "100 * (1 - confidence) / 2",
             "50 * (1 - confidence)",
         ),
-        Counter([*OF_SCORES, "make_table4", *AGAINST_PAPER, *PAGE]),
+        Counter([*OF_SCORES, TABLE, *AGAINST_PAPER, *PAGE]),
         edits("tune_library.py", "one", "two"),
         ALL_PLAIN,
         MISSED,
@@ -185,7 +186,7 @@ CHANGES = [
     Change(
         "a module that only int8 models reach",
         edits("workflow/ffmerge/method/quantization.py", "THRESHOLD = 6.0", "THRESHOLD = 5.0"),
-        Counter(["make_table1", "make_table4", *AGAINST_PAPER, *PAGE])
+        Counter(["make_table1", TABLE, *AGAINST_PAPER, *PAGE])
         + Counter({"quantize": 3, "measure_cost": 3, "score_test": 3}),
         edits("tune_library.py", "one", "two"),
         ALL_PLAIN,

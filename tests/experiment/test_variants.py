@@ -31,7 +31,7 @@ from experiment.variants import (
 )
 from ffmerge.method.windows import selected, start_of_role, starts
 
-CONFIGURATIONS = Path(__file__).parents[1] / "config"
+CONFIGURATIONS = Path(__file__).parents[2] / "config"
 PICO = yaml.safe_load((CONFIGURATIONS / "pico.yaml").read_text())["tasks"]["gpt2"]
 SLICES = (
     table1_variants,

@@ -1,0 +1,98 @@
+# Sections 3.2 and 3.3: features, and the permutations that align them (Eqs. 1 and 2).
+# Section 5.5 and Appendix C: outputs of sublayers, and how similar they are.
+
+
+rule collect_features:
+    """The output of W_in before the activation, at exactly n_tokens positions of validation data."""
+    input:
+        base_model=base_model,
+        validation=dataset("validation"),
+    output:
+        features="{results}/{task}/features.safetensors",
+        record="{results}/{task}/features.record.json",
+    log:
+        "{results}/{task}/logs/collect_features.log",
+    params:
+        job=job(
+            "collect_features",
+            lambda w: {
+                "task": part(w.task, "features"),
+                "n_layers": TASKS[w.task].base_model.n_layers,
+                "device": CONFIG.device,
+                "inputs": pinned(w.task, "validation"),
+            },
+            reproduces={"features": 1e-3},
+        ),
+        files=files,
+    shell:
+        command("collect_features")
+
+
+rule align_feed_forwards:
+    """Solve the assignment of every pair of layers that a window needs, whichever its anchor."""
+    input:
+        features="{results}/{task}/features.safetensors",
+    output:
+        permutations="{results}/{task}/permutations.safetensors",
+        alignment="{results}/{task}/alignment.csv",
+        record="{results}/{task}/permutations.record.json",
+    log:
+        "{results}/{task}/logs/align_feed_forwards.log",
+    threads: 2
+    params:
+        job=job(
+            "align_feed_forwards",
+            lambda w: {
+                "pairs": windows.pairs_in_windows(
+                    TASKS[w.task].base_model.n_layers, TASKS[w.task].merge.k.sizes()
+                ),
+            },
+            reproduces="decisions",
+        ),
+        files=files,
+    shell:
+        command("align_feed_forwards")
+
+
+rule collect_outputs:
+    """What FF and self-attention sublayers put out at the positions that features come from."""
+    input:
+        base_model=base_model,
+        validation=dataset("validation"),
+    output:
+        outputs="{results}/{task}/outputs.safetensors",
+        record="{results}/{task}/outputs.record.json",
+    log:
+        "{results}/{task}/logs/collect_outputs.log",
+    params:
+        job=job(
+            "collect_outputs",
+            lambda w: {
+                "task": part(w.task, "features"),
+                "n_layers": TASKS[w.task].base_model.n_layers,
+                "device": CONFIG.device,
+                "inputs": pinned(w.task, "validation"),
+            },
+            reproduces={"outputs": 1e-3},
+        ),
+        files=files,
+    shell:
+        command("collect_outputs")
+
+
+rule compute_cka:
+    """Linear CKA of all pairs of layers, and its mean for each distance between two layers."""
+    input:
+        outputs="{results}/{task}/outputs.safetensors",
+    output:
+        cka="{results}/{task}/cka.csv",
+        similarity="{results}/{task}/cka_similarity.csv",
+        record="{results}/{task}/cka.record.json",
+    log:
+        "{results}/{task}/logs/compute_cka.log",
+    threads: 2
+    params:
+        job=job("compute_cka", reproduces={"cka": 1e-3}),
+        files=files,
+    shell:
+        command("compute_cka")
