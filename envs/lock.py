@@ -26,9 +26,7 @@ HEADERS = {
     "cpu": "# Everything ffmerge needs on a machine without a GPU.\n",
     "cuda": "# Everything ffmerge needs on a Linux machine with an NVIDIA GPU.\n",
 }
-MADE_BY = (
-    "# Made by `make lock` from the .in files: change those, not this.\n\n"
-)
+MADE_BY = "# Made by `make lock` from the .in files: change those, not this.\n\n"
 
 
 def resolve(old: str, flags: list[str]) -> str:

@@ -119,7 +119,7 @@ CLOSURES = {  # scripts -> what their closure has nothing of
     "score_*": {"experiment.training", "experiment.tables", "ffmerge.method.quantization"},
     "fine_tune": {"experiment.tables", "experiment.claims", "ffmerge.method.quantization"},
     "quantize": {CONFIGURATION, "experiment.tasks", "experiment.training"},
-    "make_table*": {MODELS, "ffmerge.method.merge", "experiment.training", "experiment.figures"},
+    "make_[hst]*": {MODELS, "ffmerge.method.merge", "experiment.training", "experiment.figures"},
     "plot_*": {f"{MODELS}.checkpoint", "experiment.training", "experiment.claims"},
 }
 ALLOWED = {  # what of that the names of a model's files are worth
@@ -136,6 +136,24 @@ def test_a_job_does_not_depend_on_code_that_it_does_not_compute_with(pattern, un
         reached = names(closure(script)) - ALLOWED.get(script.stem, set())
         wrong = {n for n in reached if any(f"{n}.".startswith(f"{each}.") for each in unreached)}
         assert not wrong, script.stem
+
+
+def test_only_jobs_that_make_tables_figures_and_claims_import_pandas():
+    """It takes half a second to import."""
+    makers = ("make_", "plot_", "evaluate_claims", "compare_with_paper", "plan", "report_stages")
+    imports = [*LOADERS, *(f"experiment.tasks.{kind}" for kind in KINDS)]
+    for script in SCRIPTS.glob("*.py"):
+        if not script.stem.startswith(makers):
+            modules = {node for file in closure(script, imports) for node in imported(file)}
+            assert "pandas" not in modules, script.stem
+
+
+def imported(file: Path) -> set[str]:
+    """The packages that a file imports, anywhere in it."""
+    nodes = list(ast.walk(ast.parse(file.read_text())))
+    modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    modules |= {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    return {module.partition(".")[0] for module in modules}
 
 
 def test_a_download_of_data_depends_on_no_module_of_ffmerge():
