@@ -11,8 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ffmerge.method.correlation import standardize
-from ffmerge.method.feature_writer import FeatureWriter
-from ffmerge.method.features import Features
+from ffmerge.method.features import Features, FeatureWriter
 from ffmerge.method.permutation import Pair, align_all_pairs
 from timing import Measured, compared, in_turns
 

@@ -735,8 +735,7 @@ def test_twelve_layers_of_the_size_of_vit_base_are_aligned_and_merged_in_time(tm
 
     from ffmerge.compression.alignment import Aligner, pairs_of
     from ffmerge.compression.choice import windows_of
-    from ffmerge.method.feature_writer import FeatureWriter
-    from ffmerge.method.features import Features
+    from ffmerge.method.features import Features, FeatureWriter
     from ffmerge.method.groups import window
     from ffmerge.method.merge import merge_in_model
 

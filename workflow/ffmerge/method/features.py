@@ -1,37 +1,38 @@
-"""What linear maps put out on real tokens: one forward pass for every layer of every tower.
+"""Collect features with forward hooks: one pass serves every layer of every tower.
 
-A file holds one float32 tensor a layer: `tower.layer` for the features of Section 3.3, the outputs
-of W_in, and `sublayer.tower.layer` for the outputs of whole sublayers, which CKA compares.
+A file holds one float32 tensor per layer: `tower.layer` for the features of Section 3.3, which are
+outputs of W_in, and `sublayer.tower.layer` for outputs of whole sublayers, which CKA compares.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ffmerge.method.feature_writer import FeatureWriter
 from ffmerge.models import tensor_file
 from ffmerge.models.format import IGNORED
+from ffmerge.models.tensor_file import Stored, write_head, write_rows
 from ffmerge.models.towers import Tower, towers
 
 SUBLAYERS = {"feed_forward": "down", "attention": "attention"}
-"""Sublayer -> its last linear map, which puts out what is then added to the residual stream."""
+"""Sublayer -> its last linear map, whose output is added to the residual stream."""
 
 Aligned = Literal["pre_activation", "up", "neuron"]
-"""Which values of a neuron are its features: `pre_activation`, what φ is applied to (Section 3.3:
-the output of W_in, or of the gate of a gated sublayer); `up`, the output of W_in; `neuron`, what
-W_out takes in: φ(W_in x), or φ(gate)·up."""
+"""The values used as a neuron's features. `pre_activation`: the input of φ (Section 3.3), that is
+the output of W_in, or of the gate in a gated sublayer. `up`: the output of W_in. `neuron`: the
+input of W_out, that is φ(W_in x), or φ(gate)·up."""
 PLAIN: Aligned = "pre_activation"
 GATED: Aligned = "neuron"  # measured: docs/own_model.md
 
 
 class Features:
-    """Outputs on disk: a layer is read when it is asked for, into memory of its own.
+    """Outputs on disk. A layer is read into memory when it is asked for.
 
-    sublayer: of which one, in a file that has several; None for a file of features.
+    sublayer: the one to read from a file that has several; None for a file of features.
     """
 
     def __init__(self, file: Path, sublayer: str | None = None) -> None:
@@ -39,17 +40,46 @@ class Features:
         self._prefix = _prefix(sublayer)
 
     def towers(self) -> dict[str, int]:
-        """Each tower's number of layers."""
+        """Number of layers by tower."""
         layers: dict[str, int] = {}
-        for name in self._places:  # as written: an encoder before its decoder
+        for name in self._places:  # in the order written: an encoder before its decoder
             if name.startswith(self._prefix):
                 tower, layer = name.removeprefix(self._prefix).split(".")
                 layers[tower] = max(layers.get(tower, 0), int(layer) + 1)
         return layers
 
     def layer(self, tower: str, layer: int) -> Tensor:
-        """(n_tokens, d) float32, where d is d_ff for features and d_model for whole sublayers."""
+        """Read one layer: (n_tokens, d) float32, d_ff wide for features, d_model for sublayers."""
         return tensor_file.read(self._file, self._places[f"{self._prefix}{tower}.{layer}"])
+
+
+class FeatureWriter:
+    """Write a safetensors file row by row, so that it never has to fit into memory.
+
+    shapes: name -> (n_rows, d), stored as float32. written: name -> rows written so far.
+    """
+
+    def __init__(self, file: Path, shapes: Mapping[str, tuple[int, int]]) -> None:
+        self._stream = file.open("wb")
+        entries = {name: Stored(torch.float32, shape) for name, shape in shapes.items()}
+        self._places = write_head(self._stream, entries)
+        self.written = dict.fromkeys(shapes, 0)
+
+    def append(self, name: str, rows: Tensor) -> None:
+        """Append (n, d) rows. Rows past the end are left out."""
+        place, begin = self._places[name], self.written[name]
+        n_rows, d = place.shape
+        rows = rows[: n_rows - begin].float()
+        write_rows(self._stream, place.begin + begin * d * place.dtype.itemsize, rows)
+        self.written[name] = begin + len(rows)
+
+    def __enter__(self) -> "FeatureWriter":
+        return self
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.close()
 
 
 def collect_features(
@@ -60,9 +90,9 @@ def collect_features(
     device: str = "cpu",
     aligned: Aligned | None = None,
 ) -> None:
-    """Write the features of every layer's neurons, as `collect_outputs` does.
+    """Write the features of every layer's neurons; see `collect_outputs`.
 
-    aligned: None for those that align best: PLAIN, or GATED where the sublayer is gated.
+    aligned: None chooses the values that align best: PLAIN, or GATED if the sublayer is gated.
     """
     collect_outputs(model, batches, {None: aligned}, n_tokens, file, device)
 
@@ -78,19 +108,18 @@ def collect_outputs(
 ) -> None:
     """Write the output of linear maps of every layer at exactly n_tokens positions.
 
-    maps: sublayer -> one of `Aligned`, or of the maps in the table of architectures; `SUBLAYERS`
-    are those of CKA.
-    Each tower gets the first n_tokens of its own tokens, padding excluded; an encoder-decoder's
-    encoder thus counts source tokens and its decoder target tokens of the same examples. Tensors
-    are named `sublayer.tower.layer` (no more than `tower.layer` for a sublayer None) and are
-    (n_tokens, width of the map's output) float32.
-    Raises ValueError if the data hold fewer tokens, or naming the layer that is not finite.
+    maps: sublayer -> one of `Aligned`, or a map in the table of architectures; CKA compares
+    `SUBLAYERS`. Tensors are named `sublayer.tower.layer`, or `tower.layer` for the sublayer None,
+    and are (n_tokens, width of the map's output) float32.
+    Each tower gets the first n_tokens of its own tokens, without padding: in an encoder-decoder the
+    encoder counts source tokens, and the decoder counts target tokens of the same examples.
+    Raises ValueError if the data hold fewer tokens, or naming a layer that is not finite.
     """
-    found = towers(model)
+    model_towers = towers(model)
     taps = {
-        f"{_prefix(sublayer)}{name}.{layer}": Tap(model, tower, layer, what)
-        for sublayer, what in maps.items()
-        for name, tower in found.items()
+        f"{_prefix(sublayer)}{name}.{layer}": Tap(model, tower, layer, values)
+        for sublayer, values in maps.items()
+        for name, tower in model_towers.items()
         for layer in range(len(tower))
     }
     with FeatureWriter(file, {name: (n_tokens, tap.width) for name, tap in taps.items()}) as writer:
@@ -104,7 +133,7 @@ def collect_outputs(
         try:
             for batch in batches:
                 batch = {key: value.to(device) for key, value in batch.items()}
-                masks = {name: token_mask(tower, batch) for name, tower in found.items()}
+                masks = {name: token_mask(tower, batch) for name, tower in model_towers.items()}
                 model(**batch)
                 if all(n == n_tokens for n in writer.written.values()):
                     return
@@ -116,24 +145,26 @@ def collect_outputs(
 
 
 class Tap:
-    """Where values of one layer are taken: what one of its linear maps puts out or takes in.
+    """A place in one layer where values are read: the output or the input of a linear map.
 
-    what: one of `Aligned`, None for the one of them that aligns best, or a map in the table of
-    architectures. width: of the values.
+    values: one of `Aligned`, None for the one that aligns best, or a map in the table of
+    architectures. width: number of values per token.
     """
 
-    def __init__(self, model: nn.Module, tower: Tower, layer: int, what: str | None) -> None:
+    def __init__(self, model: nn.Module, tower: Tower, layer: int, values: str | None) -> None:
         form = tower.feed_forward
-        what = what or (GATED if form.gate else PLAIN)
-        which = {"neuron": "down", "pre_activation": "gate" if form.gate else "up"}.get(what, what)
+        values = values or (GATED if form.gate else PLAIN)
+        source = {"neuron": "down", "pre_activation": "gate" if form.gate else "up"}
+        which = source.get(values, values)
         self._module = model.get_submodule(tower.module(layer, which))
         n_out, n_in = self._module.weight.shape[:: {"out_in": 1, "in_out": -1}[form.layout]]
-        self._is_input = what == "neuron"
-        self._half = (what != "pre_activation") if form.fused and which in ("up", "gate") else None
-        self.width = n_in if self._is_input else n_out if self._half is None else n_out // 2
+        self._is_input = values == "neuron"
+        halved = form.fused and which in ("up", "gate")
+        self._half = (values != "pre_activation") if halved else None  # 0: the gate, 1: up
+        self.width = n_in if self._is_input else n_out // 2 if halved else n_out
 
     def call(self, take: Callable[[Tensor], None]) -> RemovableHandle:
-        """Hand the values of each forward pass, (…, width), to `take` until it is removed."""
+        """Hand the values of each forward pass, (…, width), to `take` until the hook is removed."""
 
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             values = inputs[0] if self._is_input else output
@@ -142,15 +173,10 @@ class Tap:
         return self._module.register_forward_hook(hook)
 
 
-def _prefix(sublayer: str | None) -> str:
-    return f"{sublayer}." if sublayer else ""
-
-
 def token_mask(tower: Tower, batch: Mapping[str, Tensor]) -> Tensor | None:
-    """Which positions carry tokens, (batch, length); None where all do.
+    """Mask of the positions that carry tokens, (batch, length); None if all do.
 
-    A decoder's are those with a label, where the batch has no mask for it; a decoder by itself has
-    the mask of any model.
+    If the batch has no mask for a decoder beside an encoder, its positions with a label count.
     """
     key = tower.feed_forward.mask
     if key != "decoder_attention_mask" or key in batch:
@@ -161,12 +187,16 @@ def token_mask(tower: Tower, batch: Mapping[str, Tensor]) -> Tensor | None:
 
 
 def _token_rows(output: Tensor, mask: Tensor | None, name: str) -> Tensor:
-    """(batch, length, d), or (batch · length, d) -> (n, d) of the positions that carry tokens."""
+    """(batch, length, d) or (batch · length, d) -> (n, d), the positions that carry tokens."""
     rows = output.flatten(0, -2)
     if mask is not None:
         rows = rows[mask.flatten().bool()]
     if not torch.isfinite(rows).all():
         *sublayer, tower, layer = name.split(".")
-        what = f"{sublayer[0]} outputs" if sublayer else "features"
-        raise ValueError(f"the {what} of {tower}.{layer} (tower.layer) are not all finite")
+        kind = f"{sublayer[0]} outputs" if sublayer else "features"
+        raise ValueError(f"the {kind} of {tower}.{layer} (tower.layer) are not all finite")
     return rows
+
+
+def _prefix(sublayer: str | None) -> str:
+    return f"{sublayer}." if sublayer else ""

@@ -11,7 +11,6 @@ from ffmerge.models.architectures.decoders import DECODERS
 from ffmerge.models.architectures.encoder_decoders import ENCODER_DECODERS
 from ffmerge.models.architectures.encoders import ENCODERS
 from ffmerge.models.architectures.entry import Architecture, FeedForward
-from ffmerge.models.architectures.vision import VISION
 from ffmerge.models.format import OWN_ENTRY, STOCK_TYPE
 
 __all__ = [
@@ -21,7 +20,7 @@ __all__ = [
     "architecture_of",
 ]
 
-ARCHITECTURES: dict[str, Architecture] = {**DECODERS, **ENCODERS, **ENCODER_DECODERS, **VISION}
+ARCHITECTURES: dict[str, Architecture] = {**DECODERS, **ENCODERS, **ENCODER_DECODERS}
 
 
 def architecture_of(config: Mapping[str, Any]) -> Architecture:

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,10 +22,10 @@ from ffmerge.method.cka import (
 )
 from ffmerge.method.features import SUBLAYERS, Features, collect_features, collect_outputs
 from ffmerge.models.towers import towers
+from provenance.sources import REPOSITORY
 
 # Sums of float32 products: rounding of about 1e-7, over tens to hundreds of tokens.
 ROUNDING = 5e-6
-REPOSITORY = Path(__file__).parent.parent
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -15,7 +15,7 @@ from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models import checkpoint
 from ffmerge.models.format import DROPPED, WEIGHTS
 from ffmerge.models.towers import Tower, towers
-from test_tie import gpt2_large, opus_mt_zh_en, vit_base
+from paper_models import gpt2_large, opus_mt_zh_en, vit_base
 
 N_LAYERS = 4
 WINDOWS = [[0], [3], [1, 2], [0, 1], [0, 1, 2], [1, 2, 3]]

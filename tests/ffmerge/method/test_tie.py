@@ -7,6 +7,7 @@ from ffmerge.method.tie import count_parameters, count_sublayers, tie, untouched
 from ffmerge.models.format import GROUPS
 from ffmerge.models.towers import towers
 from merged_windows import merge_window
+from paper_models import gpt2_large, opus_mt_zh_en, vit_base
 
 D_MODEL, D_FF = 8, 16
 
@@ -47,39 +48,6 @@ def test_only_the_window_is_tied(model_type, pico):
         for role in own[0]:
             assert own[1][role] is own[2][role]
             assert len({id(layer[role]) for layer in own}) == 3
-
-
-def gpt2_large():
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    return GPT2LMHeadModel(GPT2Config(n_layer=36, n_embd=1280, n_head=20))
-
-
-def vit_base():
-    from transformers import ViTConfig, ViTForImageClassification
-
-    return ViTForImageClassification(ViTConfig(num_labels=1000))
-
-
-def opus_mt_zh_en():
-    from transformers import MarianConfig, MarianMTModel
-
-    return MarianMTModel(
-        MarianConfig(
-            vocab_size=65001,
-            d_model=512,
-            encoder_layers=6,
-            decoder_layers=6,
-            encoder_ffn_dim=2048,
-            decoder_ffn_dim=2048,
-            encoder_attention_heads=8,
-            decoder_attention_heads=8,
-            max_position_embeddings=512,
-            pad_token_id=65000,
-            eos_token_id=0,
-            decoder_start_token_id=65000,
-        )
-    )
 
 
 # Parameters, size of a sublayer, and the share of parameters that merging k sublayers a tower

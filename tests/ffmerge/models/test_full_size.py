@@ -20,7 +20,7 @@ from ffmerge.models import checkpoint
 from ffmerge.models.format import WEIGHTS
 from ffmerge.models.towers import towers
 from merged_windows import in_every_tower
-from test_tie import gpt2_large, opus_mt_zh_en, vit_base
+from paper_models import gpt2_large, opus_mt_zh_en, vit_base
 
 pytestmark = pytest.mark.slow
 

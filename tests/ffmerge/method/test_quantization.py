@@ -13,7 +13,7 @@ from torch import nn
 from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 
-import test_tie
+import paper_models
 from experiment.evaluation.storage import computed_ratio, inventory, storage
 from ffmerge.method import quantization
 from ffmerge.method.quantization import quantize
@@ -372,10 +372,10 @@ def paper_model(build, first: int, last: int):
 @pytest.mark.parametrize(
     ("build", "window", "percent"),
     [
-        (test_tie.vit_base, (3, 7), 20.01),
-        (test_tie.gpt2_large, (22, 34), 22.05),
+        (paper_models.vit_base, (3, 7), 20.01),
+        (paper_models.gpt2_large, (22, 34), 22.05),
         # Table 4 prints 51 %; its own arithmetic gives this
-        (test_tie.opus_mt_zh_en, (2, 4), 33.2),
+        (paper_models.opus_mt_zh_en, (2, 4), 33.2),
     ],
 )
 def test_the_paper_s_ratios_follow_from_a_float16_rest_and_ties(build, window, percent):
@@ -385,13 +385,13 @@ def test_the_paper_s_ratios_follow_from_a_float16_rest_and_ties(build, window, p
 
 
 def test_opus_mt_with_a_float32_rest_would_be_55_percent():
-    model, n_original = paper_model(test_tie.opus_mt_zh_en, 2, 4)
+    model, n_original = paper_model(paper_models.opus_mt_zh_en, 2, 4)
     found = 100 * computed_ratio(model, n_original, rest_bytes=4)
     assert found == pytest.approx(54.9, abs=0.05)
 
 
 def test_without_ties_the_paper_s_ratios_would_not_follow():
-    for build, percent in ((test_tie.vit_base, 25.5), (test_tie.gpt2_large, 27.1)):
+    for build, percent in ((paper_models.vit_base, 25.5), (paper_models.gpt2_large, 27.1)):
         model, n_original = paper_model(build, 0, 0)
         assert 100 * computed_ratio(model, n_original) == pytest.approx(percent, abs=0.05)
 

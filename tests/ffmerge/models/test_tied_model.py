@@ -23,6 +23,7 @@ from ffmerge.models import tied_model
 from ffmerge.models.expanded import save_expanded, untie
 from ffmerge.models.tied_model import CODE, GROUPS, become_tied, shared_modules, write_code
 from provenance.digest import sha256_of
+from provenance.sources import REPOSITORY
 
 N_LAYERS, D_MODEL, D_FF, VOCABULARY = 4, 8, 16, 50
 MERGED = [1, 2, 3]
@@ -330,7 +331,7 @@ def test_int8_covers_what_is_merged_and_keeps_the_ties(tmp_path):
 def peft() -> Iterator[ModuleType]:
     """The library, installed once for its lock. Skips where it cannot be had, but in CI."""
     lock = Path(__file__).with_name("peft.txt")
-    folder = Path(__file__).parents[1] / ".cache/peft" / sha256_of(lock)[:12]
+    folder = REPOSITORY / ".cache/peft" / sha256_of(lock)[:12]
     if not folder.exists():
         partial = folder.with_name("partial")
         options = ["--no-deps", "--require-hashes", "--target", partial, "--requirements", lock]

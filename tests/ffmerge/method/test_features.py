@@ -8,8 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ffmerge.method.feature_writer import FeatureWriter
-from ffmerge.method.features import Features, collect_features
+from ffmerge.method.features import Features, FeatureWriter, collect_features
 from ffmerge.models.towers import towers
 
 
