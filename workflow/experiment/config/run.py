@@ -1,4 +1,4 @@
-"""The whole run: what all tasks share, and the check of a configuration with the files it names."""
+"""The whole run: settings that all tasks share, and the check of a configuration and its files."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -22,32 +22,29 @@ class Intervals(Strict):
     """Statistics over per-example scores: bootstrap intervals and paired tests."""
 
     resamples: Positive = Field(1000, description="bootstrap resamples of the test examples")
-    confidence: float = Field(0.95, gt=0, lt=1, description="of an interval")
+    confidence: float = Field(0.95, gt=0, lt=1, description="confidence level of the intervals")
     permutations: Positive = Field(
         10_000,
-        description="random swaps of two models' examples, and resamples of them, in the test of a "
-        "claim",
+        description="random swaps of two models' examples, and resamples, in a claim's test",
     )
 
 
 class Config(Strict):
     """One run of the whole DAG."""
 
-    results: str = Field(
-        description="directory of everything that is computed; no two configurations share one"
-    )
+    results: str = Field(description="directory for all results; no two configurations share one")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where models run")
-    seed: int = Field(0, ge=0, description="of every random choice")
+    seed: int = Field(0, ge=0, description="seed of every random choice")
     intervals: Intervals = Field(Intervals(), description="confidence intervals of the scores")
     temporary: list[Literal["compressed", "tuned"]] = Field(
         [],
-        description="weights that are removed when the last job has read them, unless the command "
-        "line asks for them: models that are compressed and not yet tuned (made again in seconds), "
-        "tuned ones (made again in hours, as soon as a new score or table needs them)",
+        description="weights to remove after the last job has read them, unless the command line "
+        "asks for them: compressed models before tuning (made again in seconds), or tuned ones "
+        "(made again in hours, when a new score or table needs them)",
     )
     tasks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Task] = Field(
         min_length=1,
-        description="models with their data, each by the name of its folder in `results`",
+        description="models with their data, by the name of their folder in `results`",
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""A task, one model with its data: the kinds of it, whole or in the parts that a job reads."""
+"""Tasks, each one model with its data: the four kinds, and the part of one that a job reads."""
 
 from typing import Annotated, Any, Literal
 
@@ -21,18 +21,18 @@ from experiment.config.settings import (
 
 
 class TaskBase(Strict):
-    """One model with its data: what one block of rows in Table 5 needs."""
+    """One model with its data: all that one block of rows in Table 5 needs."""
 
     label: str = Field(description="name in tables and figures")
-    base_model: BaseModelSource = Field(description="where it comes from")
+    base_model: BaseModelSource = Field(description="source of the model")
     fine_tune_base: bool = Field(
         False, description="whether the uncompressed model is fine-tuned as well (Section 4.1)"
     )
-    dataset: Dataset = Field(description="where its three splits come from")
-    features: Features = Field(description="from which neurons are aligned")
-    merge: Merge = Field(description="what is merged")
-    windows: Windows = Field(Windows(), description="how windows are searched")
-    layer_drop: LayerDrop = Field(description="the baseline that leaves layers out")
+    dataset: Dataset = Field(description="source of the three splits")
+    features: Features = Field(description="features that neurons are aligned by")
+    merge: Merge = Field(description="merging")
+    windows: Windows = Field(Windows(), description="window search")
+    layer_drop: LayerDrop = Field(description="the baseline that drops layers")
     fine_tuning: Training = Field(description="recovery fine-tuning after compression")
 
     @model_validator(mode="after")
@@ -53,10 +53,10 @@ class TaskBase(Strict):
             raise ValueError(
                 f"layer_drop.third: has to be at most {most} (is {self.layer_drop.third})"
             )
-        asked, held = self.features.n_tokens, self.dataset.validation.n_tokens
-        if held is not None and asked > held:
-            most = f"{held}, which dataset.validation holds"
-            raise ValueError(f"features.n_tokens: has to be from 1 to {most} (is {asked})")
+        wanted, available = self.features.n_tokens, self.dataset.validation.n_tokens
+        if available is not None and wanted > available:
+            most = f"{available}, which dataset.validation holds"
+            raise ValueError(f"features.n_tokens: has to be from 1 to {most} (is {wanted})")
         return self
 
 
@@ -65,7 +65,7 @@ class LanguageModeling(TaskBase):
 
     kind: Literal["language_modeling"] = Field(description="kind of task")
     context: Positive = Field(description="tokens of an example, in training and for features")
-    validation: PerplexityEvaluation = Field(description="scores windows, and selects the model")
+    validation: PerplexityEvaluation = Field(description="scores windows and selects the model")
     test: PerplexityEvaluation = Field(description="gives the reported score")
 
 
@@ -73,22 +73,22 @@ class ImageClassification(TaskBase):
     """An image classifier, scored by top-1 accuracy."""
 
     kind: Literal["image_classification"] = Field(description="kind of task")
-    validation: AccuracyEvaluation = Field(description="scores windows, and selects the model")
+    validation: AccuracyEvaluation = Field(description="scores windows and selects the model")
     test: AccuracyEvaluation = Field(description="gives the reported score")
 
 
 class Translation(TaskBase):
-    """An encoder-decoder translator, scored by BLEU; a window is merged on both sides."""
+    """An encoder-decoder translator, scored by BLEU; windows are merged on both sides."""
 
     kind: Literal["translation"] = Field(description="kind of task")
     source: str = Field(description="column of the source sentence")
     target: str = Field(description="column of the reference translation")
-    max_tokens: Positive = Field(128, description="tokens at which either side is cut")
-    validation: BleuEvaluation = Field(description="scores windows, and selects the model")
+    max_tokens: Positive = Field(128, description="tokens at which either side is truncated")
+    validation: BleuEvaluation = Field(description="scores windows and selects the model")
     test: BleuEvaluation = Field(description="gives the reported score")
 
     @model_validator(mode="after")
-    def _columns_are_there(self) -> "Translation":
+    def _columns_exist(self) -> "Translation":
         sides = self.dataset.sides
         if sides is not None and {self.source, self.target} - set(sides.values()):
             raise ValueError(
@@ -101,21 +101,21 @@ class Translation(TaskBase):
 class SentenceRetrieval(TaskBase):
     """A sentence encoder, scored by the passages that it finds; the paper has no such task.
 
-    It needs running text alone, a paragraph a row, in the column `text`: one sentence of a
-    paragraph is the query, the rest the passage (the inverse cloze task of Lee et al. 2019). In
-    training, the other passages of a batch are the wrong ones.
+    It needs only running text, a paragraph a row, in the column `text`. One sentence of a paragraph
+    is the query and the rest the passage (the inverse cloze task of Lee et al. 2019). In training,
+    the other passages of a batch are the wrong ones.
     """
 
     kind: Literal["sentence_retrieval"] = Field(description="kind of task")
     min_words: Positive = Field(
-        10, description="words of a query, and of a passage, at least; other rows are left out"
+        10, description="minimum words of a query and of a passage; other rows are skipped"
     )
-    max_tokens: Positive = Field(256, description="tokens at which either is cut")
+    max_tokens: Positive = Field(256, description="tokens at which either is truncated")
     pooling: Literal["mean", "cls"] = Field(
         "mean", description="a text's embedding: the mean of its tokens' states, or the first one's"
     )
-    temperature: float = Field(0.05, gt=0, description="by which the loss divides cosines")
-    validation: RetrievalEvaluation = Field(description="scores windows, and selects the model")
+    temperature: float = Field(0.05, gt=0, description="divisor of the cosines in the loss")
+    validation: RetrievalEvaluation = Field(description="scores windows and selects the model")
     test: RetrievalEvaluation = Field(description="gives the reported score")
 
     @model_validator(mode="after")
@@ -130,27 +130,27 @@ class SentenceRetrieval(TaskBase):
         return self
 
 
-Task = Annotated[
-    LanguageModeling | ImageClassification | Translation | SentenceRetrieval,
-    Field(discriminator="kind"),
-]
 KINDS: dict[str, type[TaskBase]] = {
     "language_modeling": LanguageModeling,
     "image_classification": ImageClassification,
     "translation": Translation,
     "sentence_retrieval": SentenceRetrieval,
 }
+Task = Annotated[
+    LanguageModeling | ImageClassification | Translation | SentenceRetrieval,
+    Field(discriminator="kind"),
+]
 READING = ("context", "source", "target", "max_tokens", "min_words")
-"""Keys, where a kind of task has them, without which its data cannot be read."""
+"""Keys that reading a task's data needs, if its kind has them."""
 SCORING = ("pooling", "temperature")
-"""Keys, where a kind of task has them, without which no model can be scored or trained."""
+"""Keys that scoring or training a model needs, if its kind has them."""
 
 
 def part_of_task(parts: dict[str, Any]) -> Any:
-    """A task that has only the given keys of its configuration: what one job depends on.
+    """Build a task with only some keys of its configuration: those that a job depends on.
 
-    parts: `kind` and keys of that kind's class. Asking the result for another key raises
-    AttributeError: the job would depend on something that is not among its parameters.
+    parts: `kind` and keys of that kind's class. Reading any other key of the result raises
+    AttributeError, because the job would depend on a value that is not among its parameters.
     """
     kind = KINDS[parts["kind"]]
     fields = {
