@@ -17,8 +17,8 @@ class DataFile(Strict):
     )
     sha256: Sha256 | None = Field(
         None,
-        description="digest of that file; for a directory, of what `sha256sum` prints for its files, "
-        "sorted by name. Local files are checked before any job",
+        description="digest of that file; for a directory, of the output of `sha256sum` for its "
+        "files in the order of their names. Local files are checked before any job",
     )
     n_tokens: Positive | None = Field(
         None,

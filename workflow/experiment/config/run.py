@@ -78,14 +78,14 @@ def validated(raw: dict[str, Any]) -> Config:
 
 
 def _file_errors(name: str, task: TaskBase) -> Iterator[str]:
-    """One line for each local file that is missing or has another digest than the one given."""
+    """One line for each local file that is missing or has a digest other than the given one."""
     data, model = task.dataset, task.base_model
     if data.devkit is not None:
         yield from _file_error(f"tasks.{name}.dataset", "devkit", data.devkit)
     if data.repository is None and data.url is None:
         for split in ("train", "validation", "test"):
             file = getattr(data, split)
-            # the jobs check the digests of ILSVRC's tar files: 145 GB are too much at every start
+            # ILSVRC's tar files have 145 GB: their jobs check the digests, not every start
             digest = file.sha256 if data.devkit is None else None
             yield from _file_error(f"tasks.{name}.dataset.{split}", "path", file.path, digest)
     if model.path is not None:
@@ -128,7 +128,7 @@ def _described(details: ErrorDetails, raw: Any) -> tuple[list, str, str]:
     location, value = details["loc"], details["input"]
     keys, message = _keys(location, raw), details["msg"].removeprefix("Input ")
     match details["type"]:
-        case "value_error":  # of a validator, whose message has the value
+        case "value_error":  # raised by a validator, whose message includes the value
             message = str(details["ctx"]["error"])
             if about := ABOUT_A_KEY.fullmatch(message):
                 return [*keys, about[1]], about[2], ""
@@ -152,7 +152,7 @@ def _described(details: ErrorDetails, raw: Any) -> tuple[list, str, str]:
 
 
 def _keys(location: tuple, raw: Any) -> list:
-    """The keys in a location, where pydantic also puts the classes of unions that it tried."""
+    """The keys in a location, without the classes of unions that pydantic puts among them."""
     keys = []
     for part in location:
         try:
@@ -169,6 +169,7 @@ def _schema() -> Schema:
 
 
 def _schema_at(location: tuple) -> Schema:
+    """The schema of the values at a location, classes of unions included."""
     allowed = _schema()
     for part in location:
         match resolved(allowed):
@@ -182,7 +183,7 @@ def _schema_at(location: tuple) -> Schema:
 
 
 def resolved(allowed: Schema) -> Schema:
-    """The schema behind a reference, and of a value that may be left out."""
+    """Follow references in a schema, and drop the null of an optional value."""
     options = [option for option in allowed.get("anyOf", []) if option != NULL]
     if len(options) == 1:
         return resolved(options[0])
@@ -192,7 +193,7 @@ def resolved(allowed: Schema) -> Schema:
 
 
 def values_of(mapping: Schema) -> Schema:
-    """The schema of the values of a mapping whose keys are names."""
+    """The schema of a mapping's values."""
     named = mapping.get("patternProperties") or {"": mapping["additionalProperties"]}
     return next(iter(named.values()))
 

@@ -1,4 +1,4 @@
-"""Queries and passages for sentence retrieval, cut out of running text.
+"""Queries and passages for sentence retrieval, cut from running text.
 
 Texts need no labels. By the inverse cloze task (Lee et al. 2019, Section 5), a sentence is the
 query and the rest of its paragraph is the passage to find.
@@ -23,15 +23,15 @@ class Pair(NamedTuple):
 
 
 def sentences(paragraph: str) -> list[str]:
-    """The sentences of an English paragraph whose words are single spaces apart."""
+    """Split an English paragraph with single spaces between words into sentences."""
     return SENTENCE_END.split(paragraph)
 
 
 def inverse_cloze(paragraph: str, min_words: int) -> Pair | None:
-    """A sentence of a paragraph, and the rest of it; None where either would be too short.
+    """Split a paragraph into a sentence and the rest; None if either would be too short.
 
-    min_words: words that both have at least. Which of its sentences is taken follows from the
-    paragraph alone, so that it is the same one everywhere, whatever stands before it.
+    min_words: minimum number of words of both. The choice of the sentence depends on the paragraph
+    alone, so it is the same in every split and order.
     """
     parts = sentences(" ".join(paragraph.split()))
     lengths = [len(part.split()) for part in parts]

@@ -1,4 +1,4 @@
-"""One large file from a URL: resumed after a kill, complete or not there at all."""
+"""Download one large file from a URL; a killed download is resumed, a partial file never shows."""
 
 import http.client
 import time
@@ -13,7 +13,7 @@ from provenance.digest import sha256_of
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 60
-WAITS_SECONDS = (1, 5, 30, 120)  # between attempts that brought nothing new
+WAITS_SECONDS = (1, 5, 30, 120)
 
 
 def download(
@@ -24,14 +24,14 @@ def download(
     waits: tuple[float, ...] = WAITS_SECONDS,
     progress: Callable | None = None,
 ) -> str:
-    """Download `url` to `file` and return the sha256 of what came.
+    """Download `url` to `file` and return its sha256.
 
-    parts: directory for what has come so far; with it, a killed download goes on where it was, if
-    the server knows byte ranges and still has the same file. sha256: digest to hold the file
-    against; unset, the digest found is given as a warning, which records keep.
-    progress: makes a bar from (iterable, total=…, description=…), see `Job.progress`.
-    Raises OSError in one line where the server cannot be reached or breaks off again and again,
-    ValueError where the digest is another; the file is then removed.
+    parts: directory for the bytes so far, from which a killed download is resumed if the server
+    supports byte ranges and still has the same file. sha256: the expected digest; if unset, a
+    warning states the actual one, and the job's record keeps it.
+    waits: seconds between attempts that brought nothing new. progress: see `Job.progress`.
+    Raises OSError in one line if the server cannot be reached or keeps breaking off, ValueError if
+    the digest differs; the file is then removed.
     """
     parts.mkdir(parents=True, exist_ok=True)
     part, validator = parts / "part", parts / "validator"
@@ -61,7 +61,7 @@ def download(
 
 
 def _continue(url: str, part: Path, validator: Path, progress: Callable | None) -> bool:
-    """Append what is missing; whether the file is then complete."""
+    """Append the missing bytes; return whether the file is now complete."""
     known = part.stat().st_size if part.exists() and validator.exists() else 0
     request = urllib.request.Request(url)
     if known:
@@ -90,19 +90,19 @@ def _continue(url: str, part: Path, validator: Path, progress: Callable | None) 
 
 
 def _validator(response: http.client.HTTPResponse) -> str | None:
-    """What tells whether the server still has the same file: a strong ETag, or its date."""
+    """Header that identifies the file's version on the server: a strong ETag, or its date."""
     tag = response.headers.get("ETag")
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
 
 
 def _accepted(url: str, part: Path, validator: Path, file: Path, expected: str | None) -> str:
-    found = sha256_of(part)
+    actual = sha256_of(part)
     if expected is None:
-        warnings.warn(f"{url} has no sha256 in the configuration; {found} came", stacklevel=3)
-    elif found != expected:
+        warnings.warn(f"{url} has no sha256 in the configuration; {actual} came", stacklevel=3)
+    elif actual != expected:
         part.unlink()
         validator.unlink(missing_ok=True)
-        raise ValueError(f"{url}: sha256 is {found}, expected {expected}; the file was removed")
+        raise ValueError(f"{url}: sha256 is {actual}, expected {expected}; the file was removed")
     file.parent.mkdir(parents=True, exist_ok=True)
     part.replace(file)
-    return found
+    return actual

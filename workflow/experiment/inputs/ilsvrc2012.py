@@ -1,9 +1,9 @@
-"""ImageNet-1k from the tar files that image-net.org hands out, for those who have these.
+"""Read ImageNet-1k from the tar files of image-net.org.
 
 `ILSVRC2012_img_train.tar` holds a tar of images for each class, `n01440764.tar` and so on;
 `ILSVRC2012_img_val.tar` holds the 50,000 validation images, whose classes are in the development
-kit. Columns and class numbers are those of ILSVRC/imagenet-1k on the hub: classes in the order of
-their WordNet ids (n01440764 is 0), which is *not* the order of the kit's own ids.
+kit. Columns and labels are those of ILSVRC/imagenet-1k on the hub: classes in the order of their
+WordNet ids (n01440764 is 0), which is *not* the order of the kit's own ids.
 """
 
 import io
@@ -22,16 +22,16 @@ META, VALIDATION_LABELS = "meta.mat", "ILSVRC2012_validation_ground_truth.txt"
 
 @dataclass(frozen=True)
 class Devkit:
-    """WordNet ids in the order of the labels, and the label of each validation image, by number."""
+    """WordNet ids in the order of the labels, and the labels of validation images 1, 2, …"""
 
     classes: list[str]
     validation: list[int]
 
 
 def read_devkit(file: Path) -> Devkit:
-    """The development kit, ILSVRC2012_devkit_t12.tar.gz.
+    """Read the development kit, ILSVRC2012_devkit_t12.tar.gz.
 
-    Raises ValueError if it lacks one of the two files, or they do not fit each other.
+    Raises ValueError if one of the two files is missing, or they disagree.
     """
     from scipy.io import loadmat
 
@@ -55,16 +55,16 @@ def read_devkit(file: Path) -> Devkit:
 
 
 def features(devkit: Devkit):
-    """Feature types of the columns: `image` (a file's bytes, as they are) and `label`."""
+    """Feature types of the columns: `image` (the unchanged bytes of a file) and `label`."""
     from datasets import ClassLabel, Features, Image
 
     return Features({"image": Image(), "label": ClassLabel(names=devkit.classes)})
 
 
 def training_images(archive: Path, devkit: Devkit) -> Iterator[Row]:
-    """Rows of ILSVRC2012_img_train.tar, class after class, one image in memory at a time.
+    """Yield the rows of ILSVRC2012_img_train.tar class by class, one image in memory at a time.
 
-    Raises ValueError for a class that the kit lacks, classes that are missing, a damaged tar.
+    Raises ValueError for a class that the kit lacks, a missing class or a damaged tar.
     """
     left = {name: label for label, name in enumerate(devkit.classes)}
     with _opened(archive) as outer:
@@ -82,9 +82,9 @@ def training_images(archive: Path, devkit: Devkit) -> Iterator[Row]:
 
 
 def validation_images(archive: Path, devkit: Devkit) -> Iterator[Row]:
-    """Rows of ILSVRC2012_img_val.tar (ILSVRC2012_val_00000001.JPEG, …), in the tar's order.
+    """Yield the rows of ILSVRC2012_img_val.tar (ILSVRC2012_val_00000001.JPEG, …) in its order.
 
-    Raises ValueError for an image without a label, labels without an image, a damaged tar.
+    Raises ValueError for an image without a label, a label without an image or a damaged tar.
     """
     left = set(range(1, len(devkit.validation) + 1))
     with _opened(archive) as images:
@@ -107,7 +107,7 @@ def _row(archive: tarfile.TarFile, image: tarfile.TarInfo, label: int) -> Row:
 
 @contextmanager
 def _opened(archive: Path, stream: BinaryIO | None = None) -> Iterator[tarfile.TarFile]:
-    """A tar file, or the one inside it that `stream` gives; its defects as ValueError."""
+    """Open a tar file, or `stream`, a tar inside it. Raises ValueError if it is damaged."""
     try:
         with tarfile.open(archive, fileobj=stream) as tar:
             yield tar

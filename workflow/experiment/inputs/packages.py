@@ -14,18 +14,18 @@ AR_HEADER_BYTES = 60
 
 
 def download_command(registry: str, name: str, version: str, file: str) -> Sequence[str]:
-    """Command that puts the package file `file` into the working directory.
+    """Command of the registry's own client that puts `file` into the working directory.
 
-    registry: "pypi", "npm" or "debian". A wheel is asked for by the tags in its file name, so that
+    registry: "pypi", "npm" or "debian". A wheel is requested by the tags in its file name, so that
     the machine's own Python and platform do not matter. Raises ValueError for another registry.
     """
     match registry:
         case "pypi":
             python, abi, platforms = file.removesuffix(".whl").split("-")[-3:]
             command = ["pip", "download", "--no-deps", "--only-binary=:all:", f"{name}=={version}"]
-            python = python.split(".")[-1]  # of py2.py3
+            python = python.split(".")[-1]  # py3 of py2.py3
             command += [f"--implementation={python[:2]}"]
-            if len(python) > 3:  # a bare 3 would mean 3.0, for which hardly a package is made
+            if len(python) > 3:  # pip reads a bare 3 as 3.0, which few packages support
                 command += [f"--python-version={python[2:]}"]
             return [*command, f"--abi={abi}", *(f"--platform={p}" for p in platforms.split("."))]
         case "npm":
@@ -37,15 +37,15 @@ def download_command(registry: str, name: str, version: str, file: str) -> Seque
 
 def check_sha256(path: Path, expected: str, name: str, advice: str) -> None:
     """Raise ValueError with `name` and `advice` unless the file has the expected digest."""
-    if (found := sha256_of(path)) != expected:
-        raise ValueError(f"{name} has sha256 {found}, expected {expected}. {advice}")
+    if (actual := sha256_of(path)) != expected:
+        raise ValueError(f"{name} has sha256 {actual}, expected {expected}. {advice}")
 
 
 def iter_members(package: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every regular file in `package` whose name matches `pattern`.
+    """Yield name and content of every regular file in `package` whose name matches `pattern`.
 
-    Names are as stored, without a leading "./"; the order is the archive's. Raises ValueError for
-    a file that is none of the three kinds, or when nothing matches.
+    Names are as stored, without a leading "./", in the archive's order. Raises ValueError if the
+    package is none of the three kinds or nothing matches.
     """
     n_matching = 0
     for name, content in _iter_files(package, pattern):
@@ -82,10 +82,10 @@ def _iter_files(package: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _debian_data(package: bytes) -> bytes:
-    """The data archive of a .deb: `ar` format, see deb(5) and ar(5).
+    """The data archive of a .deb, which is an `ar` archive, see deb(5) and ar(5).
 
     Each member has a header of 60 bytes (name in bytes 0-15, decimal size in 48-57) and starts at
-    an even offset. Returns a tar, still compressed with gzip, bzip2 or xz; Zstandard is undone.
+    an even offset. Returns a tar, still compressed with gzip, bzip2 or xz, but not with Zstandard.
     """
     if not package.startswith(AR_MAGIC):
         raise ValueError("not a Debian package: the ar signature is missing")

@@ -1,8 +1,8 @@
-"""Sentence pairs from a tar of line-aligned text, as the Tatoeba Challenge releases them.
+"""Read sentence pairs from a tar of line-aligned text, as the Tatoeba Challenge releases them.
 
-The archive of a pair of languages (Tiedemann 2020) holds `train.src.gz`, `train.trg.gz`, `dev.src`,
-`dev.trg`, `test.src`, `test.trg`. Mind the sides: a pair is released once, its languages in
-alphabetical order, so that in eng-zho.tar `.src` is English whichever way one translates.
+The archive of a language pair (Tiedemann 2020) holds `train.src.gz`, `train.trg.gz`, `dev.src`,
+`dev.trg`, `test.src`, `test.trg`. A pair is released once, with its languages in alphabetical
+order: in eng-zho.tar, `.src` is English whatever the direction of translation.
 """
 
 import gzip
@@ -19,23 +19,23 @@ from experiment.inputs.parquet import Row
 
 
 def schema(sides: dict[str, str]) -> pa.Schema:
-    """A column of text for each side. sides: suffix -> column."""
+    """Schema with a column of text for each side. sides: suffix -> column."""
     return pa.schema([(column, pa.string()) for column in sides.values()])
 
 
 def pairs(archive: Path, member: str, sides: dict[str, str]) -> Iterator[Row]:
-    """Rows of a split, in the archive's order, streamed.
+    """Yield the rows of a split in the archive's order.
 
-    member: name of the split's files without the suffix of the side, in any directory of the tar
-    (`train`); a suffix may be followed by `.gz`. sides: suffix -> column (`src` -> `en`).
-    White space around a sentence is dropped; a line ends with "\\n" and with nothing else.
-    Raises ValueError for a member that is missing, sides of different length, a tar that is
-    damaged or cut off, text that is not UTF-8.
+    member: name of the split's files (`train`) without the suffix of the side, in any directory of
+    the tar; `.gz` may follow the suffix. sides: suffix -> column (`src` -> `en`).
+    White space around a sentence is stripped; only "\\n" ends a line.
+    Raises ValueError for a missing member, sides of different length, a damaged or truncated tar,
+    or text that is not UTF-8.
     """
     columns = list(sides.values())
     with ExitStack() as stack:
         try:
-            # one handle for each side, for they are read in turns
+            # sides are read in turns, so each has its own handle
             tars = [stack.enter_context(tarfile.open(archive, "r:")) for _ in sides]
             texts = [_lines(t, f"{member}.{suffix}") for t, suffix in zip(tars, sides, strict=True)]
             for lines in zip(*texts, strict=True):
@@ -51,7 +51,7 @@ def pairs(archive: Path, member: str, sides: dict[str, str]) -> Iterator[Row]:
 
 
 def _lines(archive: tarfile.TarFile, name: str) -> Iterator[str]:
-    """The lines of a member, which may be compressed; ValueError if it is not there once."""
+    """Lines of a member, compressed or not; raises ValueError unless there is exactly one."""
     files = [m for m in archive if m.isfile() and Path(m.name).name in (name, f"{name}.gz")]
     if len(files) != 1:
         there = ", ".join(m.name for m in archive if m.isfile())

@@ -1,7 +1,7 @@
-"""Rows to Parquet files of bounded size, with bounded memory."""
+"""Write rows to Parquet files of bounded size with bounded memory."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ Row = dict[str, Any]
 def write_shards(
     rows: Iterable[Row], schema: pa.Schema, directory: Path, rows_a_group: int, rows_a_file: int
 ) -> int:
-    """Write rows to `directory/00000.parquet`, `00001.parquet`, … and return how many there were.
+    """Write rows to `directory/00000.parquet`, `00001.parquet`, … and return their number.
 
     At most rows_a_group rows are in memory at a time; rows_a_file is a multiple of it.
-    Raises ValueError if there is no row.
+    Raises ValueError if there are no rows.
     """
     directory.mkdir(parents=True, exist_ok=True)
     groups = _groups(iter(rows), rows_a_group)
@@ -25,7 +25,7 @@ def write_shards(
     for group in groups:
         file = directory / f"{n_rows // rows_a_file:05d}.parquet"
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            for group_of_file in _and_more(group, groups, rows_a_file // rows_a_group - 1):
+            for group_of_file in chain([group], islice(groups, rows_a_file // rows_a_group - 1)):
                 writer.write_table(pa.Table.from_pylist(group_of_file, schema=schema))
                 n_rows += len(group_of_file)
     if n_rows == 0:
@@ -36,8 +36,3 @@ def write_shards(
 def _groups(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
     while group := list(islice(rows, size)):
         yield group
-
-
-def _and_more(first: Any, others: Iterator[Any], n_more: int) -> Iterator[Any]:
-    yield first
-    yield from islice(others, n_more)

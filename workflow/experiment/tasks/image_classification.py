@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -17,12 +16,9 @@ from experiment.evaluation.metrics import Evaluation
 from experiment.tasks.task import Batch, Task
 from provenance.progress import progress
 
-if TYPE_CHECKING:
-    import datasets
-
 
 class ImageClassification(Task):
-    """A classifier of images; one position of its features is one patch (or the class token)."""
+    """An image classifier; a position of its features is a patch or the class token."""
 
     @cached_property
     def processor(self):
@@ -39,19 +35,16 @@ class ImageClassification(Task):
             "labels": torch.tensor([example["label"] for example in examples]),
         }
 
-    def _batches(self, rows: "datasets.Dataset", size: int) -> Iterator[Batch]:
-        for start in progress(range(0, len(rows), size), desc="images"):
-            yield self.collate([rows[i] for i in range(start, min(start + size, len(rows)))])
-
     def feature_batches(self) -> Iterator[Batch]:
-        for batch in self._batches(self.rows("validation"), self.settings.features.batch_size):
+        for batch in self.batches(self.rows("validation"), self.settings.features.batch_size):
             yield {"pixel_values": batch["pixel_values"]}
 
     @torch.inference_mode()
     def evaluate(self, model: nn.Module, split: str, device: str = "cpu") -> Evaluation:
+        rows, size = self.limited(split), getattr(self.settings, split).batch_size
         model.eval()
         correct, losses = [], []
-        for batch in self._batches(self.limited(split), getattr(self.settings, split).batch_size):
+        for batch in progress(self.batches(rows, size), -(-len(rows) // size), "images"):
             labels = batch["labels"].to(device)
             logits = model(pixel_values=batch["pixel_values"].to(device)).logits.float()
             correct += top1_correct(logits, labels).tolist()

@@ -29,10 +29,10 @@ class LanguageModeling(Task):
 
     @cache  # noqa: B019 - a task lives as long as its job
     def token_ids(self, split: str) -> torch.Tensor:
-        """All of a split's tokens in order, (n_tokens,) int32: of its text, or as they were stored.
+        """All tokens of a split in order, (n_tokens,) int32, from its text or a file of tokens.
 
-        A block at a time, for an encoding is far larger than its tokens. They are the tokens of the
-        whole text at once, except where a block ends in white space: there a few may differ.
+        Text is tokenized in blocks, because an encoding is far larger than its tokens. The result
+        is that of the whole text at once, except for a few tokens if a block ends in white space.
         """
         if Path(self.data[split]).suffix == TOKENS_SUFFIX:
             return load_file(self.data[split])[TOKENS]
@@ -45,11 +45,11 @@ class LanguageModeling(Task):
         return torch.cat(blocks)
 
     def store_tokens(self, split: str, file: Path) -> None:
-        """Write a split's tokens, so that who reads `file` as this split need not make them."""
+        """Write a split's tokens to a file that can be read as this split."""
         save_file({TOKENS: self.token_ids(split)}, file)
 
     def _chunks(self, split: str) -> torch.Tensor:
-        """A split packed to the context length, (n_chunks, context); a short rest is left out."""
+        """A split packed to the context length, (n_chunks, context), without a short rest."""
         ids, context = self.token_ids(split), self.settings.context
         return ids[: len(ids) // context * context].view(-1, context)
 

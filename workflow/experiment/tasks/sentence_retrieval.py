@@ -1,7 +1,7 @@
-"""Sentence retrieval: an encoder of sentences finds the passage that a sentence was taken out of.
+"""Sentence retrieval: a sentence encoder finds the passage that a sentence was taken from.
 
-The paper has no such task. It is here for encoders without a head, which give neither labels nor
-words: running text is all that it needs (see experiment.evaluation.retrieval).
+The paper has no such task. It serves encoders without a head, which predict neither labels nor
+words, and needs only running text (see experiment.evaluation.retrieval).
 """
 
 import math
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 
 class Pairs(Dataset):
-    """The queries and passages of some rows of text; only where they are is kept in memory.
+    """Queries and passages of rows of text; only the rows' numbers are kept in memory.
 
-    limit: pairs at most, the first ones. Raises ValueError if there is none.
+    limit: number of pairs to keep. Raises ValueError if there are none.
     """
 
     def __init__(self, rows: "datasets.Dataset", min_words: int, limit: int | None = None) -> None:
@@ -51,7 +51,7 @@ class Pairs(Dataset):
 
 
 class SentenceRetrieval(Task):
-    """An encoder whose states, pooled, are embeddings of sentences and of passages."""
+    """An encoder whose pooled states are embeddings of queries and passages."""
 
     @cached_property
     def tokenizer(self):
@@ -76,12 +76,10 @@ class SentenceRetrieval(Task):
         return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
 
     def feature_batches(self) -> Iterator[Batch]:
-        pairs, size = self.pairs("validation"), self.settings.features.batch_size
-        for start in range(0, len(pairs), size):
-            yield self.collate([pairs[i] for i in range(start, min(start + size, len(pairs)))])
+        return self.batches(self.pairs("validation"), self.settings.features.batch_size)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """How well each query tells its passage from the others of the batch."""
+        """Contrastive loss with the batch's other passages as the wrong ones."""
         queries, passages = self._embedded(model, batch).chunk(2)
         own = torch.arange(len(queries), device=queries.device)
         similarities = queries @ passages.T
@@ -97,8 +95,8 @@ class SentenceRetrieval(Task):
         pairs = self.pairs(split, how.max_examples)
         queries, passages = zip(*(pairs[i] for i in range(len(pairs))), strict=True)
         model.eval()
-        found = self._embeddings(model, [*queries, *passages], how.batch_size, device)
-        queries, passages = found.chunk(2)
+        embeddings = self._embeddings(model, [*queries, *passages], how.batch_size, device)
+        queries, passages = embeddings.chunk(2)
         correct, losses = [], []
         for own in torch.arange(len(queries), device=device).split(how.batch_size):
             similarities = queries[own] @ passages.T  # (batch_size, n_passages)
@@ -127,10 +125,10 @@ class SentenceRetrieval(Task):
 
 
 def sentence_embeddings(hidden: Tensor, mask: Tensor, pooling: Literal["mean", "cls"]) -> Tensor:
-    """Vectors of length 1 for texts, (n_texts, d_model) float32, from an encoder's last layer.
+    """Pool an encoder's last layer to unit vectors, (n_texts, d_model) float32.
 
-    hidden: (n_texts, length, d_model); mask: (n_texts, length), 1 where a token is. pooling: the
-    mean over the tokens (Reimers and Gurevych 2019), or the first one's state.
+    hidden: (n_texts, length, d_model); mask: (n_texts, length), 1 for tokens, 0 for padding.
+    pooling: the mean over the tokens (Reimers and Gurevych 2019), or the first one's state.
     """
     hidden, mask = hidden.float(), mask.unsqueeze(-1).float()
     pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1) if pooling == "mean" else hidden[:, 0]
@@ -140,8 +138,8 @@ def sentence_embeddings(hidden: Tensor, mask: Tensor, pooling: Literal["mean", "
 def contrastive_losses(similarities: Tensor, own: Tensor, temperature: float) -> Tensor:
     """Cross-entropy (nats) of each query's own passage among all, (n_queries,).
 
-    similarities: (n_queries, n_passages), cosines; own: (n_queries,), which passage is its own.
+    similarities: (n_queries, n_passages), cosines; own: (n_queries,), index of its passage.
     With a batch's other passages as the wrong ones this is the loss of Karpukhin et al. (2020,
-    Eq. 2), of cosines over a temperature.
+    Eq. 2) on cosines over a temperature.
     """
     return cross_entropy(similarities / temperature, own, reduction="none")

@@ -1,4 +1,4 @@
-"""What every task offers to the steps of the workflow."""
+"""Interface of a task to the steps of the workflow."""
 
 import glob
 from abc import ABC, abstractmethod
@@ -20,10 +20,10 @@ Batch = dict[str, Tensor]
 
 
 class Task(ABC):
-    """A kind of model with its data.
+    """A model's data, batches, loss and score.
 
     settings: the task's part of the configuration.
-    base_model: directory that holds the tokenizer or image processor.
+    base_model: directory with the tokenizer or image processor.
     data: split -> Parquet file, directory of such files, or pattern.
     """
 
@@ -39,40 +39,43 @@ class Task(ABC):
 
     @abstractmethod
     def training_examples(self, training: Training, seed: int) -> Dataset:
-        """The training split, as examples that `collate` takes."""
+        """Examples of the training split for `collate`."""
 
     @abstractmethod
     def collate(self, examples: list) -> Batch:
-        """Examples to one padded batch, as the model's forward takes it, or `loss` does."""
+        """Pad examples to one batch for the model's forward pass or for `loss`."""
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor | None:
-        """What training minimizes on a batch of `collate`; None: the model's own, of its labels.
+        """Training loss of a batch of `collate`, for models that compute none from labels.
 
-        For a kind of model that computes none. It is taken as it is, so that a batch cannot be
-        dealt out to several processes.
+        None: the model's own loss. A task's loss is used unscaled, so its batches cannot be split
+        among several processes.
         """
         return None
 
     @abstractmethod
     def feature_batches(self) -> Iterator[Batch]:
-        """Batches of the validation split, in order, to collect features from (Section 3.3)."""
+        """Batches of the validation split in order, to collect features from (Section 3.3)."""
 
     @abstractmethod
     def evaluate(self, model: nn.Module, split: str, device: str = "cpu") -> Evaluation:
-        """Score of a model on `validation` or `test`, with its per-example values."""
+        """Score a model on `validation` or `test`, with per-example values."""
 
     def rows(self, split: str) -> "datasets.Dataset":
-        """A split's rows, memory-mapped.
-
-        Raises FileNotFoundError where there is no Parquet file.
-        """
+        """A split's rows, memory-mapped. Raises FileNotFoundError if there is no Parquet file."""
         return _load(str(self.data[split]))
 
     def limited(self, split: str) -> "datasets.Dataset":
-        """A split's rows, cut at the evaluation's `max_examples`."""
+        """A split's rows up to the evaluation's `max_examples`."""
         rows = self.rows(split)
         limit = getattr(self.settings, split).max_examples
         return rows if limit is None else rows.select(range(min(limit, len(rows))))
+
+    def batches(self, examples: Dataset, size: int) -> Iterator[Batch]:
+        """Batches of `size` examples in order; the last one may be smaller."""
+        for start in range(0, len(examples), size):
+            end = min(start + size, len(examples))
+            yield self.collate([examples[i] for i in range(start, end)])
 
 
 @cache
@@ -85,15 +88,15 @@ def _load(where: str) -> "datasets.Dataset":
 
 
 def parquet_files(where: str) -> list[str]:
-    """The Parquet files that a file's name, a directory or a pattern means, sorted.
+    """Sorted Parquet files of a file name, directory or pattern.
 
     Raises FileNotFoundError naming what is missing.
     """
     if Path(where).is_dir():
-        found = sorted(str(file) for file in Path(where).rglob("*.parquet"))
+        files = sorted(str(file) for file in Path(where).rglob("*.parquet"))
     else:
-        found = sorted(glob.glob(where, recursive=True))
-    if not found:
-        what = "has no *.parquet in it" if Path(where).is_dir() else "does not exist"
-        raise FileNotFoundError(f"data: {where} {what}")
-    return found
+        files = sorted(glob.glob(where, recursive=True))
+    if not files:
+        reason = "has no *.parquet in it" if Path(where).is_dir() else "does not exist"
+        raise FileNotFoundError(f"data: {where} {reason}")
+    return files

@@ -51,10 +51,8 @@ class Translation(Task):
         }
 
     def feature_batches(self) -> Iterator[Batch]:
-        rows, size = self.rows("validation"), self.settings.features.batch_size
-        for start in range(0, len(rows), size):
-            batch = self.collate([rows[i] for i in range(start, min(start + size, len(rows)))])
-            # masks the features' rows; the decoder itself is causal and needs none
+        for batch in self.batches(self.rows("validation"), self.settings.features.batch_size):
+            # selects the features' rows; the causal decoder needs no mask
             batch["decoder_attention_mask"] = (batch["labels"] != IGNORED).long()
             yield batch
 
@@ -104,10 +102,10 @@ class Translation(Task):
 
 
 def grouped_by_length(lengths: Sequence[int], batch_size: int, seed: int) -> list[int]:
-    """An order of examples in which each batch has examples of about the same length.
+    """Order examples so that each batch has examples of similar length.
 
-    Shuffled examples are sorted within pools of batches, and the pool's batches are shuffled: in
-    order of length, a model would unlearn long sentences while it is shown the short ones.
+    Shuffled examples are sorted within pools of batches, then each pool's batches are shuffled:
+    with batches sorted by length, a model would unlearn long sentences during the short ones.
     """
     random = Random(seed)
     order = random.sample(range(len(lengths)), len(lengths))
@@ -121,7 +119,7 @@ def grouped_by_length(lengths: Sequence[int], batch_size: int, seed: int) -> lis
 
 
 def _target_losses(model: nn.Module, batch: Batch) -> tuple[list[float], list[int]]:
-    """Summed loss (nats) and number of target tokens of each sentence, under teacher forcing."""
+    """Summed loss (nats) and number of target tokens of each sentence, with teacher forcing."""
     logits: Tensor = model(**batch).logits.float()
     labels = batch["labels"]
     losses = cross_entropy(
