@@ -1,11 +1,11 @@
 """Find the permutation that aligns each pair of feed-forward sublayers (Eqs. 1 and 2)."""
 
-import csv
 from functools import partial
 
 from ffmerge.method.features import Features
 from ffmerge.method.permutation import align_all_pairs, save_permutations
 from ffmerge.models.memory import give_back_large
+from provenance.csv_files import write_csv
 from provenance.job import Job
 
 if __name__ == "__main__":
@@ -22,9 +22,15 @@ if __name__ == "__main__":
                     solved[tower][pair] = alignment
                     bar.update()
         save_permutations(solved, job.output.permutations)
-        with job.output.alignment.open("w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(["tower", "anchor", "layer", "correlation", "unaligned_correlation"])
-            for tower, alignments in solved.items():
-                for (i, j), alignment in alignments.items():
-                    table.writerow([tower, i, j, alignment.aligned, alignment.unaligned])
+        rows = [
+            {
+                "tower": tower,
+                "anchor": i,
+                "layer": j,
+                "correlation": alignment.aligned,
+                "unaligned_correlation": alignment.unaligned,
+            }
+            for tower, alignments in solved.items()
+            for (i, j), alignment in alignments.items()
+        ]
+        write_csv(rows, job.output.alignment)

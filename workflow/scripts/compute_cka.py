@@ -1,10 +1,10 @@
 """Compare the outputs of all pairs of sublayers by linear CKA (Section 5.5, Appendix C)."""
 
-import csv
 from functools import partial
 
 from ffmerge.method.cka import cka_matrix, mean_by_distance, mean_off_diagonal
 from ffmerge.method.features import SUBLAYERS, Features
+from provenance.csv_files import write_csv
 from provenance.job import Job
 
 if __name__ == "__main__":
@@ -19,22 +19,22 @@ if __name__ == "__main__":
                     layer = partial(features.layer, tower)
                     matrices[tower, sublayer] = cka_matrix(layer, n_layers, bar.update)
 
-        with job.output.cka.open("w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(["tower", "sublayer", "i", "j", "cka"])
-            for (tower, sublayer), matrix in matrices.items():
-                for i, row in enumerate(matrix.tolist()):
-                    for j, similarity in enumerate(row):
-                        table.writerow([tower, sublayer, i, j, f"{similarity:.6f}"])
-
-        with job.output.similarity.open("w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(["tower", "distance", *SUBLAYERS, "difference"])
-            for tower in towers:
-                ff, attention = (
-                    {"all": mean_off_diagonal(matrix), **mean_by_distance(matrix)}
-                    for matrix in (matrices[tower, sublayer] for sublayer in SUBLAYERS)
-                )
-                for distance, similarity in ff.items():
-                    numbers = similarity, attention[distance], similarity - attention[distance]
-                    table.writerow([tower, distance, *(f"{number:.6f}" for number in numbers)])
+        cka = [
+            {"tower": tower, "sublayer": sublayer, "i": i, "j": j, "cka": f"{similarity:.6f}"}
+            for (tower, sublayer), matrix in matrices.items()
+            for i, row in enumerate(matrix.tolist())
+            for j, similarity in enumerate(row)
+        ]
+        write_csv(cka, job.output.cka)
+        rows = []
+        for tower in towers:
+            ff, attention = (
+                {"all": mean_off_diagonal(matrix), **mean_by_distance(matrix)}
+                for matrix in (matrices[tower, sublayer] for sublayer in SUBLAYERS)
+            )
+            for distance, similarity in ff.items():
+                means = similarity, attention[distance], similarity - attention[distance]
+                columns = zip((*SUBLAYERS, "difference"), means, strict=True)
+                numbers = {name: f"{mean:.6f}" for name, mean in columns}
+                rows.append({"tower": tower, "distance": distance, **numbers})
+        write_csv(rows, job.output.similarity)

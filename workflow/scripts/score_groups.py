@@ -1,6 +1,5 @@
 """Score the groups that each strategy selects, before tuning, at the same number removed."""
 
-import csv
 import json
 
 from experiment.tasks import task_for
@@ -9,6 +8,7 @@ from ffmerge.method.merge import merge_in_model
 from ffmerge.method.permutation import load_permutations
 from ffmerge.method.tie import untouched
 from ffmerge.models import checkpoint
+from provenance.csv_files import write_csv
 from provenance.job import Job
 
 if __name__ == "__main__":
@@ -25,6 +25,5 @@ if __name__ == "__main__":
             with untouched(model):
                 merge_in_model(model, chosen, permutations)
                 result = task.evaluate(model, "validation", device)
-            rows.append([strategy, k, result.score, result.loss])
-        with job.output.scores.open("w", newline="") as file:
-            csv.writer(file).writerows([["strategy", "k", "score", "loss"], *rows])
+            rows.append({"strategy": strategy, "k": k, "score": result.score, "loss": result.loss})
+        write_csv(rows, job.output.scores)

@@ -1,12 +1,11 @@
 """Score the base model without each window of layers, before tuning (Section 4.4)."""
 
-import csv
-
 from experiment.tasks import task_for
 from experiment.variants import UNCOMPRESSED, Candidate
 from ffmerge.method.layer_drop import without_layers
 from ffmerge.method.windows import layers_of
 from ffmerge.models import checkpoint
+from provenance.csv_files import write_csv
 from provenance.job import Job
 
 if __name__ == "__main__":
@@ -18,6 +17,5 @@ if __name__ == "__main__":
             layers = layers_of(candidate.start, candidate.k)
             scored = model if candidate == UNCOMPRESSED else without_layers(model, layers)
             result = task.evaluate(scored, "validation", job.params.device)
-            rows.append([*candidate, result.score, result.loss])
-        with job.output.scores.open("w", newline="") as file:
-            csv.writer(file).writerows([["method", "k", "start", "score", "loss"], *rows])
+            rows.append({**candidate._asdict(), "score": result.score, "loss": result.loss})
+        write_csv(rows, job.output.scores)

@@ -1,12 +1,12 @@
-"""Score a model on the test split and keep every example's share in the score (Section 5)."""
+"""Score a model on the test split, and keep the values of every example (Section 5)."""
 
-import csv
 import json
 from importlib import import_module
 
 from experiment.tasks import task_for
 from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models.format import DROPPED, GROUPS
+from provenance.csv_files import write_csv
 from provenance.job import Job
 
 if __name__ == "__main__":
@@ -30,7 +30,6 @@ if __name__ == "__main__":
             **result.details,
         }
         job.output.score.write_text(json.dumps(summary, indent=2) + "\n")
-        with job.output.per_example.open("w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(result.per_example)
-            table.writerows(zip(*result.per_example.values(), strict=True))
+        examples = zip(*result.per_example.values(), strict=True)
+        rows = (dict(zip(result.per_example, values, strict=True)) for values in examples)
+        write_csv(rows, job.output.per_example)

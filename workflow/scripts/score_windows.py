@@ -1,7 +1,5 @@
 """Score windows of merged feed-forward sublayers before tuning (Section 3.4, Algorithm 1)."""
 
-import csv
-
 from experiment.tasks import task_for
 from experiment.variants import Candidate
 from ffmerge.method import groups
@@ -9,6 +7,7 @@ from ffmerge.method.merge import merge_in_model
 from ffmerge.method.permutation import load_permutations
 from ffmerge.method.tie import untouched
 from ffmerge.models import checkpoint
+from provenance.csv_files import write_csv
 from provenance.job import Job
 
 if __name__ == "__main__":
@@ -18,12 +17,11 @@ if __name__ == "__main__":
         model = checkpoint.load(job.input.base_model, device)
         permutations = load_permutations(job.input.permutations)
         rows = []
-        for method, k, start in job.progress([Candidate(*c) for c in job.params.candidates]):
-            window = groups.window(permutations, start, k, job.params.anchor)
-            aligned = permutations if method == "permute" else None
+        for candidate in job.progress([Candidate(*c) for c in job.params.candidates]):
+            window = groups.window(permutations, candidate.start, candidate.k, job.params.anchor)
+            aligned = permutations if candidate.method == "permute" else None
             with untouched(model):
                 merge_in_model(model, window, aligned)
                 result = task.evaluate(model, "validation", device)
-            rows.append([method, k, start, result.score, result.loss])
-        with job.output.scores.open("w", newline="") as file:
-            csv.writer(file).writerows([["method", "k", "start", "score", "loss"], *rows])
+            rows.append({**candidate._asdict(), "score": result.score, "loss": result.loss})
+        write_csv(rows, job.output.scores)
