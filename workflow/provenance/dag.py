@@ -1,4 +1,4 @@
-"""The jobs of the workflow, as Snakemake itself would run them: read from a dry run."""
+"""Read the jobs of the workflow from a dry run of Snakemake."""
 
 import json
 import os
@@ -17,17 +17,16 @@ REASON = "    reason: "
 NOTHING = "Nothing to be done"
 SCRIPTS = "workflow/scripts/"
 TEMPORARY = "Would remove temporary output "
-CORES = 1000  # more than any rule asks for: a dry run cuts `threads` at the cores there are
 
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """A job of a dry run: its rule, and what its command line says.
+    """A job of a dry run, parsed from the command that Snakemake prints.
 
-    inputs, outputs: name -> path or paths. after: the jobs whose outputs it reads, by their index.
-    temporary: those of its outputs that Snakemake removes when nobody needs them any more.
-    code: digest of the code its script can reach. reproduces: its class of determinism.
-    reason: why Snakemake would run it, in its words.
+    inputs, outputs: name -> path or paths. after: indices of the jobs whose outputs it reads.
+    temporary: outputs that Snakemake removes after the last job that reads them.
+    code: digest of the code that its script can reach. reproduces: its class of determinism.
+    reason: Snakemake's reason for running it.
     """
 
     rule: str
@@ -35,19 +34,11 @@ class PlannedJob:
     params: dict[str, Any]
     inputs: dict[str, str | list[str]]
     outputs: dict[str, str | list[str]]
-    threads: int = 1
     after: tuple[int, ...] = ()
     temporary: frozenset[str] = frozenset()
     code: str = ""
     reproduces: str | dict[str, float] = "bits"
     reason: str = ""
-
-    @property
-    def n_gpus(self) -> int:
-        """GPUs it asks for: of training, `fine_tuning.devices`."""
-        if self.params.get("device", "cpu") == "cpu":
-            return 0
-        return self.params.get("task", {}).get("fine_tuning", {}).get("devices", 1)
 
     def __str__(self) -> str:
         chosen = [value for name, value in self.wildcards.items() if name != "results"]
@@ -61,12 +52,12 @@ def dry_run(
     options: Sequence[str] = (),
     root: Path = Path(),
 ) -> list[PlannedJob]:
-    """All jobs that make some targets (`everything`), as if nothing were there yet.
+    """List the jobs that make some targets, by default `everything`, from scratch.
 
-    configuration: of the workflow, as in a file of config/; root: the repository, whose rules and
-    code it is. Nothing is locked, so that a job of a running Snakemake may ask.
-    forced: if not, only the jobs that Snakemake would run now. options: further ones for it.
-    Raises RuntimeError with Snakemake's own words where the dry run fails.
+    configuration: a configuration of the workflow, as in a file of config/. root: the repository
+    whose rules and code run. forced: if False, list only the jobs that Snakemake would run now.
+    options: further command-line options of Snakemake. The dry run takes no lock, so a job of a
+    running Snakemake can call this. Raises RuntimeError with Snakemake's output if it fails.
     """
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "config.json")
@@ -74,7 +65,7 @@ def dry_run(
         command = [sys.executable, "-m", "snakemake", *(targets or ["everything"]), "--dry-run"]
         command += ["--forceall"] * forced
         command += ["--rerun-incomplete", "--nolock", "--printshellcmds", "--quiet", "host"]
-        command += ["--cores", str(CORES), "--scheduler", "greedy", "--nocolor"]
+        command += ["--cores", "1", "--scheduler", "greedy", "--nocolor"]
         command += ["--workflow-profile", "none", "--profile", "none", "--configfile", str(file)]
         run = subprocess.run(
             [*command, *options],
@@ -94,26 +85,26 @@ def dry_run(
 
 
 def _parsed(printed: str) -> list[PlannedJob]:
-    """The jobs that a dry run prints, without the rules that only name targets.
+    """Parse the output of a dry run, leaving out rules that only name targets.
 
-    Raises RuntimeError if Snakemake announces another number of jobs than it prints.
+    Raises RuntimeError if the number of jobs printed differs from the total that Snakemake states.
     """
     jobs, temporary, rule, reason, n_printed = [], set(), "", "", 0
     for line in printed.splitlines():
-        if found := re.match(r"(?:local)?rule (\w+):$", line):
-            rule, reason = found[1], ""
+        if heading := re.match(r"(?:local)?rule (\w+):$", line):
+            rule, reason = heading[1], ""
         elif line.startswith(REASON):
             reason = line.removeprefix(REASON)
         elif line.startswith(COMMAND):
             n_printed += 1
-            if line != COMMAND + "None":  # of a rule that only names targets
+            if line != COMMAND + "None":  # a rule that only names targets has no command
                 jobs.append(_job(rule, reason, shlex.split(line.removeprefix(COMMAND))))
         elif line.startswith(TEMPORARY):
             temporary.add(line.removeprefix(TEMPORARY).strip().rstrip("."))
     announced = re.search(r"^total +(\d+)$", printed, re.MULTILINE)
     if announced is None or int(announced[1]) != n_printed:
-        said = announced[1] if announced else "no"
-        raise RuntimeError(f"the dry run announces {said} jobs and prints {n_printed}")
+        total = announced[1] if announced else "no"
+        raise RuntimeError(f"the dry run announces {total} jobs and prints {n_printed}")
     return [
         replace(job, temporary=frozenset(temporary.intersection(paths(job.outputs))))
         for job in jobs
@@ -121,22 +112,20 @@ def _parsed(printed: str) -> list[PlannedJob]:
 
 
 def _job(rule: str, reason: str, command: Sequence[str]) -> PlannedJob:
-    """The job of a command `… workflow/scripts/NAME.py JOB FILES --threads N …`.
+    """Parse a command `… workflow/scripts/NAME.py JOB FILES …`.
 
-    Raises RuntimeError naming a rule whose command is of another form.
+    Raises RuntimeError naming a rule whose command has another form.
     """
     script = next((i for i, word in enumerate(command) if word.startswith(SCRIPTS)), None)
     if script is None:
         raise RuntimeError(f"the command of rule {rule} runs none of {SCRIPTS}: {command}")
     job, files = json.loads(command[script + 1]), json.loads(command[script + 2])
-    threads = int(command[command.index("--threads") + 1])
     return PlannedJob(
         rule,
         job["wildcards"],
         job["params"],
         files["input"],
         files["output"],
-        threads,
         code=job["code"],
         reproduces=job["reproduces"],
         reason=reason,
@@ -144,9 +133,9 @@ def _job(rule: str, reason: str, command: Sequence[str]) -> PlannedJob:
 
 
 def in_order(jobs: Sequence[PlannedJob]) -> list[PlannedJob]:
-    """The jobs, each after those that make what it reads and knowing which these are.
+    """Sort jobs by depth in the DAG, rule and outputs, and fill in `after`.
 
-    Snakemake prints them in another order every time; here it is by depth, rule and outputs.
+    Snakemake prints jobs in a different order every time.
     """
     jobs = _with_edges(jobs)
     depths: list[int | None] = [None] * len(jobs)
@@ -156,20 +145,22 @@ def in_order(jobs: Sequence[PlannedJob]) -> list[PlannedJob]:
             depths[i] = 1 + max((depth(before) for before in jobs[i].after), default=-1)
         return depths[i]
 
-    def place(i: int) -> tuple[int, str, list[str]]:
+    def sort_key(i: int) -> tuple[int, str, list[str]]:
         return depth(i), jobs[i].rule, list(paths(jobs[i].outputs))
 
-    order = sorted(range(len(jobs)), key=place)
+    order = sorted(range(len(jobs)), key=sort_key)
     return _with_edges([jobs[i] for i in order])
 
 
 def _with_edges(jobs: Sequence[PlannedJob]) -> list[PlannedJob]:
     maker = {path: i for i, job in enumerate(jobs) for path in paths(job.outputs)}
     makers = [{maker[path] for path in paths(job.inputs) if path in maker} for job in jobs]
-    return [replace(job, after=tuple(sorted(of))) for job, of in zip(jobs, makers, strict=True)]
+    return [
+        replace(job, after=tuple(sorted(before))) for job, before in zip(jobs, makers, strict=True)
+    ]
 
 
 def paths(files: dict[str, str | list[str]]) -> Iterator[str]:
-    """All paths of a job's inputs or outputs."""
+    """Iterate over all paths of a job's inputs or outputs."""
     for value in files.values():
         yield from [value] if isinstance(value, str) else value

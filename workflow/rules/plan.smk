@@ -1,13 +1,11 @@
-# What a whole run takes, before anybody starts it: from a dry run, shapes of models, and rates.
-RATES = "config/planning/rates.yaml"
-SHAPES = "config/paper_reported/models.csv"
+# A plan of the whole run before it starts, from a dry run and a table of rates.
+RATES = "config/rates.yaml"
 
 
 rule plan:
-    """Jobs, hours, disk and memory of each rule; the longest path; the time on 1, 8, 32 GPUs."""
+    """Jobs, hours and disk of each rule and task; the longest path."""
     input:
         rates=ancient(RATES),
-        shapes=ancient(SHAPES),
     output:
         table="{results}/plan.csv",
         text="{results}/plan.txt",
@@ -20,9 +18,9 @@ rule plan:
             "plan",
             lambda w: {
                 "configuration": CONFIG.model_dump(mode="json", exclude_none=True),
-                # the jobs follow from the rules, which are no code of the script's
+                # The script reads the rules through a dry run, so they are not in its code digest.
                 "rules": sha256_of(WORKFLOW / "rules"),
-                "sha256": {file: sha256_of(Path(file)) for file in (RATES, SHAPES)},
+                "sha256": sha256_of(Path(RATES)),
             },
         ),
         files=files,

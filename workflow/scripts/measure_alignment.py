@@ -3,7 +3,7 @@
 import json
 from functools import partial
 
-from experiment.planning.alone import sample, steps_alone
+from experiment.alignment_steps import sample, steps_alone
 from ffmerge.method.features import Features
 from provenance.job import Job
 

@@ -1,17 +1,14 @@
-"""Plan a whole run: jobs, hours, disk and memory of each rule, and the time on some GPUs."""
+"""Plan a whole run: jobs, hours and disk of each rule and task, and the longest path."""
 
-from experiment.config.run import validated
-from experiment.planning.plan import Plan, costed
-from experiment.planning.rates import Rates, read_shapes
-from experiment.planning.report import rows, text, write_csv
+from experiment.plan import job_table, part_for, read_rates, summarize, text
 from provenance.dag import dry_run
 from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        rates = Rates(job.input.rates)
-        settings = validated(job.params.configuration)
+        part = part_for(job.params.configuration, job.input.rates)
+        rates = read_rates(job.input.rates, part)
         jobs = dry_run(job.params.configuration)
-        plan = Plan(costed(jobs, settings, read_shapes(job.input.shapes), rates), rates)
-        write_csv(rows(plan), job.output.table)
-        job.output.text.write_text(text(plan))
+        table = summarize(job_table(jobs, rates), ["rule", "task"])
+        table.to_csv(job.output.table, index=False)
+        job.output.text.write_text(text(jobs, rates))

@@ -1,9 +1,10 @@
-"""Say what each stage of a run took, in time, memory and disk, and whether it kept its bars."""
+"""Report the time, memory and disk of each stage of a run, and whether it kept its limits."""
 
 import json
 from pathlib import Path
 
-from experiment.planning.stages import Stage, alignment_row, rows, text, weight_bytes
+from experiment.rehearsal import Stage, alignment_row, rows, size_on_disk, text
+from ffmerge.models.format import WEIGHTS
 from provenance.csv_files import write_csv
 from provenance.job import Job
 from provenance.record import read_record
@@ -12,7 +13,7 @@ if __name__ == "__main__":
     with Job.from_command_line() as job:
         stages = [Stage.of(read_record(file)) for file in job.input.records]
         base_models = zip(job.params.tasks, job.params.base_models, strict=True)
-        weights = {task: weight_bytes(Path(directory)) for task, directory in base_models}
+        weights = {task: size_on_disk(Path(directory) / WEIGHTS) for task, directory in base_models}
         table = rows(stages, weights)
         aligned = {s.task: s.seconds for s in stages if s.rule == "align_feed_forwards"}
         alignment = [

@@ -13,11 +13,19 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from experiment.alignment_steps import sample, steps_alone
 from experiment.config.run import validated
-from experiment.planning import measured
-from experiment.planning.alone import sample, steps_alone
-from experiment.planning.rates import Rates, read_shapes
-from experiment.planning.stages import MEMORY_BARS, Stage, alignment_row, broken, rows
+from experiment.plan import Rate, read_rates
+from experiment.rehearsal import (
+    MEMORY_BARS,
+    SAME_WORK,
+    Stage,
+    alignment_row,
+    broken,
+    main,
+    replaced,
+    rows,
+)
 from ffmerge.method.permutation import align_all_pairs, load_permutations
 from ffmerge.method.windows import pairs_in_windows, selected, start_of_role
 from provenance.csv_files import read_csv
@@ -25,8 +33,10 @@ from provenance.record import read_record
 from workflow_copy import REPOSITORY, Copy
 
 RAW = yaml.safe_load((REPOSITORY / "config/rehearsal.yaml").read_text())
-RATES = REPOSITORY / "config/planning/rates.yaml"
-SHAPES = read_shapes(REPOSITORY / "config/paper_reported/models.csv")
+RATES = REPOSITORY / "config/rates.yaml"
+SHAPES = {
+    row["repository"]: row for row in read_csv(REPOSITORY / "config/paper_reported/models.csv")
+}
 LARGE = {"gpt2": "openai-community/gpt2-large", "vit": "google/vit-base-patch16-224"}
 LARGE["marian"] = "Helsinki-NLP/opus-mt-zh-en"
 N_LAYERS = 4
@@ -87,14 +97,14 @@ def test_shapes_are_those_of_the_paper_s_models(task):
     assert isinstance(
         model.config, type(AutoConfig.for_model(recipe["architecture"]["model_type"]))
     )
-    shape, found = SHAPES[LARGE[task]], towers(model)
-    assert {len(tower) for tower in found.values()} == {shape.n_layers}
-    assert len(found) == shape.n_towers
-    for tower in found.values():
+    shape, sides = SHAPES[LARGE[task]], towers(model)
+    assert {len(tower) for tower in sides.values()} == {int(shape["n_layers"])}
+    assert len(sides) == len(shape["layer_parameters"].split("/"))
+    for tower in sides.values():
         up = model.get_parameter(tower.tensors(0)["up.weight"])
-        assert sorted(up.shape) == [shape.d_model, shape.d_ff]
+        assert sorted(up.shape) == [int(shape["d_model"]), int(shape["d_ff"])]
     # OPUS-MT has 512 positions a side, of which a constant table is counted in its 262,144 values
-    assert count_parameters(model) == pytest.approx(shape.parameters, rel=1e-4)
+    assert count_parameters(model) == pytest.approx(int(shape["n_parameters"]), rel=1e-4)
 
 
 def test_what_is_the_paper_s_is_as_in_its_configuration():
@@ -164,7 +174,7 @@ def test_a_finished_rehearsal_has_nothing_to_do(rehearsed):
 @pytest.mark.slow
 def test_measured_rates_replace_those_of_the_plan_and_no_others(rehearsed, tmp_path):
     shutil.copy(RATES, tmp_path / "rates.yaml")
-    command = [sys.executable, "-m", "experiment.planning.measured", "results/pico"]
+    command = [sys.executable, "-m", "experiment.rehearsal", "results/pico"]
     done = subprocess.run(
         [*command, "--rates", str(tmp_path / "rates.yaml"), "--write"],
         cwd=rehearsed.root,
@@ -174,17 +184,18 @@ def test_measured_rates_replace_those_of_the_plan_and_no_others(rehearsed, tmp_p
     )
     # so small a model is nothing beside the process that merges it: its bar is broken
     assert done.returncode == 1 and "broken: gpt2 compress" in done.stdout, done.stderr
-    before, after = Rates(RATES), Rates(tmp_path / "rates.yaml")
-    changed = {name for name in before.entries if before.entries[name] != after.entries[name]}
-    assert changed == {"matrix_product", "centring", "assignment", "text_tokens"}
-    for name in changed:
-        assert after.entries[name]["source"].startswith("measured; ")
-        assert after.entries[name]["unit"] == before.entries[name]["unit"]
-    assert set(after["assignment"]) == {64, 128}  # widths of the small models
-    assert after["matrix_product"] > 1e8
+    before, after = read_rates(RATES, "paper"), read_rates(tmp_path / "rates.yaml", "paper")
+    changed = {key for key in before if before[key] != after[key]}
+    assert changed == {(rule, task) for rule in SAME_WORK for task in RAW["tasks"]}
+    for key in changed:
+        assert after[key].source.startswith("measured; ")
+        assert 0.1 < after[key].seconds < before[key].seconds  # small models
+    assert "centring + product + assignment" in after["align_feed_forwards", "vit"].source
+    assert read_rates(RATES, "demo") == read_rates(tmp_path / "rates.yaml", "demo")
     lines = [RATES.read_text().splitlines(), (tmp_path / "rates.yaml").read_text().splitlines()]
     assert len(lines[0]) == len(lines[1])
-    assert sum(a != b for a, b in zip(*lines, strict=True)) <= 2 * len(changed)
+    n_changed = sum(a != b for a, b in zip(*lines, strict=True))
+    assert n_changed == len(changed) + len(SAME_WORK)  # every row, and the source of every rule
 
 
 # --- the steps of alignment alone -----------------------------------------------------------------
@@ -234,11 +245,11 @@ def test_alignment_is_held_against_products_and_assignments_alone(tmp_path):
 
 def test_a_rate_that_the_file_does_not_have_is_named():
     with pytest.raises(ValueError, match="no rate sunshine"):
-        measured.replaced(RATES.read_text(), {"sunshine": (1.0, "by eye")})
+        replaced(RATES.read_text(), {("sunshine", "gpt2"): Rate(1.0, 0.0, "measured; by eye")})
 
 
 def test_a_run_without_measured_alignment_is_an_error_that_says_what_makes_it(tmp_path, capsys):
-    assert measured.main([str(tmp_path), "--rates", str(RATES)]) == 2
+    assert main([str(tmp_path), "--rates", str(RATES)]) == 2
     assert "make rehearsal" in capsys.readouterr().err
 
 

@@ -1,8 +1,9 @@
-"""What the steps of alignment take alone: what the whole of it is held against, and planned by."""
+"""Time the steps of aligning feed-forward sublayers alone, on a sample of the pairs."""
 
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from torch import Tensor
 
@@ -13,7 +14,7 @@ Pair = tuple[int, int]
 
 
 def sample(pairs: Sequence[Pair], n: int) -> list[Pair]:
-    """n pairs spread evenly over all, or all where they are no more."""
+    """Choose n pairs spread evenly over all, or all if there are no more than n."""
     n = min(n, len(pairs))
     return [pairs[i * len(pairs) // n] for i in range(n)]
 
@@ -21,16 +22,15 @@ def sample(pairs: Sequence[Pair], n: int) -> list[Pair]:
 def steps_alone(
     layer: Callable[[int], Tensor], pairs: Sequence[Pair], threads: int
 ) -> dict[str, float]:
-    """Seconds a pair of each step of aligning real features, nothing else going on.
+    """Time each step of aligning real features alone, in seconds a pair.
 
-    layer: its number -> (n_tokens, d_ff) features. Centring and the matrix product have all
-    threads; of assignments, as many are solved at once as there are threads, and each counts for
-    its share of the time that they take together. What warms up, a first product and the
-    solver's import, does not count.
+    layer: number of a layer -> (n_tokens, d_ff) features. Centring and the matrix product use all
+    threads. As many assignments are solved at once as there are threads, and each counts for its
+    share of their time. A first product and the solver's import warm up and do not count.
     """
     seconds = dict.fromkeys(("centring", "product", "assignment"), 0.0)
 
-    def timed(step: str, work: Callable[[], object]) -> object:
+    def timed(step: str, work: Callable[[], Any]) -> Any:
         begin = time.perf_counter()
         result = work()
         seconds[step] += time.perf_counter() - begin
@@ -43,13 +43,11 @@ def steps_alone(
         for start in range(0, len(pairs), threads):
             correlations = []
             for i, j in pairs[start : start + threads]:
-                anchor, other = standardize(layer(i)), layer(j)
-                other = timed("centring", lambda other=other: standardize(other))
-                correlations.append(
-                    timed(
-                        "product",
-                        lambda a=anchor, b=other: correlation_of_standardized(a, b),
-                    )
+                anchor, raw = standardize(layer(i)), layer(j)
+                other = timed("centring", lambda raw=raw: standardize(raw))
+                product = timed(
+                    "product", lambda a=anchor, b=other: correlation_of_standardized(a, b)
                 )
+                correlations.append(product)
             timed("assignment", lambda c=correlations: list(pool.map(best_permutation, c)))
     return {step: total / len(pairs) for step, total in seconds.items()}
