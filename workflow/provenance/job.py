@@ -141,7 +141,7 @@ class Job:
         _each(
             lambda path: path.parent.mkdir(parents=True, exist_ok=True), vars(self.output).values()
         )
-        self._prepare_torch()
+        prepare_torch(self.threads, getattr(self.params, "device", "cpu"))
         self._show_warning, warnings.showwarning = warnings.showwarning, self._note_warning
         return self
 
@@ -216,15 +216,6 @@ class Job:
         content["time"]["record_seconds"] = round(seconds, 3)
         return content
 
-    def _prepare_torch(self) -> None:
-        """Threads as given and, on a GPU, the same bits in every run."""
-        if torch := sys.modules.get("torch"):
-            torch.set_num_threads(self.threads)
-            if getattr(self.params, "device", "cpu") != "cpu":
-                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-                torch.use_deterministic_algorithms(True, warn_only=True)
-                torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-
     def _note_warning(self, message: Warning | str, category: type, *where: Any) -> None:
         line = f"{category.__name__}: {message}"
         if line not in self._warnings:
@@ -241,6 +232,16 @@ class Job:
         wildcards = " ".join(self._description["wildcards"].values())
         line = f"error: {self._description['rule']} {wildcards}: {error or type(error).__name__}"
         print(line, file=sys.stderr)
+
+
+def prepare_torch(threads: int, device: str) -> None:
+    """Set the number of threads and, on a GPU, full float32 and deterministic algorithms."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
+        if device != "cpu":
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 def check_digest(path: Path, expected: str) -> None:
