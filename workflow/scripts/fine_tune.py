@@ -13,7 +13,7 @@ if __name__ == "__main__":
     with job:
         data = {"train": job.input.train, "validation": job.input.validation}
         task = task_for(job.params.task, job.input.base_model, data)
-        model = checkpoint.load(job.input.model, job.params.device)
+        model = checkpoint.load(job.input.model)  # the trainer moves it to this process's device
         curve = train(
             model,
             task,
