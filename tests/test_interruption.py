@@ -201,6 +201,20 @@ def test_a_fine_tuning_stopped_by_signals_ends_with_the_same_bits(
     assert cut.curve == whole(kind).curve
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "marian"])
+def test_a_validation_made_up_for_is_in_the_precision_of_the_training(kind, inputs, tmp_path):
+    runs = []
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+        runs.append(FineTuning(tmp_path / name, kind, inputs(kind), precision="bf16"))
+    whole, cut = runs
+    whole.run()
+    cut.run_until("validation-8")  # the last: nothing is left to do but that
+    cut.run()
+    assert cut.weights.read_bytes() == whole.weights.read_bytes()
+    assert cut.curve == whole.curve
+
+
 def test_snakemake_told_to_stop_lets_its_fine_tuning_save_and_goes_on_from_there(tmp_path):
     repository = Copy(tmp_path / "copy", ["gpt2"])
     tuning = repository.config["tasks"]["gpt2"]["fine_tuning"]

@@ -158,3 +158,53 @@ def test_one_process_uses_one_of_several_gpus(tmp_path, monkeypatch):
     assert TrainingArguments(str(tmp_path)).n_gpu == 2
     arguments = _arguments(settings(), RandomTokens(), tmp_path, 0, "cpu")
     assert arguments.n_gpu == 1 and arguments.train_batch_size == 4
+
+
+# --- deterministic algorithms ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def deterministic():
+    """What a job on a GPU asks for (provenance.job.prepare_torch)."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def test_steps_are_deterministic_and_what_comes_between_them_only_warns(
+    pico, tmp_path, deterministic, monkeypatch
+):
+    from experiment.training import trainer
+
+    seen = {"step": [], "validation": []}
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled
+    forward = trainer.Trainer.training_step
+
+    def step(*inputs, **options):
+        seen["step"].append(warn_only())
+        return forward(*inputs, **options)
+
+    class Watched(RandomTokens):
+        def evaluate(self, *inputs):
+            seen["validation"].append(warn_only())
+            return super().evaluate(*inputs)
+
+    monkeypatch.setattr(trainer.Trainer, "training_step", step)
+    tuned(pico, Watched(), settings(), tmp_path)
+    assert seen == {"step": [False] * 6, "validation": [True] * 3}
+
+
+def test_an_operation_that_has_no_deterministic_form_is_a_warning(pico, tmp_path, deterministic):
+    class OwnLoss(RandomTokens):
+        def loss(self, model, batch):
+            return model(**batch).loss
+
+    class Indeterminate(OwnLoss):
+        def loss(self, model, batch):
+            torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))
+            return super().loss(model, batch)
+
+    expected, _ = tuned(pico, OwnLoss(), settings(), tmp_path / "plain")
+    with pytest.warns(UserWarning, match="another run may give other bits: put_ does not have"):
+        found, _ = tuned(pico, Indeterminate(), settings(), tmp_path / "warned")
+    assert same(weights(found), weights(expected))

@@ -10,6 +10,7 @@ processes it takes the same steps as with one.
 import json
 import math
 import random
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ class ResumableTrainer(Trainer):
         stop: StopRequest,
     ) -> None:
         self.task, self.training, self.stop = task, training, stop
+        self.strict = torch.is_deterministic_algorithms_warn_only_enabled()
         self.stopping = False  # a checkpoint is to be saved, and then nothing more
         self.directory = Path(args.output_dir)
         examples = task.training_examples(training, args.seed)
@@ -108,6 +110,8 @@ class ResumableTrainer(Trainer):
             self.train(resume_from_checkpoint=str(self.last) if self.last else None)
         else:
             self._load_from_checkpoint(str(self.last))
+            # `self.train` does the same: validation is in the training's precision
+            self.accelerator.prepare_model(self.model, evaluation_mode=True)
             self.catch_up()
         if self.args.should_save:
             best = checkpoints.best_weights(self.directory, self._best())
@@ -146,6 +150,29 @@ class ResumableTrainer(Trainer):
         if hasattr(sampler.sampler, "set_epoch"):
             sampler.sampler.set_epoch(epoch)
         super()._run_epoch(model=model, epoch=epoch, train_dataloader=train_dataloader, **kwargs)
+
+    def training_step(self, *inputs: Any, **options: Any) -> torch.Tensor:
+        """Take a step with the same bits in every run, if a job asks for deterministic algorithms.
+
+        Backward passes of fused attention are deterministic only where torch raises an error for
+        operations that cannot be, not where it warns. After such an error the step is repeated, and
+        from then on torch warns.
+        """
+        if not self.strict:
+            return super().training_step(*inputs, **options)
+        torch.use_deterministic_algorithms(True)
+        try:
+            return super().training_step(*inputs, **options)
+        except RuntimeError as error:
+            if "deterministic" not in str(error):
+                raise
+            self.strict = False
+            reason = str(error).partition(", but you set")[0]
+            warnings.warn(f"another run may give other bits: {reason}", stacklevel=1)
+        finally:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        self.model.zero_grad()
+        return super().training_step(*inputs, **options)
 
     def compute_loss(
         self,
