@@ -1,11 +1,11 @@
 """Test the paper's findings on the per-example scores of this run, and say which hold."""
 
-from experiment.claims.run import evidence_of
+from experiment.claims.run import about_run
 from experiment.claims.statements import as_report, judged
 from experiment.tables.layout import write_table
 from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        table = judged(evidence_of(job), job.params.confidence)
+        table = judged(list(about_run(job)), job.params.confidence)
         write_table(job, table, text=as_report(table, job.params.confidence))

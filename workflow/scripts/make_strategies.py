@@ -1,13 +1,13 @@
 """Make the table of strategies: windows that were searched, and groups from features alone."""
 
 from experiment.tables.layout import write_table
-from experiment.tables.scores import results_of, write_results
+from experiment.tables.scores import read_results, write_results
 from experiment.tables.strategies import strategies
 from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        results, tasks = results_of(job), job.params.tasks
+        results, tasks = read_results(job), job.params.tasks
         write_results(results, job.output.tidy)
         groups = zip(job.input.groups, job.input.untuned, strict=True)
         ratios = {name: task["ratios"] for name, task in tasks.items()}

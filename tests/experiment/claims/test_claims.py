@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,8 +21,6 @@ from experiment.claims.statements import (
     as_report,
     judged,
 )
-from experiment.reported import read_reported
-from experiment.tables.tested import read_tests
 from provenance.cells import Interval
 
 REPORTED = Path(__file__).parents[3] / "config" / "paper_reported"
@@ -366,14 +365,15 @@ def test_a_run_s_files_become_evidence(tmp_path):
         "anchors": [best, "permute-k5-first-random1"],
         "int8": f"{best}-int8",
     }
-    found = about_run(
-        read_tests(files["scores"], files["per_example"]),
-        {"gpt2": {"label": "GPT-2", "models": models}},
-        windows={"gpt2": tmp_path / "gpt2/windows.csv"},
-        cka={"gpt2": tmp_path / "gpt2/cka.csv"},
-        reported=read_reported(REPORTED.glob("*.csv")),
-        settings=SETTINGS,
+    given = SimpleNamespace(
+        **files,
+        windows=[tmp_path / "gpt2/windows.csv"],
+        cka=[tmp_path / "gpt2/cka.csv"],
+        reported=list(REPORTED.glob("*.csv")),
     )
+    tasks = {"gpt2": {"label": "GPT-2", "models": models}}
+    params = SimpleNamespace(tasks=tasks, **vars(SETTINGS))
+    found = about_run(SimpleNamespace(input=given, params=params))
     rows = {(row["claim"], row["statement"]): row for row in rows_of(list(found))}
     by_claim = {claim: row for (claim, _), row in rows.items()}
     assert by_claim["window_matters_untuned"]["holds_if"] == "< 50"  # 90 and 40, not the vanilla

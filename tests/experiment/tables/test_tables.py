@@ -475,7 +475,6 @@ def test_a_table_is_written_as_csv_with_every_cell_as_text_and_as_a_ledger(tmp_p
 
 # --- what was tested ------------------------------------------------------------------------------
 
-INTERVALS = {"resamples": 200, "confidence": 0.95}
 PERMUTE = "permute-k3-last-best-int8"
 
 
@@ -526,8 +525,16 @@ TASKS = {
 }
 
 
+def results_of(scores, per_example, tasks=TASKS, seed=0, confidence=0.95) -> list[Result]:
+    """The results of a job with these inputs and parameters."""
+    intervals = {"resamples": 200, "confidence": confidence}
+    given = SimpleNamespace(scores=scores, per_example=per_example)
+    params = SimpleNamespace(tasks=tasks, intervals=intervals, seed=seed)
+    return read_results(SimpleNamespace(input=given, params=params))
+
+
 def test_only_the_models_that_are_shown_are_read_in_the_order_of_the_files(files):
-    results = read_results(*files, TASKS, INTERVALS, seed=0)
+    results = results_of(*files)
     assert [(r.task, r.model, r.variant) for r in results] == [
         ("a", "A", "base"),
         ("a", "A", PERMUTE),
@@ -537,15 +544,15 @@ def test_only_the_models_that_are_shown_are_read_in_the_order_of_the_files(files
 
 
 def test_the_reduction_is_of_the_own_task_s_base_model_even_if_that_is_not_shown(files):
-    reductions = [r.reduction_percent for r in read_results(*files, TASKS, INTERVALS, seed=0)]
+    reductions = [r.reduction_percent for r in results_of(*files)]
     assert reductions == pytest.approx([0, 30, 20, 25])
 
 
 def test_the_interval_is_around_the_score_and_follows_the_seed_and_the_confidence(files):
     scores, per_example = map(list, files)
-    results = read_results(scores, per_example, TASKS, INTERVALS, seed=0)
-    again = read_results(scores, per_example, TASKS, INTERVALS, seed=1)
-    narrow = read_results(scores, per_example, TASKS, INTERVALS | {"confidence": 0.5}, seed=0)
+    results = results_of(scores, per_example)
+    again = results_of(scores, per_example, seed=1)
+    narrow = results_of(scores, per_example, confidence=0.5)
     assert [r.score for r in results] == [80, 50, 50, 50]
     for one, other_seed, less in zip(results, again, narrow, strict=True):
         assert one.low < less.low < one.score < less.high < one.high
@@ -565,7 +572,7 @@ def test_a_perplexity_s_interval_follows_its_average(tmp_path):
         rows = "".join(f"{2.0 * n},{n}\n{90.0},{30}\n" for n in (1, 2, 1))
         (folder / "test.csv").write_text("negative_log_likelihood,n_tokens\n" + rows)
         shown = {"a": {"label": "A", "models": ["base"]}}
-        (found,) = read_results([summary], [columns], shown, INTERVALS, seed=0)
+        (found,) = results_of([summary], [columns], shown)
         bounds.append((found.low, found.high))
     assert bounds[0] != bounds[1]
     assert all(math.exp(2) <= low < high <= math.exp(3) for low, high in bounds)
@@ -589,7 +596,7 @@ def test_files_are_found_by_their_task_and_model(files):
 
 
 def test_a_reduction_and_a_window_say_where_they_come_from(files):
-    base, merged, dropped, _ = read_results(*files, TASKS, INTERVALS, seed=0)
+    base, merged, dropped, _ = results_of(*files)
     for each in (base, merged, dropped):
         assert each.reduction_cell().raw == pytest.approx(each.reduction_percent)
         assert each.score_cell().raw == each.score
@@ -601,7 +608,7 @@ def test_a_reduction_and_a_window_say_where_they_come_from(files):
 
 
 def test_a_model_s_window_and_name_are_read(files):
-    base, merged, dropped, _ = read_results(*files, TASKS, INTERVALS, seed=0)
+    base, merged, dropped, _ = results_of(*files)
     assert (base.method, base.k, base.anchor, base.role, base.int8) == (None,) * 4 + (False,)
     assert (base.first_layer, base.last_layer, str(base.window_cell())) == (None, None, "–")
     assert (merged.method, merged.k, merged.anchor, merged.role) == ("permute", 3, "last", "best")
@@ -613,7 +620,7 @@ def test_a_model_s_window_and_name_are_read(files):
 
 
 def test_results_are_written_unrounded_and_empty_where_a_name_says_nothing(files, tmp_path):
-    results = read_results(*files, TASKS, INTERVALS, seed=0)
+    results = results_of(*files)
     write_results(results, tmp_path / "tidy.csv")
     with (tmp_path / "tidy.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

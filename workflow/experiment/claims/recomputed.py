@@ -7,7 +7,7 @@ from typing import Any
 
 from pandas import DataFrame
 
-from experiment.tables.scores import Result, results_of
+from experiment.tables.scores import Result, read_results
 from experiment.tables.tested import by_model
 from ffmerge.models.architectures import architecture_of
 from provenance import cells
@@ -82,7 +82,7 @@ def recomputed_by(job: Job, models: DataFrame) -> dict[str, Recomputed]:
         strict=True,
     )
     files = {task: Files(*of_task, list(tuned[task].values())) for task, *of_task in inputs}
-    return recomputed(tasks, models, results_of(job), files)
+    return recomputed(tasks, models, read_results(job), files)
 
 
 def recomputed(

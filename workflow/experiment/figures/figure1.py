@@ -77,19 +77,10 @@ class Pen:
     left: float
     bottom: float
 
-    def text(
-        self,
-        x: float,
-        y: float,
-        text: object,
-        size: float = SMALL,
-        ha: str = "center",
-        color: str = INK,
-        **options: Any,
-    ) -> None:
+    def text(self, x: float, y: float, text: object, size: float = SMALL, **options: Any) -> None:
         """Write a text, centred vertically on y."""
-        place = (self.left + x, self.bottom + y, str(text))
-        self.axis.text(*place, fontsize=size, ha=ha, va="center", color=color, **options)
+        options = {"ha": "center", "va": "center", "color": INK} | options
+        self.axis.text(self.left + x, self.bottom + y, str(text), fontsize=size, **options)
 
     def line(self, x: Span, y: Span, color: str = INK, linewidth: float = 0.7, zorder=1) -> None:
         """Draw a line from (x[0], y[0]) to (x[1], y[1])."""
@@ -108,19 +99,12 @@ class Pen:
         self.axis.add_patch(Circle(place, radius, facecolor=fill, edgecolor=INK, linewidth=0.8))
 
     def box(
-        self,
-        x: float,
-        y: float,
-        width: float,
-        height: float,
-        fill: str,
-        linewidth: float = 0.7,
-        linestyle: Any = "-",
+        self, x: float, y: float, width: float, height: float, fill: str, **options: Any
     ) -> None:
         """Draw a rectangle whose lower left corner is (x, y)."""
         corner = (self.left + x, self.bottom + y)
-        options = {"facecolor": fill, "linewidth": linewidth, "linestyle": linestyle}
-        self.axis.add_patch(Rectangle(corner, width, height, edgecolor=INK, **options))
+        options = {"facecolor": fill, "edgecolor": INK, "linewidth": 0.7} | options
+        self.axis.add_patch(Rectangle(corner, width, height, **options))
 
     def attention(self, x: float, y: float, width: float, height: float) -> None:
         """Draw a multi-headed attention sublayer."""

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pandas import DataFrame
 
@@ -17,6 +16,7 @@ from provenance.cells import JOB, Cell, Interval, Printed, Source
 from provenance.job import Job
 
 NO_WINDOW = "–"
+UNNAMED = {**dict.fromkeys(("method", "k", "anchor", "role")), "int8": False}
 
 
 @dataclass(frozen=True)
@@ -93,50 +93,41 @@ def bound_cell(score: Cell, bound: float) -> Cell:
     return Cell(tuple(map(Source, files)), derivation=JOB, computed=bound)
 
 
-def read_results(
-    scores: Sequence[Path],
-    per_example: Sequence[Path],
-    tasks: dict[str, dict[str, Any]],
-    intervals: dict[str, Any],
-    seed: int,
-) -> list[Result]:
-    """Read the results of each task's `models`, in the order of the files.
+def read_results(job: Job) -> list[Result]:
+    """Read the tests that a job shows, in the order of its files.
 
-    scores, per_example: see read_tests; each task's base model has to be among them, for its size.
-    tasks: name -> `label` in tables, and names of the `models` to show; intervals: `resamples` and
-    `confidence`.
+    Inputs: see read_tests; each task's base model has to be among them, for its size. Parameters:
+    `tasks`, name -> `label` in tables and names of the `models` to show; `intervals`, `resamples`
+    and `confidence`; `seed`.
     """
-    tests = list(read_tests(scores, per_example))
+    tasks, intervals = job.params.tasks, job.params.intervals
+    tests = list(read_tests(job.input.scores, job.input.per_example))
     base = {test.task: test for test in tests if test.model == BASE}
     results = []
     for task, model, test, examples, (file, _) in tests:
         if model not in tasks[task]["models"]:
             continue
-        n_base = base[task].summary["n_parameters"]
         low, high = bootstrap_interval(
             test["metric"],
             examples,
             intervals["resamples"],
             intervals["confidence"],
-            seed,
+            job.params.seed,
             test.get("average"),
         )
         windows = test["merged"] or test["dropped"]
-        layers = windows[0]["layers"] if windows else None
-        variant = Variant.parse(model) if windows else None
+        layers = windows[0]["layers"] if windows else [None]
+        name = vars(Variant.parse(model)) if windows else UNNAMED
+        n_base = base[task].summary["n_parameters"]
         results.append(
             Result(
                 task=task,
                 model=tasks[task]["label"],
                 metric=test["metric"],
                 variant=model,
-                method=variant.method if variant else None,
-                k=variant.k if variant else None,
-                anchor=variant.anchor if variant else None,
-                role=variant.role if variant else None,
-                int8=variant.int8 if variant else False,
-                first_layer=layers[0] if layers else None,
-                last_layer=layers[-1] if layers else None,
+                **name,
+                first_layer=layers[0],
+                last_layer=layers[-1],
                 n_towers=max(1, len(windows)),
                 sublayers_removed=test["n_sublayers_removed"],
                 sublayers=test["n_sublayers"],
@@ -152,17 +143,6 @@ def read_results(
             )
         )
     return results
-
-
-def results_of(job: Job) -> list[Result]:
-    """Read the results that a job shows, from its inputs and parameters."""
-    return read_results(
-        job.input.scores,
-        job.input.per_example,
-        job.params.tasks,
-        job.params.intervals,
-        job.params.seed,
-    )
 
 
 def write_results(results: Sequence[Result], file: Path) -> None:
