@@ -1,10 +1,10 @@
-"""What is computed: candidates, variants and roles, from the configuration alone.
+"""Derive the models to compute from the configuration: candidates, variants and roles.
 
-A variant is one compressed model. Its name holds roles, never layer numbers, so that the DAG does
-not depend on which window wins: `permute-k5-first-best` is the best window of five sublayers,
-merged towards its first; `permute-k5-first-cka` has groups that remove as many; `drop-k2-best` is
-the model without the best window of two layers. `-int8` behind a merged variant is its quantized
-form.
+A variant is a compressed model. Its name holds roles instead of layer numbers, so that the DAG does
+not depend on which window wins: `permute-k5-first-best` has the best window of five sublayers
+merged towards its first; `permute-k5-first-cka` has merged groups that remove as many;
+`drop-k2-best` is the model without the best window of two layers. `-int8` marks the quantized form
+of a merged variant.
 """
 
 import re
@@ -15,7 +15,7 @@ from experiment import config
 from ffmerge.method.windows import ANCHORS, printed_starts, starts
 
 BASE, TUNED_BASE = "base", "base-tuned"
-PROPOSED = ("correlation", "cka")  # roles of groups that are proposed from features
+PROPOSED = ("correlation", "cka")  # roles of groups proposed from features
 ROLES = rf"best|random\d+|{'|'.join(PROPOSED)}"
 MERGED = rf"(?:permute|vanilla)-k\d+-(?:{'|'.join(ANCHORS)})-(?:{ROLES})"
 DROPPED = r"drop-k\d+-best"
@@ -37,9 +37,10 @@ UNCOMPRESSED = Candidate(BASE, 0, 0)
 
 @dataclass(frozen=True)
 class Variant:
-    """A compressed model: method, window size k, the window's role, and what merging adds.
+    """A compressed model.
 
-    method: permute, vanilla or drop; anchor: None where layers are dropped; int8: quantized.
+    method: permute, vanilla or drop; k: window size; anchor: None for dropped layers; role: of the
+    window or groups; int8: whether it is quantized.
     """
 
     method: str
@@ -54,7 +55,7 @@ class Variant:
 
     @classmethod
     def parse(cls, name: str) -> "Variant":
-        """The variant of a name. Raises ValueError for a name that is not one."""
+        """Parse a variant's name. Raises ValueError for any other text."""
         if not re.fullmatch(f"{DROPPED}|{MERGED}(?:{INT8})?", name):
             raise ValueError(f"{name!r} is not METHOD-kK-ANCHOR-ROLE, drop-kK-ROLE, or one{INT8}")
         method, k, *anchor, role = name.removesuffix(INT8).split("-")
@@ -64,7 +65,7 @@ class Variant:
 
 
 def scored_starts(task: config.TaskBase, k: int) -> list[int]:
-    """First layers of the windows of k that are scored: of all, unless only some are configured."""
+    """First layers of the windows of k to score: all unless `windows.only` is configured."""
     if task.windows.only is None:
         return starts(task.base_model.n_layers, k)
     ratio = next(ratio for ratio, size in task.merge.k if size == k)
@@ -72,7 +73,7 @@ def scored_starts(task: config.TaskBase, k: int) -> list[int]:
 
 
 def candidates(task: config.TaskBase) -> list[Candidate]:
-    """All N-k+1 windows of the three ratios, or those that are configured, for every method."""
+    """The windows to score at the three ratios, all N-k+1 or those configured, for every method."""
     return [
         Candidate(method, k, start)
         for method in task.merge.methods
@@ -82,7 +83,7 @@ def candidates(task: config.TaskBase) -> list[Candidate]:
 
 
 def drop_candidates(task: config.TaskBase) -> list[Candidate]:
-    """The uncompressed model, then every window of layers that may be dropped (Section 4.4)."""
+    """The uncompressed model, then every window of layers to try dropping (Section 4.4)."""
     return [
         UNCOMPRESSED,
         *(
@@ -94,24 +95,24 @@ def drop_candidates(task: config.TaskBase) -> list[Candidate]:
 
 
 def reported_base(task: config.TaskBase) -> str:
-    """The uncompressed model that the others are set against (Section 4.1)."""
+    """The name of the uncompressed model to compare with (Section 4.1)."""
     return TUNED_BASE if task.fine_tune_base else BASE
 
 
 def main_variant(task: config.TaskBase) -> Variant:
-    """Our method at 1/3, which Tables 2-4 vary: aligned unless only vanilla is configured."""
+    """Our method at 1/3, which Tables 2-4 vary; it aligns unless only vanilla is configured."""
     method = "permute" if "permute" in task.merge.methods else task.merge.methods[0]
     return Variant(method, task.merge.k.third, task.merge.anchor)
 
 
 def table1_variants(task: config.TaskBase) -> list[Variant]:
-    """One model of each method at 1/3: merged, that quantized, a third of the layers dropped."""
+    """One model of each method at 1/3: merged, merged and quantized, with layers dropped."""
     main = main_variant(task)
     return [main, replace(main, int8=True), Variant("drop", task.layer_drop.third)]
 
 
 def table2_variants(task: config.TaskBase) -> list[Variant]:
-    """The best window of 1/3 and the random ones, fewer where the model has not as many."""
+    """The best window of 1/3 and the random ones, as many as the model has."""
     main = main_variant(task)
     among = scored_starts(task, main.k)
     if task.windows.starts == "printed":
@@ -122,7 +123,7 @@ def table2_variants(task: config.TaskBase) -> list[Variant]:
 
 
 def table3_variants(task: config.TaskBase) -> list[Variant]:
-    """The same window, merged towards each anchor."""
+    """The best window of 1/3, merged towards each anchor."""
     return [replace(main_variant(task), anchor=anchor) for anchor in ANCHORS]
 
 
@@ -132,7 +133,7 @@ def table4_variants(task: config.TaskBase) -> list[Variant]:
 
 
 def table5_variants(task: config.TaskBase) -> list[Variant]:
-    """The compressed models of Table 5, a row after the other."""
+    """The compressed models of Table 5, row by row."""
     return [
         Variant(method, k, task.merge.anchor)
         for k in task.merge.k.sizes()
@@ -141,7 +142,7 @@ def table5_variants(task: config.TaskBase) -> list[Variant]:
 
 
 def strategy_variants(task: config.TaskBase) -> list[Variant]:
-    """Our method at 1/3, by the strategy that selects what is merged: windows, then groups."""
+    """Our method at 1/3 with each strategy of selection: the window search, then groups."""
     return [replace(main_variant(task), role=role) for role in ("best", *PROPOSED)]
 
 

@@ -1,9 +1,9 @@
-# Sections 3.2 and 3.3: features, and the permutations that align them (Eqs. 1 and 2).
-# Section 5.5 and Appendix C: outputs of sublayers, and how similar they are.
+# Sections 3.2 and 3.3: features, and the permutations that align sublayers (Eqs. 1 and 2).
+# Section 5.5 and Appendix C: outputs of sublayers, and their similarity.
 
 
 rule collect_features:
-    """The output of W_in before the activation, at exactly n_tokens positions of validation data."""
+    """Collect W_in's output before the activation, at exactly n_tokens validation positions."""
     input:
         base_model=base_model,
         validation=dataset("validation"),
@@ -29,7 +29,7 @@ rule collect_features:
 
 
 rule align_feed_forwards:
-    """Solve the assignment of every pair of layers that a window needs, whichever its anchor."""
+    """Solve the assignment of every pair of layers that any window with any anchor needs."""
     input:
         features="{results}/{task}/features.safetensors",
     output:
@@ -55,7 +55,7 @@ rule align_feed_forwards:
 
 
 rule collect_outputs:
-    """What FF and self-attention sublayers put out at the positions that features come from."""
+    """Collect the outputs of FF and self-attention sublayers at the positions of the features."""
     input:
         base_model=base_model,
         validation=dataset("validation"),
@@ -81,7 +81,7 @@ rule collect_outputs:
 
 
 rule compute_cka:
-    """Linear CKA of all pairs of layers, and its mean for each distance between two layers."""
+    """Compute linear CKA of all pairs of layers, and its mean by distance between layers."""
     input:
         outputs="{results}/{task}/outputs.safetensors",
     output:

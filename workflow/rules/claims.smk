@@ -1,8 +1,8 @@
-# The paper's own numbers and findings, held against what this run made.
+# The paper's numbers and findings, compared with those of this run.
 
 
 rule compare_with_paper:
-    """Every number that the paper prints beside the one recomputed here, with a verdict."""
+    """Set every number that the paper prints beside the one recomputed here, with a verdict."""
     input:
         reported=ancient(REPORTED),
         base_models=[base_model_of(task) for task in TASKS],
@@ -31,7 +31,7 @@ rule compare_with_paper:
 
 
 rule evaluate_claims:
-    """The paper's findings, each with a paired test on this run's per-example scores."""
+    """Test each of the paper's findings on this run's per-example scores."""
     input:
         reported=ancient(REPORTED),
         scores=tests("test.json", EVERYTHING),

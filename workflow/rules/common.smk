@@ -1,4 +1,4 @@
-# The configuration, and how a rule becomes a command. The rules themselves only name things.
+# The configuration, and the functions that turn a rule into a command line.
 import json
 import sys
 from functools import cache
@@ -39,12 +39,12 @@ wildcard_constraints:
 
 
 def job(script, params=lambda wildcards: {}, reproduces="bits", folder=SCRIPTS):
-    """What a job is to do: its rule's script, its parameters, and the digest of the script's code.
+    """Describe a job: its script, its parameters, and the digest of the script's code.
 
-    One JSON value, so that Snakemake compares it as a whole: two parameters that swap their values
-    are a change. The digest is of all code the script can reach (provenance.sources), so that an
-    edited library module is a change and a touched file or a new comment is none.
-    reproduces: what a second run must give again: "bits", "decisions", or {metric: tolerance}.
+    The description is one JSON value, so that Snakemake compares it as a whole and two parameters
+    that swap their values count as a change. The digest covers all code that the script can reach
+    (provenance.sources): an edited library module changes it, a touched file or a comment does not.
+    reproduces: what a second run must repeat: "bits", "decisions", or {metric: tolerance}.
     """
 
     def described(wildcards):
@@ -64,7 +64,7 @@ def job(script, params=lambda wildcards: {}, reproduces="bits", folder=SCRIPTS):
 
 
 def named_modules(params):
-    """The modules that a job imports because its parameters name them: task kind and loaders."""
+    """The modules that a job's parameters name, its task kind and its loaders."""
     kind = [f"experiment.tasks.{params['task']['kind']}"] if "task" in params else []
     loaders = [params["loader"]] if "loader" in params else []
     return sorted({*kind, *loaders, *params.get("loaders", {}).values()})
@@ -72,14 +72,14 @@ def named_modules(params):
 
 @cache
 def code_digest(script, *imports):
-    """The digest of what a script can reach: the same for all jobs of a rule with the same task."""
+    """The digest of the code that a script can reach, computed once for all jobs of a rule."""
     return sources.code_digest(sources.closure(WORKFLOW.parent / script, imports))
 
 
 def files(wildcards, input, output):
-    """A job's named inputs and outputs, as JSON.
+    """A job's named inputs and outputs as JSON.
 
-    Apart from `job`, for Snakemake does not look for changes in a parameter made from these.
+    They are apart from `job` because Snakemake ignores changes of a parameter that depends on them.
     """
     named = {
         "input": {name: plain(value) for name, value in input.items()},
@@ -93,18 +93,18 @@ def plain(value):
 
 
 def loader(model):
-    """The module whose `load` reads a model, by the name of its folder."""
+    """The module that loads a model, by the name of its folder."""
     return (
         f"ffmerge.{'method.quantization' if model.endswith(variants.INT8) else 'models.checkpoint'}"
     )
 
 
 def command(script, offline=True, folder=SCRIPTS):
-    """The command line of a rule: anybody can copy it from a record and run it.
+    """The command line of a rule, which anybody can copy from a record and run.
 
-    The script replaces its shell, which a signal to the whole job would end before the script has
-    saved where it is (experiment.training.signals). Without MKL_CBWR the bits of a product would
-    depend on where its arrays lie in memory.
+    The script replaces its shell; a signal to the whole job would otherwise end the shell before
+    the script has saved its state (experiment.training.signals). Without MKL_CBWR the bits of a
+    product would depend on the position of its arrays in memory.
     """
     hub = "HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 " if offline else ""
     return (
@@ -116,17 +116,17 @@ def command(script, offline=True, folder=SCRIPTS):
 
 
 def weights(kind, path):
-    """Output: a model's directory; removed after use where the configuration says so."""
+    """Output: a model's directory, temporary if the configuration says so."""
     return temp(directory(path)) if kind in CONFIG.temporary else directory(path)
 
 
 def part(task, *keys):
-    """The keys of a task's configuration that a job depends on, with those it needs to read data.
+    """The part of a task's configuration that a job depends on.
 
-    And, if it scores or trains a model, those that this needs.
+    It has the given keys, those for reading data and, if the job scores or trains, those for that.
     """
     scores = {"validation", "test", "fine_tuning"}.intersection(keys)
     needed = configuration.READING + (configuration.SCORING if scores else ())
     settings = TASKS[task]
-    found = [key for key in needed if hasattr(settings, key)]
-    return settings.model_dump(mode="json", include={"kind", *found, *keys})
+    present = [key for key in needed if hasattr(settings, key)]
+    return settings.model_dump(mode="json", include={"kind", *present, *keys})

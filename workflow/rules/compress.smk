@@ -1,5 +1,5 @@
 # Section 3.3: the selected sublayers become one (Eqs. 3 and 4), stored once.
-# Section 4.4: the baseline leaves whole layers out. Section 5.4: LLM.int8() on top of merging.
+# Section 4.4: the baseline drops whole layers. Section 5.4: LLM.int8() on top of merging.
 
 
 rule compress:
@@ -23,7 +23,7 @@ rule compress:
 
 
 rule drop_layers:
-    """Leave the selected window of layers out of the base model."""
+    """Drop the selected window of layers from the base model."""
     input:
         base_model=base_model,
         selection="{results}/{task}/layer_drop_selection.json",
@@ -42,7 +42,7 @@ rule drop_layers:
 
 
 rule quantize:
-    """Make the linear maps of a finished model int8 and measure what is left on disk."""
+    """Quantize the linear maps of a finished model to int8, and measure its size on disk."""
     input:
         model="{results}/{task}/models/{variant}/tuned",
         base_model=base_model,

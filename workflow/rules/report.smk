@@ -1,9 +1,9 @@
-# The report page: what a reader opens first.
+# The report page, which a reader opens first.
 DISCREPANCIES = "docs/discrepancies.md"
 
 
 rule make_report:
-    """All tables and figures in one file that opens offline, each number with its lineage."""
+    """Write all tables and figures to one file that opens offline, with each number's lineage."""
     input:
         tables=expand("{{results}}/tables/table{n}.csv", n=shown_tables()),
         table_ledgers=expand("{{results}}/tables/table{n}.ledger.json", n=shown_tables()),
@@ -21,11 +21,11 @@ rule make_report:
         job=job(
             "make_report",
             lambda w: {
-                # no code of the script's: template, style, program and captions
+                # template, style, program and captions, which are not among the script's code
                 "page": sha256_of(WORKFLOW / "report/page"),
                 "discrepancies": sha256_of(Path(DISCREPANCIES)),
             },
-            # the page says when it was made, and what was found then
+            # the page has the time it was made and the state of the files then
             reproduces="decisions",
         ),
         files=files,

@@ -1,10 +1,10 @@
-# Section 3.4: every window is merged and scored before tuning, and the best one is selected.
-# Section 4.4: the same for windows of whole layers that are dropped, the baseline.
+# Section 3.4: merge and score every window before tuning, and select the best one.
+# Section 4.4: do the same for the baseline, which drops windows of whole layers.
 # The paper's future work: groups of any sublayers, several in one model, from features alone.
 
 
 rule score_windows:
-    """Merge and score many windows, one after the other, in one job: the model is loaded once."""
+    """Merge and score many windows one after the other in a job that loads the model once."""
     input:
         base_model=base_model,
         validation=dataset("validation"),
@@ -32,7 +32,7 @@ rule score_windows:
 
 
 rule select_windows:
-    """The best window of each ratio under the full range of starts and under the printed one."""
+    """Select the best window of each ratio, under the full and the printed range of starts."""
     input:
         scores=window_parts,
     output:
@@ -61,7 +61,7 @@ rule select_windows:
 
 
 rule score_layer_drops:
-    """Score the uncompressed model and every window of layers that may be left out, untuned."""
+    """Score the uncompressed model, and the model without every window of layers, untuned."""
     input:
         base_model=base_model,
         validation=dataset("validation"),
@@ -87,7 +87,7 @@ rule score_layer_drops:
 
 
 rule select_layer_drops:
-    """The best window of layers at each ratio, among all of them."""
+    """Select the best window of layers to drop at each ratio."""
     input:
         scores=layer_drop_parts,
     output:
@@ -115,7 +115,7 @@ rule select_layer_drops:
 
 
 rule propose_groups:
-    """Cluster the layers by how alike they are, to remove as many sublayers as the best window."""
+    """Cluster the layers by similarity, to remove as many sublayers as the best window."""
     input:
         alignment="{results}/{task}/alignment.csv",
         cka="{results}/{task}/cka.csv",
@@ -132,7 +132,7 @@ rule propose_groups:
             lambda w: {
                 "n_layers": TASKS[w.task].base_model.n_layers,
                 "anchor": TASKS[w.task].merge.anchor,
-                # of all but one there is only one group
+                # with all but one removed there is only one group
                 "sizes": TASKS[w.task].merge.k.sizes()[:2],
             },
             reproduces="decisions",
@@ -143,7 +143,7 @@ rule propose_groups:
 
 
 rule score_groups:
-    """Merge and score what each strategy selects, before tuning."""
+    """Merge and score the groups of each strategy, before tuning."""
     input:
         base_model=base_model,
         validation=dataset("validation"),

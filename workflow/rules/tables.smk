@@ -1,8 +1,8 @@
-# The paper's tables, each beside a tidy file with every number unrounded and its interval.
+# The paper's tables, most beside a tidy file of unrounded numbers with their intervals.
 
 
 rule make_table1:
-    """Table 1: what each kind of compression needs and saves, beside what was measured."""
+    """Table 1: the costs and savings of each kind of compression, with measurements."""
     input:
         costs=task_files("cost.csv"),
         windows=task_files("windows.csv"),
@@ -68,7 +68,7 @@ rule make_score_table:
 
 
 rule make_hyperparameters:
-    """Tables 6 to 8: what fine-tuning was really done with, from the records of its jobs."""
+    """Tables 6 to 8: the hyperparameters of fine-tuning, from the records of its jobs."""
     input:
         reported=ancient(REPORTED),
         records=lambda w: [
@@ -97,7 +97,7 @@ rule make_hyperparameters:
 
 
 rule make_strategies:
-    """Ours: what each strategy selects and reaches, at the same number of sublayers removed."""
+    """Our own table: groups and scores of each strategy, at the same number of sublayers removed."""
     input:
         scores=tests("test.json", STRATEGIES),
         per_example=tests("test.csv", STRATEGIES),

@@ -1,8 +1,8 @@
-# Section 5: the reported score of a model, and what the model costs to run (Table 1).
+# Section 5: the reported score of a model. Table 1: the cost of running it.
 
 
 rule score_test:
-    """Perplexity, accuracy or BLEU of a model on the test split."""
+    """Measure perplexity, accuracy or BLEU of a model on the test split."""
     input:
         model=finished_model,
         base_model=base_model,

@@ -2,7 +2,7 @@
 
 
 rule tokenize_text:
-    """Tokenize the training text once, for all models that are tuned on it."""
+    """Tokenize the training text once, for all models tuned on it."""
     input:
         base_model=base_model,
         train=dataset("train"),
@@ -37,7 +37,7 @@ rule fine_tune:
     log:
         "{results}/{task}/logs/fine_tune-{model}.log",
     resources:
-        # a process for each device (experiment.training.devices)
+        # one process for each device (experiment.training.devices)
         gpu=lambda w: TASKS[w.task].fine_tuning.devices,
         cpus_per_task=lambda w: TASKS[w.task].fine_tuning.devices,
     params:

@@ -9,7 +9,7 @@ from provenance.csv_files import write_csv
 from provenance.job import Job
 
 if __name__ == "__main__":
-    give_back_large()  # permutations, which stay, would keep what lies before them from being freed
+    give_back_large()  # permutations on the heap would keep freed memory before them in use
     with Job.from_command_line() as job:
         features = Features(job.input.features)
         pairs = [tuple(pair) for pair in job.params.pairs]

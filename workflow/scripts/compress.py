@@ -1,4 +1,4 @@
-"""Merge the selected window's feed-forward sublayers into one and store it once (Eqs. 3 and 4)."""
+"""Merge the selected feed-forward sublayers into one and store it once (Eqs. 3 and 4)."""
 
 import json
 
@@ -9,7 +9,7 @@ from ffmerge.models.memory import give_back_large
 from provenance.job import Job
 
 if __name__ == "__main__":
-    give_back_large()  # else chance decides how much of what is freed stays with the process
+    give_back_large()  # so that peak memory does not depend on chance
     with Job.from_command_line() as job:
         k = job.params.k
         selection = json.loads(job.input.selection.read_text())

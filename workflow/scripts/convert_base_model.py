@@ -1,17 +1,17 @@
-"""Store a pretrained model as the project's own: float32 safetensors, names of transformers 5."""
+"""Convert a pretrained model to float32 safetensors with the tensor names of transformers 5."""
 
 from ffmerge.models.pretrained import convert
 from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        given = dict(vars(job.params))
-        n_layers, architecture = given.pop("n_layers"), given.pop("architecture", None)
+        source = dict(vars(job.params))
+        n_layers, architecture = source.pop("n_layers"), source.pop("architecture", None)
         convert(
             job.input.files,
             n_layers,
             job.output.model,
             job.checkpoints / "unpickled",
-            given,
+            source,
             architecture,
         )

@@ -1,4 +1,4 @@
-"""Test the paper's findings on the per-example scores of this run, and say which hold."""
+"""Test which of the paper's findings hold in this run, on per-example scores."""
 
 from experiment.claims.run import about_run
 from experiment.claims.statements import as_report, judged

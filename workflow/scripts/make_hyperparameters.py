@@ -1,4 +1,4 @@
-"""Make Table 6, 7 or 8: the hyperparameters that fine-tuning ran with, from its records."""
+"""Make Table 6, 7 or 8: the hyperparameters of fine-tuning, from the records of its jobs."""
 
 from functools import partial
 

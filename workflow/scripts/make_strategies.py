@@ -1,4 +1,4 @@
-"""Make the table of strategies: windows that were searched, and groups from features alone."""
+"""Make the table of strategies: searched windows beside groups proposed from features."""
 
 from experiment.tables.layout import write_table
 from experiment.tables.scores import read_results, write_results

@@ -1,4 +1,4 @@
-"""Make Table 1: what each kind of compression needs and saves, with what was measured."""
+"""Make Table 1: the costs and savings of each kind of compression, with measurements."""
 
 from experiment.tables.layout import write_table
 from experiment.tables.table1 import measured, table1

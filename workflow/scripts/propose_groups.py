@@ -1,4 +1,4 @@
-"""Propose groups of sublayers to merge from features alone, beside the window that was searched."""
+"""Propose groups of sublayers to merge from features alone, beside the searched window."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Quantize a finished model by LLM.int8() and say what that saves on disk (Table 4)."""
+"""Quantize a finished model by LLM.int8(), and measure its size on disk (Table 4)."""
 
 import json
 

@@ -16,8 +16,8 @@ if __name__ == "__main__":
         for row in rows:
             if row["k"] == "0":
                 continue  # the uncompressed model, for comparison
-            of_k = scores.setdefault(int(row["k"]), {}).setdefault(row["method"], {})
-            of_k[int(row["start"])] = float(row["score"])
+            starts = scores.setdefault(int(row["k"]), {}).setdefault(row["method"], {})
+            starts[int(row["start"])] = float(row["score"])
         selection = selected(
             scores,
             job.params.n_layers,

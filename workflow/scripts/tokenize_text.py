@@ -1,4 +1,4 @@
-"""Tokenize the training text once for all models that are fine-tuned on it (Section 4.1)."""
+"""Tokenize the training text once for all models fine-tuned on it (Section 4.1)."""
 
 from experiment.tasks import task_for
 from provenance.job import Job

