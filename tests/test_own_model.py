@@ -17,13 +17,12 @@ from safetensors.torch import load_file, save_file
 import ffmerge
 import own_models
 from families import FAMILIES, batch_of, output_of, pico
-from ffmerge.compression import source
-from ffmerge.compression.data.encodings import encoding_for
-from ffmerge.compression.data.parts import from_examples
+from ffmerge.compression import source, write
+from ffmerge.compression.batches import from_examples
+from ffmerge.compression.encodings import encoding_for
 from ffmerge.compression.loss import Divergence, loss_for
-from ffmerge.compression.outline import outline
-from ffmerge.compression.proposal import proposed
-from ffmerge.compression.request import groups_of, n_to_remove
+from ffmerge.compression.propose import proposed
+from ffmerge.compression.select import Aligner, n_to_remove, pairs_of, parse_groups, windows_of
 from ffmerge.models import checkpoint
 from ffmerge.models.architectures import ARCHITECTURES
 from ffmerge.models.tensor_file import read_head
@@ -176,7 +175,7 @@ AUTO = "from transformers import AutoModelForCausalLM as Auto"
     "form, imports, load, uses_ffmerge",
     [
         ("tied", "import ffmerge", "ffmerge.load(sys.argv[1])", True),
-        ("tied", f"import ffmerge; {AUTO}", "Auto.from_pretrained(sys.argv[1])", True),
+        ("tied", f"import ffmerge.auto; {AUTO}", "Auto.from_pretrained(sys.argv[1])", True),
         ("code", AUTO, "Auto.from_pretrained(sys.argv[1], trust_remote_code=True)", False),
         ("expanded", AUTO, "Auto.from_pretrained(sys.argv[1])", False),
     ],
@@ -291,10 +290,10 @@ def test_a_share_that_a_model_does_not_have_is_refused(asked):
 
 def test_layers_are_read_as_they_are_written():
     n_layers = {"encoder": 6, "decoder": 4}
-    read = [(g.tower, g.layers, g.anchor) for g in groups_of("1-3", n_layers, "first")]
+    read = [(g.tower, g.layers, g.anchor) for g in parse_groups("1-3", n_layers, "first")]
     assert read == [("encoder", (1, 2, 3), 1), ("decoder", (1, 2, 3), 1)]
     asked = "encoder:0-1, 3-5, decoder:0+2"
-    read = [(g.tower, g.layers, g.anchor) for g in groups_of(asked, n_layers, "last")]
+    read = [(g.tower, g.layers, g.anchor) for g in parse_groups(asked, n_layers, "last")]
     assert read == [("encoder", (0, 1), 1), ("encoder", (3, 4, 5), 5), ("decoder", (0, 2), 2)]
 
 
@@ -589,10 +588,8 @@ def test_a_full_disk_leaves_nothing_and_says_how_much_is_needed(gpt2, texts, tmp
 def test_a_disk_with_too_little_room_is_told_before_anything_is_written(
     gpt2, texts, tmp_path, capsys, monkeypatch
 ):
-    from ffmerge.compression.output import directory
-
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(directory.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(write.shutil, "disk_usage", lambda _: usage)
     error = refused(capsys, tmp_path, gpt2, texts)
     assert "1,000 bytes free" in error and "weights" in error
 
@@ -733,8 +730,6 @@ def test_compressing_holds_its_weights_and_two_layers_of_features_in_memory(tmp_
 def test_twelve_layers_of_the_size_of_vit_base_are_aligned_and_merged_in_time(tmp_path):
     from transformers import ViTConfig, ViTForImageClassification
 
-    from ffmerge.compression.alignment import Aligner, pairs_of
-    from ffmerge.compression.choice import windows_of
     from ffmerge.method.features import Features, FeatureWriter
     from ffmerge.method.groups import window
     from ffmerge.method.merge import merge_in_model
@@ -760,7 +755,7 @@ def test_twelve_layers_of_the_size_of_vit_base_are_aligned_and_merged_in_time(tm
 
 
 def test_an_outline_holds_no_values_and_has_the_models_towers(gpt2):
-    model = outline(source.find(gpt2), None)
+    model = source.outline(source.find(gpt2), None)
     assert all(parameter.is_meta for parameter in model.parameters())
     assert {name: len(tower) for name, tower in towers(model).items()} == {"decoder": 3}
     assert output_of(pico(FAMILIES["gpt2"]), batch_of(FAMILIES["gpt2"])).isfinite().all()

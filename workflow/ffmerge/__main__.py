@@ -1,18 +1,29 @@
-"""Merge feed-forward sublayers of a model of your own."""
+"""Merge feed-forward sublayers of your own model."""
 
 import argparse
+import inspect
 import os
 import sys
 from collections.abc import Mapping
-from importlib import import_module
+from pkgutil import resolve_name
 
-COMMANDS = {  # name -> its module, and what it does
-    "compress": ("ffmerge.compression.command", "merge FF sublayers of a model of your own"),
-    "export": ("ffmerge.compression.export", "write a merged model in another form, with a card"),
+COMMANDS = {  # name -> where its `add_arguments` and `run` are, and its help
+    "compress": ("ffmerge.compression.command:Compress", "merge FF sublayers of your own model"),
+    "export": (
+        "ffmerge.compression.command:Export",
+        "write a merged model in another form, with a card",
+    ),
     "inspect": (
-        "ffmerge.compression.inspect",
+        "ffmerge.compression.command:Inspect",
         "show a model's FF sublayers and what merging saves",
     ),
+}
+OF_A_CLONE = ("trace", "verify", "explain", "reproduce", "report", "collect")
+EXTRAS = {  # package -> the optional dependencies of ffmerge that install it
+    "pyarrow": "data",
+    "PIL": "data",
+    "matplotlib": "plot",
+    "bitsandbytes": "int8",
 }
 
 
@@ -21,30 +32,43 @@ def main(
     commands: Mapping[str, tuple[str, str]] = COMMANDS,
     description: str | None = __doc__,
 ) -> int:
-    """Run a command; its exit status: 0 all is well, 1 a run is wrong, 2 the request is wrong.
+    """Run a command. Returns the exit status: 0 success, 1 a run has faults, 2 a bad request.
 
-    A command's module has `add_arguments(parser)` and `run(options)`.
+    A command is a module or class with `add_arguments(parser)` and `run(options)`.
     """
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # read by torch: bits despite alignment
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in OF_A_CLONE and arguments[0] not in commands:
+        print(
+            f"error: `ffmerge {arguments[0]}` is about the numbers of a run: it belongs to a clone "
+            "of the workflow, not to the installed package",
+            file=sys.stderr,
+        )
+        return 2
     chosen = next((word for word in arguments if word in commands), None)
     parser = argparse.ArgumentParser(prog="ffmerge", description=description)
     parsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (module_name, does) in commands.items():
-        command = parsers.add_parser(name, help=does)
+    for name, (place, does) in commands.items():
+        subparser = parsers.add_parser(name, help=does)
         if name == chosen:  # the others are not imported: a trace takes less than a second
-            module = import_module(module_name)
-            command.description = module.__doc__
-            command.formatter_class = argparse.RawDescriptionHelpFormatter
-            module.add_arguments(command)
+            command = resolve_name(place)
+            subparser.description = inspect.getdoc(command)
+            subparser.formatter_class = argparse.RawDescriptionHelpFormatter
+            command.add_arguments(subparser)
     options = parser.parse_args(arguments)
     try:
-        return module.run(options)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        return command.run(options)
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return 130
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        extra = f"pip install 'ffmerge[{EXTRAS[error.name]}]'"
+        print(f"error: this needs the package {error.name}: {extra}", file=sys.stderr)
+        return 2
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

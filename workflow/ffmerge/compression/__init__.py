@@ -1,1 +1,1 @@
-"""A model of one's own: what `ffmerge compress` and `ffmerge inspect` do."""
+"""The tool that compresses a user's own model: `ffmerge inspect`, `compress` and `export`."""

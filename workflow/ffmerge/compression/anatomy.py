@@ -1,15 +1,26 @@
-"""The FF sublayers of a model by tower, and what each share of them would remove."""
+"""The FF sublayers of a model: their sizes, how much merging removes, and how similar they are."""
 
+import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ffmerge.compression import choice
-from ffmerge.compression.output.summary import table
-from ffmerge.compression.request import n_to_remove
-from ffmerge.compression.source import Source
+from ffmerge.compression.pipeline import data_of_files, files_of
+from ffmerge.compression.select import (
+    OUTPUT,
+    collected,
+    n_to_remove,
+    output_similarities,
+    windows_of,
+)
+from ffmerge.compression.settings import Settings
+from ffmerge.compression.source import Source, load_original, with_safetensors
+from ffmerge.compression.summary import table
+from ffmerge.method.cka import mean_off_diagonal
 from ffmerge.method.tie import count_parameters
 from ffmerge.models.towers import Tower, towers
 
@@ -17,8 +28,8 @@ RATIOS = {"1/6": "1/6", "1/3": "1/3", "1/2": "1/2", "all but one": None}
 
 
 @dataclass(frozen=True)
-class Anatomy:
-    """Of one tower. widths: (d_model, d_ff) of each layer. parameters: of each FF sublayer."""
+class TowerSizes:
+    """The sublayers of a tower. widths: (d_model, d_ff) by layer. parameters: by layer."""
 
     tower: str
     widths: list[tuple[int, int]]
@@ -28,8 +39,11 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Removal:
-    """What a share removes. parameters, bytes: of the least and of the largest window; None where
-    layers of one width are too few."""
+    """Savings of removing a share of the sublayers.
+
+    parameters, bytes: of the smallest and of the largest window; None if there are too few layers
+    of equal widths.
+    """
 
     share: str
     sublayers: int
@@ -37,51 +51,53 @@ class Removal:
     bytes: tuple[int, int] | None
 
 
-def anatomy(model: nn.Module) -> list[Anatomy]:
-    """The towers of a model. model: weights are not needed (`outline`)."""
-    found = []
+def tower_sizes(model: nn.Module) -> list[TowerSizes]:
+    """Measure the FF sublayers of every tower. model: may be an outline, without weights."""
+    sizes = []
     for name, tower in towers(model).items():
         layers = range(len(tower))
-        found.append(
-            Anatomy(
+        sizes.append(
+            TowerSizes(
                 name,
                 [_widths(model, tower, i) for i in layers],
                 tower.feed_forward.gate is not None,
                 [_n_parameters(model, tower, i) for i in layers],
             )
         )
-    return found
+    return sizes
 
 
-def removals(model: nn.Module, bytes_each: int) -> list[Removal]:
-    """What a window of each of RATIOS would remove. bytes_each: that a parameter takes on disk."""
-    sizes = {each.tower: each.parameters for each in anatomy(model)}
-    n_layers = {tower: len(of) for tower, of in sizes.items()}
-    found = []
-    for share, asked in RATIOS.items():
-        n = sum(n_layers.values()) - len(n_layers) if asked is None else asked
+def removals(model: nn.Module, bytes_per_parameter: int) -> list[Removal]:
+    """Compute what a window of each of RATIOS would remove."""
+    parameters = {sizes.tower: sizes.parameters for sizes in tower_sizes(model)}
+    n_layers = {tower: len(of_layers) for tower, of_layers in parameters.items()}
+    computed = []
+    for share, request in RATIOS.items():
+        n = sum(n_layers.values()) - len(n_layers) if request is None else request
         try:
             removed = n_to_remove(n, n_layers)
         except ValueError:  # so few layers that nothing would be removed
             continue
         count = sum(removed.values())
         try:
-            windows = choice.windows_of(model, removed, "first")
+            windows = windows_of(model, removed, "first")
         except ValueError:
-            found.append(Removal(share, count, None, None))
+            computed.append(Removal(share, count, None, None))
             continue
-        gone = {tower: [] for tower in removed}
+        saved = {tower: [] for tower in removed}
         for window in windows:
             for group in window:
-                gone[group.tower].append(sum(sizes[group.tower][i] for i in group.layers[1:]))
-        least = sum(min(of) for of in gone.values() if of)
-        most = sum(max(of) for of in gone.values() if of)
-        found.append(Removal(share, count, (least, most), (least * bytes_each, most * bytes_each)))
-    return found
+                of_layers = parameters[group.tower]
+                saved[group.tower].append(sum(of_layers[i] for i in group.layers[1:]))
+        least = sum(min(of_windows) for of_windows in saved.values() if of_windows)
+        most = sum(max(of_windows) for of_windows in saved.values() if of_windows)
+        n_bytes = (least * bytes_per_parameter, most * bytes_per_parameter)
+        computed.append(Removal(share, count, (least, most), n_bytes))
+    return computed
 
 
-def bytes_of_a_parameter(source: Source) -> int:
-    """Of the dtype that most of a model's values are stored in; 4 where that is not known."""
+def bytes_per_parameter(source: Source) -> int:
+    """Size of the dtype that most values are stored in; 4 if the files are pickles."""
     n_values: dict[torch.dtype, int] = {}
     for stored in source.stored.values():
         n_values[stored.dtype] = n_values.get(stored.dtype, 0) + stored.n_values
@@ -95,30 +111,34 @@ def as_json(model: nn.Module, source: Source) -> dict[str, Any]:
         "class": type(model).__name__,
         "parameters": count_parameters(model),
         "bytes": sum(file.stat().st_size for file in source.weights),
-        "towers": [asdict(each) for each in anatomy(model)],
-        "removals": [asdict(each) for each in removals(model, bytes_of_a_parameter(source))],
+        "towers": [asdict(sizes) for sizes in tower_sizes(model)],
+        "removals": [asdict(removal) for removal in removals(model, bytes_per_parameter(source))],
     }
 
 
 def as_text(model: nn.Module, source: Source) -> str:
-    """The same for people."""
+    """Everything as two tables for people."""
     n_all = count_parameters(model)
     n_bytes = sum(file.stat().st_size for file in source.weights)
     rows = [("tower", "FF sublayers", "d_model", "d_ff", "gated", "parameters", "of all")]
-    for each in anatomy(model):
-        n = sum(each.parameters)
-        d_model, d_ff = (_listed(widths) for widths in zip(*each.widths, strict=True))
-        gated = "yes" if each.gated else "no"
+    for sizes in tower_sizes(model):
+        n = sum(sizes.parameters)
+        d_model, d_ff = (_listed(widths) for widths in zip(*sizes.widths, strict=True))
+        gated = "yes" if sizes.gated else "no"
         share = f"{100 * n / n_all:.1f} %"
-        rows.append((each.tower, str(len(each.widths)), d_model, d_ff, gated, f"{n:,}", share))
+        rows.append((sizes.tower, str(len(sizes.widths)), d_model, d_ff, gated, f"{n:,}", share))
     shares = [("remove", "FF sublayers", "parameters", "of all", "bytes")]
-    for each in removals(model, bytes_of_a_parameter(source)):
-        if each.parameters is None:
-            told = ("too few of one width", "", "")
+    for removal in removals(model, bytes_per_parameter(source)):
+        if removal.parameters is None:
+            savings = ("too few of one width", "", "")
         else:
-            part = _span(tuple(100 * n / n_all for n in each.parameters), "{:.1f}")
-            told = (_span(each.parameters, "{:,}"), f"{part} %", _span(each.bytes, "{:,}"))
-        shares.append((each.share, str(each.sublayers), *told))
+            part = _span(tuple(100 * n / n_all for n in removal.parameters), "{:.1f}")
+            savings = (
+                _span(removal.parameters, "{:,}"),
+                f"{part} %",
+                _span(removal.bytes, "{:,}"),
+            )
+        shares.append((removal.share, str(removal.sublayers), *savings))
     head = f"{source.name}: {type(model).__name__}, {n_all:,} parameters, {n_bytes:,} bytes"
     return "\n".join([head, "", *table(rows), "", *table(shares)])
 
@@ -139,3 +159,45 @@ def _listed(widths: tuple[int, ...]) -> str:
 
 def _span(ends: tuple[float, float], form: str) -> str:
     return " to ".join(dict.fromkeys(form.format(end) for end in ends))
+
+
+# --- similarity -----------------------------------------------------------------------------------
+
+
+def similarities(
+    source: Source, features: Sequence[str | Path], settings: Settings, entry: dict | None
+) -> dict[str, Tensor]:
+    """Compute linear CKA of all pairs of FF sublayers' outputs, (n_layers, n_layers) by tower.
+
+    features: files or directories of data. entry: of an architecture that is not in the table.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        readable = with_safetensors(source, Path(scratch))
+        model = load_original(readable, architecture=entry).to(settings.device)
+        data = data_of_files(model, source, files_of(features), settings)
+        file = Path(scratch) / "outputs"
+        return output_similarities(collected(model, data.features, OUTPUT, data.n_tokens, file))
+
+
+def draw(similarity: dict[str, Tensor], name: str, file: Path) -> None:
+    """Draw one heat map per tower, in the style of Figure 5.
+
+    similarity: (n_layers, n_layers) by tower. name: of the model, for the titles.
+    """
+    from matplotlib.figure import Figure
+
+    from ffmerge.method.heat_map import CKA, heat_map
+
+    figure = Figure(figsize=(2.5 * len(similarity) + 0.6, 3.2))
+    axes = figure.subplots(1, len(similarity), squeeze=False)
+    for axis, (tower, matrix) in zip(axes[0], similarity.items(), strict=True):
+        image = heat_map(axis, matrix.numpy())
+        axis.set_title(
+            f"{name} {tower}\nmean off-diagonal {mean_off_diagonal(matrix):.2f}", fontsize=8
+        )
+        axis.set_xlabel("FF sublayer")
+    axes[0][0].set_ylabel("FF sublayer")
+    bar = figure.colorbar(image, cax=axes[0][-1].inset_axes((1.08, 0, 0.07, 1)))
+    bar.set_label(CKA)
+    bar.outline.set_visible(False)
+    figure.savefig(file, dpi=200, bbox_inches="tight")

@@ -1,11 +1,7 @@
-"""Compress a model: align, average and tie some of its feed-forward sublayers.
+"""The commands `ffmerge compress`, `export` and `inspect`.
 
-    ffmerge compress MODEL --remove 1/3 --features texts/ --out smaller
-    ffmerge compress MODEL --layers 3-7 --features pairs.jsonl --source en --target de --out smaller
-
-MODEL is a directory that transformers can load, or the name of one on the hub. The data are what
-the model takes: text (.txt, or a column of a table), pairs of texts, or images; the first part
-gives the features, a part held out the loss by which layers are chosen. Nothing is tuned.
+A command is a class with `add_arguments` and `run`; its docstring is the command's help. Imports
+that take seconds (torch, transformers) wait until a command runs.
 """
 
 import argparse
@@ -13,33 +9,159 @@ import json
 import shlex
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 from ffmerge.compression.settings import Settings, add_options
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `ffmerge compress`."""
-    parser.add_argument("model", metavar="MODEL", help="a directory, or a name on the hub")
-    parser.add_argument(
-        "--features", nargs="+", required=True, metavar="DATA", help="files or folders"
+class Compress:
+    """Compress a model: align, average and tie some of its feed-forward sublayers.
+
+        ffmerge compress MODEL --remove 1/3 --features texts/ --out smaller
+        ffmerge compress MODEL --layers 3-7 --features pairs.jsonl --source en --target de --out smaller
+
+    MODEL is a directory that transformers can load, or the name of one on the hub. The data are
+    whatever the model takes: text (.txt, or a column of a table), pairs of texts, or images. The
+    first part of them gives the features; a part held out gives the loss that chooses the layers.
+    Nothing is tuned.
+    """  # noqa: E501
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("model", metavar="MODEL", help="a directory, or a name on the hub")
+        parser.add_argument(
+            "--features", nargs="+", required=True, metavar="DATA", help="files or folders"
+        )
+        parser.add_argument("--out", required=True, metavar="DIR", help="a new directory")
+        add_options(parser)
+        parser.add_argument("--json", action="store_true", help="the summary for machines")
+
+    @staticmethod
+    def run(options: argparse.Namespace) -> int:
+        from ffmerge.compression.pipeline import compress
+        from ffmerge.models.pretrained import show_bars_on_a_terminal_only
+
+        show_bars_on_a_terminal_only()
+        result = compress(
+            options.model,
+            features=options.features,
+            out=options.out,
+            command=_command_line(),
+            **{option.name: getattr(options, option.name) for option in fields(Settings)},
+        )
+        print(json.dumps(result.as_json(), indent=2) if options.json else result)
+        return 0
+
+
+class Export:
+    """Write a merged model in another form, with tokenizer or processor, card and record.
+
+        ffmerge export results/demo/gpt2/models/permute-k5-first-best/tuned --out smaller
+        ffmerge export smaller --form expanded --out stock
+
+    MODEL is a directory whose config.json says which layers are merged. Either `ffmerge compress`
+    wrote it, or it is a workflow's `compressed` or `tuned`. For a workflow's model, the tokenizer
+    or processor is copied from its base model, and the card gives the score in its record. No
+    weight changes.
+    """
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("model", metavar="MODEL", type=Path, help="a merged model's directory")
+        parser.add_argument(
+            "--out", required=True, type=Path, metavar="DIR", help="a new directory"
+        )
+        add_options(parser, ("form",))
+        parser.add_argument(
+            "--processor",
+            type=Path,
+            metavar="DIR",
+            help="where tokenizer or processor are, if neither in MODEL nor in its base model",
+        )
+        parser.add_argument("--json", action="store_true", help="the summary for machines")
+
+    @staticmethod
+    def run(options: argparse.Namespace) -> int:
+        from ffmerge.compression.export import export
+        from ffmerge.models.pretrained import show_bars_on_a_terminal_only
+
+        show_bars_on_a_terminal_only()
+        result = export(
+            options.model,
+            out=options.out,
+            form=options.form,
+            processor=options.processor,
+            command=_command_line(),
+        )
+        print(json.dumps(result.as_json(), indent=2) if options.json else result)
+        return 0
+
+
+class Inspect:
+    """Show the FF sublayers of a model, and how much merging would remove.
+
+        ffmerge inspect MODEL
+        ffmerge inspect MODEL --features texts/ --out similar.png    how similar they are (CKA)
+        ffmerge inspect MODEL --propose > entry.yaml                 for --architecture
+
+    No weights are read, except with --features.
+    """
+
+    OPTIONS = (
+        "n_tokens",
+        "max_length",
+        "batch_size",
+        "device",
+        "text",
+        "source",
+        "target",
+        "image",
+        "label",
+        "revision",
+        "architecture",
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="a new directory")
-    add_options(parser)
-    parser.add_argument("--json", action="store_true", help="the summary for machines")
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("model", metavar="MODEL", help="a directory, or a name on the hub")
+        parser.add_argument(
+            "--features", nargs="+", metavar="DATA", help="files or folders, for CKA"
+        )
+        parser.add_argument(
+            "--out", type=Path, metavar="FILE", help="the picture: .png, .pdf or .svg"
+        )
+        parser.add_argument("--propose", action="store_true", help="an entry for --architecture")
+        add_options(parser, Inspect.OPTIONS)
+        parser.add_argument("--json", action="store_true", help="everything, for machines")
+
+    @staticmethod
+    def run(options: argparse.Namespace) -> int:
+        if (options.features is None) != (options.out is None):
+            raise ValueError("a picture needs both --features DATA and --out FILE")
+        from ffmerge.compression import anatomy, source
+        from ffmerge.compression.pipeline import read_entry
+        from ffmerge.compression.propose import as_yaml
+        from ffmerge.compression.write import check_new
+
+        if options.out:
+            check_new(options.out)
+        original = source.find(options.model, options.revision)
+        entry = read_entry(options.architecture)
+        model = source.outline(original, entry, known=not options.propose)
+        if options.propose:
+            print(as_yaml(model), end="")
+            return 0
+        summary = anatomy.as_json(model, original)
+        if options.features:
+            names = Inspect.OPTIONS
+            settings = Settings(remove=1, **{name: getattr(options, name) for name in names})
+            cka = anatomy.similarities(original, options.features, settings, entry)
+            anatomy.draw(cka, summary["class"], options.out)
+            summary["cka"] = {tower: matrix.tolist() for tower, matrix in cka.items()}
+        print(json.dumps(summary, indent=2) if options.json else anatomy.as_text(model, original))
+        return 0
 
 
-def run(options: argparse.Namespace) -> int:
-    """Compress, and print a summary."""
-    from ffmerge.compression.pipeline import compress  # seconds that only this needs
-    from ffmerge.models.pretrained import show_bars_on_a_terminal_only
-
-    show_bars_on_a_terminal_only()
-    result = compress(
-        options.model,
-        features=options.features,
-        out=options.out,
-        command=shlex.join(["ffmerge", *sys.argv[1:]]),
-        **{each.name: getattr(options, each.name) for each in fields(Settings)},
-    )
-    print(json.dumps(result.as_json(), indent=2) if options.json else result)
-    return 0
+def _command_line() -> str:
+    """The command as the user typed it, for the record."""
+    return shlex.join(["ffmerge", *sys.argv[1:]])

@@ -1,7 +1,7 @@
-"""The loss by which a merged model is judged, on data that gave no features.
+"""The loss of a merged model on held-out data.
 
-The model's own objective where the data allow for it; otherwise how far the outputs are from those
-of the original model: 0 for the original itself.
+It is the model's own objective if the data have what that needs. Otherwise it is the distance of
+the outputs from the original model's, 0 for the original itself.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,35 +14,34 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers.models.auto import modeling_auto as auto
 
-from ffmerge.compression.data.text import Batch
-from ffmerge.compression.forward import inputs_of, on_device_of
+from ffmerge.compression.batches import Batch, inputs_of, on_device_of
 from ffmerge.models.format import IGNORED
 from ffmerge.models.memory import drop_cycles
 from provenance.progress import progress
 
-MASKED = 0.15  # share of tokens that a masked language model is to find, as BERT's training
+MASKED = 0.15  # share of tokens that a masked language model predicts, as in BERT's training
 SEED = 0
-N_LOGITS = 2**24  # values at a time: a vocabulary's logits are the largest thing in memory
+N_LOGITS = 2**24  # computed at a time: they are the largest tensor in memory
 ROWS = 16  # positions whose loss is computed at a time
 OUTPUTS = (("logits",), ("image_embeds", "text_embeds"), ("last_hidden_state",))
 
 
 class Loss(Protocol):
-    """name: what it is, in words."""
+    """A loss. name: for people, with its unit."""
 
     name: str
 
     def of(self, model: nn.Module) -> float:
-        """The loss of a model; lower is better."""
+        """Compute the loss of a model; lower is better."""
 
 
 def loss_for(
     model: nn.Module, batches: Sequence[Batch], scratch: Path, tokenizer: Any = None
 ) -> Loss:
-    """The loss that fits a model and its data.
+    """Choose the loss that fits a model and its data.
 
-    model: the original. scratch: a directory in which its outputs are kept. tokenizer: of a masked
-    language model, to know which tokens can be masked.
+    model: the original. scratch: a directory for its outputs. tokenizer: for a masked language
+    model, whose special tokens are not masked.
     """
     labelled = all("labels" in batch for batch in batches)
     if _is_one_of(model, auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES) and labelled:
@@ -63,7 +62,7 @@ def loss_for(
 class CrossEntropy:
     """Mean cross-entropy in nats.
 
-    batches: with their targets, one for each of the logits, or IGNORED.
+    batches: with targets, one for each position of the logits, or IGNORED.
     """
 
     def __init__(self, name: str, batches: Iterable[tuple[Batch, Tensor]]) -> None:
@@ -83,11 +82,11 @@ class CrossEntropy:
 
 
 class Divergence:
-    """How far the outputs are from the original model's.
+    """Distance of the outputs from the original model's.
 
-    Of logits over classes or words, the mean Kullback-Leibler divergence KL(original ‖ model) in
-    nats; of other outputs y, the relative squared error Σ‖y - y₀‖² / Σ‖y₀‖².
-    Raises ValueError if the model has no output that is known here.
+    For logits over classes or words, the mean Kullback-Leibler divergence KL(original ‖ model) in
+    nats; for other outputs y, the relative squared error Σ‖y - y₀‖² / Σ‖y₀‖².
+    Raises ValueError if the model has none of OUTPUTS.
     """
 
     def __init__(self, original: nn.Module, batches: Sequence[Batch], scratch: Path) -> None:
@@ -122,34 +121,34 @@ class Divergence:
     @staticmethod
     @torch.inference_mode()
     def _outputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Name -> (n, d) float32, padding left out."""
+        """Output name -> (n, d) float32, without padding."""
         inputs = inputs_of(model, batch)
-        found = model(**on_device_of(model, inputs))
+        output = model(**on_device_of(model, inputs))
         names = next(
-            (ns for ns in OUTPUTS if all(getattr(found, n, None) is not None for n in ns)), None
+            (ns for ns in OUTPUTS if all(getattr(output, n, None) is not None for n in ns)), None
         )
         if names is None:
             raise ValueError(
-                f"{type(model).__name__} puts out {', '.join(found)}, none of which is known here"
+                f"{type(model).__name__} puts out {', '.join(output)}, none of which is known here"
             )
         masks = [
             inputs[key] for key in ("decoder_attention_mask", "attention_mask") if key in inputs
         ]
         outputs = {}
         for name in names:
-            output = found[name].float().cpu()
-            mask = next((m for m in masks if m.shape == output.shape[:-1]), None)
-            rows = output[mask.bool()] if mask is not None else output.flatten(0, -2)
+            values = output[name].float().cpu()
+            mask = next((m for m in masks if m.shape == values.shape[:-1]), None)
+            rows = values[mask.bool()] if mask is not None else values.flatten(0, -2)
             outputs[name] = rows.contiguous()
         return outputs
 
 
 def _summed(logits: Tensor, targets: Tensor) -> float:
     """Summed cross-entropy in nats. logits: (…, n_classes). targets: (…), IGNORED or a class."""
-    rows, right = logits.flatten(0, -2), targets.flatten().to(logits.device)
+    rows, classes = logits.flatten(0, -2), targets.flatten().to(logits.device)
     return sum(
         cross_entropy(part.float(), wanted, reduction="sum", ignore_index=IGNORED).item()
-        for part, wanted in zip(rows.split(ROWS), right.split(ROWS), strict=True)
+        for part, wanted in zip(rows.split(ROWS), classes.split(ROWS), strict=True)
     )
 
 
@@ -163,7 +162,7 @@ def _is_distribution(model: nn.Module, outputs: dict[str, Tensor]) -> bool:
 
 def _is_one_of(model: nn.Module, names: dict[str, Any]) -> bool:
     known = (
-        name for each in names.values() for name in ([each] if isinstance(each, str) else each)
+        name for item in names.values() for name in ([item] if isinstance(item, str) else item)
     )
     return type(model).__name__ in set(known)
 
@@ -182,7 +181,7 @@ def _next_tokens(batches: Sequence[Batch]) -> Iterable[tuple[Batch, Tensor]]:
 
 
 def _masked(batches: Sequence[Batch], tokenizer: Any) -> Iterable[tuple[Batch, Tensor]]:
-    """Batches in which some tokens are replaced by the mask, always the same."""
+    """Replace some tokens by the mask token, always the same ones."""
     random = torch.Generator().manual_seed(SEED)
     special = torch.tensor(tokenizer.all_special_ids)
     for batch in batches:
@@ -196,7 +195,7 @@ def _masked(batches: Sequence[Batch], tokenizer: Any) -> Iterable[tuple[Batch, T
 def _small(
     batches: Iterable[tuple[Batch, Tensor]], model: nn.Module
 ) -> Iterable[tuple[Batch, Tensor]]:
-    """The same in batches of as many examples as N_LOGITS allows for, one at least."""
+    """Split into batches of as many examples as N_LOGITS allows, at least one."""
     n_words = getattr(model.config.get_text_config(), "vocab_size", 1)
     for batch, targets in batches:
         size = max(1, N_LOGITS // (n_words * targets[0].numel()))

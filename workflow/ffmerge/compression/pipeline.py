@@ -1,9 +1,10 @@
-"""Compressing a user's model, from its files to a new directory."""
+"""Compress a user's model, from its files to a new directory: `ffmerge.compress`."""
 
 import shutil
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,98 +13,91 @@ import torch
 import yaml
 from torch import nn
 
-from ffmerge.compression import original, source
-from ffmerge.compression.data import encodings
-from ffmerge.compression.data.files import read_examples
-from ffmerge.compression.data.parts import Data, from_batches, from_examples
-from ffmerge.compression.data.text import Batch
-from ffmerge.compression.forward import without_cache
+from ffmerge.compression import record, source
+from ffmerge.compression.batches import Batch, Data, from_batches, from_examples, without_cache
+from ffmerge.compression.card import card
+from ffmerge.compression.encodings import encoding_for, tokenizer_if_any
 from ffmerge.compression.loss import loss_for
-from ffmerge.compression.outline import outline
-from ffmerge.compression.output import record
-from ffmerge.compression.output.card import card
-from ffmerge.compression.output.directory import (
+from ffmerge.compression.read import read_examples
+from ffmerge.compression.select import Selector
+from ffmerge.compression.settings import Settings
+from ffmerge.compression.source import Source
+from ffmerge.compression.summary import Compressed
+from ffmerge.compression.write import (
     check_new,
     check_space,
-    full_disk_told,
-    new_directory,
-)
-from ffmerge.compression.output.summary import Compressed
-from ffmerge.compression.output.weights import (
     copy_processor,
-    keep_what_was_stored,
+    disk_full_errors,
+    keep_stored_tensors,
+    new_directory,
     round_to_stored,
     store,
 )
-from ffmerge.compression.selection import Selector
-from ffmerge.compression.settings import Settings
-from ffmerge.compression.source import Source
-from ffmerge.compression.stopwatch import Stopwatch
 from ffmerge.method.merge import merge_in_model
 from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models.architectures import Architecture
 from ffmerge.models.format import GROUPS
-from ffmerge.models.memory import give_back_large
+from ffmerge.models.memory import give_back, give_back_large
 from ffmerge.models.tied_model import become_tied
 
-Given = str | Path | Sequence[str | Path] | Iterable[Batch]
-"""Data as a user gives them: files, directories, or batches of one's own."""
+UserData = str | Path | Sequence[str | Path] | Iterable[Batch]
+"""Data from the user: files, directories, or batches."""
 
 
 def compress(
     model: str | Path,
     *,
-    features: Given,
+    features: UserData,
     out: str | Path,
     held_out: Iterable[Batch] | None = None,
     command: str | None = None,
     **options: Any,
 ) -> Compressed:
-    """Compress a model, and write it to a new directory.
+    """Compress a model and write it to a new directory.
 
     model: a directory that transformers can load, or a name on the hub. features: files or
     directories of data; or batches, dicts of tensors as the model's forward takes them, with
-    `labels` if there are any. held_out: batches for the loss; by default the last fifth of those.
-    options: see `Settings`, such as remove="1/3" or layers="3-7". command: for the record.
-    Raises ValueError or OSError in words for the user; then nothing is at `out`.
+    `labels` if there are any. held_out: batches for the loss; by default the last fifth of
+    `features`. options: see `Settings`, such as remove="1/3" or layers="3-7". command: for the
+    record.
+    Raises ValueError or OSError with a message for the user; then nothing is at `out`.
     """
     settings, out, started, clock = Settings(**options), Path(out), time.time(), Stopwatch()
     give_back_large()
     check_new(out)
-    given = source.find(model, settings.revision)
-    entry = entry_of(settings.architecture)
+    original = source.find(model, settings.revision)
+    entry = read_entry(settings.architecture)
     files = files_of(features)
-    check(outline(given, entry), given, files, settings)
-    weights = {"weights": _size(given.weights)}
+    _check(source.outline(original, entry), original, files, settings)
+    weights = {"weights": _size(original.weights)}
     with (
         new_directory(out) as directory,
         warnings.catch_warnings(record=True) as noted,
-        full_disk_told(weights),
+        disk_full_errors(weights),
     ):
         check_space(directory, weights)
         scratch = directory / ".scratch"
         scratch.mkdir()
         with clock.stage("loading"):
-            readable = original.readable(given, scratch)
+            readable = source.with_safetensors(original, scratch)
             _check_dtype(settings.dtype, readable)
-            loaded = original.load(readable, getattr(torch, settings.dtype), entry).to(
-                settings.device
-            )
-            keep_what_was_stored(loaded, readable.stored)
+            dtype = getattr(torch, settings.dtype)
+            loaded = source.load_original(readable, dtype, entry).to(settings.device)
+            keep_stored_tensors(loaded, readable.stored)
             selector = Selector(loaded, settings, scratch)
         with clock.stage("data"):
             data = (
                 from_batches(loaded, features, held_out, settings.n_tokens)
                 if files is None
-                else data_of_files(loaded, given, files, settings)
+                else data_of_files(loaded, original, files, settings)
             )
         before = count_parameters(loaded), _size(readable.weights)
         with without_cache(loaded):
             with clock.stage("loss before"):
-                tokenizer = encodings.tokenizer_if_any(given.directory)
+                tokenizer = tokenizer_if_any(original.directory)
                 loss = loss_for(loaded, data.held_out, scratch, tokenizer)
                 loss_before = loss.of(loaded)
-            selected = selector.select(data, loss, clock)
+            selected = selector.select(data, loss, clock.stage)
             with clock.stage("merging"):
                 merge_in_model(loaded, selected.groups, selected.permutations)
                 become_tied(loaded, getattr(loaded.config, GROUPS))
@@ -113,7 +107,7 @@ def compress(
         shutil.rmtree(scratch)
         with clock.stage("writing"):
             store(loaded, settings.form, readable.stored, directory)
-            copy_processor(given.directory, directory)
+            copy_processor(original.directory, directory)
         result = Compressed(
             model=str(model),
             out=out,
@@ -129,20 +123,41 @@ def compress(
             n_tokens=data.n_tokens,
             n_held_out=data.n_held_out,
             seconds=clock.seconds,
-            warnings=tuple(dict.fromkeys(str(each.message) for each in noted)),
+            warnings=tuple(dict.fromkeys(str(warning.message) for warning in noted)),
         )
-        inputs = record.inputs(given, files, data)
+        inputs = record.inputs(original, files, data)
         digest = record.write(
             directory, inputs, asdict(settings), result.as_json(), started, command
         )
         result = replace(result, record=digest)
-        text = card(result, given, inputs["model"], type(loaded).__name__)
+        text = card(result, original, inputs["model"], type(loaded).__name__)
         (directory / "README.md").write_text(text)
     return result
 
 
-def entry_of(file: str | None) -> dict[str, Any] | None:
-    """The entry of an architecture in a YAML file. Raises ValueError naming what is wrong in it."""
+class Stopwatch:
+    """Times the stages of a compression. seconds: by stage, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to a stage, then return freed memory to the system."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = self.seconds.get(name, 0.0) + time.perf_counter() - begun
+            self.seconds[name] = round(spent, 3)
+            give_back()
+
+
+def read_entry(file: str | None) -> dict[str, Any] | None:
+    """Read the entry of an architecture from a YAML file; None without a file.
+
+    Raises ValueError naming the fault in the entry.
+    """
     if file is None:
         return None
     try:
@@ -153,47 +168,48 @@ def entry_of(file: str | None) -> dict[str, Any] | None:
         raise ValueError(f"{file} is no entry of an architecture: {reason}") from None
 
 
-def files_of(features: Given) -> list[Path] | None:
-    """The files or directories that a user names; None for batches.
+def files_of(features: UserData) -> list[Path] | None:
+    """The files and directories that the user names; None for batches.
 
-    Raises FileNotFoundError naming the first that is not there.
+    Raises FileNotFoundError naming the first that does not exist.
     """
     named = [features] if isinstance(features, str | Path) else features
-    if not isinstance(named, Sequence) or not all(isinstance(each, str | Path) for each in named):
+    if not isinstance(named, Sequence) or not all(isinstance(item, str | Path) for item in named):
         return None
-    files = [Path(each) for each in named]
+    files = [Path(item) for item in named]
     for file in files:
         if not file.exists():
             raise FileNotFoundError(f"there is no file or directory {file}")
     return files
 
 
-def check(model: nn.Module, given: Source, files: list[Path] | None, settings: Settings) -> None:
-    """Refuse what can be refused before any weight is read: layers, processor, files, columns.
-
-    model: as `outline` gives it.
-    """
-    Selector(model, settings, Path())
-    if files is not None:
-        encoding = encodings.encoding_for(model, given.directory, settings.max_length)
-        for file in files:
-            next(read_examples([file], encoding.wanted, settings.columns), None)
-
-
-def data_of_files(model: nn.Module, given: Source, files: list[Path], settings: Settings) -> Data:
-    """The data in a user's files, in two parts."""
-    encoding = encodings.encoding_for(model, given.directory, settings.max_length)
+def data_of_files(
+    model: nn.Module, original: Source, files: list[Path], settings: Settings
+) -> Data:
+    """Read the data in a user's files, in two parts."""
+    encoding = encoding_for(model, original.directory, settings.max_length)
     examples = read_examples(files, encoding.wanted, settings.columns)
     return from_examples(
         model, encoding, examples, settings.n_tokens, settings.n_held_out, settings.batch_size
     )
 
 
-def _check_dtype(dtype: str, given: Source) -> None:
-    """Raises ValueError if computing in a dtype would lose bits of what is not merged."""
+def _check(
+    outline: nn.Module, original: Source, files: list[Path] | None, settings: Settings
+) -> None:
+    """Check layers, processor, files and columns before any weights are read."""
+    Selector(outline, settings, Path())
+    if files is not None:
+        encoding = encoding_for(outline, original.directory, settings.max_length)
+        for file in files:
+            next(read_examples([file], encoding.wanted, settings.columns), None)
+
+
+def _check_dtype(dtype: str, original: Source) -> None:
+    """Raise ValueError if computing in a dtype would lose bits of layers that are not merged."""
     computed = getattr(torch, dtype)
-    for name, each in given.stored.items():
-        kept = each.dtype
+    for name, stored in original.stored.items():
+        kept = stored.dtype
         if kept.is_floating_point and torch.promote_types(kept, computed) != computed:
             raise ValueError(
                 f"--dtype {dtype}: the model is stored in {str(kept).removeprefix('torch.')} "

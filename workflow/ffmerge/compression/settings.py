@@ -1,4 +1,4 @@
-"""The options of a compression, as given on the command line or from Python."""
+"""The options of a compression, given on the command line or from Python."""
 
 import argparse
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def _option(default: Any, help: str, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to compress. The fields' own words are the command line's help."""
+    """Options of a compression. The help of each field is also the command line's."""
 
     remove: str | float | None = _option(
         None, "share (1/3, 0.33) or number of FF sublayers to remove"
@@ -59,10 +59,10 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            choices, value = each.metadata.get("choices"), getattr(self, each.name)
+        for option in fields(self):
+            choices, value = option.metadata.get("choices"), getattr(self, option.name)
             if choices and value not in choices:
-                raise ValueError(f"{each.name} {value!r}: allowed are {', '.join(choices)}")
+                raise ValueError(f"{option.name} {value!r}: allowed are {', '.join(choices)}")
         for name in ("n_tokens", "n_held_out", "batch_size"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} {value}: has to be 1 at least")
@@ -71,25 +71,25 @@ class Settings:
 
     @property
     def columns(self) -> dict[str, str | None]:
-        """Names of columns by their roles."""
+        """Names of the data's columns, by role."""
         return {
             role: getattr(self, role) for role in ("text", "source", "target", "image", "label")
         }
 
 
 def add_options(parser: argparse.ArgumentParser, names: Sequence[str] | None = None) -> None:
-    """Settings as options of a command line. names: of which ones; None for all."""
-    for each in fields(Settings):
-        if names is not None and each.name not in names:
+    """Add settings to a command line. names: the fields to add; None for all."""
+    for option in fields(Settings):
+        if names is not None and option.name not in names:
             continue
-        kind = int if "int" in str(each.type) else str
-        choices = each.metadata.get("choices")
-        default = "" if each.default is None else f" (default: {each.default})"
+        kind = int if "int" in str(option.type) else str
+        choices = option.metadata.get("choices")
+        default = "" if option.default is None else f" (default: {option.default})"
         parser.add_argument(
-            f"--{each.name.replace('_', '-')}",
+            f"--{option.name.replace('_', '-')}",
             type=kind,
-            default=each.default,
+            default=option.default,
             choices=choices,
-            metavar=None if choices else {int: "N", str: each.name.upper()}[kind],
-            help=each.metadata["help"] + default,
+            metavar=None if choices else {int: "N", str: option.name.upper()}[kind],
+            help=option.metadata["help"] + default,
         )

@@ -1,31 +1,39 @@
-"""The model that a user names: a directory or a hub's repository, and what its files hold.
+"""The user's original model: its files, its outline without weights, and the loaded model.
 
-All that can be refused is refused here, from the files alone, before any work begins.
+Whatever can be checked from the files alone is checked before any work begins.
 """
 
 import json
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ffmerge.models import tensor_file
-from ffmerge.models.format import BESIDE, PICKLES, SAFETENSORS
-from ffmerge.models.tensor_file import Stored
+import torch
+from torch import nn
 
-INDEX = ".index.json"  # of weights in several files: which file has which tensor
+from ffmerge.models import tensor_file
+from ffmerge.models.format import BESIDE, PICKLES, SAFETENSORS, WEIGHTS
+from ffmerge.models.pretrained import configured, load_whole, unpickle
+from ffmerge.models.tensor_file import Stored
+from provenance.progress import progress
+
+INDEX = ".index.json"  # lists which of several files holds each tensor
 REFUSED = {  # key of config.json -> what such a model is, and what to do instead
     "quantization_config": "quantized; take the model that it was made from",
     "ffmerge_int8": "quantized; take the model that it was made from",
     "ffmerge_groups": "merged already; take the model that it was made from, and remove more of it",
 }
+VALUES = 2**20  # checked at a time
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model's files. name: as the user gave it. revision: the hub's commit, if it is from there.
+    """A model's files. name: as the user gave it. revision: commit on the hub, if it is from there.
 
-    weights: safetensors or, where there are none, pickled ones.
+    weights: safetensors files or, if there are none, pickles.
     """
 
     name: str
@@ -35,30 +43,30 @@ class Source:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """What config.json says."""
+        """The content of config.json."""
         return json.loads((self.directory / "config.json").read_text())
 
     @cached_property
     def stored(self) -> dict[str, Stored]:
-        """Every tensor, by the name that it has in the files; none of pickled ones."""
+        """Every tensor by its name in the files; empty for pickles."""
         files = [file for file in self.weights if file.suffix == ".safetensors"]
-        return {n: each for file in files for n, each in tensor_file.read_head(file).items()}
+        return {n: stored for file in files for n, stored in tensor_file.read_head(file).items()}
 
 
 def find(model: str | Path, revision: str | None = None) -> Source:
-    """The files of a model: a directory, or a hub's repository, which is fetched into its cache.
+    """Find a model's files: in a directory, or on the hub, from which they are fetched.
 
-    Raises OSError if there is no such model, ValueError naming the file that is missing or cut
-    off, or for a model that is quantized or merged already.
+    Raises OSError if there is no such model. Raises ValueError naming a file that is missing or
+    truncated, or if the model is quantized or already merged.
     """
     directory = Path(model) if Path(model).is_dir() else _fetched(str(model), revision)
     commit = directory.name if directory.parent.name == "snapshots" else None
     _check_configuration(directory)
     source = Source(str(model), directory, _weights(directory), commit)
-    for name, each in source.stored.items():
-        if name.endswith("weight") and not each.dtype.is_floating_point:
+    for name, stored in source.stored.items():
+        if name.endswith("weight") and not stored.dtype.is_floating_point:
             raise ValueError(
-                f"{model} is {REFUSED['quantization_config']} ({name} is {each.dtype})"
+                f"{model} is {REFUSED['quantization_config']} ({name} is {stored.dtype})"
             )
     return source
 
@@ -115,7 +123,7 @@ def _fetched(model: str, revision: str | None) -> Path:
     try:
         directory = fetched(*BESIDE, "*.jinja", "README.md", SAFETENSORS)
         return directory if any(directory.glob(SAFETENSORS)) else fetched(*BESIDE, PICKLES)
-    except Exception as error:  # names, terms, connections, offline mode, …
+    except Exception as error:  # unknown name, terms to accept, no connection, offline mode, …
         if isinstance(error, OSError) and error.errno is not None:
             raise  # a full disk, a missing permission
         reason = " ".join(str(error).split())[:200]
@@ -123,3 +131,58 @@ def _fetched(model: str, revision: str | None) -> Path:
             f"there is no directory {model}, and the hub did not give a model of that name "
             f"({type(error).__name__}: {reason})"
         ) from None
+
+
+def outline(
+    source: Source, architecture: Mapping[str, Any] | None, known: bool = True
+) -> nn.Module:
+    """Make the model on torch's meta device: modules and shapes, no values.
+
+    architecture: an entry of the table of architectures. known: whether it must be in the table.
+    Raises ValueError like `pretrained.configured`.
+    """
+    config, model_class = configured(source.directory, architecture, known)
+    with torch.device("meta"):
+        model = model_class(config)
+    model.tie_weights()
+    return model.eval()
+
+
+def with_safetensors(source: Source, scratch: Path) -> Source:
+    """Convert pickled weights to safetensors in `scratch`; other sources are returned unchanged.
+
+    Raises ValueError like `pretrained.unpickle`.
+    """
+    if source.weights[0].suffix != ".bin":
+        return source
+    directory = scratch / "unpickled"
+    directory.mkdir(parents=True)
+    unpickle(list(source.weights), directory / WEIGHTS)
+    for name in ("config.json", "generation_config.json"):
+        if (source.directory / name).exists():
+            shutil.copyfile(source.directory / name, directory / name)
+    return replace(source, weights=(directory / WEIGHTS,))
+
+
+def load_original(
+    source: Source,
+    dtype: torch.dtype = torch.float32,
+    architecture: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Load the model in evaluation mode, with parameters of `dtype`.
+
+    architecture: an entry for a model that is not in the table of architectures.
+    Raises ValueError naming a tensor that is not finite, or like `pretrained.load_whole`.
+    """
+    _check_finite(source.weights)
+    return load_whole(source.weights[0].parent, dtype, architecture)
+
+
+def _check_finite(files: tuple[Path, ...]) -> None:
+    places = [(file, item) for file in files for item in tensor_file.read_head(file).items()]
+    for file, (name, stored) in progress(places, desc="weights"):
+        if stored.dtype.is_floating_point:
+            for values in tensor_file.read(file, stored).flatten().split(VALUES):
+                if not torch.isfinite(values).all():
+                    what = "NaN" if torch.isnan(values).any() else "an infinity"
+                    raise ValueError(f"{file}: {name} holds {what}; the model is damaged")

@@ -1,19 +1,19 @@
-"""What a compression, or an export, has done: for people, and for machines."""
+"""Results of a compression or an export, printed for people and as JSON for machines."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ffmerge.compression.choice import Tried
+from ffmerge.compression.select import Tried
 from ffmerge.method.groups import Group
 
 
 @dataclass(frozen=True)
 class Compressed:
-    """A model that was compressed. Bytes are of the files of weights; `before` is the original's.
+    """A compressed model. Pairs hold the original's value and the compressed model's.
 
-    method: permute or vanilla. loss: what it is. tried: windows with their losses. seconds: by
-    stage.
+    method: permute or vanilla. bytes: size of the files of weights. loss: its name. tried: windows
+    with their losses. seconds: by stage.
     """
 
     model: str
@@ -34,7 +34,7 @@ class Compressed:
     record: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """The result as plain values."""
         pairs = ("sublayers", "parameters", "bytes")
         return {
             "model": self.model,
@@ -67,7 +67,7 @@ class Compressed:
         ]
         lines = [
             f"{self.model} -> {self.out} ({self.form})",
-            f"merged: {told(self.groups)}",
+            f"merged: {layers_text(self.groups)}",
             "",
             *table([("", "before", "after", ""), *rows]),
             "",
@@ -82,7 +82,7 @@ class Compressed:
 
 @dataclass(frozen=True)
 class Exported:
-    """A merged model in another form. sublayers: computed and stored; bytes: of its weights."""
+    """A merged model in another form. sublayers: computed and stored. bytes: of the weights."""
 
     model: str
     out: Path
@@ -96,7 +96,7 @@ class Exported:
     record: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """The result as plain values."""
         return {
             "model": self.model,
             "out": str(self.out),
@@ -114,7 +114,7 @@ class Exported:
         computed, stored = self.sublayers
         lines = [
             f"{self.model} -> {self.out} ({self.form})",
-            f"merged: {told(self.groups)}",
+            f"merged: {layers_text(self.groups)}",
             f"FF sublayers stored: {computed if self.form == 'expanded' else stored} of {computed}",
             f"distinct parameters: {self.parameters:,}; bytes on disk: {self.bytes:,}",
         ]
@@ -124,16 +124,16 @@ class Exported:
 
 
 def windows_table(tried: Tried, chosen: list[Group]) -> list[str]:
-    """Every window with its loss; the chosen ones are marked."""
+    """A table of every window with its loss; the chosen ones are marked."""
     rows = [("window", "loss", "")]
     for window, loss in tried:
         mark = "chosen" if all(group in chosen for group in window) else ""
-        rows.append((told(window), f"{loss:.4f}", mark))
+        rows.append((layers_text(window), f"{loss:.4f}", mark))
     return table(rows)
 
 
 def table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Columns side by side: the first to the left, the others to the right."""
+    """Align columns: the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -144,8 +144,8 @@ def table(rows: list[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def told(groups: list[Group]) -> str:
-    """`encoder 3-7`, `decoder 2-4, 8-10`; not adjacent ones as `1+4+7`."""
+def layers_text(groups: list[Group]) -> str:
+    """Groups as text: `encoder 3-7; decoder 2-4, 8-10`; layers that are not adjacent: `1+4+7`."""
     of_tower: dict[str, list[str]] = {}
     for group in groups:
         first, last = group.layers[0], group.layers[-1]

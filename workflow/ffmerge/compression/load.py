@@ -1,4 +1,4 @@
-"""Any model from its directory, merged ones tied: `ffmerge.load`."""
+"""Load any model from its directory, a merged one with its layers tied: `ffmerge.load`."""
 
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ from ffmerge.models.format import GROUPS, INT8
 
 
 def load(path: str | Path, device: str = "cpu", **options: Any) -> nn.Module:
-    """The model of the class that its config.json names, in evaluation mode.
+    """Load a model as the class that its config.json names, in evaluation mode.
 
     options: as `from_pretrained` takes them, such as dtype.
-    Raises ValueError if config.json names no class of transformers.
+    Raises ValueError if config.json does not name one class of transformers.
     """
     config = checkpoint.read_configuration(path)
     if hasattr(config, INT8):
-        from ffmerge.method import quantization  # bitsandbytes: seconds that only this needs
+        from ffmerge.method import quantization  # importing bitsandbytes takes seconds
 
         return quantization.load(Path(path), device)
     names = config.architectures or []

@@ -1,13 +1,14 @@
-"""A proposal for the table of architectures: where a model's feed-forward sublayers seem to be.
+"""Propose an entry for the table of architectures, by the shapes of a model's linear maps.
 
-A sublayer is two linear maps of a layer that undo each other's shapes, d_model → d_ff → d_model,
-outside of its attention; three if it is gated. What is found is for a person to check.
+A sublayer is two linear maps outside of a layer's attention whose shapes are d_model → d_ff →
+d_model, or three maps if it is gated. A person has to check the proposal.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import yaml
 from torch import nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.pytorch_utils import Conv1D
@@ -15,21 +16,21 @@ from transformers.pytorch_utils import Conv1D
 from ffmerge.models.architectures import Architecture
 
 ATTENTION = re.compile(r"attn|attention|crossatt", re.IGNORECASE)
-GATES = re.compile(r"gate|wi_0|\bw1\b", re.IGNORECASE)  # as gates are called
+GATES = re.compile(r"gate|wi_0|\bw1\b", re.IGNORECASE)  # usual names of gates
 
 
 def proposed(model: nn.Module) -> dict[str, Any]:
-    """The entry of a model, as `Architecture.from_entry` reads it.
+    """Propose the entry of a model, in the form that `Architecture.from_entry` reads.
 
-    Raises ValueError if no list of layers has such maps.
+    Raises ValueError if no stack of layers has such maps.
     """
     forms: dict[str, list[dict[str, Any]]] = {}
     for path, layers in _stacks(model.base_model).items():
-        found = _sublayer(layers[0])
-        if found is None:
+        maps = _sublayer(layers[0])
+        if maps is None:
             continue
         name = _tower(path, model)
-        form = {"layers": path, **found, **_count(model.config, len(layers), name)}
+        form = {"layers": path, **maps, **_count(model.config, len(layers), name)}
         if (mask := _mask(name, model)) != "attention_mask":
             form["mask"] = mask
         forms.setdefault(name, []).append(form)
@@ -41,22 +42,31 @@ def proposed(model: nn.Module) -> dict[str, Any]:
     return Architecture.from_entry({"prefix": model.base_model_prefix, "towers": forms}).entry()
 
 
+def as_yaml(model: nn.Module) -> str:
+    """The proposed entry as a YAML file with instructions. Raises ValueError like `proposed`."""
+    head = (
+        f"# {type(model).__name__}: what looks like feed-forward sublayers, by shape. Check which "
+        "map\n# is the gate, and `attention`. Then: ffmerge compress … --architecture THIS_FILE\n"
+    )
+    return head + yaml.safe_dump(proposed(model), sort_keys=False)
+
+
 def _stacks(base: nn.Module) -> dict[str, list[nn.Module]]:
-    """Path of the layers of a stack, `*` for a number -> the layers."""
+    """Path of a stack's layers, with `*` for the layer's number -> the layers."""
     stacks: dict[str, list[nn.Module]] = {}
     for name, module in base.named_modules():
         if re.search(r"(^|\.)\d+$", name) and any(True for _ in module.parameters()):
             stacks.setdefault(re.sub(r"(^|(?<=\.))\d+(?=\.|$)", "*", name), []).append(module)
-    found = {path: layers for path, layers in stacks.items() if _sublayer(layers[0]) is not None}
-    return {  # the innermost that holds whole sublayers: `layers.*.blocks.*`, not `layers.*`
+    whole = {path: layers for path, layers in stacks.items() if _sublayer(layers[0]) is not None}
+    return {  # the innermost that hold whole sublayers: `layers.*.blocks.*`, not `layers.*`
         path: layers
-        for path, layers in found.items()
-        if not any(other.startswith(f"{path}.") for other in found)
+        for path, layers in whole.items()
+        if not any(other.startswith(f"{path}.") for other in whole)
     }
 
 
 def _sublayer(layer: nn.Module) -> dict[str, Any] | None:
-    """The maps of a layer's sublayer, by the keys of an entry; None if there are none."""
+    """The maps of a layer's FF sublayer, by the keys of an entry; None if it has none."""
     maps = {name: module for name, module in layer.named_modules() if _is_linear(module)}
     outside = {name: _shape(module) for name, module in maps.items() if not ATTENTION.search(name)}
     pairs = [
@@ -69,26 +79,26 @@ def _sublayer(layer: nn.Module) -> dict[str, Any] | None:
         return None
     d_ff, _, down = max(pairs, key=lambda pair: pair[0])
     ups = [up for width, up, other in pairs if (width, other) == (d_ff, down)]
-    found = {"up": ups[0], "down": down}
+    sublayer = {"up": ups[0], "down": down}
     if outside[ups[0]][1] == 2 * d_ff:
-        found = {"gate": ups[0], **found}
+        sublayer = {"gate": ups[0], **sublayer}
     elif len(ups) > 1:
         gate = next((up for up in ups if GATES.search(up)), ups[0])
-        found = {"gate": gate, "up": next(up for up in ups if up != gate), "down": down}
+        sublayer = {"gate": gate, "up": next(up for up in ups if up != gate), "down": down}
     if attention := _attention(maps, outside[down][1]):
-        found["attention"] = attention
-    return {**found, "layout": "in_out" if isinstance(maps[down], Conv1D) else "out_in"}
+        sublayer["attention"] = attention
+    return {**sublayer, "layout": "in_out" if isinstance(maps[down], Conv1D) else "out_in"}
 
 
 def _attention(maps: Mapping[str, nn.Module], d_model: int) -> str | None:
-    """The last map of the first attention: what is then added to the residual stream."""
+    """The output map of the first attention, whose result is added to the residual stream."""
     inside = [name for name in maps if ATTENTION.search(name)]
     if not inside:
         return None
     part = next(p for p in inside[0].split(".") if ATTENTION.search(p))
-    own = [name for name in inside if part in name.split(".") and _shape(maps[name])[1] == d_model]
-    named = [n for n in own if re.search(r"(o|out|c)_?(proj|lin)$|output|dense$|\.o$|proj$", n)]
-    return (named or own or [None])[-1]
+    outputs = [n for n in inside if part in n.split(".") and _shape(maps[n])[1] == d_model]
+    named = [n for n in outputs if re.search(r"(o|out|c)_?(proj|lin)$|output|dense$|\.o$|proj$", n)]
+    return (named or outputs or [None])[-1]
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -96,7 +106,7 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def _shape(module: nn.Module) -> tuple[int, int]:
-    """Width of what a linear map takes, and of what it puts out."""
+    """Input and output width of a linear map."""
     shape = tuple(module.weight.shape)
     return shape if isinstance(module, Conv1D) else shape[::-1]
 
@@ -121,7 +131,7 @@ def _mask(tower: str, model: nn.Module) -> str | None:
 
 
 def _count(config: Any, n_layers: int, tower: str) -> dict[str, str | None]:
-    """The key of the configuration that holds the number of layers."""
+    """The configuration's key for the number of layers, unless it is `num_hidden_layers`."""
     keys = [
         name
         for name, value in _values(config)

@@ -1,4 +1,4 @@
-"""README.md of a compressed model: what it is made of, and how to load it."""
+"""The model card (README.md) of a merged model: its origin, its layers and how to load it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any
 
 import yaml
 
-from ffmerge.compression.lineage import Lineage
-from ffmerge.compression.output.summary import Compressed, Exported, told, windows_table
+from ffmerge.compression.record import Lineage
 from ffmerge.compression.source import Source
+from ffmerge.compression.summary import Compressed, Exported, layers_text, windows_table
 from ffmerge.method.groups import Group
 
 DONE = {"permute": "aligned, averaged", "vanilla": "averaged without aligning them"}
@@ -26,16 +26,16 @@ model = CLASS.from_pretrained("PATH")  # of full size: merged sublayers are stor
 
 
 def card(result: Compressed, source: Source, digests: dict[str, str], model_class: str) -> str:
-    """The text of a compressed model's card.
+    """Write the text of a compressed model's card.
 
-    digests: the original's files of weights, name -> sha256. model_class: in transformers.
+    digests: the original's files, name -> sha256. model_class: in transformers.
     """
     licence = _licence(source.directory)
     revision = f"revision `{source.revision}`" if source.revision else "files with these sha256:"
     facts = [
         f"- original: `{source.name}` ({model_class}), {revision}",
         *_digests(digests),
-        f"- merged layers: {told(result.groups)}",
+        f"- merged layers: {layers_text(result.groups)}",
         *(_anchors(result.groups) if result.method == "permute" else ()),
         f"- FF sublayers stored: {result.sublayers[1]} of {result.sublayers[0]}",
         f"- parameters: {result.parameters[1]:,} of {result.parameters[0]:,}",
@@ -60,7 +60,7 @@ def card(result: Compressed, source: Source, digests: dict[str, str], model_clas
 def export_card(
     result: Exported, lineage: Lineage, digests: dict[str, str], model_class: str
 ) -> str:
-    """The text of the card of a merged model in another form.
+    """Write the text of an exported model's card.
 
     digests: the merged model's files, name -> sha256. model_class: in transformers.
     """
@@ -78,7 +78,7 @@ def export_card(
         f"- original: {origin} ({model_class})",
         f"- exported from: `{result.model}`, files with these sha256:",
         *_digests(digests),
-        f"- merged layers: {told(result.groups)}",
+        f"- merged layers: {layers_text(result.groups)}",
         *(_anchors(result.groups) if lineage.method == "permute" else ()),
         f"- FF sublayers stored: {computed if result.form == 'expanded' else stored} of {computed}",
         f"- distinct parameters: {result.parameters:,}",
@@ -88,7 +88,7 @@ def export_card(
     facts += [
         f"- licence of the original: {licence or 'not stated in its files'}",
         f"- record: `ffmerge_record.json`, digest `{result.record}`",
-        *(f"  - of `{what}`: digest `{digest}`" for what, digest in lineage.records.items()),
+        *(f"  - of `{step}`: digest `{digest}`" for step, digest in lineage.records.items()),
     ]
     return _text(
         metadata=_metadata(repository, licence),
@@ -136,9 +136,10 @@ def _digests(digests: dict[str, str]) -> list[str]:
 
 
 def _anchors(groups: Sequence[Group]) -> list[str]:
-    """What each group was aligned to."""
+    """The anchor of each group."""
     return [
-        f"  - {g.tower} {told([g]).split(' ', 1)[1]}, aligned to layer {g.anchor}" for g in groups
+        f"  - {g.tower} {layers_text([g]).split(' ', 1)[1]}, aligned to layer {g.anchor}"
+        for g in groups
     ]
 
 
@@ -147,7 +148,7 @@ def _loading(form: str, out: str, model_class: str) -> str:
 
 
 def _metadata(repository: str | None, licence: str | None) -> dict[str, Any]:
-    """repository: of the original, on a hub."""
+    """The card's YAML header. repository: the original's, on a hub."""
     metadata: dict[str, Any] = {"library_name": "transformers", "tags": ["ffmerge", "compressed"]}
     if repository:
         metadata["base_model"] = repository
@@ -157,7 +158,7 @@ def _metadata(repository: str | None, licence: str | None) -> dict[str, Any]:
 
 
 def _licence(original: Path) -> str | None:
-    """What the original's own card says."""
+    """The licence in the card of the original model."""
     file = original / "README.md"
     if not file.exists():
         return None
@@ -165,7 +166,7 @@ def _licence(original: Path) -> str | None:
     if not text.startswith("---\n"):
         return None
     try:
-        found = yaml.safe_load(text.removeprefix("---\n").partition("\n---")[0])
-        return found.get("license")
+        metadata = yaml.safe_load(text.removeprefix("---\n").partition("\n---")[0])
+        return metadata.get("license")
     except (yaml.YAMLError, AttributeError):
         return None

@@ -1,0 +1,217 @@
+"""Batches of a user's data: what a model's forward takes, and how many positions they hold.
+
+The first part of the data gives the features; the loss is taken of a part held out from it.
+"""
+
+import inspect
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ffmerge.method.features import Tap, token_mask
+from ffmerge.models.format import IGNORED
+from ffmerge.models.towers import towers
+
+Batch = dict[str, Tensor]
+N_TOKENS = 10_000  # positions whose features are aligned, as in the paper
+HELD_OUT = {"text": 16, "pairs": 128, "images": 128, "images with text": 128}
+SHARE_HELD_OUT = 0.2  # where there are too few data for both parts
+
+
+class Encoding(Protocol):
+    """Turns examples into batches. wanted: the kind of example it takes, a key of read.ROLES."""
+
+    wanted: str
+
+    def encoded(self, examples: Iterable[Any]) -> Iterator[Any]:
+        """Encode examples into the units that the model takes, such as packed sequences."""
+
+    def batch(self, encoded: Sequence[Any]) -> Batch:
+        """Put encoded units into one batch, with `labels` if there are any."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A user's data. features, held_out: batches. n_tokens: positions used in every tower."""
+
+    features: list[Batch]
+    held_out: list[Batch]
+    n_tokens: int
+
+    @property
+    def n_held_out(self) -> int:
+        """Number of examples in the held-out part."""
+        return sum(len(next(iter(batch.values()))) for batch in self.held_out)
+
+
+def from_examples(
+    model: nn.Module,
+    encoding: Encoding,
+    examples: Iterable[Any],
+    n_tokens: int | None,
+    n_held_out: int | None,
+    batch_size: int,
+) -> Data:
+    """Read as many examples as are needed, and no more.
+
+    n_tokens: positions for features; None for 10,000, or all there are if the data hold fewer.
+    Raises ValueError if there is nothing to hold out, or if there are fewer positions than asked
+    for.
+    """
+    encoded = encoding.encoded(examples)
+    wanted = n_held_out or HELD_OUT[encoding.wanted]
+    first = list(islice(encoded, max(2, batch_size)))
+    if len(first) < 2:
+        raise ValueError(
+            f"the data hold {len(first)} examples ({encoding.wanted}); at least two are needed, "
+            "one for the features and one for the loss"
+        )
+    positions = Positions(model)
+    taken = list(_split(first, batch_size))
+    n = positions.count(map(encoding.batch, taken))
+    while n < (n_tokens or N_TOKENS) and (more := list(islice(encoded, batch_size))):
+        taken.append(more)
+        n += positions.count([encoding.batch(more)])
+    held_out = list(islice(encoded, wanted))
+    if len(held_out) < wanted:  # the data end here
+        everything = [unit for part in taken for unit in part] + held_out
+        n_last = min(wanted, max(1, round(SHARE_HELD_OUT * len(everything))))
+        held_out, kept = everything[-n_last:], everything[:-n_last]
+        taken = list(_split(kept, batch_size))
+    features = [encoding.batch(part) for part in taken]
+    held_out_batches = [encoding.batch(part) for part in _split(held_out, batch_size)]
+    return _checked(positions, features, held_out_batches, n_tokens)
+
+
+def from_batches(
+    model: nn.Module,
+    features: Iterable[Batch],
+    held_out: Iterable[Batch] | None,
+    n_tokens: int | None,
+) -> Data:
+    """Use batches that the user made. Without `held_out`, hold out the last fifth of them.
+
+    Raises ValueError like `from_examples`.
+    """
+    batches = list(features)
+    if held_out is None:
+        n_last = max(1, round(SHARE_HELD_OUT * len(batches)))
+        batches, held_out = batches[:-n_last], batches[-n_last:]
+    if not batches:
+        raise ValueError("at least two batches are needed: one for the features, one for the loss")
+    return _checked(Positions(model), batches, list(held_out), n_tokens)
+
+
+def _checked(
+    positions: "Positions", features: list[Batch], held_out: list[Batch], n_tokens: int | None
+) -> Data:
+    available = positions.count(features)
+    if available < (n_tokens or 2):
+        raise ValueError(
+            f"the data hold {available} positions for features (beside those held out for the "
+            f"loss), but --n-tokens is {n_tokens or 2}: give more data, or a smaller number"
+        )
+    return Data(features, held_out, n_tokens or min(available, N_TOKENS))
+
+
+def _split(encoded: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(encoded), size):
+        yield list(encoded[start : start + size])
+
+
+# --- calling the model ----------------------------------------------------------------------------
+
+
+def inputs_of(model: nn.Module, batch: Batch) -> Batch:
+    """Select the arguments of the model's forward. Labels are left out: the loss comes later.
+
+    The decoder of an encoder-decoder gets the labels shifted by one, after its start token, and a
+    mask.
+    """
+    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    labels = batch.get("labels")
+    if model.config.is_encoder_decoder and labels is not None:
+        mask = labels != IGNORED
+        inputs.setdefault("decoder_input_ids", _shifted(model.config, labels.masked_fill(~mask, 0)))
+        inputs.setdefault("decoder_attention_mask", mask.long())
+    accepted = inspect.signature(model.forward).parameters
+    return {key: value for key, value in inputs.items() if key in accepted}
+
+
+def on_device_of(model: nn.Module, batch: Batch) -> Batch:
+    """Move a batch to the model's device; floating-point tensors also get the model's dtype."""
+    parameter = next(model.parameters())
+    return {
+        key: value.to(parameter.device, parameter.dtype if value.is_floating_point() else None)
+        for key, value in batch.items()
+    }
+
+
+@contextmanager
+def without_cache(model: nn.Module) -> Iterator[None]:
+    """Turn off the cache of keys and values, which only generation needs."""
+    config = model.config.get_text_config()
+    before = getattr(config, "use_cache", None)
+    if before is None:
+        yield
+        return
+    config.use_cache = False
+    try:
+        yield
+    finally:
+        config.use_cache = before
+
+
+def _shifted(config, labels: Tensor) -> Tensor:
+    start = config.decoder_start_token_id
+    if start is None:
+        start = config.pad_token_id if config.bos_token_id is None else config.bos_token_id
+    first = torch.full_like(labels[:, :1], start or 0)
+    return torch.cat([first, labels[:, :-1]], dim=1)
+
+
+class Positions:
+    """Counts the positions of batches that carry tokens, in the tower that has the fewest."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model, self._towers = model, towers(model)
+        self._per_example: dict[str, int] = {}
+
+    def count(self, batches: Iterable[Batch]) -> int:
+        total: Counter[str] = Counter()
+        for batch in batches:
+            total += self._by_tower(batch)
+        return min(total[name] for name in self._towers)
+
+    def _by_tower(self, batch: Batch) -> Counter[str]:
+        inputs = inputs_of(self._model, batch)
+        counts: Counter[str] = Counter()
+        for name, tower in self._towers.items():
+            mask = token_mask(tower, inputs)
+            if mask is not None:
+                counts[name] = int(mask.sum())
+            else:
+                n_examples = len(next(iter(inputs.values())))
+                counts[name] = n_examples * self._rows_per_example(name, inputs)
+        return counts
+
+    @torch.inference_mode()
+    def _rows_per_example(self, name: str, inputs: Batch) -> int:
+        """Positions of one example in a tower without a mask, such as an image's patches."""
+        if name not in self._per_example:
+            tap = Tap(self._model, self._towers[name], 0, None)
+            n_rows: list[int] = []
+            hook = tap.call(lambda values: n_rows.append(values.flatten(0, -2).shape[0]))
+            try:
+                one = {key: value[:1] for key, value in inputs.items()}
+                self._model(**on_device_of(self._model, one))
+            finally:
+                hook.remove()
+            self._per_example[name] = sum(n_rows)
+        return self._per_example[name]

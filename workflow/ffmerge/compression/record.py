@@ -1,0 +1,186 @@
+"""The record beside a model, in the form of a job's, and the lineage that records show."""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ffmerge.compression.batches import Batch, Data
+from ffmerge.compression.source import Source
+from ffmerge.models.pretrained import SOURCE
+from provenance import record as job_record
+from provenance.digest import sha256_of
+from provenance.record import read_record
+
+FILE = "ffmerge_record.json"
+
+
+def inputs(source: Source, files: Sequence[Path] | None, data: Data) -> dict[str, Any]:
+    """Digests of the inputs: the model's files and the data. files: None for batches."""
+    model = {
+        file.name: sha256_of(file) for file in (source.directory / "config.json", *source.weights)
+    }
+    if files is None:
+        digests = {"batches": digest_of_batches([*data.features, *data.held_out])}
+    else:
+        digests = {str(file): sha256_of(file) for file in files}
+    return {"name": source.name, "revision": source.revision, "model": model, "data": digests}
+
+
+def write(
+    directory: Path,
+    inputs: dict[str, Any],
+    params: dict[str, Any],
+    result: dict[str, Any],
+    started: float,
+    command: str | None,
+) -> str:
+    """Write the record of a directory's content, and return its digest.
+
+    inputs: with digests. result: plain values. started: seconds since the epoch. command: None if
+    called from Python. The record leaves out the model card, which holds the record's digest.
+    """
+    state = job_record.git_state(directory)
+    if state and "patch" in state:
+        state["patch"] = Path(state["patch"]).name
+    files = sorted(file for file in directory.iterdir() if file.is_file() and file.name[0] != ".")
+    content = {
+        "format": job_record.FORMAT,
+        "command": command,
+        "params": params,
+        "input": inputs,
+        "output": {file.name: sha256_of(file) for file in files},
+        "result": {key: result[key] for key in result if key not in ("record", "warnings")},
+        "code": {"files": job_record.source_digests(Path(__file__))},
+        "git": state,
+        "environment": job_record.environment(),
+        "machine": job_record.machine(torch.get_num_threads()),
+        "time": {
+            "started": _iso(started),
+            "ended": _iso(time.time()),
+            "seconds": round(time.time() - started, 3),
+            **job_record.usage(),
+        },
+        "warnings": result["warnings"],
+    }
+    job_record.write_record(directory / FILE, content)
+    return read_record(directory / FILE)["digest"]
+
+
+def digest_of_batches(batches: Sequence[Batch]) -> str:
+    """sha256 over the tensors of batches."""
+    whole = hashlib.sha256()
+    for batch in batches:
+        for key, value in sorted(batch.items()):
+            whole.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+            whole.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+# --- lineage --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The origin of a merged model, from records that match its files. Every part may be missing.
+
+    records: step -> digest of its record. base_model: its directory, if it still exists. origin:
+    `repository` and `revision` on a hub, or a package. method: permute or vanilla. tuned: whether
+    it was fine-tuned. score: `metric` and `score` on the test split.
+    """
+
+    records: dict[str, str] = field(default_factory=dict)
+    base_model: Path | None = None
+    origin: dict[str, Any] = field(default_factory=dict)
+    method: str | None = None
+    tuned: bool | None = None
+    score: dict[str, Any] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as plain values, except where the base model is on this machine."""
+        return {key: value for key, value in asdict(self).items() if key != "base_model"}
+
+
+def lineage_of(model: Path) -> Lineage:
+    """Read the lineage of a model that `ffmerge compress` or the workflow wrote.
+
+    Raises ValueError naming a file that differs from its record.
+    """
+    if (model / FILE).exists():
+        outputs = {name: model / name for name in read_record(model / FILE)["output"]}
+        record = _checked(model / FILE, outputs)
+        if "lineage" in record["input"]:  # the model is itself an export
+            earlier = Lineage(**record["input"]["lineage"])
+            return replace(earlier, records={**earlier.records, "export": record["digest"]})
+        origin = {"repository": record["input"]["name"], "revision": record["input"]["revision"]}
+        return Lineage(
+            records={"compress": record["digest"]},
+            origin=origin if origin["revision"] else {},
+            method=record["params"]["method"],
+            tuned=False,
+        )
+    if job_record_of(model).exists():
+        return _of_workflow(model)
+    return Lineage()
+
+
+def _of_workflow(model: Path) -> Lineage:
+    made = _checked(job_record_of(model), {"model": model})
+    tuned = made["rule"] == "fine_tune"
+    records, merged, score = {made["rule"]: made["digest"]}, None if tuned else made, None
+    if tuned and (before := job_record_of(model.with_name("compressed"))).exists():
+        merging = read_record(before)
+        if merging["output"]["model"]["sha256"] == made["input"]["model"]["sha256"]:
+            merged, records = merging, {merging["rule"]: merging["digest"], **records}
+    test, tested = model.with_name("test.json"), model.with_name("test.record.json")
+    if test.exists() and tested.exists():
+        scoring = _checked(tested, {"score": test})
+        if scoring["input"]["model"]["sha256"] == made["output"]["model"]["sha256"]:
+            records[scoring["rule"]] = scoring["digest"]
+            score = {key: json.loads(test.read_text())[key] for key in ("metric", "score")}
+    base_model = _beside(
+        model, made["output"]["model"]["path"], made["input"]["base_model"]["path"]
+    )
+    source = base_model / SOURCE if base_model else None
+    return Lineage(
+        records,
+        base_model,
+        json.loads(source.read_text()) if source and source.exists() else {},
+        merged["params"].get("method") if merged else None,
+        tuned,
+        score,
+    )
+
+
+def job_record_of(model: Path) -> Path:
+    """The record of a model's directory in a workflow."""
+    return model.with_name(f"{model.name}.record.json")
+
+
+def _checked(record: Path, outputs: dict[str, Path]) -> dict[str, Any]:
+    """Read a record and check outputs against it. outputs: names in the record -> their paths."""
+    content = read_record(record)
+    for name, path in outputs.items():
+        recorded = content["output"][name]
+        if sha256_of(path) != (recorded if isinstance(recorded, str) else recorded["sha256"]):
+            raise ValueError(
+                f"{path} is not what {record} says that it was when it was made; make it again"
+            )
+    return content
+
+
+def _beside(model: Path, recorded: str, path: str) -> Path | None:
+    """Find a directory by its path in a record, if it exists. recorded: the model's path there."""
+    whole = model.resolve().as_posix()
+    root = Path(whole.removesuffix(recorded)) if whole.endswith(f"/{recorded}") else Path()
+    return root / path if (root / path).is_dir() else None

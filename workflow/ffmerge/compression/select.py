@@ -1,0 +1,375 @@
+"""Select the layers to merge, by the user's strategy, and solve the alignments that they need."""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import combinations
+from operator import lt
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ffmerge.compression.batches import Batch, Data, inputs_of, on_device_of
+from ffmerge.compression.loss import Loss
+from ffmerge.compression.settings import Settings
+from ffmerge.compression.write import check_space
+from ffmerge.method import cka, groups
+from ffmerge.method.clustering import Clusters, WindowSearch
+from ffmerge.method.features import Features, Tap, collect_outputs
+from ffmerge.method.groups import Group, check_groups
+from ffmerge.method.merge import merge_in_model
+from ffmerge.method.permutation import Alignment, Pair, Permutations, align_all_pairs
+from ffmerge.method.tie import untouched
+from ffmerge.models.memory import drop_cycles
+from ffmerge.models.towers import towers
+from provenance.progress import progress
+
+FEATURES, OUTPUT = None, "down"  # outputs to align (see features.Tap), outputs that CKA compares
+FILES = {FEATURES: "features.safetensors", OUTPUT: "outputs.safetensors"}
+
+Tried = list[tuple[list[Group], float]]
+"""Windows that were scored, one group per tower, with their losses."""
+Shapes = dict[str, list[tuple[int, ...]]]
+"""Tower -> shape of W_out's weight in each layer; layers of equal shapes can be merged."""
+Stage = Callable[[str], AbstractContextManager[None]]
+"""Times a named stage."""
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The groups to merge. permutations: by tower, None for vanilla. tried: windows, if any."""
+
+    groups: list[Group]
+    permutations: dict[str, Permutations] | None
+    tried: Tried
+
+
+class Selector:
+    """Selects layers as the user's settings ask for.
+
+    scratch: a directory for features while they are needed. The model stays unchanged.
+    Raises ValueError if the model does not have the layers asked for.
+    """
+
+    def __init__(self, model: nn.Module, settings: Settings, scratch: Path) -> None:
+        self._model, self._settings, self._scratch = model, settings, scratch
+        n_layers = {name: len(tower) for name, tower in towers(model).items()}
+        self._named, self._n_removed = None, {}
+        if settings.layers is not None:
+            self._named = parse_groups(settings.layers, n_layers, settings.anchor)
+            check_widths(model, self._named)
+        else:
+            self._n_removed = n_to_remove(settings.remove, n_layers)
+            if settings.strategy == "window":
+                windows_of(model, self._n_removed, settings.anchor)
+
+    @property
+    def _kinds(self) -> list[str | None]:
+        """The kinds of outputs to collect."""
+        kinds = []
+        strategy = self._settings.strategy if self._named is None else None
+        if self._settings.method == "permute" or strategy == "correlation":
+            kinds.append(FEATURES)
+        return kinds + [OUTPUT] * (strategy == "cka")
+
+    def n_bytes(self, n_tokens: int) -> int:
+        """Bytes that the collected outputs take on disk."""
+        widths = (
+            Tap(self._model, tower, layer, kind).width
+            for tower in towers(self._model).values()
+            for layer in range(len(tower))
+            for kind in self._kinds
+        )
+        return 4 * n_tokens * sum(widths)
+
+    def select(self, data: Data, loss: Loss, stage: Stage) -> Selected:
+        """Choose the groups to merge and solve their alignments.
+
+        Raises OSError if the disk has no room for the features.
+        """
+        check_space(self._scratch, {"features": self.n_bytes(data.n_tokens)})
+        with stage("features"):
+            files = {kind: self._collected(data, kind) for kind in self._kinds}
+        aligner = Aligner(files[FEATURES]) if FEATURES in files else None
+        aligned = self._settings.method == "permute"
+        anchor, tried = self._settings.anchor, []
+        with stage("alignment"):
+            if self._named is not None:
+                selected = self._named
+            elif self._settings.strategy == "window":
+                windows = windows_of(self._model, self._n_removed, anchor)
+                selected = [group for window in windows for group in window]
+            else:
+                similarity = (
+                    correlations(self._model, aligner)
+                    if self._settings.strategy == "correlation"
+                    else output_similarities(files[OUTPUT])
+                )
+                selected = by_similarity(self._model, self._n_removed, anchor, similarity)
+            if aligned:
+                aligner.align(pairs_of(selected))
+        permutations = aligner.permutations() if aligned else None
+        if self._named is None and self._settings.strategy == "window":
+            with stage("search"):
+                selected, tried = by_loss(self._model, self._n_removed, anchor, permutations, loss)
+        for kind in files:
+            (self._scratch / FILES[kind]).unlink()
+        return Selected(selected, permutations, tried)
+
+    def _collected(self, data: Data, kind: str | None) -> Features:
+        file = self._scratch / FILES[kind]
+        return collected(self._model, data.features, kind, data.n_tokens, file)
+
+
+def collected(
+    model: nn.Module, batches: list[Batch], kind: str | None, n_tokens: int, file: Path
+) -> Features:
+    """Collect outputs of every layer at n_tokens positions in a file, without the model's head."""
+    base = model.base_model
+
+    def inputs() -> Iterator[Batch]:
+        for batch in progress(batches, desc="features"):
+            yield on_device_of(base, inputs_of(base, batch))
+            drop_cycles()
+
+    device = str(next(model.parameters()).device)
+    collect_outputs(base, inputs(), {None: kind}, n_tokens, file, device)
+    return Features(file)
+
+
+# --- the request ----------------------------------------------------------------------------------
+
+
+def n_to_remove(request: str | float | int, n_layers: Mapping[str, int]) -> dict[str, int]:
+    """Split the number of FF sublayers to remove over the towers, in proportion to their depth.
+
+    request: a share of all sublayers (`1/3`, `0.33`) or a count (`4`). n_layers: by tower.
+    Remainders go to the towers with the largest fractional share.
+    Raises ValueError if nothing or too much would be removed: a tower keeps one sublayer.
+    """
+    try:
+        amount = Fraction(str(request))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"--remove {request}: has to be a share such as 1/3, or a count") from None
+    n_all = sum(n_layers.values())
+    is_count = amount >= 1 and amount.denominator == 1
+    n = int(amount) if is_count else round(amount * n_all)
+    most = n_all - len(n_layers)
+    if (amount > 1 and not is_count) or not 1 <= n <= most:
+        depths = ", ".join(f"{name} {count}" for name, count in n_layers.items())
+        raise ValueError(
+            f"--remove {request}: from 1 to {most} FF sublayers can be removed of {n_all} "
+            f"({depths})"
+        )
+    exact = {name: Fraction(n * count, n_all) for name, count in n_layers.items()}
+    removed = {name: min(int(share), n_layers[name] - 1) for name, share in exact.items()}
+    while sum(removed.values()) < n:
+        open_ = [name for name in removed if removed[name] < n_layers[name] - 1]
+        removed[max(open_, key=lambda name: exact[name] - removed[name])] += 1
+    return removed
+
+
+def parse_groups(text: str, n_layers: Mapping[str, int], anchor: str) -> list[Group]:
+    """Parse the groups of --layers: `3-7`, `2-4,8-10`, `1+4+7`, `encoder:2-4,decoder:0-2`.
+
+    A group without a tower's name applies to every tower.
+    Raises ValueError for text of another form, or for layers that the model does not have.
+    """
+    parsed, names = [], list(n_layers)
+    for item in text.replace(" ", "").split(","):
+        tower, colon, layers = item.rpartition(":")
+        names = [tower] if colon else names
+        parsed += [groups.group(name, _parse_layers(layers, text), anchor) for name in names]
+    for group in parsed:
+        if len(group.layers) < 2:
+            raise ValueError(f"--layers {text}: a group has two layers at least")
+    check_groups(parsed, dict(n_layers))
+    return parsed
+
+
+def _parse_layers(item: str, text: str) -> list[int]:
+    layers: list[int] = []
+    for part in item.split("+"):
+        if not (match := re.fullmatch(r"(\d+)(?:-(\d+))?", part)):
+            raise ValueError(f"--layers {text}: write 3-7, or 2-4,8-10, or 1+4+7 ({part!r}?)")
+        first, last = int(match[1]), int(match[2] or match[1])
+        layers += range(first, last + 1)
+    return layers
+
+
+# --- the strategies -------------------------------------------------------------------------------
+
+
+def windows_of(model: nn.Module, n_removed: dict[str, int], anchor: str) -> list[list[Group]]:
+    """All windows that a search scores: those whose layers have equal widths.
+
+    Raises ValueError if there are none.
+    """
+    shapes = shapes_of(model)
+    search = WindowSearch(_n_layers(shapes), anchor, lambda _: 0.0, lt)
+    search.select(n_removed)
+    fitting = [window for window, _ in search.tried if _fit(window, shapes)]
+    if not fitting:
+        check_widths(model, [group for window, _ in search.tried for group in window])
+    return fitting
+
+
+def by_loss(
+    model: nn.Module,
+    n_removed: dict[str, int],
+    anchor: str,
+    permutations: dict[str, Permutations] | None,
+    loss: Loss,
+) -> tuple[list[Group], Tried]:
+    """Find the window with the lowest loss (Section 3.4). Returns it and all windows tried.
+
+    permutations: all that the windows need; None for vanilla. The model stays unchanged.
+    Raises ValueError if no window has layers of equal widths.
+    """
+    shapes, bar = shapes_of(model), progress(total=len(windows_of(model, n_removed, anchor)))
+    bar.set_description("windows")
+
+    def score(window: list[Group]) -> float:
+        if not _fit(window, shapes):
+            return math.inf
+        with untouched(model):
+            merge_in_model(model, window, permutations)
+            value = loss.of(model)
+        bar.update()
+        return value if math.isfinite(value) else math.inf
+
+    search = WindowSearch(_n_layers(shapes), anchor, score, lt)
+    chosen = search.select(n_removed)
+    bar.close()
+    check_widths(model, chosen)
+    return chosen, [(window, value) for window, value in search.tried if _fit(window, shapes)]
+
+
+def by_similarity(
+    model: nn.Module, n_removed: dict[str, int], anchor: str, similarity: dict[str, Tensor]
+) -> list[Group]:
+    """Cluster the most similar layers. similarity: by tower, (n_layers, n_layers).
+
+    Raises ValueError if layers of different widths would have to be merged.
+    """
+    shapes = shapes_of(model)
+    within_widths = {name: similarity[name].clone() for name in n_removed}
+    for name, of_layers in shapes.items():
+        for i, j in combinations(range(len(of_layers)), 2):
+            if of_layers[i] != of_layers[j]:  # less than any similarity
+                within_widths[name][i, j] = within_widths[name][j, i] = -len(of_layers)
+    selected = Clusters(within_widths, anchor).select(n_removed)
+    check_widths(model, selected)
+    return selected
+
+
+def correlations(model: nn.Module, aligner: "Aligner") -> dict[str, Tensor]:
+    """Mean correlation of aligned neurons for all pairs of layers; 0 for different widths."""
+    shapes = shapes_of(model)
+    aligner.align(
+        {
+            name: [(i, j) for i, j in combinations(range(len(of)), 2) if of[i] == of[j]]
+            for name, of in shapes.items()
+        }
+    )
+    return {name: aligner.correlation(name, len(of)) for name, of in shapes.items()}
+
+
+def output_similarities(outputs: Features) -> dict[str, Tensor]:
+    """Linear CKA of the FF outputs of all pairs of layers, (n_layers, n_layers) by tower."""
+    matrices = {}
+    for name, n in outputs.towers().items():
+        bar = progress(total=n * (n - 1) // 2, desc=f"CKA {name}")
+        matrices[name] = cka.cka_matrix(lambda i, name=name: outputs.layer(name, i), n, bar.update)
+        bar.close()
+    return matrices
+
+
+def shapes_of(model: nn.Module) -> Shapes:
+    """The shape of every FF sublayer's W_out."""
+    return {
+        name: [
+            tuple(model.get_submodule(tower.module(i, "down")).weight.shape)
+            for i in range(len(tower))
+        ]
+        for name, tower in towers(model).items()
+    }
+
+
+def check_widths(model: nn.Module, selected: list[Group]) -> None:
+    """Raise ValueError, listing the layers of each width, if a group mixes widths."""
+    shapes = shapes_of(model)
+    if _fit(selected, shapes):
+        return
+    widths = []
+    for name, of_layers in shapes.items():
+        for shape in dict.fromkeys(of_layers):
+            layers = [i for i, other in enumerate(of_layers) if other == shape]
+            widths.append(f"{name} {layers}: {' × '.join(map(str, shape))}")
+    raise ValueError(
+        "FF sublayers merge only within equal widths, of which there are not enough for what is to "
+        f"be removed; remove less, or name --layers ({'; '.join(widths)})"
+    )
+
+
+def _n_layers(shapes: Shapes) -> dict[str, int]:
+    return {name: len(of_layers) for name, of_layers in shapes.items()}
+
+
+def _fit(selected: list[Group], shapes: Shapes) -> bool:
+    return all(len({shapes[g.tower][layer] for layer in g.layers}) == 1 for g in selected)
+
+
+# --- alignment ------------------------------------------------------------------------------------
+
+
+class Aligner:
+    """Solves the alignment of pairs of layers when they are needed, each once."""
+
+    def __init__(self, features: Features) -> None:
+        self._features = features
+        self.solved: dict[str, dict[Pair, Alignment]] = {name: {} for name in features.towers()}
+
+    def align(self, pairs: Mapping[str, Iterable[Pair]]) -> None:
+        """Solve pairs of each tower, in either order, unless they are solved already."""
+        todo = [
+            (tower, pair)
+            for tower, wanted in pairs.items()
+            for pair in sorted({(min(pair), max(pair)) for pair in wanted})
+            if pair not in self.solved[tower]
+        ]
+        bar = progress(total=len(todo), desc="aligning pairs")
+        for tower in pairs:
+            of_tower = [pair for name, pair in todo if name == tower]
+            layer = lambda i, tower=tower: self._features.layer(tower, i)  # noqa: E731
+            for pair, alignment in align_all_pairs(layer, of_tower, overwrite=True):
+                self.solved[tower][pair] = alignment
+                bar.update()
+        bar.close()
+
+    def permutations(self) -> dict[str, Permutations]:
+        """The permutations solved so far, by tower."""
+        return {
+            tower: Permutations({pair: solution.permutation for pair, solution in solved.items()})
+            for tower, solved in self.solved.items()
+        }
+
+    def correlation(self, tower: str, n_layers: int) -> Tensor:
+        """Mean correlation of matched neurons, (n_layers, n_layers); 0 for pairs not solved."""
+        matrix = torch.eye(n_layers, dtype=torch.float64)
+        for (i, j), solution in self.solved[tower].items():
+            matrix[i, j] = matrix[j, i] = solution.aligned
+        return matrix
+
+
+def pairs_of(selected: Iterable[Group]) -> dict[str, set[Pair]]:
+    """The pairs of layers to align before merging, by tower: each layer with its anchor."""
+    pairs: dict[str, set[Pair]] = {}
+    for group in selected:
+        of_group = {(group.anchor, layer) for layer in group.layers if layer != group.anchor}
+        pairs.setdefault(group.tower, set()).update(of_group)
+    return pairs
