@@ -256,12 +256,6 @@ def test_the_record_answers_for_every_file_and_the_card_names_it(gpt2, texts, tm
     assert record["input"]["data"] == {str(texts): sha256_of(texts)}
 
 
-def test_importing_the_package_imports_neither_torch_nor_transformers():
-    program = "import sys, ffmerge; print({'torch', 'transformers'} & set(sys.modules))"
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    assert printed.stdout == b"set()\n"
-
-
 # --- what is asked for ----------------------------------------------------------------------------
 
 
