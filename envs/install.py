@@ -76,6 +76,7 @@ def contents(build: str) -> str:
     """What .venv is made from: a lock, and how this package presents itself to Python."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     package = [project["build-system"], project["project"], project["tool"]["setuptools"]]
+    package.append((REPOSITORY / "setup.py").read_text())
     return f"{build}\n{package}\n{(ENVS / f'{build}.txt').read_text()}"
 
 

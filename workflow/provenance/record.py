@@ -48,8 +48,12 @@ def source_digests(script: Path) -> dict[str, str]:
 def git_state(patches: Path) -> dict[str, Any] | None:
     """Commit and whether the tree differed from it; the difference is kept under its own digest.
 
-    patches: directory for `<sha256>.patch`. Returns None outside a git checkout.
+    patches: directory for `<sha256>.patch`. Returns None outside a checkout of this project, such
+    as in an environment inside somebody else's repository, into which the package was installed.
     """
+    top = _git("rev-parse", "--show-toplevel")
+    if top is None or Path(top.removesuffix("\n")).resolve() != REPOSITORY.resolve():
+        return None
     commit = _git("rev-parse", "HEAD")
     status = _git("status", "--porcelain", "--untracked-files=no")
     if commit is None or status is None:
