@@ -1,4 +1,4 @@
-"""config/paper_reported/ has what the paper prints; docs/discrepancies.md names what exists."""
+"""The data in config/paper_reported/ are complete; docs/discrepancies.md names what exists."""
 
 import csv
 import re
@@ -57,7 +57,7 @@ MODELS = {row["task"]: row for row in read("models")}
 
 
 def scores(**which: str) -> dict[tuple[str, ...], str]:
-    """Values of the rows that have these cells, by all of their other key columns that vary."""
+    """Values of the rows with these cells, by the other key columns that vary."""
     rows = [row for row in SCORES if which.items() <= row.items()]
     free = [c for c in COLUMNS["scores"][:8] if c not in which and len({r[c] for r in rows}) > 1]
     found = {tuple(row[c] for c in free): row["value"] for row in rows}
@@ -298,7 +298,7 @@ def test_parameters_are_what_the_architecture_adds_up_to(task):
 
 
 def removed_percent(task: str) -> list[float]:
-    """What merging at the three ratios removes, then dropping layers at the two."""
+    """Parameters removed by merging at three ratios, then by dropping layers at two, in %."""
     model, settings = MODELS[task], PAPER.tasks[task]
     layers = [int(size) for size in model["layer_parameters"].split("/")]
     feed_forwards = len(layers) * int(model["ff_parameters"])

@@ -1,4 +1,4 @@
-"""What is computed: the names of models, and which of them each table and figure shows."""
+"""The names of models, and the models that each table and figure shows."""
 
 import copy
 import re
@@ -55,7 +55,7 @@ def task(n_layers: int = 12, k: tuple[int, int, int] = (5, 7, 12), **changes) ->
 
 
 def configured() -> list:
-    """The tasks of the configurations that are here."""
+    """The tasks of the configurations in the repository."""
     return [
         pytest.param(settings, id=f"{run}-{name}")
         for run in ("demo", "paper", "pico")
@@ -100,7 +100,7 @@ NOT_NAMES = [
 
 
 @pytest.mark.parametrize(("name", "variant"), NAMES.items(), ids=NAMES)
-def test_a_name_says_all_of_a_variant(name, variant):
+def test_a_name_holds_all_of_a_variant(name, variant):
     assert str(variant) == name
     assert Variant.parse(name) == variant
 
@@ -113,7 +113,7 @@ def test_every_name_that_is_shown_parses_back(settings):
 
 
 @pytest.mark.parametrize("name", NOT_NAMES, ids=repr)
-def test_a_name_that_is_none_is_an_error_that_quotes_it(name):
+def test_a_wrong_name_is_an_error_that_quotes_it(name):
     with pytest.raises(ValueError, match=re.escape(repr(name))):
         Variant.parse(name)
 
@@ -130,8 +130,8 @@ def test_each_expression_matches_its_own_names_and_no_others():
     assert matched(MODEL) == {*NAMES, "base", "base-tuned"}
 
 
-def test_the_expressions_leave_nothing_open_inside_a_longer_one():
-    """Snakemake puts a wildcard's expression between other text."""
+def test_the_expressions_can_be_part_of_a_longer_one():
+    """Snakemake inserts a wildcard's expression between other text."""
     models = {
         MERGED: ["permute-k5-first-best"],
         DROPPED: ["drop-k2-best"],
@@ -151,7 +151,7 @@ def names(variants) -> list[str]:
     return [str(variant) for variant in variants]
 
 
-def test_what_every_table_and_figure_shows():
+def test_every_table_and_figure_shows_its_models():
     settings = task(anchor="middle", layer_drop={"sixth": 2, "third": 4})
     main = "permute-k5-middle-best"
     assert str(main_variant(settings)) == main
@@ -175,7 +175,7 @@ def test_what_every_table_and_figure_shows():
     ]
 
 
-def test_where_only_averaging_without_alignment_is_configured_it_is_the_main_method():
+def test_averaging_is_the_main_method_if_only_that_is_configured():
     settings = task(methods=["vanilla"])
     shown = {name for variants_of in SLICES for name in names(variants_of(settings))}
     assert {name.split("-")[0] for name in shown} == {"vanilla", "drop"}
@@ -186,7 +186,7 @@ def test_alignment_is_the_main_method_whatever_the_order_of_the_methods():
 
 
 @pytest.mark.parametrize("tuned", [False, True])
-def test_the_uncompressed_model_is_the_tuned_one_where_it_is_tuned(tuned):
+def test_the_uncompressed_model_is_the_tuned_one_if_it_is_tuned(tuned):
     assert reported_base(task(fine_tune_base=tuned)) == ("base-tuned" if tuned else "base")
 
 

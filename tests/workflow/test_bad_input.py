@@ -1,4 +1,4 @@
-"""A broken configuration ends a real Snakemake run before any job, with a line for each fault."""
+"""An invalid configuration ends a Snakemake run before any job, with a line for each error."""
 
 import os
 import subprocess
@@ -13,12 +13,12 @@ pytestmark = pytest.mark.slow  # Snakemake starts three times
 
 @pytest.fixture
 def copy(tmp_path) -> Copy:
-    """A repository of its own, to break."""
+    """A copy of the repository to break."""
     return Copy(tmp_path, ["gpt2"])
 
 
 def refused(copy: Copy, *options: str) -> list[str]:
-    """What a run that starts no job says on stderr."""
+    """The lines on stderr of a run that starts no job."""
     run = subprocess.run(
         [sys.executable, "-m", "snakemake", *options],
         cwd=copy.root,
@@ -33,7 +33,7 @@ def refused(copy: Copy, *options: str) -> list[str]:
     return run.stderr.splitlines()
 
 
-def test_a_run_says_each_fault_in_one_line_and_starts_no_job(copy):
+def test_a_run_reports_each_error_in_one_line_and_starts_no_job(copy):
     task = copy.config["tasks"]["gpt2"]
     task["features"]["n_token"] = task["features"].pop("n_tokens")
     task["merge"]["k"]["third"] = 1
@@ -60,7 +60,7 @@ def test_a_key_on_the_command_line_is_checked_and_does_not_replace_the_demo(copy
     ]
 
 
-def test_an_architecture_of_ones_own_is_checked_before_any_job(copy):
+def test_a_custom_architecture_is_checked_before_any_job(copy):
     base_model = copy.config["tasks"]["gpt2"]["base_model"]
     base_model["architecture"] = {"prefix": "model", "tower": {}}
     copy.write_config()

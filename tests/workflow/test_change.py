@@ -1,7 +1,7 @@
-"""What a change reruns: exactly the jobs whose output it can change, and what Snakemake does.
+"""A change reruns exactly the jobs whose output it can change, unlike Snakemake alone.
 
-A row of CHANGES is a change of this workflow with the jobs that it reruns, and the same change of a
-workflow without what ours adds to Snakemake (tests/plain_workflow.py) with how that takes it.
+Each of CHANGES has a change of this workflow, the jobs that it reruns, and the same change of a
+plain Snakemake workflow (tests/plain_workflow.py) with the response of Snakemake alone.
 """
 
 import copy
@@ -45,10 +45,10 @@ SAME, MISSED, NEEDLESS = "reruns the same", "misses it", "reruns needlessly"
 
 @dataclass(frozen=True)
 class Change:
-    """apply, plainly: the change of our workflow and of the plain one.
+    """A change of both workflows.
 
-    reruns: the jobs of ours. needed: the rules of the plain one that it can change; alone: what
-    Snakemake does there.
+    apply, plainly: make the change in our workflow and in the plain one. reruns: our jobs that run
+    again. needed: rules of the plain workflow whose output can change; alone: what Snakemake does.
     """
 
     name: str
@@ -80,7 +80,7 @@ def swap(config: dict) -> None:
 
 
 def reorder(config: dict) -> None:
-    """Write all keys of each task in reverse; the order of the tasks is that of a table's rows."""
+    """Reverse the keys of each task, not the tasks, whose order is that of a table's rows."""
 
     def reversed_in(value):
         if not isinstance(value, dict):
@@ -102,7 +102,7 @@ def revise_test_data(workflow: Copy) -> None:
 
 
 def revise_under_the_old_time(workflow: Plain) -> None:
-    """As a download does that keeps the server's time, and a mirror."""
+    """Replace data and keep the old time, as downloads and mirrors do."""
     data = workflow.root / "data.csv"
     time = data.stat()
     data.write_bytes(data.read_bytes().replace(b"1", b"2"))
@@ -129,7 +129,7 @@ def touch(workflow: Copy | Plain) -> None:
 
 
 def check_out_back_and_forth(workflow: Copy | Plain) -> None:
-    """A branch on which all code is another, and back."""
+    """Check out a branch with other code, and the first one again."""
     git = ["git", "-C", workflow.root, "-c", "user.name=t", "-c", "user.email=t@localhost"]
     subprocess.run([*git, "checkout", "-q", "-B", "other"], check=True)
     for file in _code(workflow):
@@ -251,7 +251,7 @@ each_change = pytest.mark.parametrize("change", CHANGES, ids=lambda change: chan
 
 @pytest.fixture
 def changed(finished):
-    """The finished run, to be edited; put back as it was afterwards, which reruns nothing."""
+    """The finished run, which a test may edit and which is restored afterwards."""
     kept = finished.root.with_name("kept")
     shutil.copytree(finished.root / "workflow", kept)
     config = copy.deepcopy(finished.config)

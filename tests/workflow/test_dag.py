@@ -1,4 +1,4 @@
-"""What the DAG of each configuration holds: every job once, nothing missing."""
+"""The DAG of each configuration has every job exactly once."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ JOB = (  # rule, and wildcards if it has any
 
 @pytest.fixture(scope="module", params=["demo", "paper"])
 def jobs(request, tmp_path_factory) -> list[str]:
-    """Rule and wildcards of every job of everything, with no result there yet."""
+    """Rule and wildcards of every job of `everything`, without any results yet."""
     copy = tmp_path_factory.mktemp(request.param)
     for name in (*COPIED, *SHARED):
         (copy / name).symlink_to(REPOSITORY / name)
@@ -33,7 +33,7 @@ def jobs(request, tmp_path_factory) -> list[str]:
     return [f"{rule} {wildcards}".strip() for rule, wildcards in found]
 
 
-def test_no_job_is_there_twice(jobs):
+def test_no_job_is_planned_twice(jobs):
     assert [job for job, n in Counter(jobs).items() if n > 1] == []
 
 
@@ -49,7 +49,7 @@ def test_a_model_that_several_tables_share_is_made_once(jobs):
     assert rules["score_test"] == rules["fine_tune"] + 3 + 3
 
 
-def test_what_all_models_share_is_computed_once_a_task(jobs):
+def test_common_inputs_of_all_models_are_computed_once_for_each_task(jobs):
     rules = Counter(job.split()[0] for job in jobs)
     once = ("collect_features", "collect_outputs", "align_feed_forwards", "select_windows")
     assert {rule: rules[rule] for rule in once} == dict.fromkeys(once, 3)

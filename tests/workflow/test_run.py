@@ -1,4 +1,4 @@
-"""workflow/run.py: one run at a time in a folder, and a killed one is no obstacle to the next."""
+"""workflow/run.py allows one run at a time in a folder, and recovers from killed runs."""
 
 import os
 import pty
@@ -39,7 +39,7 @@ def start(folder: Path) -> subprocess.Popen:
 
 
 def started(folder: Path) -> subprocess.Popen:
-    """A run whose job is at work."""
+    """A run whose job is running."""
     run = start(folder)
     deadline = time.monotonic() + 300
     while not (folder / "notes").exists():

@@ -1,4 +1,4 @@
-"""What the profile for SLURM asks for, seen in a dry run; tests/cluster runs it on a real one."""
+"""The requests of the SLURM profile in a dry run; tests/cluster uses a real cluster."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The whole DAG on pico models, run by the real Snakemake: what it makes, also after a kill."""
+"""The whole DAG on pico models, run by Snakemake, also after a kill."""
 
 import copy
 import csv
@@ -95,7 +95,7 @@ def test_every_table_and_figure_is_there(finished):
         assert (finished.results / f"figures/figure{n}.pdf").stat().st_size > 0
 
 
-def test_a_dropped_model_says_how_many_layers_it_has(finished):
+def test_the_configuration_of_a_dropped_model_has_its_number_of_layers(finished):
     for task, count in (("gpt2", "n_layer"), ("vit", "num_hidden_layers")):
         model = finished.results / task / "models/drop-k2-best/tuned/config.json"
         assert json.loads(model.read_text())[count] == 2

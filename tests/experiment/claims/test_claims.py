@@ -1,4 +1,4 @@
-"""The paper's findings, tested on models that are made so that each holds, fails, or is open."""
+"""The paper's findings, tested on models made so that each holds, fails, or is undecided."""
 
 import csv
 import json
@@ -49,7 +49,7 @@ UNTUNED = [30.0, 80.0, 55.0]
 
 
 def language_models(scores: dict[str, float], noise: float) -> dict:
-    """Models with these perplexities; noise: by how much (nats) each errs alone on a window."""
+    """Models with these perplexities; noise: independent error on a window, in nats."""
     generator = np.random.default_rng(0)
     common, tests, columns = generator.normal(0, 0.3, size=N), {}, {}
     for name, score in scores.items():
@@ -118,7 +118,7 @@ def test_without_aligned_merging_nothing_is_claimed_about_anchors():
     assert "anchor_hardly_matters" not in found and "third_stays_close" in found
 
 
-def test_one_window_alone_has_none_to_differ_from():
+def test_a_single_window_makes_no_claim_about_differences():
     found = verdicts(NAMES | {"windows": ["p3"]}, untuned=[30.0])
     assert not {"window_matters_untuned", "window_hardly_matters_tuned"} & found.keys()
 
@@ -141,7 +141,7 @@ def test_claims_are_undecided_where_examples_are_too_noisy():
     assert found == {claim: {UNDECIDED} for claim in OF_MODELS}
 
 
-def test_a_loss_at_the_very_bound_is_undecided():
+def test_a_loss_exactly_at_the_bound_is_undecided():
     assert verdicts(**{"base-tuned": 19.5})["third_stays_close"] == {UNDECIDED}
 
 
@@ -162,7 +162,7 @@ def test_accuracy_is_better_where_it_is_higher():
     assert loss.low < loss.measured < loss.high
 
 
-def test_a_corrected_p_value_decides_and_not_the_bare_one():
+def test_the_corrected_p_value_decides():
     entry = evidence()[0]
     rows = rows_of([entry] * 1500)  # p is 1 / 2000
     assert rows[0]["p"].raw < 0.001 and rows[0]["verdict"] == UNDECIDED
@@ -194,14 +194,14 @@ def test_the_curve_is_interpolated_at_the_merged_model_s_size(at, reference, sha
     assert found.compared == f"p3 against {shares}"
 
 
-def test_a_model_beyond_the_curve_is_set_against_its_end_and_that_is_said():
+def test_a_model_beyond_the_curve_is_compared_with_its_end_and_the_row_says_so():
     found = on_curve(41.0)
     assert found.measured == pytest.approx(20.5 - 24.0)
     said = "1.00 d2 at 41.0 % removed, beyond the curve, which ends at 30.0 %"
     assert found.compared == f"p3 against {said}"
 
 
-def test_two_points_of_the_same_size_are_no_curve():
+def test_a_curve_with_two_points_of_the_same_size_is_an_error():
     models = TaskEvidence("GPT-2", "perplexity", language_models(SCORES, 1e-3), MARGINS, SETTINGS)
     with pytest.raises(ValueError, match="base-tuned, d1: two of them have the same size"):
         models.loses_less_than_curve(
@@ -244,7 +244,7 @@ def test_a_layer_is_not_a_pair_with_itself():
     assert found.low == found.measured == found.high == 0.5
 
 
-def test_one_odd_layer_does_not_make_a_difference_sure():
+def test_one_odd_layer_does_not_make_a_difference_significant():
     """It is in 11 of 66 pairs, which would be enough if they were independent."""
     ff, attention = similarities(12, 0.4, 0), similarities(12, 0.4, 0)
     ff[5, :] += 0.5
@@ -294,7 +294,7 @@ def test_a_row_says_what_is_claimed_measured_and_compared():
     assert p < p_corrected <= 0.05 and row["verdict"] == HOLDS
 
 
-def test_every_section_is_one_of_the_paper_and_the_text_explains_itself():
+def test_every_claim_names_its_section_and_the_text_explains_how_to_read_it():
     assert {statement.section for statement in STATEMENTS.values()} == {
         f"5.{n}" for n in range(1, 6)
     }
@@ -308,7 +308,7 @@ def test_every_section_is_one_of_the_paper_and_the_text_explains_itself():
 
 
 def run_files(root: Path) -> dict[str, list[Path]]:
-    """What the jobs of a run leave, of a language model whose names say what they are."""
+    """Write the files of a run on a language model."""
     models = {
         "base": (1000, None),
         "permute-k5-first-best": (800, 3),

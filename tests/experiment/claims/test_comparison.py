@@ -1,4 +1,4 @@
-"""Every printed number has a row, and a verdict that follows from ours beside it."""
+"""Every printed number has a row with our number and a verdict."""
 
 import json
 from collections import Counter
@@ -68,7 +68,7 @@ STORAGE = {  # %: docs/discrepancies.md, section 4 and trivia
 
 
 def written(content: dict, name: str = "test.json") -> Path:
-    """A JSON file of its own."""
+    """Write a JSON file to a new folder."""
     file = Path(FOLDER.name) / str(next(NUMBERS)) / name
     file.parent.mkdir()
     file.write_text(json.dumps(content))
@@ -138,7 +138,7 @@ def result(task: str, row: dict[str, str], indices: str) -> Result:
 
 
 def files(task: str, architecture: dict | None = None) -> Files:
-    """What the jobs leave that run the paper's configuration."""
+    """Write the files of a run of the paper's configuration."""
     own = PAPER[task].model_dump(mode="json")
 
     def record(*parts: str) -> Path:
@@ -192,7 +192,7 @@ def changed(task: str, **values) -> dict[str, Recomputed]:
 
 
 def with_score(score: float, low: float, high: float) -> dict[str, Recomputed]:
-    """The run with another score of ViT at 1/2, which Table 5 alone has (76.3)."""
+    """The run with another score of ViT at 1/2, which only Table 5 has (76.3)."""
     results = [
         with_files(r, score=score, low=low, high=high) if (r.method, r.k) == ("permute", 7) else r
         for r in RUN["vit"].results
@@ -229,7 +229,7 @@ def test_every_printed_number_has_exactly_one_row_in_order(run):
     assert [key for key, n in Counter(keys).items() if n > 1] == []
 
 
-def test_a_row_has_ours_with_its_interval_and_what_was_allowed():
+def test_a_row_has_our_number_with_its_interval_and_the_tolerance():
     row = the_row(with_score(76.5, 76.1, 76.9), **SCORE_AT_HALF)
     assert {column: str(value) for column, value in row.items()} == SCORE_AT_HALF | {
         "paper": "76.3",
@@ -245,7 +245,7 @@ def test_a_row_has_ours_with_its_interval_and_what_was_allowed():
     assert str(the_row(RUN, **AT_HALF, quantity="ffs_removed")["ours"]) == "6/12"
 
 
-def test_ours_says_where_it_comes_from_and_what_the_paper_prints():
+def test_our_number_has_its_sources_and_the_paper_s_number():
     row = the_row(with_score(76.5, 76.1, 76.9), **SCORE_AT_HALF)
     ours, low = row["ours"], row["low"]
     assert ours.printed == Printed("76.3", "Table 5")
@@ -335,7 +335,7 @@ def test_a_number_of_the_set_up_is_exact(name):
 
 
 @pytest.mark.parametrize(("percent", "verdict"), [(60.0, WITHIN), (30.0, WITHIN), (29.9, DIFFERS)])
-def test_more_than_a_number_is_at_least_it(percent, verdict):
+def test_more_than_a_number_means_at_least_that(percent, verdict):
     results = [with_files(r, reduction_percent=percent) for r in RUN["gpt2"].results]
     row = the_row(
         changed("gpt2", results=results), task="gpt2", quantity="parameters_removed_at_half"
@@ -361,7 +361,7 @@ def test_another_base_model_is_not_comparable_but_its_numbers_are_shown():
     assert all(row["ours"] != "" for row in rows)
 
 
-def test_what_was_not_computed_says_so():
+def test_a_number_that_was_not_computed_is_marked():
     assert {row["verdict"] for row in rows_of({}, task="gpt2")} == {MISSING}
     results = [r for r in RUN["vit"].results if r.method != "vanilla"]
     rows = rows_of(changed("vit", results=results), task="vit", verdict=MISSING)
@@ -370,7 +370,7 @@ def test_what_was_not_computed_says_so():
     }
 
 
-def test_what_is_no_number_of_a_task_is_not_a_result():
+def test_a_printed_number_about_no_task_is_not_a_result():
     rows = rows_of(RUN, verdict=NO_RESULT)
     assert {row["task"] for row in rows} == {""}  # every number of a task has one of ours
     assert all(row["ours"] == row["tolerance"] == "" for row in rows)
@@ -394,7 +394,7 @@ def test_numbers_agree_as_numbers_and_words_as_words(printed, ours, tolerance, s
     assert agrees(printed, number(ours), tolerance) is same
 
 
-def test_the_text_counts_verdicts_and_lists_what_differs():
+def test_the_text_counts_verdicts_and_lists_differing_numbers():
     text = summary(compared(REPORTED, RUN))
     counts = Counter(compared(REPORTED, RUN)["verdict"])
     for verdict, n in counts.items():
@@ -406,7 +406,7 @@ def test_the_text_counts_verdicts_and_lists_what_differs():
 # --- from the files of a run ----------------------------------------------------------------------
 
 
-def test_a_run_s_files_become_what_was_recomputed():
+def test_the_numbers_of_a_run_are_gathered_from_its_files():
     def made(repository: str | None) -> Recomputed:
         task = {"repository": repository, "ratios": RUN["vit"].ratios}
         of_task = {"vit": files("vit")}
@@ -435,7 +435,7 @@ def test_a_setting_that_not_all_runs_share_is_unknown():
     assert "batch_size" not in found and found["max_steps"].raw == 100_000
 
 
-def test_a_feed_forward_is_4_times_as_wide_where_gpt2_does_not_say():
+def test_gpt2_s_feed_forward_is_4_times_as_wide_by_default():
     assert RUN["gpt2"].settings["d_ff"].raw == int(MODELS["gpt2"]["d_ff"])
     given = ARCHITECTURES["gpt2"] | {"n_inner": 99}
     assert settings_of(files("gpt2", given))["d_ff"].raw == 99

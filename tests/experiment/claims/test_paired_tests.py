@@ -1,4 +1,4 @@
-"""Paired tests of models on the same examples: swaps, bootstrap, and the correction of Holm."""
+"""Paired tests of models on the same examples: swaps, bootstrap, and Holm's correction."""
 
 import time
 from itertools import product
@@ -101,13 +101,13 @@ def test_the_bleu_of_many_swaps_at_once_is_that_of_each():
     assert model.of_sums(sums).tolist() == expected and expected[0] != expected[1]
 
 
-def test_six_examples_that_all_speak_for_one_model_have_a_p_value_of_two_in_64():
+def test_six_examples_in_favour_of_one_model_have_a_p_value_of_two_in_64():
     one, other = scored(accuracy([1] * 6), accuracy([0] * 6))
     assert enumerated(one, other) == 2 / 64
 
 
 @pytest.mark.parametrize("metric", PAIRS)
-def test_swaps_do_not_care_which_model_is_named_first(metric):
+def test_the_order_of_the_models_does_not_matter_to_swaps(metric):
     one, other = scored(*PAIRS[metric])
     assert swap_test(one, other, 500, seed=3) == swap_test(other, one, 500, seed=3)
 

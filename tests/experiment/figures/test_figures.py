@@ -1,4 +1,4 @@
-"""Figures: what is drawn is what was measured, and the same data give the same bytes."""
+"""Figures show the measured numbers, and the same data give the same bytes."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ def closed_afterwards():
 
 @pytest.fixture
 def saved(tmp_path, job_with) -> Callable[..., tuple[bytes, bytes, bytes]]:
-    """saved(draw, points, inputs): the bytes of a figure as PDF and as PNG, and of its ledger."""
+    """saved(draw, points, inputs): the bytes of a figure's PDF, PNG and ledger."""
 
     def made(draw: Callable, points: list[dict], inputs=()) -> tuple[bytes, bytes, bytes]:
         names = {"pdf": "figure.pdf", "png": "figure.png", "ledger": "figure.ledger.json"}
@@ -40,7 +40,7 @@ def saved(tmp_path, job_with) -> Callable[..., tuple[bytes, bytes, bytes]]:
 
 
 def texts(figure: Figure) -> list:
-    """All that is written in a figure."""
+    """All visible texts of a figure."""
     return [t for t in figure.findobj(pyplot.Text) if t.get_text() and t.get_visible()]
 
 
@@ -60,7 +60,7 @@ WINDOWS = [
 
 
 def points_of(windows: list[Window]) -> list[dict]:
-    """The points of Figure 1 that these windows are drawn from."""
+    """The points of Figure 1 for some windows."""
 
     def number(computed) -> Cell:
         return Cell((), derivation=JOB, computed=computed)
@@ -85,12 +85,12 @@ by_title = pytest.mark.parametrize("window", WINDOWS, ids=lambda w: f"{w.title}-
 
 
 def layer_at(window: Window, y: float) -> int:
-    """The layer whose part of a panel holds a height, in inches from the bottom of layer 0."""
+    """The layer whose row holds a height, in inches above the bottom of layer 0."""
     return next(n for n in range(window.n_layers) if window.bottom(n) <= y < window.bottom(n + 1))
 
 
 def rows_of_panel(window: Window) -> dict[str, list[int]]:
-    """Each text of a window's own panel -> the layers in whose rows it stands."""
+    """Each text of a window's panel -> the layers whose rows have it."""
     figure = drawn([window])
     # the panel's texts stand above the legend and the footer that follow below it
     bottom = figure.axes[0].get_ylim()[1] - figure1.HEADER - window.bottom(window.n_layers)
@@ -103,7 +103,7 @@ def rows_of_panel(window: Window) -> dict[str, list[int]]:
 
 
 @by_title
-def test_a_layer_s_number_stands_on_either_side_of_its_own_row(window):
+def test_a_layer_s_number_is_on_both_sides_of_its_row(window):
     rows = rows_of_panel(window)
     numbers = {int(text): layers for text, layers in rows.items() if text.isdigit()}
     assert all(layers == [number, number] for number, layers in numbers.items())
@@ -116,7 +116,7 @@ def test_a_layer_s_number_stands_on_either_side_of_its_own_row(window):
 
 
 @by_title
-def test_every_merged_layer_has_its_weights_and_all_but_the_anchor_their_permutation(window):
+def test_every_merged_layer_has_weights_and_all_but_the_anchor_have_a_permutation(window):
     rows = rows_of_panel(window)
     merged = list(range(window.start, window.start + window.k))
     for side in ("in", "out"):
@@ -154,7 +154,7 @@ def test_rows_of_a_panel_follow_each_other_and_those_of_the_window_are_the_large
 
 
 @pytest.mark.parametrize("n", [1, 3, 4])
-def test_all_that_is_written_is_within_the_page(n):
+def test_all_texts_are_within_the_page(n):
     figure = drawn(WINDOWS[:n])
     figure.tight_layout()  # as when it is saved
     figure.canvas.draw()
@@ -237,13 +237,13 @@ def test_an_axis_says_which_way_is_better(task, label, tested):
     assert figures_2_3.draw(tested(task)).axes[0].get_ylabel() == label
 
 
-def test_every_model_has_a_panel_of_its_own_points(tested):
+def test_every_model_has_a_panel_with_its_points(tested):
     figure = figures_2_3.draw([*tested(), *tested("vit")])
     assert [axis.get_title() for axis in figure.axes] == ["GPT-2", "ViT"]
     assert len({len(axis.lines) for axis in figure.axes}) == 1
 
 
-def test_methods_are_told_apart_without_colour():
+def test_methods_differ_without_colour():
     styles = [(m["marker"], m["linestyle"]) for m in style.METHODS.values()]
     assert len({marker for marker, _ in styles}) == len({line for _, line in styles}) == 3
     assert figures_2_3.BASE["linestyle"] not in {line for _, line in styles}
@@ -303,7 +303,7 @@ TITLES = ["GPT-2", "OPUS-MT encoder", "OPUS-MT decoder"]
 
 @pytest.fixture
 def cka(tmp_path) -> tuple[list[Path], dict[tuple[str, str], np.ndarray]]:
-    """cka.csv of each task, its rows in no order -> and title, sublayer -> similarities."""
+    """cka.csv of each task with shuffled rows, and (title, sublayer) -> similarities."""
     generator, files, matrices = np.random.default_rng(0), [], {}
     for task, sizes in SIZES.items():
         rows = []
@@ -325,7 +325,7 @@ def cka(tmp_path) -> tuple[list[Path], dict[tuple[str, str], np.ndarray]]:
 
 
 def panels(figure: Figure) -> dict[str, tuple]:
-    """Title of each heat map -> its axis and its cells; the colour bar is not one."""
+    """Title of each heat map -> its axis and its cells."""
     found = {}
     for axis in figure.axes:
         meshes = [m for m in axis.collections if isinstance(m, QuadMesh)]

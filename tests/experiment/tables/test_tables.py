@@ -1,4 +1,4 @@
-"""The paper's tables from hand-made results: what stands in which cell, and as what text."""
+"""The paper's tables from hand-made results: the cells and their text."""
 
 import csv
 import json
@@ -35,7 +35,7 @@ def texts(table: DataFrame) -> list[dict[str, str]]:
 # --- Tables 2 and 3 -------------------------------------------------------------------------------
 
 
-def test_table_2_has_a_row_a_model_and_a_column_a_window(result):
+def test_table_2_has_a_row_for_each_model_and_a_column_for_each_window(result):
     rows = table2(
         [
             result("permute-k5-first-random2", 18.04),
@@ -66,7 +66,7 @@ def test_table_2_has_a_row_a_model_and_a_column_a_window(result):
     ]
 
 
-def test_table_3_has_a_column_an_anchor(result):
+def test_table_3_has_a_column_for_each_anchor(result):
     scores = {"last": 34.0, "first": 35.04, "middle": 34.96}
     results = [result(f"permute-k3-{a}-best", s, "marian") for a, s in scores.items()]
     rows = table3(results, unprinted)
@@ -85,7 +85,7 @@ def test_table_3_has_a_column_an_anchor(result):
 # --- Table 4 --------------------------------------------------------------------------------------
 
 
-def test_table_4_puts_a_merged_model_beside_its_int8_form_and_file_beside_arithmetic(
+def test_table_4_has_merged_and_int8_models_with_measured_and_computed_compression(
     result, tmp_path
 ):
     sizes = {
@@ -120,7 +120,7 @@ def test_table_4_puts_a_merged_model_beside_its_int8_form_and_file_beside_arithm
 # --- Table 5 --------------------------------------------------------------------------------------
 
 
-def test_table_5_has_a_row_a_window_with_both_methods_and_the_uncompressed_model_first(result):
+def test_table_5_has_a_row_for_each_window_after_the_uncompressed_model(result):
     all_layers = {"first_layer": 0, "last_layer": 11, "sublayers_removed": 11}
     rows = table5(
         [
@@ -140,7 +140,7 @@ def test_table_5_has_a_row_a_window_with_both_methods_and_the_uncompressed_model
     assert list(rows)[2:] == ["Merged Indices", "FFs Removed", "Vanilla", "Permute"]
 
 
-def test_table_5_has_both_towers_one_decimal_and_an_empty_cell_for_what_was_not_run(result):
+def test_table_5_shows_both_towers_and_leaves_methods_that_were_not_run_empty(result):
     rows = table5(
         [
             result("base", 20.66, "marian"),
@@ -154,7 +154,7 @@ def test_table_5_has_both_towers_one_decimal_and_an_empty_cell_for_what_was_not_
     ]
 
 
-def test_two_tasks_with_the_same_window_have_rows_of_their_own(result):
+def test_two_tasks_with_the_same_window_have_separate_rows(result):
     name = "permute-k5-first-best"
     rows = texts(table5([result(name, 15.0), result(name, 80.0, "vit")], unprinted))
     assert [(row["Model"], row["Permute"]) for row in rows] == [("GPT-2", "15.00"), ("ViT", "80.0")]
@@ -164,7 +164,7 @@ def test_two_tasks_with_the_same_window_have_rows_of_their_own(result):
 
 
 def printing(table: int):
-    """What a table of the paper prints, for tasks of the paper's sizes."""
+    """Look up what a table of the paper prints, for tasks of the paper's sizes."""
     ratios = {
         "gpt2": {"third": 13, "half": 19, "all": 36},
         "vit": {"third": 5, "half": 7, "all": 12},
@@ -175,7 +175,7 @@ def printing(table: int):
     return printing_of(SimpleNamespace(input=given, params=SimpleNamespace(tasks=tasks)), table)
 
 
-def test_a_score_has_its_interval_and_what_the_paper_prints_for_the_same_model(result):
+def test_a_score_has_its_interval_and_the_paper_s_number_for_the_same_model(result):
     results = [
         result("base", 88.0, "vit"),
         result("permute-k7-first-best", 87.0, "vit"),
@@ -210,7 +210,7 @@ TUNED = {MAIN: 71.5, "drop-k4-best": 68.0}
 
 @pytest.fixture
 def measured(tmp_path) -> Callable[..., Measured]:
-    """measured(label, metric, tuned): the files of a task's models."""
+    """measured(label, metric, tuned): files with the measurements of a task's models."""
 
     def made(label: str = "GPT-2", metric: str = "perplexity", tuned=TUNED) -> Measured:
         folder = tmp_path / label
@@ -253,7 +253,7 @@ def test_quantization_is_measured_against_the_model_that_was_quantized_on_test_d
     assert found["Score Tuned"] == "–"
 
 
-def test_a_tuned_base_model_is_what_tuned_models_are_compared_with(measured):
+def test_tuned_models_are_compared_with_the_tuned_base_model(measured):
     task = measured(tuned=TUNED | {"base-tuned": 67.0})
     changes = [
         (task.numbers(model)["Score Untuned"].raw, task.numbers(model)["Score Tuned"].raw)
@@ -262,7 +262,7 @@ def test_a_tuned_base_model_is_what_tuned_models_are_compared_with(measured):
     assert changes == [(4.5, 4.5), (20.25, 1.0)]
 
 
-def test_table_1_says_what_each_method_was_measured_to_do(measured):
+def test_table_1_has_the_measurements_of_each_method(measured):
     rows = texts(table1([measured(), measured("ViT", "accuracy")]))
     numbers = ("Measured on", "Run Time", "Memory", "Score Untuned", "Score Tuned")
     assert [(row["Method"], *(row[name] for name in numbers)) for row in rows] == [
@@ -288,7 +288,7 @@ def test_no_change_has_no_minus_sign(measured):
 
 
 def record(seed: int = 1, device: str = "cpu", **changes) -> dict:
-    """The record of a fine-tuning job, as far as the table reads it."""
+    """The part of a fine-tuning job's record that the table reads."""
     settings = {
         "learning_rate": 5e-5,
         "schedule": "inverse_sqrt",
@@ -311,7 +311,7 @@ def record(seed: int = 1, device: str = "cpu", **changes) -> dict:
 
 
 def curve(steps: int = 100, rate: str = "4e-05") -> list[dict[str, str]]:
-    """A learning curve: a row at each validation has no learning rate."""
+    """A learning curve, whose rows of validations have no learning rate."""
     return [
         {"step": "1", "loss": "3.0", "learning_rate": "5e-05", "score": ""},
         {"step": str(steps), "loss": "2.0", "learning_rate": rate, "score": ""},
@@ -362,7 +362,7 @@ def test_a_value_that_all_runs_share_stands_alone(shown):
     }
 
 
-def test_values_that_differ_are_counted_the_most_common_first(shown):
+def test_different_values_are_counted_with_the_most_common_first(shown):
     found = shown(
         [record(batch_size=4), record(), record(device="cuda", seed=2)],
         [curve(), curve(80, rate="3e-05"), curve()],
@@ -384,7 +384,7 @@ def test_values_that_differ_are_counted_the_most_common_first(shown):
         ("constant", set()),
     ],
 )
-def test_keys_that_a_schedule_does_not_use_are_left_out(schedule, used, shown):
+def test_keys_that_a_schedule_does_not_use_are_omitted(schedule, used, shown):
     found = shown([record(schedule=schedule, decay_steps=80)])
     assert found.keys() & {"timescale (steps)", "decay_steps", "Min LR"} == used
 
@@ -396,7 +396,7 @@ def test_a_key_that_only_some_runs_use_says_how_many(shown):
     assert found["timescale (steps)"] == "10000 (2 of 3)"
 
 
-def test_a_cosine_without_decay_steps_of_its_own_decays_over_all_steps(shown):
+def test_a_cosine_without_decay_steps_decays_over_all_steps(shown):
     assert shown([record(schedule="cosine")])["decay_steps"] == "100"
 
 
@@ -408,7 +408,7 @@ def test_a_cosine_without_decay_steps_of_its_own_decays_over_all_steps(shown):
         ("8", "schedule", "inverse_sqrt"),
     ],
 )
-def test_a_setting_has_what_the_paper_prints_in_our_form(table, name, value):
+def test_a_printed_setting_is_written_as_in_the_configuration(table, name, value):
     reported = read_reported(REPORTED)
     assert printed_setting(reported, table, name) == Printed(value, f"Table {table}")
     assert printed_setting(reported, table, "weight_decay") is None
@@ -417,7 +417,7 @@ def test_a_setting_has_what_the_paper_prints_in_our_form(table, name, value):
 # --- as text --------------------------------------------------------------------------------------
 
 
-def test_columns_of_numbers_are_to_the_right_and_words_to_the_left():
+def test_numbers_are_aligned_to_the_right_and_words_to_the_left():
     rows = [
         {"Model": "GPT-2", "Window": "–", "PPL": "14.2", "Share": "78.1 %"},
         {"Model": "ViT", "Window": "3-7", "PPL": "150.0", "Share": ""},
@@ -454,7 +454,7 @@ def test_a_model_and_its_metric_are_named_in_their_first_row_only():
         ("×2", False),
     ],
 )
-def test_what_counts_as_a_number(cell, is_number):
+def test_only_columns_of_numbers_are_aligned_to_the_right(cell, is_number):
     first = as_text([{"Column": cell}, {"Column": "1"}]).splitlines()[2]
     assert first.startswith(" ") == is_number
 
@@ -481,7 +481,7 @@ PERMUTE = "permute-k3-last-best-int8"
 def scored(
     directory: Path, task: str, model: str, correct: list[int], n_parameters: int, **changes
 ):
-    """Write what score_test writes for one model -> its two files."""
+    """Write the two files of a model's test, and return their paths."""
     folder = directory / task / "models" / model
     folder.mkdir(parents=True)
     summary = {
@@ -504,7 +504,7 @@ def scored(
 
 @pytest.fixture
 def files(tmp_path):
-    """Four models of one task and two of another: scores, and per-example files."""
+    """Scores and per-example files of four models of one task and two of another."""
     good, bad = [1] * 80 + [0] * 20, [1] * 50 + [0] * 50
     towers = [{"tower": name, "layers": [2, 3, 4]} for name in ("encoder", "decoder")]
     drop = [{"tower": "encoder", "layers": [6, 7]}]
@@ -533,7 +533,7 @@ def results_of(scores, per_example, tasks=TASKS, seed=0, confidence=0.95) -> lis
     return read_results(SimpleNamespace(input=given, params=params))
 
 
-def test_only_the_models_that_are_shown_are_read_in_the_order_of_the_files(files):
+def test_only_shown_models_are_read_in_the_order_of_the_files(files):
     results = results_of(*files)
     assert [(r.task, r.model, r.variant) for r in results] == [
         ("a", "A", "base"),
@@ -543,7 +543,7 @@ def test_only_the_models_that_are_shown_are_read_in_the_order_of_the_files(files
     ]
 
 
-def test_the_reduction_is_of_the_own_task_s_base_model_even_if_that_is_not_shown(files):
+def test_a_reduction_refers_to_the_task_s_base_model_even_if_that_is_not_shown(files):
     reductions = [r.reduction_percent for r in results_of(*files)]
     assert reductions == pytest.approx([0, 30, 20, 25])
 
@@ -563,7 +563,7 @@ def test_the_interval_is_around_the_score_and_follows_the_seed_and_the_confidenc
         assert (one.high - one.low) / 2 == pytest.approx(half, rel=0.35)
 
 
-def test_a_perplexity_s_interval_follows_its_average(tmp_path):
+def test_the_interval_of_a_perplexity_depends_on_its_average(tmp_path):
     bounds = []
     for average in ("tokens", "windows"):
         folder = tmp_path / average / "a" / "models" / "base"
@@ -588,14 +588,14 @@ def test_numbers_of_examples_are_read_to_the_last_bit(tmp_path):
     assert test.examples["negative_log_likelihood"].tolist() == numbers
 
 
-def test_files_are_found_by_their_task_and_model(files):
+def test_files_are_grouped_by_task_and_model(files):
     scores, _ = files
     found = by_model(scores)
     assert found.keys() == {"a", "b"} and len(found["a"]) == 4
     assert found["a"][PERMUTE].parts[-4:] == ("a", "models", PERMUTE, "test.json")
 
 
-def test_a_reduction_and_a_window_say_where_they_come_from(files):
+def test_a_reduction_and_a_window_have_their_sources(files):
     base, merged, dropped, _ = results_of(*files)
     for each in (base, merged, dropped):
         assert each.reduction_cell().raw == pytest.approx(each.reduction_percent)
@@ -607,7 +607,7 @@ def test_a_reduction_and_a_window_say_where_they_come_from(files):
     assert [source.pointer for source in dropped.window_cell().sources] == ["/dropped/0/layers"]
 
 
-def test_a_model_s_window_and_name_are_read(files):
+def test_a_model_s_window_and_the_parts_of_its_name_are_read(files):
     base, merged, dropped, _ = results_of(*files)
     assert (base.method, base.k, base.anchor, base.role, base.int8) == (None,) * 4 + (False,)
     assert (base.first_layer, base.last_layer, str(base.window_cell())) == (None, None, "–")
@@ -619,7 +619,7 @@ def test_a_model_s_window_and_name_are_read(files):
     assert (dropped.sublayers_removed, dropped.sublayers) == (0, 10)
 
 
-def test_results_are_written_unrounded_and_empty_where_a_name_says_nothing(files, tmp_path):
+def test_results_are_written_unrounded_with_empty_cells_for_missing_names(files, tmp_path):
     results = results_of(*files)
     write_results(results, tmp_path / "tidy.csv")
     with (tmp_path / "tidy.csv").open(newline="") as file:
