@@ -14,7 +14,7 @@ import yaml
 from experiment.config import reference
 from experiment.config.run import Config, validated
 from provenance.digest import sha256_of
-from provenance.records import configuration_files
+from provenance.project import configuration_files
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGURATIONS = configuration_files(REPOSITORY)

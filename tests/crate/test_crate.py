@@ -16,7 +16,7 @@ from ffmerge import __main__
 from provenance.digest import sha256_of
 from provenance.numbers import read_ledgers
 from provenance.record import read_record, write_record
-from provenance.records import Evidence, Record
+from provenance.records import Record, Records
 
 RESULTS = Path("results/pico")
 PAGE = "results/pico/report.html"  # shows all numbers, and has no ledger of its own
@@ -40,9 +40,9 @@ def crate(finished, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def evidence(finished) -> Evidence:
+def records(finished) -> Records:
     """The records of the run."""
-    return Evidence(RESULTS, finished.root)
+    return Records(RESULTS, finished.root)
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +81,13 @@ def test_the_validator_tells_when_a_file_of_the_crate_is_gone(checkers, finished
     assert SELECTION in json.dumps(said["issues"])
 
 
-def test_runcrate_lists_every_job(checkers, crate, evidence):
+def test_runcrate_lists_every_job(checkers, crate, records):
     said = checkers.report(crate)
     reported = {part.partition("\n")[0]: part for part in said.split("action: ")}
     ledgers, _ = read_ledgers(RESULTS, crate)
-    records = evidence.ancestry(PAGE, *(path for ledger in ledgers for path in ledger.about))
-    assert len(records) > 100
-    for record in records:
+    ancestry = records.ancestry(PAGE, *(path for ledger in ledgers for path in ledger.about))
+    assert len(ancestry) > 100
+    for record in ancestry:
         of_job = reported.pop(f"#job/{str(record.file).removesuffix('.record.json')}")
         assert f"step: #rule/{record.content['rule']}\n" in of_job
         assert f"started: {record.content['time']['started']}" in of_job
@@ -114,12 +114,12 @@ def test_cq1_and_cq4_the_image_of_a_step(checkers, finished, tmp_path):
     assert checkers.validate(tmp_path / "crate")["passed"]
 
 
-def test_cq2_memory_and_processor_time(answer, evidence):
+def test_cq2_memory_and_processor_time(answer, records):
     measured = answer("""SELECT ?job ?quantity ?value WHERE { ?job wfrun:resourceUsage ?used .
         ?used schema:name ?quantity ; schema:value ?value ; schema:propertyID ?what ;
         schema:unitCode ?unit }""")
     found = {(each, name): float(value) for each, name, value in measured}
-    for record in evidence.records.values():
+    for record in records.by_file.values():
         for name in ("peak_memory_bytes", "cpu_seconds"):
             key = f"#job/{str(record.file).removesuffix('.record.json')}", name
             assert found[key] == record.content["time"][name]
@@ -132,47 +132,47 @@ def test_cq3_the_configuration_of_a_run(answer):
     assert ["config/run.yaml"] in files
 
 
-def test_cq4_the_lock_of_a_step(answer, evidence):
-    record = evidence.maker(TUNED)
+def test_cq4_the_lock_of_a_step(answer, records):
+    record = records.maker(TUNED)
     (lock,) = answer(f"""SELECT ?name ?digest WHERE {{ {job(record)} schema:instrument ?tool .
         ?tool codemeta:buildInstructions ?file .
         ?file schema:name ?name ; wfrun:sha256 ?digest }}""")
     assert lock == list(record.content["environment"]["lock"].values())
 
 
-def test_cq5_how_long_a_step_takes(answer, evidence):
+def test_cq5_how_long_a_step_takes(answer, records):
     rows = answer("""SELECT ?start ?end ?seconds WHERE { ?control a schema:ControlAction ;
         schema:instrument ?step ; schema:object ?job . ?step schema:name "fine_tune" .
         ?job schema:startTime ?start ; schema:endTime ?end ; wfrun:resourceUsage ?used .
         ?used schema:name "seconds" ; schema:value ?seconds }""")
-    times = [each.content["time"] for each in evidence.records.values()]
+    times = [each.content["time"] for each in records.by_file.values()]
     tuned = [
         [each["started"], each["ended"], str(each["seconds"])]
-        for each, record in zip(times, evidence.records.values(), strict=True)
+        for each, record in zip(times, records.by_file.values(), strict=True)
         if record.content["rule"] == "fine_tune"
     ]
     assert sorted(rows) == sorted(tuned)
 
 
-def test_cq6_how_long_the_workflow_takes(answer, evidence):
+def test_cq6_how_long_the_workflow_takes(answer, records):
     ((start, end),) = answer("""SELECT ?start ?end WHERE {
         ?run schema:instrument <https://crate.invalid/workflow/Snakefile> ;
         schema:startTime ?start ; schema:endTime ?end }""")
-    times = [record.content["time"] for record in evidence.records.values()]
+    times = [record.content["time"] for record in records.by_file.values()]
     seconds = (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
     assert seconds > max(time["seconds"] for time in times)
     assert start == min(time["started"] for time in times)
 
 
-def test_cq7_whether_it_was_successful(answer, evidence):
+def test_cq7_whether_it_was_successful(answer, records):
     rows = answer(
         "SELECT ?job ?status WHERE { ?job a schema:CreateAction ; schema:actionStatus ?status }"
     )
-    assert len(rows) == len(evidence.records) + 1  # and the run
+    assert len(rows) == len(records.by_file) + 1  # and the run
     assert {status for _, status in rows} == {"http://schema.org/CompletedActionStatus"}
 
 
-def test_cq8_inputs_and_outputs_of_the_whole(answer, crate, evidence):
+def test_cq8_inputs_and_outputs_of_the_whole(answer, crate, records):
     whole = "?run schema:instrument <https://crate.invalid/workflow/Snakefile> ."
     made = answer(f"SELECT ?file WHERE {{ {whole} ?run schema:result ?file }}")
     shown = [path for ledger in read_ledgers(RESULTS, crate)[0] for path in ledger.about]
@@ -180,13 +180,13 @@ def test_cq8_inputs_and_outputs_of_the_whole(answer, crate, evidence):
     assert sorted(made) == sorted([path] for path in shown)
     given = answer(f"""SELECT ?name ?digest WHERE {{ {whole} ?run schema:object ?file .
         ?file schema:name ?name ; wfrun:sha256 ?digest }}""")
-    origins = evidence.origins(*shown)
+    origins = records.origins(*shown)
     assert any(path.endswith(".parquet") for path in origins)
     assert origins.items() <= dict(given).items()
 
 
-def test_cq9_and_cq10_the_version_of_a_component_and_the_script_around_it(answer, evidence):
-    for record in (evidence.maker(TUNED), evidence.maker(SELECTION)):
+def test_cq9_and_cq10_the_version_of_a_component_and_the_script_around_it(answer, records):
+    for record in (records.maker(TUNED), records.maker(SELECTION)):
         (row,) = answer(f"""SELECT ?version ?name ?digest WHERE {{
             {job(record)} schema:instrument ?tool .
             ?tool schema:softwareVersion ?version ; schema:mainEntity ?script .
@@ -203,8 +203,8 @@ def test_cq9_and_cq10_the_version_of_a_component_and_the_script_around_it(answer
         assert dict(needed) == expected
 
 
-def test_cq11_how_the_configuration_got_into_a_job(answer, evidence):
-    record = evidence.maker(TUNED)
+def test_cq11_how_the_configuration_got_into_a_job(answer, records):
+    record = records.maker(TUNED)
     name = "task.fine_tuning.learning_rate"
     (row,) = answer(f"""SELECT ?value WHERE {{
         ?link wfrun:sourceParameter ?from ; wfrun:targetParameter ?to .
@@ -214,12 +214,12 @@ def test_cq11_how_the_configuration_got_into_a_job(answer, evidence):
     assert float(row[0]) == record.content["params"]["task"]["fine_tuning"]["learning_rate"]
 
 
-def test_the_ancestry_of_a_table_is_one_query(answer, evidence):
+def test_the_ancestry_of_a_table_is_one_query(answer, records):
     table = "results/pico/tables/table5.csv"
     rows = answer(f"""SELECT DISTINCT ?name ?digest WHERE {{
         <https://crate.invalid/{table}> (^schema:result/schema:object)+ ?file .
         ?file schema:name ?name ; wfrun:sha256 ?digest }}""")
-    ancestry = evidence.ancestry(table)
+    ancestry = records.ancestry(table)
     assert len(ancestry) > 30
     # the whole run's, which made the table as well: configurations, and what the page shows
     others = {"config/run.yaml", "config/pico.yaml", "docs/discrepancies.md"}
@@ -227,8 +227,8 @@ def test_the_ancestry_of_a_table_is_one_query(answer, evidence):
     assert found == {path: digest for record in ancestry for path, digest in record.inputs.items()}
 
 
-def test_where_and_from_which_commit_a_job_ran(answer, evidence):
-    record = evidence.maker(TUNED)
+def test_where_and_from_which_commit_a_job_ran(answer, records):
+    record = records.maker(TUNED)
     known = dict(
         answer(f"""SELECT ?name ?value WHERE {{ {job(record)} schema:additionalProperty ?each .
             ?each schema:name ?name ; schema:value ?value }}""")
@@ -248,7 +248,7 @@ def test_embedded_data_have_their_licences(answer):
     assert licences["resources/demo/data/translation/test.parquet"] == f"{spdx}MPL-2.0"
 
 
-def test_the_workflow_and_its_steps(answer, crate, evidence):
+def test_the_workflow_and_its_steps(answer, crate, records):
     ((snakefile, digest, language),) = answer("""SELECT ?file ?digest ?language WHERE {
         <https://crate.invalid/> schema:mainEntity ?file . ?file wfrun:sha256 ?digest ;
         schema:programmingLanguage ?its . ?its schema:name ?language }""")
@@ -257,10 +257,10 @@ def test_the_workflow_and_its_steps(answer, crate, evidence):
     steps = answer("""SELECT ?name ?position WHERE { ?workflow schema:step ?step .
         ?step schema:name ?name ; schema:position ?position ; schema:description ?what }""")
     positions = {name: int(position) for name, position in steps}
-    assert set(positions) == {record.content["rule"] for record in evidence.records.values()}
-    for record in evidence.records.values():
+    assert set(positions) == {record.content["rule"] for record in records.by_file.values()}
+    for record in records.by_file.values():
         for path in record.inputs:
-            maker = evidence.maker(path)
+            maker = records.maker(path)
             if maker and maker.content["rule"] != record.content["rule"]:
                 assert positions[maker.content["rule"]] < positions[record.content["rule"]]
 

@@ -14,7 +14,7 @@ from provenance.collect import command
 from provenance.digest import sha256_of
 from provenance.numbers import read_ledgers
 from provenance.record import read_record, write_record
-from provenance.records import Evidence
+from provenance.records import Records
 from provenance.verify.command import verify
 
 RESULTS = Path("results/pico")
@@ -50,11 +50,11 @@ def repository(finished, tmp_path) -> Path:
 
 
 def test_everything_that_is_shown_comes_along_and_weights_and_data_stay(finished, collected):
-    evidence = Evidence(RESULTS, finished.root)
+    all_records = Records(RESULTS, finished.root)
     ledgers, broken = read_ledgers(RESULTS, finished.root)
     shows = {path for ledger in ledgers for path in ledger.about}
     read = {path for ledger in ledgers for path in ledger.content["files"]}
-    records = {str(record.file) for record in evidence.ancestry(*shows)}
+    records = {str(record.file) for record in all_records.ancestry(*shows)}
     assert not broken
     assert len(ledgers) > 10
     assert len(records) > 100
@@ -71,10 +71,10 @@ def test_every_number_has_its_ancestry_and_its_value_in_the_folder_that_was_move
     finished, collected
 ):
     ledgers, broken = read_ledgers(RESULTS, collected)
-    at_home, moved = Evidence(RESULTS, finished.root), Evidence(RESULTS, collected)
+    at_home, moved = Records(RESULTS, finished.root), Records(RESULTS, collected)
     assert not broken
     assert not moved.broken
-    assert not any(record.altered for record in moved.records.values())
+    assert not any(record.altered for record in moved.by_file.values())
     numbers = [number for ledger in ledgers for number in ledger.numbers]
     assert len(numbers) > 500
     for files in {tuple(number.files) for number in numbers}:
@@ -115,7 +115,7 @@ def test_verify_finds_what_was_edited_after_it_was_collected(collected, tmp_path
 def test_one_table_brings_its_own_ancestry_and_no_other(finished, collected, tmp_path):
     assert run(finished.root, "results/pico/tables/table2.csv", "--to", tmp_path / "crate") == 0
     records = {path.relative_to(tmp_path / "crate") for path in tmp_path.rglob("*.record.json")}
-    ancestry = Evidence(RESULTS, finished.root).ancestry("results/pico/tables/table2.csv")
+    ancestry = Records(RESULTS, finished.root).ancestry("results/pico/tables/table2.csv")
     assert records == {record.file for record in ancestry}
     assert [each.name for each in tmp_path.rglob("*.ledger.json")] == ["table2.ledger.json"]
     actions = [each for each in entities(tmp_path / "crate") if each.startswith("#job/")]
@@ -124,7 +124,7 @@ def test_one_table_brings_its_own_ancestry_and_no_other(finished, collected, tmp
 
 def test_files_that_stay_behind_are_named_by_their_digest(finished, collected):
     known, named = entities(collected), 0
-    for record in Evidence(RESULTS, finished.root).records.values():
+    for record in Records(RESULTS, finished.root).by_file.values():
         for path, digest in (record.inputs | record.outputs).items():
             entity = known.get(path) if (collected / path).is_file() else known.get(f"#{path}")
             assert entity, path
@@ -146,7 +146,7 @@ def test_the_same_run_gives_the_same_bytes(finished, tmp_path):
 
 def test_weights_come_along_when_asked_for(finished, tmp_path):
     assert run(finished.root, SELECTION, "--weights", "--to", tmp_path / "crate") == 0
-    for record in Evidence(RESULTS, finished.root).ancestry(SELECTION):
+    for record in Records(RESULTS, finished.root).ancestry(SELECTION):
         for path, digest in (record.inputs | record.outputs).items():
             if (finished.root / path).exists():  # Snakemake removes some when they were read
                 assert sha256_of(tmp_path / "crate" / path) == digest

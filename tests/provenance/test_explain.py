@@ -8,13 +8,13 @@ import pytest
 import yaml
 
 from experiment.cli import main
-from provenance import configuration
 from provenance.dag import PlannedJob
-from provenance.explain.causes import NOTHING, causes, differences
-from provenance.explain.staleness import Staleness, cost
+from provenance.explain.causes import ABSENT, causes, differences
+from provenance.explain.command import Staleness, cost
 from provenance.numbers import Ledger
+from provenance.project import find_configuration
 from provenance.record import digests, write_record
-from provenance.records import Evidence
+from provenance.records import Records
 from provenance.sources import code_digest
 
 SCRIPT = "workflow/scripts/fine_tune.py"
@@ -73,7 +73,7 @@ def planned(params: dict = PARAMS, reason: str = "", **changed) -> PlannedJob:
 
 
 def said(job: PlannedJob, made_before: frozenset[str] = frozenset()) -> list[str]:
-    found = causes(job, Evidence(Path("results/r")), set(made_before))
+    found = causes(job, Records(Path("results/r")), set(made_before))
     return [f"{cause.kind}: {cause.text}" for cause in found]
 
 
@@ -96,14 +96,14 @@ def test_values_that_swap_places_are_two_differences():
         ("a", 1, 2),
         ("b.c", 2, 1),
     ]
-    assert list(differences({"a": 1}, {"b": 1})) == [("a", 1, NOTHING), ("b", NOTHING, 1)]
+    assert list(differences({"a": 1}, {"b": 1})) == [("a", 1, ABSENT), ("b", ABSENT, 1)]
 
 
 def test_changed_code_is_named_with_the_way_to_see_it(folder):
     Path(SCRIPT).write_text("rate = 2\n")
     job = planned(code="another")
     assert said(job) == [f"code: {SCRIPT}"]
-    (cause,) = causes(job, Evidence(Path("results/r")), set())
+    (cause,) = causes(job, Records(Path("results/r")), set())
     (hint,) = cause.details
     assert hint.startswith("+1 -1 lines: git diff ") and hint.endswith(f" -- {SCRIPT}")
 
@@ -153,15 +153,15 @@ def test_a_number_is_stale_if_its_file_is_and_not_because_its_table_is_made_agai
         {"ledger": "results/r/t.ledger.json", "record": "results/r/t.record.json"},
         after=(0,),
     )
-    evidence = Evidence(Path("results/r"))
-    tuned = Staleness([planned(), table], [causes(planned({}), evidence, set()), []], [ledger])
+    records = Records(Path("results/r"))
+    tuned = Staleness([planned(), table], [causes(planned({}), records, set()), []], [ledger])
     assert [each.id for each in tuned.numbers()] == ["tuned"]
-    edited = Staleness([table], [causes(table, evidence, set())], [ledger])
+    edited = Staleness([table], [causes(table, records, set())], [ledger])
     assert [each.id for each in edited.numbers()] == ["tuned", "other"]
 
 
 def test_a_rerun_is_expected_to_take_what_its_record_says(folder):
-    expected = cost([planned(), planned()], Evidence(Path("results/r")))
+    expected = cost([planned(), planned()], Records(Path("results/r")))
     assert (expected.seconds, expected.longest_chain, expected.n_known) == (8.0, 4.0, 2)
 
 
@@ -171,12 +171,12 @@ def test_a_folder_of_results_that_two_configurations_name_is_refused(folder):
     for name, seed in (("a", 1), ("b", 2)):
         Path(f"config/{name}.yaml").write_text(f"{{results: results/r, seed: {seed}, tasks: {{}}}}")
     with pytest.raises(ValueError, match=r"config/a.yaml, config/b.yaml may write to results/r"):
-        configuration.find(None, None, ["results/r/tables/table5.csv"])
-    assert configuration.find(None, Path("config/b.yaml"))[1]["seed"] == 2
+        find_configuration(None, None, ["results/r/tables/table5.csv"])
+    assert find_configuration(None, Path("config/b.yaml"))[1]["seed"] == 2
     Path("config/a.yaml").unlink()
-    assert configuration.find(Path("results/r"), None)[0] == Path("config/b.yaml")
+    assert find_configuration(Path("results/r"), None)[0] == Path("config/b.yaml")
     with pytest.raises(ValueError, match=r"none of config/b.yaml may write to results/demo"):
-        configuration.find(None, None)
+        find_configuration(None, None)
 
 
 @pytest.fixture

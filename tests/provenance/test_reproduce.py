@@ -11,11 +11,9 @@ from safetensors.numpy import save_file
 from experiment.cli import main
 from provenance.numbers import Ledger, Number
 from provenance.record import digests
-from provenance.records import Evidence, Record
-from provenance.reproduce.agreement import Agreement, Pair
-from provenance.reproduce.comparison_of_files import distances
-from provenance.reproduce.remade import made_files, remade
-from provenance.reproduce.scratch_run import elsewhere, folder_for
+from provenance.records import Record, Records
+from provenance.reproduce.agreement import Agreement, Pair, distances, made_files, remade
+from provenance.reproduce.command import elsewhere, folder_for
 
 FOLDERS = ("results/r", "again")
 TOLERANCE = {"score": 0.5}
@@ -148,7 +146,7 @@ def test_the_number_is_read_again_and_held_to_the_tolerance_of_its_metric(pair):
 
 def test_a_number_that_is_copied_from_the_repository_is_not_made_by_any_job():
     with pytest.raises(ValueError, match=r"stands in config/paper_reported/scores\.csv: no job"):
-        made_files(number("config/paper_reported/scores.csv", 1.0), Evidence(Path("results/r")))
+        made_files(number("config/paper_reported/scores.csv", 1.0), Records(Path("results/r")))
 
 
 def test_a_configuration_elsewhere_writes_and_reads_nothing_in_the_first_results():
@@ -212,7 +210,7 @@ def test_a_number_that_does_not_come_out_again_is_told(copied, monkeypatch, capf
 @pytest.mark.slow
 def test_every_rule_promises_something_that_its_outputs_can_be_held_to(finished, monkeypatch):
     monkeypatch.chdir(finished.root)
-    for record in Evidence(Path("results/pico")).records.values():
+    for record in Records(Path("results/pico")).by_file.values():
         promised = record.content["reproduces"]
         if isinstance(promised, str):
             assert promised in ("bits", "decisions"), record.file

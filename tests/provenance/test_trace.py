@@ -13,7 +13,7 @@ from experiment.cli import main
 from provenance.digest import sha256_of
 from provenance.numbers import named, read_ledgers
 from provenance.record import digests, write_record
-from provenance.records import Evidence
+from provenance.records import Records
 from provenance.trace.chain import Chain
 
 pytestmark = pytest.mark.slow
@@ -46,16 +46,16 @@ def gone(run):
 
 
 def chain(number: str = NUMBER) -> Chain:
-    return Chain(named(read_ledgers(RESULTS)[0], number), Evidence(RESULTS))
+    return Chain(named(read_ledgers(RESULTS)[0], number), Records(RESULTS))
 
 
 def test_every_number_of_every_table_and_figure_comes_from_what_is_embedded(run):
     ledgers, broken = read_ledgers(RESULTS)
-    evidence = Evidence(RESULTS)
+    records = Records(RESULTS)
     assert len(ledgers) == 16 and broken == []
     for ledger in ledgers:
         for number in ledger.numbers:
-            traced = Chain(number, evidence)
+            traced = Chain(number, records)
             assert traced.missing == [], number.id
             kinds = {origin["is"] for origin in traced.started_from}
             assert "data" in kinds and kinds <= {"data", "paper's numbers", "settings"}, number.id
@@ -167,7 +167,7 @@ def test_a_number_of_a_file_of_the_repository_itself_misses_nothing(tmp_path, mo
     record = {"rule": "plot", "input": digests({"base": base.parent}), "output": digests(made)}
     write_record(table.with_name("f.record.json"), record)
     (number,) = read_ledgers(Path("results/r"))[0][0].numbers
-    traced = Chain(number, Evidence(Path("results/r")))
+    traced = Chain(number, Records(Path("results/r")))
     assert traced.missing == []
     assert traced.origins == {
         str(base.parent): sha256_of(base.parent),
@@ -175,7 +175,7 @@ def test_a_number_of_a_file_of_the_repository_itself_misses_nothing(tmp_path, mo
     }
     assert {each["is"] for each in traced.started_from} == {"base model"}
     base.write_text('{"n_layer": 13}')
-    missing = Chain(number, Evidence(Path("results/r"))).missing
+    missing = Chain(number, Records(Path("results/r"))).missing
     assert missing == [f"{base}, where the number stands, is altered"]
 
 

@@ -9,9 +9,13 @@ import pytest
 import yaml
 
 from experiment.cli import main
+from provenance import cells
+from provenance.cells import Interval, Printed
 from provenance.digest import sha256_of
 from provenance.hashing import digests
+from provenance.ledger import write_ledger
 from provenance.record import as_text, read_record, write_record
+from provenance.record import digests as record_digests
 from provenance.verify.command import verify
 from provenance.verify.findings import BROKEN, HOLDS, MISSING, STALE, UNCHECKED
 
@@ -112,15 +116,16 @@ def test_one_flipped_byte_is_found_under_an_old_time_with_a_number_it_reaches(ki
 
 
 @slow
-@pytest.mark.parametrize("at", [0.0, 0.1, 0.3, 0.7, 0.9, 0.999])
-@pytest.mark.parametrize("file", [f"{MODEL}/test.record.json", f"{TABLE}.ledger.json"])
-def test_a_flipped_byte_anywhere_in_a_record_or_ledger_is_found(at, file, run):
+@pytest.mark.parametrize("kind", ["record of a table", "record", "ledger", "metrics", "text"])
+def test_a_flipped_byte_anywhere_in_a_file_of_a_run_is_found(kind, run):
+    file, number, _ = FLIPPED[kind]
     content = Path(file).read_bytes()
-    run(file, flipped(content, int(at * len(content))))
-    report = on_disk()
-    assert [fault for fault in report.faults if fault.what == file]
-    # a ledger that cannot be read any more has no numbers to be asked about
-    assert report.state_of(NUMBER) in (BROKEN, MISSING, UNCHECKED)
+    places = range(0, len(content), 50)
+    for n, place in enumerate(places):
+        run(file, flipped(content, place))
+        targets = [(number,), (f"{TABLE}.csv",)] if n % (1 + len(places) // 10) else [()]
+        for target in targets:  # a tenth of them among everything, which takes longer
+            assert file in {fault.what for fault in on_disk(*target).faults}, (place, target)
 
 
 @slow
@@ -301,6 +306,166 @@ def test_a_target_that_nothing_answers_for_is_a_bad_request(run, capsys):
     assert "holds neither records nor ledgers" in capsys.readouterr().err
 
 
+SMALL = Path("results/r")
+SMALL_FILES = {  # of a run of two jobs: a test, and a table of its score
+    "record of a table": "tables/t.record.json",
+    "record of a model's job": "m/test.record.json",
+    "ledger": "tables/t.ledger.json",
+    "table": "tables/t.csv",
+    "text of a table": "tables/t.txt",
+    "metrics": "m/test.json",
+    "metrics of each example": "m/test.csv",
+}
+
+
+@pytest.fixture
+def two_jobs(tmp_path, monkeypatch, job_with) -> str:
+    """A repository with the records and files of two jobs; the id of the number that they made."""
+    monkeypatch.chdir(tmp_path)
+    score, examples = SMALL / "m/test.json", SMALL / "m/test.csv"
+    data = Path("resources/data/test.csv")
+    for file, text in ((data, "a\n1\n"), (score, '{"score": 87.03}'), (examples, "loss\n0.5\n")):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    outputs = {"score": str(score), "per_example": str(examples)}
+    record_of("score_test", {"test": str(data)}, outputs, SMALL / "m/test.record.json")
+    job = job_with(SMALL / "tables", [score], table="t.csv", text="t.txt", ledger="t.ledger.json")
+    printed = Printed("79.2", "Table 5")
+    interval = Interval(86.0, 88.0, 0.95, "bootstrap over test examples")
+    cell = cells.of(score, "/score", "{:.1f}", interval=interval, printed=printed)
+    job.output.table.write_text("Model,Score\nGPT-2,87.0\n")
+    job.output.text.write_text("GPT-2  87.0\n")
+    write_ledger(job, [{"Model": "GPT-2", "Score": cell}])
+    outputs = {name: str(path) for name, path in vars(job.output).items()}
+    inputs = {"score": str(score), "per_example": str(examples)}
+    record_of("make_table", inputs, outputs, SMALL / "tables/t.record.json")
+    return "t:1:score"
+
+
+def record_of(rule: str, inputs: dict, outputs: dict, file: Path) -> None:
+    """Write the record of a job, with all that a job writes."""
+    described = {
+        "rule": rule,
+        "wildcards": {"results": str(SMALL), "task": "gpt2"},
+        "params": {"task": {"test": {"stride": 8}}, "seed": 1},
+        "reproduces": {"score": 0.05},
+    }
+    job = json.dumps({**described, "imports": [], "code": "c" * 64})
+    record = {
+        "format": 1,
+        **described,
+        "seed": 1,
+        "imports": [],
+        "command": f"python workflow/scripts/{rule}.py '{job}' '{{}}' --threads 1",
+        "input": record_digests(inputs),
+        "output": record_digests(outputs),
+        "code": {"digest": "c" * 64, "files": {}},
+        "git": {"commit": "0" * 40, "dirty": False},
+        "environment": {"python": "3.11.7", "packages": {"numpy": "2"}, "lock": None},
+        "machine": {"host": "here", "cpu": "one", "gpu": None, "threads": 1},
+        "time": {"started": "2026-01-01T00:00:00+00:00", "seconds": 1.0},
+        "warnings": ["UserWarning: slow"],
+    }
+    write_record(file, record)
+
+
+def faulty_files(*targets: str) -> set[str]:
+    """The files with a fault, of what is on disk alone."""
+    return {fault.what for fault in verify(SMALL, targets, configuration=None).faults}
+
+
+def flips(file: Path, step: int, most: int | None = None):
+    """Flip a byte every `step` bytes, at most so often, spread over the file; then put it back."""
+    content = file.read_bytes()
+    places = range(0, len(content), step)
+    for place in places[:: 1 + (len(places) - 1) // most] if most else places:
+        file.write_bytes(flipped(content, place))
+        yield place
+    file.write_bytes(content)
+
+
+def test_a_run_that_nothing_happened_to_has_no_fault(two_jobs):
+    assert (
+        faulty_files() == faulty_files(two_jobs) == faulty_files(f"{SMALL}/tables/t.csv") == set()
+    )
+
+
+@pytest.mark.parametrize("kind", SMALL_FILES)
+def test_a_flipped_byte_is_found_among_everything_and_of_a_table_and_a_number(kind, two_jobs):
+    file = SMALL / SMALL_FILES[kind]
+    for place in flips(file, step=1, most=40):
+        for targets in ((), (f"{SMALL}/tables/t.csv",), (two_jobs,)):
+            assert str(file) in faulty_files(*targets), (place, targets)
+
+
+@slow
+@pytest.mark.parametrize("kind", SMALL_FILES)
+def test_every_flipped_byte_is_found(kind, two_jobs):
+    file = SMALL / SMALL_FILES[kind]
+    for place in flips(file, step=1):
+        assert str(file) in faulty_files(two_jobs), place
+
+
+@pytest.mark.parametrize("kind", ["record of a table", "record of a model's job", "ledger"])
+@pytest.mark.parametrize("value", [None, 1, "text", [], {}, [{}], {"a": 1}, "\0", "x" * 2000])
+def test_a_record_or_ledger_with_any_part_replaced_is_a_fault_in_words(kind, value, two_jobs):
+    """Sealed again, so that only what it says can tell."""
+    file = SMALL / SMALL_FILES[kind]
+    text = file.read_text()
+    for path in list(places(json.loads(text))):
+        content = json.loads(text)
+        part = content
+        for step in path[:-1]:
+            part = part[step]
+        if part[path[-1]] == value:
+            continue
+        part[path[-1]] = value
+        if kind == "ledger":
+            file.write_text(as_text(content))
+        else:
+            write_record(file, {key: each for key, each in content.items() if key != "digest"})
+        for targets in ((), (f"{SMALL}/tables/t.csv",), (two_jobs,)):
+            faulty = faulty_files(*targets)  # of a record, nothing contradicts some parts
+            assert kind != "ledger" or str(file) in faulty, (path, targets)
+    file.write_text(text)
+
+
+def places(value, path=()):
+    """The paths of all parts of a JSON value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, each in items:
+        yield (*path, key)
+        if isinstance(each, dict | list):
+            yield from places(each, (*path, key))
+
+
+@pytest.mark.parametrize("targets", [(), ("t:1:score",), ("results/r/tables/t.csv",)])
+def test_a_record_that_no_longer_names_the_file_beside_it_is_found_though_it_is_sealed(
+    targets, two_jobs
+):
+    for name, output in (("tables/t", "table"), ("tables/t", "ledger"), ("m/test", "score")):
+        file = SMALL / f"{name}.record.json"
+        before = file.read_text()
+        record = read_record(file)
+        record["output"][output]["path"] += "x"
+        write_record(file, {key: value for key, value in record.items() if key != "digest"})
+        assert str(file) in faulty_files(*targets), output
+        file.write_text(before)
+
+
+def test_what_a_record_lacks_is_said(two_jobs):
+    file = SMALL / "tables/t.record.json"
+    record = read_record(file)
+    record["time"], record["output"]["text"] = "today", {"path": "results/r/tables/t.txt"}
+    write_record(file, {key: value for key, value in record.items() if key != "digest"})
+    (fault,) = (
+        fault
+        for fault in verify(SMALL, configuration=None).faults
+        if fault.why == "no job writes such a record"
+    )
+    assert fault.found == "output.text.sha256 is missing, not str; time is 'today', not dict"
+
+
 @pytest.fixture
 def one_job(tmp_path, monkeypatch) -> Path:
     """A repository with one job, that ran in an image."""
@@ -383,4 +548,4 @@ def test_files_and_folders_have_the_digests_that_records_have(tmp_path):
     names = [str(tmp_path / name) for name in ("a", "a/b", "a/d.txt", "e.txt", "empty", "gone")]
     hashed = digests(names)
     assert hashed.of == {name: sha256_of(Path(name)) for name in names[:-1]} | {names[-1]: None}
-    assert hashed.files == 4  # each once
+    assert hashed.n_files == 4  # each once

@@ -1,4 +1,4 @@
-"""sha256 of many files and directories at once, each file read once, by all processors."""
+"""Hash files on disk: many at once for `verify`, small ones in passing for the other commands."""
 
 import hashlib
 import os
@@ -10,37 +10,42 @@ from pathlib import Path
 from provenance.digest import NOT_CONTENT, sha256_of
 from provenance.progress import progress
 
+OMITTED = Path("left-behind.txt")  # in a collected folder: the files that were not copied
+SAME, ALTERED, GONE, UNREAD = "as recorded", "altered", "gone", "not rehashed"
+LEFT = "left behind"  # not copied when this folder was collected
+SMALL_BYTES = 1 << 20  # larger files, and directories, are left to `verify`
+
 
 @dataclass(frozen=True)
 class Digests:
-    """of: path -> sha256, None where nothing is; files and bytes read."""
+    """Digests of files and directories. of: path -> sha256, None for what is not there."""
 
     of: dict[str, str | None]
-    files: int
-    bytes: int
+    n_files: int
+    n_bytes: int
 
 
 def digests(paths: Iterable[str]) -> Digests:
-    """The digests of files and directories; of a file that cannot be read, the error."""
+    """Hash files and directories on all processors, each file once.
+
+    In place of the digest of a file that cannot be read stands the error.
+    """
     contents = {path: _files(Path(path)) for path in dict.fromkeys(paths)}
-    files = sorted({file for of in contents.values() for file in of or ()})
+    files = sorted({file for listed in contents.values() for file in listed or ()})
     sizes = [file.stat().st_size for file in files]
     bar = progress(total=sum(sizes), desc="hashing")
     bar.unit, bar.unit_scale = "B", True
-    found: dict[Path, str] = {}
+    hashed: dict[Path, str] = {}
     with bar, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:  # hashlib has no GIL
         for file, size, digest in zip(files, sizes, threads.map(_digest, files), strict=True):
-            found[file] = digest
+            hashed[file] = digest
             bar.update(size)
-    return Digests(
-        {path: _combined(Path(path), of, found) for path, of in contents.items()},
-        len(files),
-        sum(sizes),
-    )
+    combined = {path: _combined(Path(path), of, hashed) for path, of in contents.items()}
+    return Digests(combined, len(files), sum(sizes))
 
 
 def _files(path: Path) -> list[Path] | None:
-    """The files whose bytes a path stands for, in the order of provenance.digest."""
+    """Return the files whose bytes a path stands for, in the order of provenance.digest."""
     if path.is_dir():
         return sorted(p for p in path.rglob("*") if p.is_file() and p.name not in NOT_CONTENT)
     return [path] if path.is_file() else None
@@ -53,8 +58,37 @@ def _digest(file: Path) -> str:
         return f"cannot be read: {error.strerror}"
 
 
-def _combined(path: Path, files: list[Path] | None, found: dict[Path, str]) -> str | None:
+def _combined(path: Path, files: list[Path] | None, hashed: dict[Path, str]) -> str | None:
     if files is None or not path.is_dir():
-        return found[path] if files else None
-    lines = [f"{found[file]}  {file.relative_to(path).as_posix()}\n" for file in files]
+        return hashed[path] if files else None
+    lines = [f"{hashed[file]}  {file.relative_to(path).as_posix()}\n" for file in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+class FileStates:
+    """Tell whether files are as recorded, without hashing large ones. omitted: not to be here."""
+
+    def __init__(self, omitted: Iterable[str] = ()) -> None:
+        self._known = dict.fromkeys(omitted, LEFT)  # path -> digest, or why there is none
+
+    def of(self, path: str, digest: str | None) -> str:
+        """Return SAME or ALTERED by the recorded digest, or why that cannot be told."""
+        if path not in self._known:
+            file = Path(path)
+            small = file.is_file() and file.stat().st_size <= SMALL_BYTES
+            self._known[path] = sha256_of(file) if small else UNREAD if file.exists() else GONE
+        known = self._known[path]
+        return known if known in (UNREAD, GONE, LEFT) else SAME if known == digest else ALTERED
+
+
+def omitted_files(root: Path = Path()) -> dict[str, str]:
+    """Path -> sha256 of what was not collected into this folder, such as weights and data.
+
+    Raises ValueError for a line that has no digest and path.
+    """
+    if not (root / OMITTED).is_file():
+        return {}
+    pairs = [line.split("  ", 1) for line in (root / OMITTED).read_text().splitlines()]
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError(f"{root / OMITTED} has a line that is not a digest and a path")
+    return {path: digest for digest, path in pairs}

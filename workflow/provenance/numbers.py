@@ -1,6 +1,7 @@
-"""The numbers that ledgers answer for, and how a person names one of them."""
+"""Read the ledgers of a run: its numbers, what they are called, and what they depend on."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,24 +9,58 @@ from pathlib import Path
 from typing import Any
 
 from provenance.ledger import slug
+from provenance.records import Record, Records
+from provenance.shapes import FILE, Listed, Mapped, Maybe, a_path, fitted
+
+SHAPE = {  # of a ledger; see provenance.ledger
+    "about": Mapped(FILE),
+    "files": Mapped(str, keys=a_path),
+    "columns": [str],
+    "rows": [[str]],
+    "cells": Listed(
+        {
+            "id": str,
+            "row": int,
+            "column": str,
+            "shown": str,
+            "rule": str,
+            "derivation": str,
+            "sources": [{"file": a_path, "pointer": str}],
+            "interval": Maybe(
+                {"low": int | float, "high": int | float, "confidence": int | float, "method": str}
+            ),
+            "paper": Maybe({"value": str, "where": str}),
+        }
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """What a table or a figure shows. file: relative to the repository; content: see ledger.py."""
+    """The ledger of a table or a figure.
+
+    file: relative to the repository. content: see provenance.ledger. problems: what of it was
+    dropped because no job writes such a thing.
+    """
 
     file: Path
     content: dict[str, Any]
+    problems: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """`table5`, as the names of its numbers begin."""
-        return self.file.name.partition(".")[0]
+        """The name of the table or figure: `table5`."""
+        return name_of(self.file)
 
     @property
     def about(self) -> dict[str, str]:
         """Path -> sha256 of the table, or of the figure's files."""
         return {each["path"]: each["sha256"] for each in self.content["about"].values()}
+
+    @property
+    def called(self) -> set[str]:
+        """What a user may call it: its name, its own path, or a path of the table or figure."""
+        return {self.name, str(self.file), *self.about}
 
     @cached_property
     def numbers(self) -> list["Number"]:
@@ -35,7 +70,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Number:
-    """One number of a ledger; cell: its entry there."""
+    """A number of a ledger. cell: its entry there."""
 
     ledger: Ledger
     cell: dict[str, Any]
@@ -47,43 +82,66 @@ class Number:
 
     @property
     def files(self) -> list[str]:
-        """The files that it comes from, each once."""
+        """The files that it is computed from, each once."""
         return list(dict.fromkeys(source["file"] for source in self.cell["sources"]))
 
     @property
     def row(self) -> dict[str, str]:
-        """Its row as it is shown, by column."""
+        """Its row as shown, by column."""
         shown = self.ledger.content["rows"][self.cell["row"] - 1]
         return dict(zip(self.ledger.content["columns"], shown, strict=True))
 
+    @property
+    def labels(self) -> list[str]:
+        """The first texts beside it in its row, without empty ones."""
+        texts = [text for column, text in self.row.items() if column != self.cell["column"]]
+        return [text for text in texts[:4] if text]
+
     def __str__(self) -> str:
-        words = [value for column, value in self.row.items() if column != self.cell["column"]]
-        where = " ".join(word for word in words[:4] if word)
-        return f"{self.id:30} {self.cell['shown']:>10}   {where} · {self.cell['column']}"
+        where = f"{' '.join(self.labels)} · {self.cell['column']}"
+        return f"{self.id:30} {self.cell['shown']:>10}   {where}"
+
+
+def name_of(ledger: Path) -> str:
+    """Return the name of the table or figure that a ledger file is about: `table5`."""
+    return ledger.name.partition(".")[0]
 
 
 def read_ledgers(results: Path, root: Path = Path()) -> tuple[list[Ledger], list[Path]]:
-    """All ledgers below a folder of results, and the files that hold none that can be read."""
+    """Return all ledgers in a folder of results, and the files that cannot be read as one."""
     ledgers, broken = [], []
     for file in sorted((root / results).rglob("*.ledger.json")):
-        name = file.relative_to(root)
+        name, problems = file.relative_to(root), []
         try:
-            ledger = Ledger(name, json.loads(file.read_text()))
-            _ = ledger.about, ledger.numbers, ledger.content["rows"], ledger.content["files"]
-            ledgers.append(ledger)
-        except (ValueError, KeyError, TypeError, AttributeError):
+            content = fitted(json.loads(file.read_text()), SHAPE, problems)
+        except (ValueError, RecursionError):
             broken.append(name)
+            continue
+        _drop_misplaced(content, problems)
+        ledgers.append(Ledger(name, content, tuple(problems)))
     return ledgers, broken
+
+
+def _drop_misplaced(content: dict[str, Any], problems: list[str]) -> None:
+    """Drop cells whose row or column the ledger does not have."""
+    columns, rows = content["columns"], content["rows"]
+    whole = {n for n, row in enumerate(rows, start=1) if len(row) == len(columns)}
+    cells, content["cells"] = content["cells"], []
+    for cell in ({"raw": None, "interval": None, "paper": None} | each for each in cells):
+        if cell["row"] in whole and cell["column"] in columns:
+            content["cells"].append(cell)
+        else:
+            problems.append(f"{cell['id']} is not in a row and column of the ledger")
 
 
 def named(
     ledgers: Iterable[Ledger], name: str, row: str | None = None, column: str | None = None
 ) -> Number:
-    """The number of a short name; or of a table or figure, a row and a column.
+    """Return the number with a short name; or that of a table or figure, a row and a column.
 
     name: `table5:7:permute`, or the path of a table, a figure or its ledger. row: its number, or
-    words that stand in no other row. column: its name, in capitals or not.
-    Raises ValueError listing the candidates if it is none or more than one.
+    words that are in no other row. column: its name, in capitals or not.
+    Raises ValueError listing the candidates if no number fits, or more than one.
     """
     ledgers = list(ledgers)
     if not ledgers:
@@ -93,37 +151,91 @@ def named(
         table = name.partition(":")[0]
         near = [number for number in numbers if number.ledger.name == table] or numbers
         return _only([number for number in numbers if number.id == name], near, name)
-    (ledger,) = [ledger for ledger in ledgers if _is_about(ledger, Path(name))] or [None]
+    ledger = next((each for each in ledgers if str(Path(name)) in each.called), None)
     if ledger is None:
         known = ", ".join(ledger.name for ledger in ledgers)
         raise ValueError(f"{name} has no ledger; there are ledgers of {known}")
     chosen = [number for number in ledger.numbers if row is None or _in_row(number, row)]
     if column is not None:
-        of_rows, wanted = chosen, slug(column)
-        chosen = [number for number in of_rows if slug(number.cell["column"]) == wanted]
-        return _only(chosen, of_rows or ledger.numbers, f"{row or 'any row'}, {column}")
+        in_rows, wanted = chosen, slug(column)
+        chosen = [number for number in in_rows if slug(number.cell["column"]) == wanted]
+        return _only(chosen, in_rows or ledger.numbers, f"{row or 'any row'}, {column}")
     return _only(chosen, chosen or ledger.numbers, row or name)
 
 
-def _is_about(ledger: Ledger, path: Path) -> bool:
-    return str(path) in (ledger.name, str(ledger.file)) or any(
-        Path(about) == path for about in ledger.about
-    )
-
-
 def _in_row(number: Number, wanted: str) -> bool:
-    """Whether a row has this number, or all of these words."""
+    """Return whether a number's row has this number, or all of these words."""
     if wanted.isdecimal():
         return number.cell["row"] == int(wanted)
     words = {word.lower() for text in number.row.values() for word in text.split()}
     return all(word.lower() in words for word in wanted.split())
 
 
-def _only(found: Sequence[Number], near: Sequence[Number], wanted: str) -> Number:
-    if len(found) == 1:
-        return found[0]
-    said = "is not one of the numbers" if not found else f"is {len(found)} numbers"
-    listed = "\n  ".join(str(number) for number in (found or near)[:40])
-    more = len(found or near) - 40
+def _only(fitting: Sequence[Number], near: Sequence[Number], wanted: str) -> Number:
+    if len(fitting) == 1:
+        return fitting[0]
+    why = "is not one of the numbers" if not fitting else f"is {len(fitting)} numbers"
+    candidates = fitting or near
+    listed = "\n  ".join(str(number) for number in candidates[:40])
+    more = len(candidates) - 40
     listed += f"\n  … and {more} more" if more > 0 else ""
-    raise ValueError(f"{wanted!r} {said}; there are\n  {listed}")
+    raise ValueError(f"{wanted!r} {why}; there are\n  {listed}")
+
+
+class Reach:
+    """Which numbers depend on a file or record, and on what each number depends.
+
+    behind: id of a number -> paths of the files and records that it depends on.
+    """
+
+    def __init__(self, records: Records, ledgers: Iterable[Ledger] = ()) -> None:
+        self._records = records
+        self._makers: dict[str, Record | None] = {}
+        self._behind_path: dict[str, frozenset[str]] = {}
+        self._reached: dict[str, set[str]] = defaultdict(set)
+        self.behind: dict[str, frozenset[str]] = {}
+        for ledger in ledgers:
+            for number in ledger.numbers:
+                self.behind[number.id] = behind = self.behind_number(number)
+                for path in behind:
+                    self._reached[path].add(number.id)
+
+    def numbers(self, *paths: str | Path) -> set[str]:
+        """Return the ids of all numbers that depend on any of these files or records."""
+        return set().union(*(self._reached.get(str(path), ()) for path in paths))
+
+    def behind_path(self, path: str) -> frozenset[str]:
+        """Return all files and records that a file comes from, itself included."""
+        if path not in self._behind_path:
+            self._behind_path[path] = frozenset([path])  # in case it comes from itself
+            behind, record = {path}, self._maker(path)
+            if record:
+                folders = {str(each) for each in Path(path).parents}
+                behind |= {str(record.file), *folders.intersection(record.outputs)}
+                behind.update(*(self.behind_path(each) for each in record.inputs))
+            elif silent := self._records.silent_record(path):
+                behind.add(str(silent))
+            self._behind_path[path] = frozenset(behind)
+        return self._behind_path[path]
+
+    def behind_number(self, number: Number) -> frozenset[str]:
+        """Return a number's sources and all behind them, its table, and that table's job.
+
+        Of what that job read, only this number's part counts, and what all its numbers share.
+        """
+        shown = (str(number.ledger.file), *number.ledger.about)
+        behind = set(shown)
+        behind.update(*(self.behind_path(file) for file in number.files))
+        behind.update(str(file) for file in map(self._records.silent_record, shown) if file)
+        if maker := self._maker(str(number.ledger.file)):
+            behind.add(str(maker.file))
+            for path in maker.inputs:
+                made_by = self._maker(path)
+                if made_by is None or str(made_by.file) in behind:
+                    behind.add(path)
+        return frozenset(behind)
+
+    def _maker(self, path: str) -> Record | None:
+        if path not in self._makers:  # looked up often
+            self._makers[path] = self._records.maker(path)
+        return self._makers[path]

@@ -1,6 +1,6 @@
-"""The records of a run as evidence: which job made a file, and out of what.
+"""Read the records of a run: which job made a file, and from what.
 
-What is missing or altered is data here, for those who ask to show: nothing of it is an error.
+A missing, altered or malformed record is data here, never an error: the commands report it.
 """
 
 import json
@@ -11,93 +11,175 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from provenance.project import PROJECT
 from provenance.record import read_record
+from provenance.shapes import FILE, Mapped, Maybe, OneOrMore, a_path, fitted
 
-RESULTS = Path("results/demo")  # of the default configuration
+SHAPE = {  # of a record; see Job._record. What is not named here is kept as it is
+    "rule": str,
+    "wildcards": Maybe(Mapped(str)),
+    "params": Maybe({}),
+    "reproduces": str | dict | None,
+    "imports": Maybe([str]),
+    "command": str | None,
+    "input": Mapped(OneOrMore(FILE)),
+    "output": Mapped(OneOrMore(FILE)),
+    "code": Maybe({"digest": str | None, "files": Maybe(Mapped(str, keys=a_path))}),
+    "git": Maybe({"commit": str | None, "patch": Maybe(a_path)}),
+    "environment": Maybe(
+        {
+            "python": str | None,
+            "packages": Maybe(Mapped(str)),
+            "lock": Maybe(FILE),
+            "image": Maybe(a_path),
+            "image_sha256": str | None,
+        }
+    ),
+    "machine": Maybe(
+        {
+            **dict.fromkeys(("host", "cpu", "gpu", "slurm_job", "slurm_node"), str | None),
+            "threads": int | None,
+        }
+    ),
+    "time": Maybe(
+        {
+            **dict.fromkeys(("started", "ended"), str | None),
+            **dict.fromkeys(("seconds", "start_up_seconds", "cpu_seconds"), int | float | None),
+            "peak_memory_bytes": int | None,
+        }
+    ),
+    "warnings": Maybe([str]),
+}
 
 
 @dataclass(frozen=True)
 class Record:
-    """A job's record. file: relative to the repository; altered: it is not what the job wrote."""
+    """The record of a job.
+
+    file: relative to the repository. altered: whether it is not what the job wrote. problems: what
+    of its content was dropped because no job writes such a thing.
+    """
 
     file: Path
     content: dict[str, Any]
     altered: bool = False
+    problems: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """The job in words: its rule, and its wildcards but for the folder of results."""
-        wildcards = self.content.get("wildcards", {})
-        chosen = [value for name, value in wildcards.items() if name != "results"]
-        return " ".join([self.content.get("rule", "?"), *chosen])
+        """Name the job by its rule and its wildcards, without the folder of results."""
+        chosen = [value for name, value in self.part("wildcards").items() if name != "results"]
+        return " ".join([self.rule, *chosen])
+
+    def part(self, name: str) -> dict[str, Any]:
+        """Return a part such as `git` or `time`; {} if the record has none."""
+        return self.content.get(name) or {}
+
+    @property
+    def rule(self) -> str:
+        """The rule that the job ran."""
+        return self.content.get("rule", "?")
+
+    @property
+    def patch(self) -> str | None:
+        """The file with the changes of the working tree, if there were any."""
+        return self.part("git").get("patch")
+
+    @property
+    def code_digest(self) -> str | None:
+        """Digest of the code that the job could reach."""
+        return self.part("code").get("digest")
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Path -> sha256 of the source files that ran."""
+        return self.part("code").get("files") or {}
+
+    @property
+    def seconds(self) -> float:
+        """How long the job took, its start included."""
+        time = self.part("time")
+        return (time.get("seconds") or 0.0) + (time.get("start_up_seconds") or 0.0)
 
     @cached_property
     def inputs(self) -> dict[str, str]:
         """Path -> sha256, as they were when the job ran."""
-        return _digests(self.content.get("input", {}))
+        return {path: digest for _, path, digest in self.files("input")}
 
     @cached_property
     def outputs(self) -> dict[str, str]:
         """Path -> sha256, as the job left them."""
-        return _digests(self.content.get("output", {}))
+        return {path: digest for _, path, digest in self.files("output")}
+
+    def files(self, kind: str) -> Iterator[tuple[str, str, str]]:
+        """Yield name, path and sha256 of each `input` or `output`."""
+        for name, value in self.part(kind).items():
+            for entry in value if isinstance(value, list) else [value]:
+                yield name, entry["path"], entry["sha256"]
 
 
-class Evidence:
-    """All records below a folder of results.
+class Records:
+    """All records in a folder of results.
 
-    results: relative to root, as are all paths in records; root: the repository, or a folder into
-    which records were collected. broken: record files that hold nothing that can be read.
+    results: relative to root, as are all paths in records. root: the repository, or a folder into
+    which records were collected. broken: files named like records that hold none.
     """
 
-    def __init__(self, results: Path = RESULTS, root: Path = Path()) -> None:
+    def __init__(self, results: Path = PROJECT.results, root: Path = Path()) -> None:
         self.results, self.root = results, root
-        self.records: dict[Path, Record] = {}
+        self.by_file: dict[Path, Record] = {}
         self.broken: list[Path] = []
         for file in sorted((root / results).rglob("*.record.json")):
-            self._add(file)
-        self._makers = {path: record for record in self.records.values() for path in record.outputs}
-
-    def _add(self, file: Path) -> None:
-        name = file.relative_to(self.root)
-        try:
-            self.records[name] = Record(name, read_record(file))
-        except ValueError:
-            try:
-                content = json.loads(file.read_text())
-            except ValueError:
-                content = None
-            if isinstance(content, dict):
-                self.records[name] = Record(name, content, altered=True)
+            name = file.relative_to(root)
+            if record := _read(file, name):
+                self.by_file[name] = record
             else:
                 self.broken.append(name)
+        self._makers = {path: record for record in self.by_file.values() for path in record.outputs}
 
     def maker(self, path: str | Path) -> Record | None:
-        """The record of the job that made a file, or the directory that it is in."""
-        path = Path(path)
-        found = (self._makers.get(str(each)) for each in (path, *path.parents))
-        return next((record for record in found if record), self._of_record(path))
+        """Return the record of the job that made a file, or the directory that it is in.
 
-    def _of_record(self, path: Path) -> Record | None:
-        """A record that is read as a file (Tables 6 to 8 are made of records) speaks for itself."""
-        return self.records.get(path)
+        A record that is itself read as a file answers for itself.
+        """
+        path = Path(path)
+        makers = (self._makers.get(str(each)) for each in (path, *path.parents))
+        return next((record for record in makers if record), self.by_file.get(path))
+
+    def silent_record(self, path: str | Path) -> Path | None:
+        """Return the record file that should name a file, by its own name, and does not.
+
+        A job writes `x.record.json` beside its outputs, such as `x.csv`. None if a record names it.
+        """
+        if self.maker(path):
+            return None
+        path = Path(path)
+        for each in (path, *path.parents[:-1]):
+            stem = each.name
+            while stem:
+                file = each.with_name(f"{stem}.record.json")
+                if file != path and (file in self.by_file or file in self.broken):
+                    return file
+                stem = stem.rpartition(".")[0]
+        return None
 
     def ancestry(self, *paths: str | Path) -> list[Record]:
-        """The records of all jobs that had a part in some files, each after those it builds on."""
-        found: dict[Path, Record] = {}
+        """Return the records of all jobs behind some files, each after those it builds on."""
+        reached: dict[Path, Record] = {}
 
         def visit(path: str | Path) -> None:
             record = self.maker(path)
-            if record and record.file not in found:
-                found[record.file] = record  # before its inputs: no loop is endless
+            if record and record.file not in reached:
+                reached[record.file] = record  # before its inputs, so that a loop ends
                 for each in record.inputs:
                     visit(each)
-                found[record.file] = found.pop(record.file)  # and behind them
+                reached[record.file] = reached.pop(record.file)  # and then behind them
 
         for path in paths:
             visit(path)
-        return list(found.values())
+        return list(reached.values())
 
     def origins(self, *paths: str | Path) -> dict[str, str]:
-        """Path -> sha256 of what the ancestry began with: inputs that no record speaks of.
+        """Path -> sha256 of the inputs in the ancestry that no record says what made.
 
         They are data and models of the repository, or something whose record is missing.
         """
@@ -108,41 +190,42 @@ class Evidence:
             if self.maker(path) is None
         }
 
+    def deployment(self) -> list[str]:
+        """Return Snakemake's options to run jobs where these ran: in an image, or not.
+
+        With the other choice every job would count as changed.
+        """
+        images = [record.part("environment").get("image") for record in self.by_file.values()]
+        return ["--software-deployment-method", "apptainer"] if any(images) else []
+
+
+def _read(file: Path, name: Path) -> Record | None:
+    """Read a record as far as it can be read; None if the file does not hold one."""
+    altered, problems = False, []
+    try:
+        content = read_record(file)
+    except (ValueError, RecursionError):
+        altered = True
+    try:
+        content = json.loads(file.read_text()) if altered else content
+        content = fitted(content, SHAPE, problems)
+    except (ValueError, RecursionError):
+        return None
+    return Record(name, content, altered, tuple(problems))
+
 
 def results_of(target: str, root: Path = Path()) -> Path | None:
-    """The folder of results that a file or folder is in, as the records in and above it say.
+    """Return the folder of results that a file or folder is in, by the records in and above it.
 
     None for what is in none, such as the short name of a number.
     """
     path = Path(target)
     for folder in [path, *path.parents][:-1]:
-        records = ["**/*.record.json"] if folder == path else ["*.record.json", "*/*.record.json"]
-        for file in (file for pattern in records for file in (root / folder).glob(pattern)):
+        patterns = ["**/*.record.json"] if folder == path else ["*.record.json", "*/*.record.json"]
+        for file in (file for pattern in patterns for file in (root / folder).glob(pattern)):
             with suppress(ValueError, KeyError, TypeError, OSError):
-                found = Path(json.loads(file.read_text())["wildcards"]["results"])
-                if path.is_relative_to(found):
-                    return found
+                results = Path(json.loads(file.read_text())["wildcards"]["results"])
+                if path.is_relative_to(results):
+                    return results
     above = (parent.parent for parent in path.parents if parent.name in ("tables", "figures"))
     return next(above, None)
-
-
-def configuration_files(root: Path = Path()) -> list[Path]:
-    """The configurations of a repository, and the files beside them that end as these do."""
-    folder = root / "config"
-    return [*sorted(folder.glob("*.yaml")), *sorted(folder.glob("examples/*.yaml"))]
-
-
-def embedded(path: str) -> bool:
-    """Whether an input is part of the repository, and so needs no record."""
-    return path.startswith(("resources/", "config/", "docs/"))
-
-
-def _digests(named: dict[str, Any]) -> dict[str, str]:
-    return {entry["path"]: entry["sha256"] for entry in _entries(named)}
-
-
-def _entries(named: dict[str, Any]) -> Iterator[dict[str, str]]:
-    for value in named.values():
-        for entry in value if isinstance(value, list) else [value]:
-            if isinstance(entry, dict) and {"path", "sha256"} <= entry.keys():
-                yield entry

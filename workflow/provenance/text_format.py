@@ -1,19 +1,20 @@
-"""Lines, digests and counts, as the commands print them."""
+"""Format lines, digests, counts and times for the commands' output."""
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 WIDTH = 96
 
 
 def line(name: str, text: str, indent: int = 2) -> str:
-    """A name and what is said of it, in two columns."""
+    """Format a name and a text as two columns."""
     return f"{' ' * indent}{name:<18} {text}"
 
 
 def wrapped(name: str, text: str, indent: int = 2, lines: int = 40) -> Iterator[str]:
-    """A line, broken at commas; no more than so many."""
+    """Format a line, broken at commas into at most so many lines."""
     rows = [""]
     for word in text.split(", "):
         if rows[-1] and len(rows[-1]) + len(word) > WIDTH:
@@ -27,15 +28,27 @@ def wrapped(name: str, text: str, indent: int = 2, lines: int = 40) -> Iterator[
 
 
 def plain(value: Any) -> str:
-    """A value as JSON, text without quotation marks."""
+    """Format a value as JSON, text without quotation marks."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def short(digest: str | None) -> str:
-    """A digest as people compare it."""
+    """Shorten a digest to what people compare."""
     return digest[:12] if digest else "no digest"
 
 
 def counted(n: int, noun: str) -> str:
-    """`1 file`, `2 files`."""
+    """Format a count: `1 file`, `2 files`."""
     return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def tallied(words: Iterable[str]) -> str:
+    """Count words in order of first appearance: `9 fine_tune, 10 score_test, quantize`."""
+    return ", ".join(f"{n} {word}" if n > 1 else word for word, n in Counter(words).items())
+
+
+def duration(seconds: float) -> str:
+    """Format a time: `40 s`, `12 min` or `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

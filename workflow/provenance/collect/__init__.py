@@ -1,1 +1,1 @@
-"""`ffmerge collect`: all that answers for the tables in one folder."""
+"""`ffmerge collect`: tables with everything that answers for them, in one folder."""

@@ -1,1 +1,1 @@
-"""`ffmerge explain`: which numbers are stale, because of which change."""
+"""`ffmerge explain`: which numbers are stale, and because of which change."""

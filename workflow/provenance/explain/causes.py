@@ -1,21 +1,26 @@
-"""Why a job has to run again: what it was made with, by its record, against what it would be."""
+"""Find why a job has to run again, by comparing its record with the job that would run now."""
 
+import difflib
 import json
+import os
 import re
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from provenance.dag import PlannedJob, paths
 from provenance.digest import sha256_of
-from provenance.explain.source_changes import changed_sources
-from provenance.records import Evidence, Record
+from provenance.project import PROJECT
+from provenance.records import Record, Records
+from provenance.sources import closure, code_digest
 
-OF_THE_RUN = ("seed", "device")  # parameters of a task's jobs that are not the task's own
-NOTHING = object()
-SAID = {  # what Snakemake says of what no record tells -> kind, and our words
+ABSENT = object()  # in place of a value that one side does not have
+REASONS = {  # Snakemake's reason, where no record tells -> kind of cause, and our text
     "Incomplete output files": ("interrupted", "a job was interrupted and left its outputs"),
     "Code has changed": ("rule", "the command of a rule in workflow/rules/ is another"),
     "Software environment definition": ("environment", "the environment or image is another"),
@@ -26,10 +31,9 @@ SAID = {  # what Snakemake says of what no record tells -> kind, and our words
 
 @dataclass(frozen=True, order=True)
 class Cause:
-    """One change that makes jobs stale. kind: new, parameter, code, input, missing and so on.
+    """A change that makes jobs stale. kind: new, parameter, code, input, missing and so on.
 
-    text: what changed from what to what; the same for all jobs that it is the cause of.
-    details: where to look further.
+    text: the change, the same for all jobs that it makes stale. details: where to look further.
     """
 
     kind: str
@@ -37,55 +41,57 @@ class Cause:
     details: tuple[str, ...] = ()
 
 
-def causes(job: PlannedJob, evidence: Evidence, made_before: set[str]) -> list[Cause]:
-    """Why a job would run, apart from what it reads being made anew; empty if that is all.
+def causes(job: PlannedJob, records: Records, made_before: set[str]) -> list[Cause]:
+    """List why a job would run, apart from its inputs being made again.
 
-    It is all, too, of a job that makes temporary weights again because another one needs them.
+    Empty if that is the only reason, or if it only makes temporary files again for another job.
     made_before: the outputs of jobs that would run before it.
     """
-    missing = sorted(path for path in paths(job.outputs) if not Path(path).exists())
-    temporary = job.temporary.intersection(missing)
-    missing = [path for path in missing if path not in temporary]
+    outputs = list(paths(job.outputs))
+    gone = sorted(path for path in outputs if not Path(path).exists())
+    temporary = job.temporary.intersection(gone)
+    missing = [path for path in gone if path not in temporary]
     file = Path(job.outputs["record"])
-    record = evidence.records.get(file)
+    record = records.by_file.get(file)
     if record is None:
-        if len(missing) == len(list(paths(job.outputs))) - len(temporary):
+        if len(missing) == len(outputs) - len(temporary):
             return [Cause("new", "not made yet")]
         return [Cause("missing", "the record is missing or unreadable", (str(file),))]
     found = [*_parameters(job, record), *_code(job, record), *_inputs(job, record, made_before)]
     if missing:
         found.append(Cause("missing", "outputs are missing", tuple(missing)))
     if not found:
-        found += [Cause(*ours) for said, ours in SAID.items() if said in job.reason]
+        found += [Cause(*cause) for reason, cause in REASONS.items() if reason in job.reason]
     if not found and not temporary and "updated by another job" not in job.reason:
         found.append(Cause("other", f"Snakemake says: {job.reason[:200]}"))
     return found
 
 
 def _parameters(job: PlannedJob, record: Record) -> Iterator[Cause]:
-    was, task = record.content, job.wildcards.get("task")
-    for key, old, new in differences(was["params"], job.params):
+    task = job.wildcards.get("task")
+    for key, old, new in differences(record.part("params"), job.params):
         pinned = key.removeprefix("inputs.") if key.startswith("inputs.") else None
         name = f"content of {pinned}" if pinned else key.removeprefix("task.")
-        of_task = f" of task {task}" if task and key not in OF_THE_RUN else ""
+        of_task = f" of task {task}" if task and key not in PROJECT.run_parameters else ""
         yield Cause("parameter", f"{name}{of_task}: {_brief(old)} -> {_brief(new)}")
-    if was["reproduces"] != job.reproduces:
-        change = f"{_brief(was['reproduces'])} -> {_brief(job.reproduces)}"
+    promised = record.content.get("reproduces")
+    if promised != job.reproduces:
+        change = f"{_brief(promised)} -> {_brief(job.reproduces)}"
         yield Cause("class", f"what {job.rule} declares to reproduce: {change}")
 
 
 def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Dotted key, old and new of each value that differs (NOTHING where there is none)."""
+    """Yield dotted key, old and new of each value that differs; ABSENT where there is none."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in dict.fromkeys([*old, *new]):
             below = f"{key}.{name}".lstrip(".")
-            yield from differences(old.get(name, NOTHING), new.get(name, NOTHING), below)
+            yield from differences(old.get(name, ABSENT), new.get(name, ABSENT), below)
     elif old != new:
         yield key, old, new
 
 
 def _brief(value: Any) -> str:
-    if value is NOTHING:
+    if value is ABSENT:
         return "nothing"
     text = json.dumps(value, ensure_ascii=False)
     if re.fullmatch(r'"[0-9a-f]{64}"', text):
@@ -94,7 +100,7 @@ def _brief(value: Any) -> str:
 
 
 def _code(job: PlannedJob, record: Record) -> Iterator[Cause]:
-    if record.content["code"]["digest"] == job.code:
+    if record.code_digest == job.code:
         return
     changes = changed_sources(record)
     for change in changes:
@@ -104,30 +110,123 @@ def _code(job: PlannedJob, record: Record) -> Iterator[Cause]:
 
 
 def _inputs(job: PlannedJob, record: Record, made_before: set[str]) -> Iterator[Cause]:
-    was = record.inputs
+    recorded = record.inputs
     for path in paths(job.inputs):
         if path in made_before:
             continue
-        if path not in was:
+        if path not in recorded:
             yield Cause("inputs", f"{path} is read, and was not")
-        elif Path(path).exists() and (time := _time(path)) > _time(str(record.file)):
+        elif Path(path).exists() and (time := _modified(path)) > _modified(str(record.file)):
             now = _digest(Path(path).resolve(), time)
-            if now != was[path]:
-                yield Cause("input", f"{path}: {was[path][:12]}… -> {now[:12]}…")
-            elif path in job.reason:
-                # of larger files Snakemake keeps no digest
+            if now != recorded[path]:
+                yield Cause("input", f"{path}: {recorded[path][:12]}… -> {now[:12]}…")
+            elif path in job.reason:  # Snakemake keeps no digest of larger files
                 yield Cause("time", f"{path} is newer than what is made of it, and the same")
-    for path in set(was).difference(paths(job.inputs)):
+    for path in set(recorded).difference(paths(job.inputs)):
         yield Cause("inputs", f"{path} was read, and is not")
 
 
-def _time(path: str) -> float:
-    """Of a directory, that of the newest file in it."""
+def _modified(path: str) -> float:
+    """Return when a file, or the newest file in a directory, was modified."""
     files = [each for each in Path(path).rglob("*") if each.is_file()]
     return max(each.stat().st_mtime for each in [Path(path), *files])
 
 
 @cache
-def _digest(path: Path, time: float) -> str:
-    """Computed once for all jobs that read a file; `time` is what tells that it changed."""
+def _digest(path: Path, modified: float) -> str:
+    """Hash a file once for all jobs that read it; again when its time has changed."""
     return sha256_of(path)
+
+
+@dataclass(frozen=True)
+class SourceChange:
+    """A source file whose code changed. hint: by how much, and how to see it."""
+
+    file: str
+    hint: str
+
+
+def changed_sources(record: Record) -> list[SourceChange]:
+    """List the files that ran in a job whose code has changed since; comments do not count.
+
+    If there are none, list those that the job could have imported.
+    """
+    commit = record.part("git").get("commit") or ""
+    now = {file: _digest_now(file) for file in record.sources}
+    changes = [
+        _change(file, digest, now[file], commit, record.patch or "")
+        for file, digest in record.sources.items()
+        if now[file] != digest
+    ]
+    return [change for change in changes if change] or list(_not_loaded(record, commit))
+
+
+def _digest_now(file: str) -> str | None:
+    path = Path(file)
+    return sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+@cache
+def _change(
+    file: str, digest: str, now: str | None, commit: str, patch: str
+) -> SourceChange | None:
+    """Describe the change of a file; None if its code is the same. Many jobs ask for the same.
+
+    digest, now: sha256 of the file, then and now.
+    """
+    if now is None:
+        return SourceChange(file, "is gone")
+    old = _as_it_was(file, digest, commit)
+    if old is None:
+        where = f"it was not in a commit ({patch})" if patch else "no commit has it as it was"
+        return SourceChange(file, where)
+    (text, held_by), new = old, Path(file).read_text()
+    if _code_of(file, text) == _code_of(file, new):
+        return None
+    lines = list(difflib.ndiff(text.splitlines(), new.splitlines()))
+    added, removed = (sum(line.startswith(sign) for line in lines) for sign in "+-")
+    return SourceChange(file, f"+{added} -{removed} lines: git diff {held_by[:10]} -- {file}")
+
+
+def _as_it_was(file: str, digest: str, commit: str) -> tuple[str, str] | None:
+    """Return the text with a digest, and a commit that has it: the recorded one, or a later one."""
+    later = _git("log", "--format=%H", "-50", "--", file) or b""
+    for each in [commit, *later.decode().split()]:
+        text = _git("show", f"{each}:{file}") if each else None
+        if text is not None and sha256(text).hexdigest() == digest:
+            return text.decode(), each
+    return None
+
+
+def _code_of(file: str, text: str) -> str:
+    """Hash a file's code without comments and formatting."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, Path(file).name)
+        path.write_text(text)
+        try:
+            return code_digest([path])
+        except SyntaxError:
+            return text
+
+
+def _not_loaded(record: Record, commit: str) -> Iterator[SourceChange]:
+    """Yield the changed files that the job could have imported and did not."""
+    script = PROJECT.scripts / f"{record.rule}.py"
+    for path in closure(script, record.content.get("imports") or []):
+        file = os.path.relpath(path)
+        if file in record.sources or file.startswith(".."):
+            continue
+        old = _git("show", f"{commit}:{file}") if commit else None
+        if old is None:
+            yield SourceChange(file, "is new")
+        elif _code_of(file, old.decode()) != _code_of(file, path.read_text()):
+            yield SourceChange(file, f"git diff {commit[:10]} -- {file}")
+
+
+def _git(*arguments: str) -> bytes | None:
+    # A clone may belong to another user, such as a group's.
+    command = ["git", "-c", "safe.directory=*", *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, check=True).stdout
+    except (OSError, ValueError, subprocess.CalledProcessError):
+        return None

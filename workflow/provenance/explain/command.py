@@ -1,4 +1,4 @@
-"""Which numbers are stale, because of which change, and which jobs would run: before anything does.
+"""Say which numbers are stale, because of which change, and which jobs would run.
 
 What would run is what Snakemake says (a dry run). Why is told by comparison with the records:
 which parameter was what, whose code is another, which input has another content. What Snakemake
@@ -11,91 +11,188 @@ A target is a file of the workflow, a rule (`main`, `everything`), or the name o
 import argparse
 import json
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from provenance import configuration
-from provenance.dag import PlannedJob
-from provenance.explain.staleness import Staleness, cost, counted, duration, staleness
+from provenance.dag import PlannedJob, dry_run, paths
+from provenance.explain.causes import Cause, causes
 from provenance.numbers import Ledger, Number, named, read_ledgers
-from provenance.records import Evidence
+from provenance.project import add_configuration_arguments, find_configuration
+from provenance.records import Records
+from provenance.text_format import duration, tallied
 
 N_NAMED = 4  # numbers of a table, and details of a cause, that are named and not only counted
 WIDTH = 100
 VERIFY = "`ffmerge verify` checks what Snakemake does not: whether files are what jobs made."
 
 
+@dataclass(frozen=True)
+class Staleness:
+    """The jobs that Snakemake would run, each after those it waits for.
+
+    causes: of each job, without its inputs being made again, so that only jobs where a change
+    begins have one. ledgers: of the numbers on disk.
+    """
+
+    jobs: Sequence[PlannedJob]
+    causes: Sequence[Sequence[Cause]]
+    ledgers: Sequence[Ledger]
+
+    @cached_property
+    def by_cause(self) -> dict[Cause, set[int]]:
+        """Each cause, and the jobs that it makes stale by itself; most jobs first."""
+        merged: dict[tuple[str, str], tuple[set[int], dict[str, None]]] = {}
+        for i, of_job in enumerate(self.causes):
+            for cause in of_job:  # the same change may have other details in each job
+                jobs, details = merged.setdefault((cause.kind, cause.text), (set(), {}))
+                jobs.add(i)
+                details.update(dict.fromkeys(cause.details))
+        whole = {Cause(*key, tuple(details)): jobs for key, (jobs, details) in merged.items()}
+        return dict(sorted(whole.items(), key=lambda item: -len(self.following(item[1]))))
+
+    def following(self, roots: Collection[int]) -> set[int]:
+        """Return these jobs and all that wait for them."""
+        reached = set(roots)
+        for i, job in enumerate(self.jobs):  # each is after those it waits for
+            if reached.intersection(job.after):
+                reached.add(i)
+        return reached
+
+    def numbers(self, roots: Collection[int] | None = None) -> list[Number]:
+        """Return the numbers that jobs change; by default all jobs that have a cause.
+
+        A number is stale if a file that it comes from is, or if its table's job has changed; not
+        if its table is only made again because of another number.
+        """
+        if roots is None:
+            roots = {i for i, of_job in enumerate(self.causes) if of_job}
+        stale = {path for i in self.following(roots) for path in paths(self.jobs[i].outputs)}
+        changed = {path for i in roots for path in paths(self.jobs[i].outputs)}
+        return [
+            number
+            for ledger in self.ledgers
+            for number in ledger.numbers
+            if str(ledger.file) in changed or any(_within(file, stale) for file in number.files)
+        ]
+
+
+def _within(file: str, made: set[str]) -> bool:
+    return file in made or any(str(parent) in made for parent in Path(file).parents)
+
+
+def staleness(
+    configuration: dict[str, Any],
+    targets: Sequence[str],
+    records: Records,
+    ledgers: Sequence[Ledger],
+) -> Staleness:
+    """Find what would run for some targets. Raises RuntimeError if Snakemake cannot plan it."""
+    jobs = dry_run(configuration, *targets, forced=False, options=records.deployment())
+    made_before: set[str] = set()
+    of_jobs = []
+    for job in jobs:
+        of_jobs.append(causes(job, records, made_before))
+        made_before.update(paths(job.outputs))
+    return Staleness(jobs, of_jobs, ledgers)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """How many seconds jobs take. n_known: those with a record, or a record of the same rule."""
+
+    seconds: float
+    longest_chain: float
+    n_known: int
+
+
+def cost(jobs: Sequence[PlannedJob], records: Records) -> Cost:
+    """Add up recorded seconds; a job without a record takes the mean of its rule."""
+    by_rule: dict[str, list[float]] = {}
+    for record in records.by_file.values():
+        by_rule.setdefault(record.rule, []).append(record.seconds)
+    ends: list[float] = []
+    total, n_known = 0.0, 0
+    for job in jobs:
+        record = records.by_file.get(Path(job.outputs["record"]))
+        known = [record.seconds] if record else by_rule.get(job.rule, [])
+        seconds = sum(known) / len(known) if known else 0.0
+        total, n_known = total + seconds, n_known + bool(known)
+        ends.append(seconds + max((ends[before] for before in job.after), default=0.0))
+    return Cost(total, max(ends, default=0.0), n_known)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ffmerge explain`."""
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="default: everything")
-    configuration.add_arguments(parser)
+    add_configuration_arguments(parser)
     parser.add_argument("--json", action="store_true", help="the same for machines")
 
 
 def run(options: argparse.Namespace) -> int:
-    file, chosen = configuration.find(options.results, options.configfile, options.targets)
-    results = Path(chosen["results"])
-    evidence = Evidence(results)
+    """Print what is stale; return 1 if anything is."""
+    file, content = find_configuration(options.results, options.configfile, options.targets)
+    results = Path(content["results"])
+    records = Records(results)
     ledgers, _ = read_ledgers(results)
     targets = [_file(target, ledgers) for target in options.targets or ["everything"]]
     try:
-        found = staleness(chosen, targets, evidence, ledgers)
+        stale = staleness(content, targets, records, ledgers)
     except RuntimeError as error:
         raise ValueError(error) from None
     if options.json:
-        print(json.dumps(_content(found, evidence, file, targets), indent=2, ensure_ascii=False))
+        print(json.dumps(_content(stale, records, file, targets), indent=2, ensure_ascii=False))
     else:
-        print("\n".join(_lines(found, evidence, file, targets)))
-    return int(bool(found.jobs))
+        print("\n".join(_lines(stale, records, file, targets)))
+    return int(bool(stale.jobs))
 
 
 def _file(target: str, ledgers: Iterable[Ledger]) -> str:
-    """What Snakemake is asked for, where a target is the name of a table, a figure or a number."""
+    """Return the file of a target that is the name of a table, a figure or a number."""
     by_name = {ledger.name: ledger for ledger in ledgers}
     ledger = named(ledgers, target).ledger if ":" in target else by_name.get(target)
     return next(iter(ledger.about)) if ledger else target
 
 
-def _lines(found: Staleness, evidence: Evidence, file: Path, targets: list[str]) -> Iterator[str]:
-    if not found.jobs:
-        n = sum(len(ledger.numbers) for ledger in found.ledgers)
+def _lines(stale: Staleness, records: Records, file: Path, targets: list[str]) -> Iterator[str]:
+    if not stale.jobs:
+        n = sum(len(ledger.numbers) for ledger in stale.ledgers)
         yield f"Nothing is stale: {' '.join(targets)} by {file}. Numbers on disk: {n}."
         yield VERIFY
         return
-    for cause, roots in found.by_cause.items():
+    for cause, roots in stale.by_cause.items():
         yield f"{cause.kind}: {cause.text}"
         yield from (f"    {line}" for line in cause.details[:N_NAMED])
         if len(cause.details) > N_NAMED:
             yield f"    … and {len(cause.details) - N_NAMED} more"
-        following = found.following(roots)
-        yield _wrapped("  begins with ", _rules(found.jobs[i] for i in sorted(roots)))
+        following = stale.following(roots)
+        yield _wrapped("  begins with ", tallied(stale.jobs[i].rule for i in sorted(roots)))
         if len(following) > len(roots):
             yield f"  reruns      {len(following)} jobs, with all that follows"
-        yield _wrapped("  reaches     ", _per_table(found.numbers(roots)))
+        yield _wrapped("  reaches     ", _per_table(stale.numbers(roots)))
         yield ""
-    n_jobs = "1 job" if len(found.jobs) == 1 else f"{len(found.jobs)} jobs"
-    yield _wrapped(f"{n_jobs} would run: ", _rules(found.jobs), indent=4)
-    yield _cost(found.jobs, evidence)
-    yield from _summary(found)
+    n_jobs = "1 job" if len(stale.jobs) == 1 else f"{len(stale.jobs)} jobs"
+    yield _wrapped(f"{n_jobs} would run: ", tallied(job.rule for job in stale.jobs), indent=4)
+    yield _cost(stale.jobs, records)
+    yield from _summary(stale)
     yield VERIFY
 
 
-def _summary(found: Staleness) -> Iterator[str]:
-    """How many numbers of each table are stale, and some of them by name if not all."""
-    stale = found.numbers()
-    if not stale:
+def _summary(stale: Staleness) -> Iterator[str]:
+    """Count the stale numbers of each table, and name some of them if not all are stale."""
+    numbers = stale.numbers()
+    if not numbers:
         yield "No number on disk is stale."
         return
-    yield f"{len(stale)} numbers are stale:"
-    for ledger in found.ledgers:
-        own = [number.id for number in stale if number.ledger is ledger]
-        if own:
-            more = f", … {len(own) - N_NAMED} more" if len(own) > N_NAMED else ""
-            which = ", ".join(own[:N_NAMED]) + more if len(own) < len(ledger.numbers) else "all"
-            yield f"  {ledger.name:11} {len(own):3} of {len(ledger.numbers):3}   {which}"
-
-
-def _rules(jobs: Iterable[PlannedJob]) -> str:
-    return counted(job.rule for job in jobs)
+    yield f"{len(numbers)} numbers are stale:"
+    for ledger in stale.ledgers:
+        ids = [number.id for number in numbers if number.ledger is ledger]
+        if ids:
+            more = f", … {len(ids) - N_NAMED} more" if len(ids) > N_NAMED else ""
+            which = ", ".join(ids[:N_NAMED]) + more if len(ids) < len(ledger.numbers) else "all"
+            yield f"  {ledger.name:11} {len(ids):3} of {len(ledger.numbers):3}   {which}"
 
 
 def _wrapped(begin: str, text: str, indent: int = 14) -> str:
@@ -108,12 +205,12 @@ def _per_table(numbers: list[Number]) -> str:
     if not numbers:
         return "no number on disk"
     tables = [number.ledger.name for number in numbers]
-    each = (f"{table} ({tables.count(table)})" for table in dict.fromkeys(tables))
-    return f"{len(numbers)} numbers: {', '.join(each)}"
+    counts = (f"{table} ({tables.count(table)})" for table in dict.fromkeys(tables))
+    return f"{len(numbers)} numbers: {', '.join(counts)}"
 
 
-def _cost(jobs: Sequence[PlannedJob], evidence: Evidence) -> str:
-    spent = cost(jobs, evidence)
+def _cost(jobs: Sequence[PlannedJob], records: Records) -> str:
+    spent = cost(jobs, records)
     if not spent.n_known:
         return "No record tells how long that takes."
     unknown = len(jobs) - spent.n_known
@@ -124,8 +221,8 @@ def _cost(jobs: Sequence[PlannedJob], evidence: Evidence) -> str:
     )
 
 
-def _content(found: Staleness, evidence: Evidence, file: Path, targets: list[str]) -> dict:
-    spent = cost(found.jobs, evidence)
+def _content(stale: Staleness, records: Records, file: Path, targets: list[str]) -> dict:
+    spent = cost(stale.jobs, records)
     return {
         "targets": targets,
         "configuration": str(file),
@@ -134,18 +231,18 @@ def _content(found: Staleness, evidence: Evidence, file: Path, targets: list[str
                 "kind": cause.kind,
                 "text": cause.text,
                 "details": list(cause.details),
-                "begins_with": [str(found.jobs[i]) for i in sorted(roots)],
-                "reruns": [str(found.jobs[i]) for i in sorted(found.following(roots))],
-                "numbers": [number.id for number in found.numbers(roots)],
+                "begins_with": [str(stale.jobs[i]) for i in sorted(roots)],
+                "reruns": [str(stale.jobs[i]) for i in sorted(stale.following(roots))],
+                "numbers": [number.id for number in stale.numbers(roots)],
             }
-            for cause, roots in found.by_cause.items()
+            for cause, roots in stale.by_cause.items()
         ],
         "jobs": [
             {"rule": job.rule, "wildcards": job.wildcards, "snakemake": job.reason}
-            for job in found.jobs
+            for job in stale.jobs
         ],
-        "numbers": [number.id for number in found.numbers()],
+        "numbers": [number.id for number in stale.numbers()],
         "seconds": spent.seconds,
         "seconds_of_longest_chain": spent.longest_chain,
-        "jobs_without_estimate": len(found.jobs) - spent.n_known,
+        "jobs_without_estimate": len(stale.jobs) - spent.n_known,
     }

@@ -1,1 +1,1 @@
-"""The report page of a run: one file with all tables and figures, each number with its lineage."""
+"""`ffmerge report`: one page with all tables and figures, each number with its lineage."""

@@ -6,53 +6,211 @@ finds is found when the page is made, and stands in it.
 """
 
 import argparse
+import json
+import re
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from provenance.page.gather import PAGE, gather
-from provenance.page.render import captions, render
+import jinja2
+import yaml
+
+from provenance.numbers import Ledger, read_ledgers
+from provenance.page import content
+from provenance.project import PROJECT, configuration_files
 from provenance.record import write_atomically
-from provenance.records import RESULTS
+from provenance.records import Records
 from provenance.verify.command import verify
-from provenance.verify.findings import STALE, Report
+from provenance.verify.findings import HOLDS, STALE, UNCHECKED, Report
 
 
 def write_page(
-    out: Path, results: Path = RESULTS, check: Report | None = None, root: Path = Path()
+    out: Path,
+    results: Path = PROJECT.results,
+    report: Report | None = None,
+    root: Path = Path(),
 ) -> None:
-    """Write the page of a run. check: what a verification found, None if there was none.
+    """Write the page of a run. report: of a verification, None if there was none.
 
     Raises ValueError if there are no ledgers below `results`.
     """
-    page = gather(results, captions(root), check, root)
+    captions = (root / PROJECT.page_template / "captions.yaml").read_text(encoding="utf-8")
+    page = gather(results, yaml.safe_load(captions), report, root)
     write_atomically(out, render(page, root).encode())
 
 
 def checked_on_disk(results: Path) -> Report:
-    """What a verification finds while the workflow runs: of what is on disk alone.
+    """Verify only what is on disk, while the workflow runs.
 
     Snakemake has just made again what was out of date, and knows better than a file that is edited.
     """
-    found = verify(results, configuration=None)
-    faults = [fault for fault in found.faults if fault.state != STALE]
-    return Report(faults, found.remarks, found.counts, found.numbers)
+    report = verify(results, configuration=None)
+    faults = [fault for fault in report.faults if fault.state != STALE]
+    return Report(faults, report.remarks, report.counts, report.numbers)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `ffmerge report`."""
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of results")
-    parser.add_argument("--out", type=Path, help=f"file to write, by default {PAGE} in the results")
+    """Add the arguments of `ffmerge report`."""
+    out = f"file to write, by default {PROJECT.page} in the results"
+    parser.add_argument("--results", type=Path, default=PROJECT.results, help="folder of results")
+    parser.add_argument("--out", type=Path, help=out)
     parser.add_argument("--no-check", action="store_true", help="do not verify anything first")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the page and say where; 1 if something is wrong with what it shows."""
-    out = options.out or options.results / PAGE
-    if out == options.results / PAGE and out.with_suffix(".record.json").exists():
+    """Write the page and say where; return 1 if something is wrong with what it shows."""
+    page = options.results / PROJECT.page
+    out = options.out or page
+    if out == page and out.with_suffix(".record.json").exists():
         raise ValueError(f"{out} has a record of the job that made it: name another file by --out")
-    check = None if options.no_check else verify(options.results)
-    write_page(out, options.results, check)
+    report = None if options.no_check else verify(options.results)
+    write_page(out, options.results, report)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
-    if check and check.faults:
-        print(f"{len(check.faults)} faults were found: the page and `ffmerge verify` say which")
+    if report and report.faults:
+        print(f"{len(report.faults)} faults were found: the page and `ffmerge verify` say which")
         return 1
     return 0
+
+
+def gather(
+    results: Path, captions: dict[str, Any], report: Report | None = None, root: Path = Path()
+) -> dict[str, Any]:
+    """Collect the data of the page; see workflow/report/page/page.html.jinja.
+
+    captions: name of a table or figure -> `title` and `text`. report: of a verification, if any.
+    Raises ValueError if there is no ledger below `results`.
+    """
+    records = Records(results, root)
+    records.by_file = {  # without the page's own
+        file: record
+        for file, record in records.by_file.items()
+        if str(results / PROJECT.page) not in record.outputs
+    }
+    ledgers, broken = read_ledgers(results, root)
+    if not ledgers:
+        raise ValueError(f"{results} has no ledgers, so there is nothing to report on")
+    graph = content.Graph(records, ledgers)
+    numbers = {
+        number.id: graph.number(number, report) for ledger in ledgers for number in ledger.numbers
+    }
+    ledgers = sorted(ledgers, key=lambda ledger: ledger.name)
+    states = Counter(number["state"] for number in numbers.values())
+    configurations = [
+        str(file.relative_to(root))
+        for file in configuration_files(root)
+        if (yaml.safe_load(file.read_text()) or {}).get("results") == str(results)
+    ]
+    discrepancies = (root / PROJECT.discrepancies).read_text(encoding="utf-8")
+    now = datetime.now(UTC)
+    return {
+        "results": str(results),
+        "made": now.isoformat(timespec="seconds"),
+        "run": content.run_facts(graph) | {"configuration": configurations},
+        "check": _check(report, states) | {"unreadable": [*map(str, records.broken + broken)]},
+        "n_numbers": len(numbers),
+        "tables": [
+            _section(ledger, captions, graph, table=content.table(ledger))
+            for ledger in ledgers
+            if ledger.name.startswith("table")
+        ],
+        "figures": [
+            _section(ledger, captions, graph, **content.figure(ledger))
+            | {"picture": content.picture(ledger, root)}
+            for ledger in ledgers
+            if ledger.name.startswith("figure")
+        ],
+        **{
+            ledger.name: _section(ledger, captions, graph, **content.against_paper(ledger))
+            for ledger in ledgers
+            if ledger.name in PROJECT.page_sections
+        },
+        "rules": content.rule_facts(graph),
+        "discrepancies": content.sections(discrepancies),
+        "captions": captions,
+        "lineage": {
+            **graph.as_json(),
+            "numbers": numbers,
+            "options": "" if results == PROJECT.results else f" --results {results}",
+            "made": now.isoformat(timespec="minutes"),
+        },
+    }
+
+
+def _section(
+    ledger: Ledger, captions: dict[str, Any], graph: content.Graph, **shown: Any
+) -> dict[str, Any]:
+    """Describe a table or figure: its name, caption, files and the job that made it."""
+    caption = captions.get(ledger.name, {"title": "", "text": ""})
+    return {
+        "name": ledger.name,
+        "label": re.sub(r"(\d+)$", r" \1", ledger.name).capitalize(),
+        "title": caption["title"],
+        "caption": content.inline(caption["text"]),
+        "files": list(ledger.about),
+        "job": graph.maker(next(iter(ledger.about), ledger.file)),
+        **shown,
+    }
+
+
+def _check(report: Report | None, states: Counter[str]) -> dict[str, Any]:
+    """Sum up a verification. states: how many numbers have each state."""
+    if report is None:
+        return {"state": UNCHECKED, "states": dict(states)}
+    holds = not report.faults and set(states) <= {HOLDS}
+    faults: dict[tuple[str, str], list[str]] = {}
+    for fault in report.faults:
+        faults.setdefault((fault.state, fault.why), []).append(str(fault.what))
+    return {
+        "state": HOLDS if holds else "faulty",
+        "states": dict(states),
+        "n_faults": len(report.faults),
+        "faults": [(*kind, whats) for kind, whats in faults.items()],
+        "counts": report.counts,
+        "configuration": report.configuration,
+    }
+
+
+def render(page: dict[str, Any], root: Path = Path()) -> str:
+    """Render the data of a page as one HTML file that needs no other."""
+    folder = root / PROJECT.page_template
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"duration": _duration, "size": _size, "when": _when}
+    lineage = json.dumps(page["lineage"], ensure_ascii=False, separators=(",", ":"))
+    html = environment.get_template("page.html.jinja").render(
+        page,
+        style=(folder / "page.css").read_text(encoding="utf-8"),
+        program=(folder / "page.js").read_text(encoding="utf-8"),
+        data=lineage.replace("<", "\\u003c"),  # so that no text in it ends the script
+    )
+    return html.lstrip()  # the macros at the top leave blank lines
+
+
+def _duration(seconds: float) -> str:
+    """Format a time: `8.2 s`, `4 min 10 s`, `3 h 12 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _size(n_bytes: float) -> str:
+    """Format bytes in decimal units."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000 or unit == "GB":
+            break
+        n_bytes /= 1000
+    return f"{n_bytes:.0f} {unit}" if unit in ("B", "kB", "MB") else f"{n_bytes:.1f} {unit}"
+
+
+def _when(moment: str | None) -> str:
+    """Format a time in UTC to the minute: `2026-11-25 04:50`."""
+    return (moment or "")[:16].replace("T", " ")

@@ -1,1 +1,1 @@
-"""`ffmerge reproduce`: make one number again and compare."""
+"""`ffmerge reproduce`: make one number again, and compare."""

@@ -1,25 +1,29 @@
-"""Whether two runs of a job agree as far as its rule promises: its class of determinism.
+"""Compare two runs: their jobs and a number, as far as the rules promise to reproduce them.
 
 A rule declares what a second run on the same inputs gives again (`reproduces` in workflow/rules/):
 
-    "bits"               the very bytes of every output
-    "decisions"          what was chosen: JSON files and tensors, but for floating-point numbers
+    "bits"               every byte of every output
+    "decisions"          what was chosen: JSON files and tensors, except floating-point numbers
     {"score": 0.05, …}   each value of that name in JSON and CSV files, and the tensors of an output
-                         of that name, within this much; models may be others altogether
+                         of that name, within this much; models may differ altogether
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf, isnan
 from pathlib import Path
 from typing import Any
 
+from provenance.cells import DERIVATIONS, JOB, Source, shown
+from provenance.csv_files import read_csv
 from provenance.digest import sha256_of
-from provenance.records import Record
-from provenance.reproduce.comparison_of_files import distances, same_decisions, same_text
+from provenance.numbers import Number, read_ledgers
+from provenance.project import PROJECT
+from provenance.records import Record, Records
 
-Class = str | dict[str, float]
 TEXTS = (".json", ".csv", ".txt")
+SAME_BITS = "same bits"
 SURROUNDINGS = {
     "machine": ("cpu", "gpu", "threads", "arithmetic"),
     "environment": ("python", "image_sha256", "packages"),
@@ -28,37 +32,36 @@ SURROUNDINGS = {
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of two runs of a job. holds: None if something is missing that tells. said: in words."""
+    """Whether two runs agree, and why. holds: None if something is missing that would tell."""
 
     holds: bool | None
     said: str
 
     @property
     def bits(self) -> bool:
+        """Whether all outputs have the same bytes."""
         return self.said == SAME_BITS
-
-
-SAME_BITS = "same bits"
 
 
 class Pair:
     """Two runs of a job, with outputs in two folders of results.
 
-    tolerances: what values may differ by that follow from what ran before; raised by its own.
+    tolerances: what values may differ by because of the jobs before; this job's own raise them.
     """
 
     def __init__(
         self, old: Record, new: Record, folders: tuple[str, str], tolerances: dict[str, float]
     ) -> None:
         self.old, self.new, self.folders = old, new, folders
-        own = new.content["reproduces"]
-        self.promised: Class = own
-        own = own if isinstance(own, dict) else {}
-        names = {*tolerances, *own}
-        self.tolerances = {name: max(tolerances.get(name, 0), own.get(name, 0)) for name in names}
+        self.promised: str | dict[str, float] = new.content["reproduces"]
+        promised = self.promised if isinstance(self.promised, dict) else {}
+        self.tolerances = {
+            name: max(tolerances.get(name, 0), promised.get(name, 0))
+            for name in {*tolerances, *promised}
+        }
 
     def agreement(self) -> Agreement:
-        """Whether the second run gives what the rule declares, by the first one's record."""
+        """Judge whether the second run gives what the rule promises, by the first one's record."""
         differing = [path for path in self.old.outputs if not self._same_bits(path)]
         if not differing:
             return Agreement(True, SAME_BITS)
@@ -79,21 +82,19 @@ class Pair:
         return self._within(self.promised if same_inputs else self.tolerances)
 
     def other_work(self) -> list[str]:
-        """Which of parameters and code are not those of the first run: it promised nothing then."""
-        old, new = self.old.content, self.new.content
-        return ["parameters"] * (old["params"] != new["params"]) + ["code"] * (
-            old["code"]["digest"] != new["code"]["digest"]
-        )
+        """List which of parameters and code differ: then nothing was promised."""
+        same_params = self.old.part("params") == self.new.part("params")
+        same_code = self.old.code_digest == self.new.code_digest
+        return ["parameters"] * (not same_params) + ["code"] * (not same_code)
 
     def other_surroundings(self) -> dict[str, str]:
-        """What of machine and environment differs: name -> `old -> new`."""
-        old, new = self.old.content, self.new.content
+        """Return what differs of machine and environment: name -> `old -> new`."""
         return {
             name: change
             for part, names in SURROUNDINGS.items()
-            for each in names
+            for key in names
             for name, change in _differences(
-                each, (old.get(part) or {}).get(each), (new.get(part) or {}).get(each)
+                key, self.old.part(part).get(key), self.new.part(part).get(key)
             )
         }
 
@@ -109,7 +110,7 @@ class Pair:
         return same_text(Path(path), Path(other), self.folders)
 
     def _same_inputs(self) -> bool:
-        """Whether both read the same; records hold times, and so are never the same."""
+        """Return whether both read the same; not counting records, which hold times."""
         return all(
             self.new.inputs.get(self._counterpart(path)) == digest
             for path, digest in self.old.inputs.items()
@@ -121,12 +122,11 @@ class Pair:
 
     def _within(self, tolerances: dict[str, float]) -> Agreement:
         largest: dict[str, float] = {}
-        for name, entries in self.old.content["output"].items():
-            for path in (each["path"] for each in _listed(entries)):
-                files = Path(path), Path(self._counterpart(path))
-                for metric, distance in distances(name, *files, set(tolerances)):
-                    distance = inf if isnan(distance) else distance
-                    largest[metric] = max(largest.get(metric, 0.0), distance)
+        for name, path, _ in self.old.files("output"):
+            files = Path(path), Path(self._counterpart(path))
+            for metric, distance in distances(name, *files, set(tolerances)):
+                distance = inf if isnan(distance) else distance
+                largest[metric] = max(largest.get(metric, 0.0), distance)
         if unseen := sorted(set(self.promised) - set(largest)):
             return Agreement(None, f"none of its outputs has {', '.join(unseen)}")
         said = ", ".join(f"{name} differs by up to {largest[name]:.2g}" for name in largest)
@@ -134,18 +134,193 @@ class Pair:
 
 
 def counterpart(path: str, folders: tuple[str, str]) -> str:
-    """The same path in the other folder of results, if it is in the first."""
+    """Return the same path in the second folder of results, if it is in the first."""
     old, new = folders
     return new + path.removeprefix(old) if path.startswith(f"{old}/") else path
 
 
-def _listed(entries: Any) -> list[dict[str, str]]:
-    return entries if isinstance(entries, list) else [entries]
-
-
 def _differences(name: str, old: Any, new: Any) -> Iterator[tuple[str, str]]:
     if isinstance(old, dict) and isinstance(new, dict):
-        for each in sorted({*old, *new}):
-            yield from _differences(each, old.get(each), new.get(each))
+        for key in sorted({*old, *new}):
+            yield from _differences(key, old.get(key), new.get(key))
     elif old != new:
         yield name, f"{old} -> {new}"
+
+
+def same_text(old: Path, new: Path, folders: tuple[str, str]) -> bool:
+    """Return whether two texts differ only in the folder of results that they name."""
+    return _text(old) == _text(new).replace(*reversed(folders))
+
+
+def _text(file: Path) -> str:
+    """Read a text; a ledger without digests of files, since some files hold times."""
+    text = file.read_text()
+    if not file.name.endswith(".ledger.json"):
+        return text
+    content = {name: value for name, value in json.loads(text).items() if name != "files"}
+    content["about"] = [entry["path"] for entry in content["about"].values()]
+    return json.dumps(content)
+
+
+def same_decisions(old: Path, new: Path) -> bool:
+    """Return whether JSON files or tensors agree except in floats; other files may differ."""
+    if old.suffix == ".json":
+        return _chosen(json.loads(old.read_text())) == _chosen(json.loads(new.read_text()))
+    if old.suffix == ".safetensors":
+        tensors, others = dict(_tensors(old)), dict(_tensors(new))
+        return tensors.keys() == others.keys() and all(
+            tensor.dtype.kind == "f"
+            or (tensor.shape == others[name].shape and (tensor == others[name]).all())
+            for name, tensor in tensors.items()
+        )
+    return True
+
+
+def _chosen(value: Any) -> Any:
+    """Return a JSON value without its floating-point numbers."""
+    if isinstance(value, dict):
+        return {name: _chosen(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_chosen(each) for each in value]
+    return None if isinstance(value, float) else value
+
+
+def _tensors(file: Path) -> Iterator[tuple[str, Any]]:
+    from safetensors import safe_open
+
+    with safe_open(file, "numpy") as opened:
+        for name in opened.keys():  # noqa: SIM118 (it is no dict)
+            yield name, opened.get_tensor(name)
+
+
+def distances(output: str, old: Path, new: Path, metrics: set[str]) -> Iterator[tuple[str, float]]:
+    """Yield how far values of these names are apart; inf where the other file lacks them.
+
+    They are the numbers of that name in JSON and CSV files, and the tensors of an output with that
+    name.
+    """
+    if old.suffix == ".safetensors" and output in metrics:
+        others = dict(_tensors(new))
+        for name, tensor in _tensors(old):
+            other = others.get(name)
+            fits = other is not None and other.shape == tensor.shape
+            yield output, float(abs(tensor - other).max()) if fits else inf
+    elif old.suffix in (".json", ".csv"):
+        before, after = (list(_values(_content(file), metrics)) for file in (old, new))
+        same_names = [name for name, _ in before] == [name for name, _ in after]
+        for (name, was), (_, now) in zip(before, after, strict=False):
+            yield name, abs(was - now) if same_names else inf
+
+
+def _content(file: Path) -> Any:
+    return read_csv(file) if file.suffix == ".csv" else json.loads(file.read_text())
+
+
+def _values(content: Any, names: set[str]) -> Iterator[tuple[str, float]]:
+    """Yield the numbers of these names, at any depth."""
+    if isinstance(content, list):
+        for each in content:
+            yield from _values(each, names)
+    elif isinstance(content, dict):
+        for name, value in content.items():
+            if name in names and value not in ("", None):
+                yield name, float(value)
+            else:
+                yield from _values(value, names)
+
+
+Compared = Sequence[tuple[Pair | None, Agreement]]  # no pair where the first run has no record
+
+
+def compare_jobs(
+    targets: Sequence[str], old: Records, new: Records, folders: tuple[str, str]
+) -> Compared:
+    """Compare each job of the second run with the first's, each after those it builds on."""
+    compared: list[tuple[Pair | None, Agreement]] = []
+    tolerances: dict[Path, dict[str, float]] = {}
+    for record in new.ancestry(*(counterpart(target, folders) for target in targets)):
+        inherited: dict[str, float] = {}
+        for maker in filter(None, map(new.maker, record.inputs)):
+            for name, tolerance in tolerances.get(maker.file, {}).items():
+                inherited[name] = max(inherited.get(name, 0.0), tolerance)
+        first = old.by_file.get(Path(counterpart(str(record.file), folders[::-1])))
+        if first is None:
+            compared.append((None, Agreement(None, f"the first run has no record of {record}")))
+            continue
+        pair = Pair(first, record, folders, inherited)
+        tolerances[record.file] = pair.tolerances
+        compared.append((pair, pair.agreement()))
+    return compared
+
+
+def made_files(number: Number, records: Records) -> list[str]:
+    """Return what to make again: the outputs that a number is read from, or its table.
+
+    Raises ValueError if no job makes it: a number that is copied from the repository.
+    """
+    if number.cell["derivation"] == JOB:  # only the table's own job can compute it
+        return [*number.ledger.about, str(number.ledger.file)]
+    files = [file for file in number.files if not PROJECT.embeds(file)]
+    if not files:
+        raise ValueError(f"{number.id} stands in {', '.join(number.files)}: no job makes that")
+    outputs = [_output_with(file, records.maker(file)) for file in files]
+    return list(dict.fromkeys(outputs))
+
+
+def _output_with(file: str, maker: Record | None) -> str:
+    """Return the output that a file is, or is in: Snakemake knows a directory only as a whole."""
+    within = [str(each) for each in (Path(file), *Path(file).parents)]
+    return next((path for path in within if maker and path in maker.outputs), file)
+
+
+@dataclass(frozen=True)
+class Remade:
+    """A number in two runs, unrounded and as shown. agreement: whether it may differ like that."""
+
+    before: Any
+    after: Any
+    shown_before: str
+    shown_after: str
+    agreement: Agreement
+
+
+def remade(number: Number, compared: Compared, folders: tuple[str, str]) -> Remade:
+    """Compute a number from the files of the second run, and judge it."""
+    cell = number.cell
+    if cell["derivation"] == JOB:
+        ledgers, _ = read_ledgers(Path(folders[1]))
+        again = next(each for ledger in ledgers for each in ledger.numbers if each.id == number.id)
+        after, text = again.cell["raw"], again.cell["shown"]
+    else:
+        values = [_source(source, folders).value() for source in cell["sources"]]
+        after = DERIVATIONS[cell["derivation"]](values)
+        text = shown(after, cell["rule"])
+    agreement = _number_agreement(cell, after, compared, folders)
+    return Remade(cell["raw"], after, cell["shown"], text, agreement)
+
+
+def _source(source: dict[str, str], folders: tuple[str, str]) -> Source:
+    """Return a source of a number in the second run."""
+    return Source(Path(counterpart(source["file"], folders)), source["pointer"])
+
+
+def _number_agreement(
+    cell: dict[str, Any], after: Any, compared: Compared, folders: tuple[str, str]
+) -> Agreement:
+    if cell["raw"] == after:
+        return Agreement(True, "the same number")
+    if cell["derivation"] == JOB:
+        return Agreement(None, "another number; what it may differ by, no rule declares")
+    for source in cell["sources"]:
+        try:
+            old = Source(Path(source["file"]), source["pointer"]).value()
+            new = _source(source, folders).value()
+        except (OSError, ValueError) as error:
+            return Agreement(None, f"another number, and what it came from is gone: {error}")
+        metric = source["pointer"].rpartition("/")[2]
+        pairs = (pair for pair, _ in compared if pair and source["file"] in pair.old.outputs)
+        tolerance = next((pair.tolerances.get(metric) for pair in pairs), None)
+        if old != new and (tolerance is None or not abs(old - new) <= tolerance):
+            allowed = f"may differ by {tolerance:g}" if tolerance else "may not differ"
+            return Agreement(False, f"another number: {metric} {old!r} -> {new!r} {allowed}")
+    return Agreement(True, "within the tolerance that rules declare")

@@ -11,85 +11,217 @@ What follows `--` is for Snakemake: `ffmerge reproduce table5:7:permute -- --cor
 
 import argparse
 import json
+import os
+import signal
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from provenance import configuration
 from provenance.dag import dry_run
-from provenance.explain.staleness import counted, duration, staleness
+from provenance.explain.command import staleness
 from provenance.numbers import Number, named, read_ledgers
-from provenance.records import Evidence
-from provenance.reproduce.agreement import counterpart
-from provenance.reproduce.remade import compared, made_files, remade
-from provenance.reproduce.reproduction_text import content, lines
-from provenance.reproduce.scratch_run import DEFAULT, elsewhere, folder_for, run_snakemake
+from provenance.project import PROJECT, add_configuration_arguments, find_configuration
+from provenance.records import Records
+from provenance.reproduce.agreement import (
+    Compared,
+    Remade,
+    compare_jobs,
+    counterpart,
+    made_files,
+    remade,
+)
+from provenance.text_format import duration, tallied
+
+STDERR = 2
+LOCKS = Path(".snakemake/locks")
+MARKS = {True: "ok", False: "NOT", None: "?"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ffmerge reproduce`."""
+    folder = f"folder to make it in (default: in {PROJECT.reproductions}/)"
     parser.add_argument("cell", metavar="CELL", help="a number, or a table or figure")
     parser.add_argument("--row", help="its number from 1, or words that are in no other row")
     parser.add_argument("--column", help="its name")
     parser.add_argument("snakemake", nargs="*", metavar="-- OPTION", help="options for Snakemake")
-    configuration.add_arguments(parser)
-    parser.add_argument(
-        "--in", dest="folder", type=Path, help=f"folder to make it in (default: in {DEFAULT}/)"
-    )
+    add_configuration_arguments(parser)
+    parser.add_argument("--in", dest="folder", type=Path, help=folder)
     parser.add_argument("--resume", action="store_true", help="go on from what is in that folder")
     parser.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
     parser.add_argument("--json", action="store_true", help="the comparison for machines")
 
 
 def run(options: argparse.Namespace) -> int:
-    _, chosen = configuration.find(options.results, options.configfile, [options.cell])
-    old = chosen["results"]
+    """Make a number again and print the comparison; return 1 if it is not as promised."""
+    _, configuration = find_configuration(options.results, options.configfile, [options.cell])
+    old = configuration["results"]
     ledgers, _ = read_ledgers(Path(old))
     number = named(ledgers, options.cell, options.row, options.column)
-    evidence = Evidence(Path(old))
-    targets = made_files(number, evidence)
+    records = Records(Path(old))
+    targets = made_files(number, records)
     folders = (old, folder_for(number.id, options.folder, old, options.resume))
-    again = elsewhere(chosen, folders)
+    again = elsewhere(configuration, folders)
     new_targets = [counterpart(target, folders) for target in targets]
     try:
-        _announce(number, evidence, targets, len(dry_run(again, *new_targets)), folders[1])
-        _warn_if_stale(chosen, targets, evidence)
-    except RuntimeError as error:  # Snakemake's, with its words
+        _announce(number, records, targets, len(dry_run(again, *new_targets)), folders[1])
+        _warn_if_stale(configuration, targets, records)
+    except RuntimeError as error:  # with Snakemake's words
         raise ValueError(error) from None
     if options.dry_run:
         return 0
-    given = [*configuration.deployment(evidence), *options.snakemake]
-    if status := run_snakemake(again, new_targets, given):
+    status = run_snakemake(again, new_targets, [*records.deployment(), *options.snakemake])
+    if status:
         _say(f"Snakemake ended with status {status}: nothing to compare. To go on: --resume")
         return 1
-    jobs = compared(targets, evidence, Evidence(Path(folders[1])), folders)
+    jobs = compare_jobs(targets, records, Records(Path(folders[1])), folders)
     result = remade(number, jobs, folders)
     if options.json:
-        print(json.dumps(content(number, jobs, result), indent=2, ensure_ascii=False))
+        print(json.dumps(_content(number, jobs, result), indent=2, ensure_ascii=False))
     else:
-        print("\n".join(lines(number, jobs, result)))
+        print("\n".join(_lines(number, jobs, result)))
     _say(f"All of it is kept in {folders[1]}.")
     return int(not (result.agreement.holds and all(agreement.holds for _, agreement in jobs)))
 
 
 def _announce(
-    number: Number, evidence: Evidence, targets: Sequence[str], n_jobs: int, folder: str
+    number: Number, records: Records, targets: Sequence[str], n_jobs: int, folder: str
 ) -> None:
-    records = evidence.ancestry(*targets)
-    seconds = sum((record.content.get("time") or {}).get("cpu_seconds", 0) for record in records)
-    rules = counted(record.content.get("rule", "?") for record in records)
+    ancestry = records.ancestry(*targets)
+    seconds = sum(record.part("time").get("cpu_seconds") or 0 for record in ancestry)
     _say(f"{number.id} is {number.cell['shown']}. To make it again in {folder}: {n_jobs} jobs")
+    rules = tallied(record.rule for record in ancestry)
     _say(f"  ({rules}), {duration(seconds)} of processor time in the first run.")
 
 
-def _warn_if_stale(chosen: dict[str, Any], targets: Sequence[str], evidence: Evidence) -> None:
-    found = staleness(chosen, targets, evidence, [])
-    if found.jobs:
+def _warn_if_stale(configuration: dict[str, Any], targets: Sequence[str], records: Records) -> None:
+    stale = staleness(configuration, targets, records, [])
+    if stale.jobs:
         _say("What is on disk is not what the present code and configuration make:")
-        for cause in found.by_cause:
+        for cause in stale.by_cause:
             _say(f"  {cause.kind}: {cause.text}")
         _say("  The second run is of the present ones, so it may well differ.")
 
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+def elsewhere(configuration: dict[str, Any], folders: tuple[str, str]) -> dict[str, Any]:
+    """Return the configuration with its results, and all paths in them, in the second folder."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: moved(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [moved(each) for each in value]
+        return counterpart(value, folders) if isinstance(value, str) else value
+
+    return moved(configuration) | {"results": folders[1]}
+
+
+def folder_for(name: str, chosen: Path | None, results: str, resume: bool) -> str:
+    """Return the folder to make a number in again, relative to the repository.
+
+    Raises ValueError if the folder is not empty, unless it is to be resumed, and for a folder in
+    `results`, where the new records would count as the first run's.
+    """
+    folder = Path(os.path.relpath(chosen or PROJECT.reproductions / name.replace(":", "-")))
+    if Path(results).resolve() in [folder.resolve(), *folder.resolve().parents]:
+        raise ValueError(f"{folder} is in {results}, whose numbers it is to be compared with")
+    if folder.exists() and any(folder.iterdir()) and not resume:
+        raise ValueError(f"{folder} is not empty: remove it, or go on from there (--resume)")
+    return folder.as_posix()
+
+
+def run_snakemake(
+    configuration: dict[str, Any], targets: Sequence[str], options: Sequence[str]
+) -> int:
+    """Make targets of a configuration, with progress on standard error; return the exit status.
+
+    Another run may be going on in this repository: Snakemake locks files, and these are different
+    ones. A lock on this folder is from a run that was killed: otherwise the folder would be empty.
+    """
+    folder = Path(configuration["results"])
+    folder.mkdir(parents=True, exist_ok=True)
+    for lock in LOCKS.glob("*.lock"):
+        if f"{folder.as_posix()}/" in lock.read_text():
+            lock.unlink()
+    file = folder / "configuration.json"
+    file.write_text(json.dumps(configuration, indent=2))
+    command = [sys.executable, "-m", "snakemake", *targets, "--configfile", str(file)]
+    command += ["--workflow-profile", str(PROJECT.profile), "--quiet", "host", *options]
+    # The rules say `python …` and mean this one, whether or not its environment is activated.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    snakemake = subprocess.Popen(command, stdout=STDERR, env=os.environ | {"PATH": path})
+    # Ctrl-C reaches Snakemake by itself; it stops its jobs, and this waits for that.
+    handler = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        return snakemake.wait()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _lines(number: Number, compared: Compared, result: Remade) -> Iterator[str]:
+    """Format a table of jobs, what else differs between the runs, and the number."""
+    rows = [("", "job", "promises", "gives")]
+    for pair, agreement in compared:
+        job, promised = (str(pair.new), _promise(pair.promised)) if pair else ("", "")
+        rows.append((MARKS[agreement.holds], job, promised, agreement.said))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    for row in rows:
+        columns = [text.ljust(width) for text, width in zip(row, widths, strict=False)]
+        yield "  ".join([*columns, row[3]])
+    yield ""
+    for difference, n_jobs in _differences(compared).items():
+        yield f"differs from the first run: {difference} ({n_jobs} jobs)"
+    same = "" if result.before != result.after else ", to the last bit"
+    yield f"{number.id}: {result.shown_before} then, {result.shown_after} now{same}"
+    yield f"  unrounded {result.before!r} then, {result.after!r} now"
+    yield f"{MARKS[result.agreement.holds]}: {result.agreement.said}"
+
+
+def _differences(compared: Compared) -> dict[str, int]:
+    """Count in how many jobs something else differs from the first run.
+
+    Machine and environment only count in jobs with other bits, which they may explain.
+    """
+    counts: dict[str, int] = {}
+    for pair, agreement in compared:
+        if pair is None:
+            continue
+        other = [f"{work} of {pair.new.rule}" for work in pair.other_work()]
+        if not agreement.bits:
+            other += [f"{name} {change}" for name, change in pair.other_surroundings().items()]
+        for difference in other:
+            counts[difference] = counts.get(difference, 0) + 1
+    return counts
+
+
+def _promise(promised: str | dict[str, float]) -> str:
+    """Format what a rule promises: `score ±0.05`."""
+    if isinstance(promised, str):
+        return promised
+    return ", ".join(f"{name} ±{tolerance:g}" for name, tolerance in promised.items())
+
+
+def _content(number: Number, compared: Compared, result: Remade) -> dict[str, Any]:
+    return {
+        "cell": number.id,
+        "jobs": [
+            {
+                "job": str(pair.new) if pair else None,
+                "record": str(pair.new.file) if pair else None,
+                "reproduces": pair.promised if pair else None,
+                "holds": agreement.holds,
+                "said": agreement.said,
+            }
+            for pair, agreement in compared
+        ],
+        "differences": _differences(compared),
+        "before": {"raw": result.before, "shown": result.shown_before},
+        "after": {"raw": result.after, "shown": result.shown_after},
+        "holds": result.agreement.holds,
+        "said": result.agreement.said,
+    }

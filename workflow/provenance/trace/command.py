@@ -1,4 +1,4 @@
-"""Where a number comes from: the chain of jobs from data and base model to it.
+"""Show where a number comes from: the chain of jobs from data and base model to it.
 
     ffmerge trace results/demo/tables/table5.csv --row "ViT 4/12" --column Permute
     ffmerge trace table5:7:permute                 the same by its short name
@@ -10,45 +10,58 @@ Digests are sha256. Files up to 1 MB are hashed again on the way, `ffmerge verif
 import argparse
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from provenance.hashing import ALTERED, GONE, LEFT
 from provenance.numbers import Ledger, named, read_ledgers
-from provenance.records import RESULTS, Evidence, configuration_files, results_of
+from provenance.project import PROJECT, configuration_files
+from provenance.records import Records, results_of
+from provenance.text_format import counted, line, plain, short, wrapped
 from provenance.trace.chain import Chain
-from provenance.trace.chain_text import as_text
+
+MAX_PARAMS_LINES = 6  # --json has all
+SHARED = {"git": "commit", "environment": "environment", "machine": "host"}
+"""What most jobs of a chain have in common -> its label in the text."""
+DERIVED = {
+    "value": "the value that stands there",
+    "values": "the values that stand there",
+    "job": "computed by the code of its job from these files",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `ffmerge trace`."""
+    """Add the arguments of `ffmerge trace`."""
     parser.add_argument("target", metavar="TARGET", help="a number's name, or a table or a figure")
     parser.add_argument("--row", help="its number, or words that stand in no other row")
     parser.add_argument("--column", help="its name")
-    parser.add_argument("--results", type=Path, metavar="DIR", help=f"results, or {RESULTS}")
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR", help=f"results, or {PROJECT.results}"
+    )
     parser.add_argument("--commands", action="store_true", help="each job's command line, too")
     parser.add_argument("--json", action="store_true", help="everything, for machines")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the chain, or a table's numbers; 1 if any of the evidence is missing or altered."""
-    results = options.results or results_of(options.target) or RESULTS
+    """Print the chain, or a table's numbers; return 1 if any evidence is missing or altered."""
+    results = options.results or results_of(options.target) or PROJECT.results
     ledgers, broken = read_ledgers(results)
-    ledger = next((each for each in ledgers if _is(each, options.target)), None)
+    path = str(Path(options.target))
+    ledger = next((each for each in ledgers if path in each.called), None)
     if not ledgers or (ledger is None and ":" not in options.target):
         raise ValueError(_unanswered(options.target, results, ledgers, broken))
     if ledger and options.row is None and options.column is None:
         print(_listed(ledger, options.json))
         return 0
-    chain = Chain(named(ledgers, options.target, options.row, options.column), Evidence(results))
+    number = named(ledgers, options.target, options.row, options.column)
+    chain = Chain(number, Records(results))
     if options.json:
         print(json.dumps(chain.as_json(), indent=2, ensure_ascii=False))
     else:
-        print(as_text(chain, options.commands))
+        print("\n".join(_lines(chain, options.commands)))
     return 1 if chain.missing else 0
-
-
-def _is(ledger: Ledger, target: str) -> bool:
-    return str(Path(target)) in {ledger.name, str(ledger.file), *ledger.about}
 
 
 def _listed(ledger: Ledger, as_json: bool) -> str:
@@ -61,7 +74,7 @@ def _listed(ledger: Ledger, as_json: bool) -> str:
 def _unanswered(
     target: str, results: Path, ledgers: Sequence[Ledger], broken: Sequence[Path]
 ) -> str:
-    """Why nothing answers for a target, and what to run so that something does."""
+    """Say why nothing answers for a target, and what to run so that something does."""
     path, known = Path(target), ", ".join(ledger.name for ledger in ledgers)
     name = path.name.partition(".")[0].removesuffix("_tidy").partition(":")[0]
     if unreadable := [file for file in broken if file.name.startswith(f"{name}.")]:
@@ -70,23 +83,159 @@ def _unanswered(
         wanted = [path.with_name(f"{name}.{kind}.json") for kind in ("ledger", "record")]
         gone = [str(file) for file in wanted if not file.is_file()]
         why = f"{target} was made without {' and '.join(gone) or 'a ledger that is about it'}"
-        made = gone[0] if gone else target  # asked for the table, Snakemake would not miss these
+        made = gone[0] if gone else target  # Snakemake would not miss these if asked for the table
     elif ledgers:
         return f"{target} is no table or figure with a ledger in {results}; these are: {known}"
     else:
         why, made = f"{results} has no ledgers, so nothing answers for any number", target
     if ":" in made:
         made = "everything"
-    return f"{why}; made again with: {_command(made, results)}"
+    return f"{why}; made again with: {_remedy(made, results)}"
 
 
-def _command(made: str, results: Path) -> str:
-    """What makes a file, with the configuration whose results it is among."""
-    said = re.compile(rf"^results:\s*['\"]?{re.escape(str(results))}/?['\"]?\s*$", re.MULTILINE)
-    files = [file for file in configuration_files() if said.search(_text(file))]
+def _remedy(made: str, results: Path) -> str:
+    """Return the command that makes a file, with the configuration of its results."""
+    names = re.compile(rf"^results:\s*['\"]?{re.escape(str(results))}/?['\"]?\s*$", re.MULTILINE)
+    files = [
+        file
+        for file in configuration_files()
+        if names.search(file.read_text(encoding="utf-8", errors="replace"))
+    ]
     configuration = f" --configfile {files[0]}" if files else ""
     return f"snakemake {made} --cores all{configuration}"
 
 
-def _text(file: Path) -> str:
-    return file.read_text(encoding="utf-8", errors="replace")
+def _lines(chain: Chain, commands: bool) -> Iterator[str]:
+    """Format a chain: the number, what all jobs share, each job. commands: with command lines."""
+    jobs = chain.jobs
+    shared = {fact: _commonest(_facts(job)[fact] for job in jobs) for fact in SHARED}
+    yield from _number(chain.described)
+    if chain.missing:
+        yield from ["", "Missing or altered", *(f"  {each}" for each in chain.missing)]
+    yield from ["", "Comes from"]
+    for origin in chain.started_from:
+        why = "" if origin["embedded"] else "   no record says what made it"
+        yield line(origin["is"], _file(origin["path"], origin) + why)
+    if not chain.origins:
+        yield "  nothing: no record leads to data or to a base model"
+    yield ""
+    yield f"By a chain of {counted(len(jobs), 'job')}, each after those it builds on"
+    yield from (line(SHARED[fact], text) for fact, text in shared.items() if jobs)
+    for job in jobs:
+        yield ""
+        yield from _job(job, shared, commands)
+
+
+def _commonest(texts: Iterator[str]) -> str:
+    return next(iter(Counter(texts).most_common(1)), ("",))[0]
+
+
+def _number(number: dict[str, Any]) -> Iterator[str]:
+    row = [f"{column} {text}" for column, text in number["labels"].items() if text]
+    yield f"{number['id']}   {number['shown']}"
+    yield ""
+    yield from wrapped("raw value", plain(number["raw"]))
+    yield line("shown by", number["rule"])
+    derivation = number["derivation"]
+    how = DERIVED.get(derivation, f"{derivation.replace('_', ' ')} of what is there")
+    yield line("derived as", how)
+    if interval := number["interval"]:
+        confidence = f"{100 * interval['confidence']:g} % interval"
+        bounds = f"{interval['low']:.6g} to {interval['high']:.6g}"
+        yield line(confidence, f"{bounds}, {interval['method']}")
+    if paper := number["paper"]:
+        yield line("the paper has", f"{paper['value']}, {paper['where']}")
+    for n, source in enumerate(number["sources"]):
+        pointer = f"  at {source['pointer']}" if source["pointer"] else ""
+        yield line("" if n else "stands in", f"{_file(source['file'], source)}{pointer}")
+    for n, file in enumerate(number["table"]):
+        yield line("" if n else "shown in", _file(file["path"], file))
+    yield from wrapped(f"in its row {number['row']}", ", ".join(row))
+
+
+def _job(job: dict[str, Any], shared: dict[str, str], commands: bool) -> Iterator[str]:
+    """Format a job. shared: facts that are only repeated where this job differs."""
+    yield f"{job['n']:>3}  {job['name']}" + ("   RECORD ALTERED" if job["altered"] else "")
+    yield from _files("input", job["inputs"])
+    if job["n_other_inputs"]:
+        others = counted(job["n_other_inputs"], "other file")
+        yield line("", f"and {others}, for other numbers of the table", 5)
+    yield from _files("output", job["outputs"])
+    yield from wrapped("params", ", ".join(_flat(job["params"] or {})), 5, MAX_PARAMS_LINES)
+    if job["seed"] is not None:
+        yield line("seed", str(job["seed"]), 5)
+    yield line("code", f"{short(job['code'])}, {counted(len(job['sources']), 'file')}", 5)
+    yield line("ran", _ran(job), 5)
+    yield line("must reproduce", _promise(job["reproduces"]), 5)
+    facts = _facts(job)
+    for fact, common in shared.items():
+        if facts[fact] != common:
+            yield line(SHARED[fact], facts[fact], 5)
+    for warning in job["warnings"] or []:
+        yield line("warned", warning, 5)
+    yield line("record", job["record"], 5)
+    if commands:
+        yield line("command", str(job["command"]), 5)
+
+
+def _facts(job: dict[str, Any]) -> dict[str, str]:
+    """Describe a job's commit, environment and machine."""
+    git, environment = job["git"] or {}, job["environment"] or {}
+    machine, commit = job["machine"] or {}, git.get("commit")
+    if git.get("dirty"):
+        commit = f"{commit}, changed by {git.get('patch') or 'a patch that is not kept'}"
+    lock = environment.get("lock") or {}
+    where = f"{lock['path']} {short(lock['sha256'])}" if lock else "neither lock nor image"
+    if environment.get("image"):
+        where = f"image {environment['image']} {short(environment.get('image_sha256'))}"
+    slurm = f"SLURM node {machine['slurm_node']}" if machine.get("slurm_node") else None
+    parts = [machine.get("host"), machine.get("cpu"), machine.get("gpu"), slurm]
+    return {
+        "git": commit or "not recorded",
+        "environment": f"Python {environment.get('python') or '?'}, {where}",
+        "machine": ", ".join(filter(None, parts)) or "not recorded",
+    }
+
+
+def _file(path: str, entry: dict[str, Any]) -> str:
+    """Format a file with its digest and what is wrong with it."""
+    marks = {ALTERED: "  ALTERED", GONE: "  GONE", LEFT: "  left behind"}
+    return f"{path}  {short(entry['sha256'])}{marks.get(entry['state'], '')}"
+
+
+def _files(kind: str, entries: list[dict[str, Any]]) -> Iterator[str]:
+    before = ""
+    for entry in entries:
+        made_by = f"   from {entry['made_by']}" if entry.get("made_by") else ""
+        if "maker_says" in entry:
+            made_by += f", WHICH MADE {short(entry['maker_says'])}"
+        name = "" if entry["name"] == before else f"{kind} {entry['name']}"
+        before = entry["name"]
+        yield line(name, _file(entry["path"], entry) + made_by, 5)
+
+
+def _ran(job: dict[str, Any]) -> str:
+    time, machine = job["time"] or {}, job["machine"] or {}
+    if not time:
+        return "not recorded"
+    started = str(time.get("started")).replace("T", " ").replace("+00:00", " UTC")
+    slurm = f", SLURM job {machine['slurm_job']}" if machine.get("slurm_job") else ""
+    threads = counted(machine.get("threads") or 0, "thread")
+    return f"{started}, {time.get('seconds') or 0:.1f} s, {threads}{slurm}"
+
+
+def _promise(reproduces: Any) -> str:
+    if not isinstance(reproduces, dict):
+        names = {"bits": "every bit", "decisions": "the same decisions"}
+        return names.get(reproduces, plain(reproduces))
+    return ", ".join(f"{name} within {tolerance}" for name, tolerance in reproduces.items())
+
+
+def _flat(value: Any, key: str = "") -> Iterator[str]:
+    """Yield parameters that are set, by dotted name, without the digests of inputs."""
+    if isinstance(value, dict) and value:
+        for name, below in value.items():
+            if below is not None and not (key == "" and name in ("inputs", "reported")):
+                yield from _flat(below, f"{key}.{name}".lstrip("."))
+    else:
+        yield f"{key} {plain(value)}"

@@ -1,8 +1,8 @@
-"""Check that all that is on disk still is what records and ledgers say, and which numbers are not.
+"""Check that everything on disk is still what records and ledgers say, and which numbers are not.
 
-Every file is hashed and held against the record of the job that wrote it and of those that read it;
-records against their seals and each other; every number is rounded again from its raw value, and
-that computed again from its sources; and each job is held against what the workflow would do now.
+Every file is hashed and compared with the record of the job that wrote it and of those that read
+it; records with their seals and each other. Every number is rounded again from its raw value, and
+that is computed again from its sources. Each job is compared with what the workflow would do now.
 Modification times count for nothing.
 
     ffmerge verify                                 all of results/demo
@@ -13,67 +13,64 @@ Modification times count for nothing.
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir
 from pathlib import Path
 
-from provenance import cells, omitted_files
-from provenance.hashing import digests
-from provenance.numbers import read_ledgers
-from provenance.reach import Reach
-from provenance.records import RESULTS, Evidence, results_of
-from provenance.verify.checks import Checks, files_of
-from provenance.verify.findings import Counts, Findings, Report
-from provenance.verify.findings_text import as_text
-from provenance.verify.scope import chosen
+from provenance import cells
+from provenance.digest import sha256_of
+from provenance.hashing import OMITTED, digests, omitted_files
+from provenance.numbers import Ledger, Number, Reach, name_of, named, read_ledgers
+from provenance.project import PROJECT
+from provenance.records import Records, results_of
+from provenance.verify.checks import Checks, Scope
+from provenance.verify.findings import Counts, Findings, Report, as_text
 from provenance.verify.workflow_checks import planned
 
-FIND = Path()  # in place of a configuration: find the one whose results these are
+FIND = Path()  # in place of a configuration: find the one that made the results
 
 
 def verify(
-    results: Path = RESULTS,
+    results: Path = PROJECT.results,
     targets: Sequence[str] = (),
     root: Path = Path(),
     configuration: Path | None = FIND,
 ) -> Report:
-    """Rehash everything on disk against records and ledgers, and compute all numbers again.
+    """Hash everything on disk against records and ledgers, and compute all numbers again.
 
-    targets: numbers (ids), or tables, figures and other files: only what they come from; without
-    any, everything. configuration: a file of config/, whose workflow the records are compared with
-    (by a dry run of Snakemake at `root`); FIND one whose `results` these are; None: do not compare.
-    Raises ValueError for a target that is nothing of these, or if there is nothing to verify.
+    targets: ids of numbers, or tables, figures and other files, to check these and what they come
+    from; without any, everything. configuration: the file whose workflow the records are compared
+    with (by a dry run of Snakemake at `root`); FIND: the one in config/ that made the results;
+    None: do not compare.
+    Raises ValueError for a target that is none of these, or if there is nothing to verify.
     """
     began, findings = time.monotonic(), Findings()
     with chdir(root):
-        cells._content.cache_clear()  # files may have changed since somebody asked last
-        evidence = Evidence(results)
-        ledgers, unreadable = read_ledgers(results)
-        if not evidence.records and not ledgers:
+        cells._content.cache_clear()  # files may have changed since the last call
+        records = Records(results)
+        ledgers, broken = read_ledgers(results)
+        if not records.by_file and not ledgers:
             raise ValueError(f"{results} holds neither records nor ledgers: nothing to verify")
-        reach = Reach(evidence, ledgers)
-        scope = chosen(targets, evidence, ledgers, reach)
-        left = omitted_files.read()  # without its data a workflow cannot be planned, either
+        reach = Reach(records, ledgers)
+        scope = chosen(targets, records, ledgers, broken, reach)
+        omitted = omitted_files()
         with ThreadPoolExecutor(1) as beside:  # Snakemake plans while this hashes
             file = None if configuration == FIND else configuration
-            plan_to_come = beside.submit(planned, results, file, configuration == FIND and not left)
-            found = digests(path for path in files_of(scope) if path not in left)
-            plan = plan_to_come.result()
-        if left:
-            found.of.update(left)
-            why = f"{len(left)} files did not come along when this was collected, and go unchecked"
-            findings.remark(omitted_files.LIST, why)
-        checks = Checks(scope, evidence, plan, found, reach, findings)
-        checks.records()
-        checks.ledgers()
-        if scope.whole:
-            checks.everything_else(unreadable)
-        checks.workflow()
+            find = configuration == FIND and not omitted  # planning needs the omitted data, too
+            planning = beside.submit(planned, results, file, find)
+            hashed = digests(path for path in scope.files() if path not in omitted)
+            plan = planning.result()
+        if omitted:
+            hashed.of.update(omitted)
+            n = len(omitted)
+            why = f"{n} files did not come along when this was collected, and go unchecked"
+            findings.remark(OMITTED, why)
+        Checks(scope, records, plan, hashed, reach, findings).run()
     numbers = frozenset(number.id for number in scope.numbers)
     counts = Counts(
-        found.files,
-        found.bytes,
+        hashed.n_files,
+        hashed.n_bytes,
         len(scope.records),
         len(scope.ledgers),
         len(numbers),
@@ -83,15 +80,94 @@ def verify(
     return Report(findings.faults, findings.remarks, counts, numbers, name)
 
 
+def chosen(
+    targets: Iterable[str],
+    records: Records,
+    ledgers: Sequence[Ledger],
+    broken: Sequence[Path],
+    reach: Reach,
+) -> Scope:
+    """Return what some targets come from; everything without any.
+
+    broken: ledger files that cannot be read.
+    Raises ValueError for a target that is neither a number nor a table nor a recorded file.
+    """
+    targets, unreadable = list(targets), [*broken, *records.broken]
+    if not targets:
+        every = [number for ledger in ledgers for number in ledger.numbers]
+        return Scope(list(records.by_file.values()), ledgers, every, unreadable)
+    numbers: dict[str, Number] = {}
+    paths: set[str] = set()
+    for target in targets:
+        try:
+            of_target = _numbers(target, ledgers)
+        except ValueError:
+            altered = _altered_ledgers(target, records, ledgers, broken)
+            if not altered:
+                raise
+            paths.update(*(_behind(str(file), records, reach) for file in altered))
+            continue
+        numbers |= {number.id: number for number in of_target}
+        paths.update(*(reach.behind[number.id] for number in of_target))
+        if not of_target:
+            paths |= _behind(target, records, reach)
+    return Scope(
+        [record for file, record in records.by_file.items() if str(file) in paths],
+        [ledger for ledger in ledgers if str(ledger.file) in paths],
+        list(numbers.values()),
+        [file for file in unreadable if str(file) in paths],
+        frozenset(paths),
+    )
+
+
+def _numbers(target: str, ledgers: Sequence[Ledger]) -> Sequence[Number]:
+    """Return the number with this id, or those of a table or figure; none for another file."""
+    if ":" in target:
+        return [named(ledgers, target)]
+    ledger = next((each for each in ledgers if str(Path(target)) in each.called), None)
+    return ledger.numbers if ledger else []
+
+
+def _altered_ledgers(
+    number: str, records: Records, ledgers: Sequence[Ledger], broken: Sequence[Path]
+) -> list[Path]:
+    """List the ledger files that should have a number and are not as recorded."""
+    name = number.partition(":")[0]
+    files = [file for file in broken if name_of(file) == name]
+    for ledger in ledgers:
+        maker = records.maker(ledger.file)
+        recorded = maker.outputs.get(str(ledger.file)) if maker else None
+        if ledger.name == name and recorded != sha256_of(ledger.file):
+            files.append(ledger.file)
+    return files
+
+
+def _behind(target: str, records: Records, reach: Reach) -> set[str]:
+    """Return the paths of what a file, or all in a folder, comes from, and what its job made."""
+    path, silent = Path(target), records.silent_record(target)
+    if maker := records.maker(path):
+        return {*reach.behind_path(str(path)), *maker.outputs}
+    below = [file for file in records.by_file if path in file.parents]
+    if not below and silent is None:
+        why = f"no record says what made {target}, and it is neither number nor table"
+        raise ValueError(why)
+    behind = set(reach.behind_path(str(path))) if silent else set()
+    for file in below:
+        behind |= {*reach.behind_path(str(file)), *records.by_file[file].outputs}
+    return behind
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `ffmerge verify`."""
+    """Add the arguments of `ffmerge verify`."""
     parser.add_argument(
         "targets",
         metavar="TARGET",
         nargs="*",
         help="numbers, tables, figures or other files; or all",
     )
-    parser.add_argument("--results", type=Path, metavar="DIR", help=f"results, or {RESULTS}")
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR", help=f"results, or {PROJECT.results}"
+    )
     parser.add_argument(
         "--configfile",
         type=Path,
@@ -103,8 +179,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what is wrong; 1 if anything is."""
-    results = options.results or next(filter(None, map(results_of, options.targets)), RESULTS)
+    """Print what is wrong; return 1 if anything is."""
+    found = filter(None, map(results_of, options.targets))
+    results = options.results or next(found, PROJECT.results)
     targets = [each for each in options.targets if Path(each) != results]
     report = verify(results, targets, configuration=options.configfile)
     if options.json:

@@ -1,4 +1,4 @@
-"""What a verification finds: faults, remarks, and the state of each number."""
+"""Collect what a verification finds: faults, remarks, and the state of each number."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -6,21 +6,24 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-HOLDS, STALE, MISSING, BROKEN, UNCHECKED = "holds", "stale", "missing", "broken", "unchecked"
-"""States of a number, each worse than the one before; UNCHECKED: it was not asked about.
+from provenance.text_format import counted
 
-STALE: what is there is what the jobs made, but the workflow would now do something else.
+HOLDS, STALE, MISSING, BROKEN, UNCHECKED = "holds", "stale", "missing", "broken", "unchecked"
+"""States of a number, each worse than the one before, except UNCHECKED: not asked about.
+
+STALE: the files are what the jobs made, but the workflow would now do something else.
 MISSING: something that it comes from is gone, or no record answers for it.
-BROKEN: something that it comes from, or the number itself, is not what was made.
+BROKEN: the number, or something that it comes from, is not what was made.
 """
+NAMED_NUMBERS, NAMED_REMARKS = 6, 10  # so many are named in text; the rest are counted
 
 
 @dataclass(frozen=True)
 class Fault:
     """Something that is not as it should be.
 
-    what: the file, or the file and the key in it; why: in a few words; state: that of the numbers
-    it `reaches` (their ids), STALE, MISSING or BROKEN; records: of the jobs that it is about.
+    what: the file, or the file and the key in it. why: in a few words. reaches: ids of the numbers
+    that depend on it; their state is then `state`. records: of the jobs that it is about.
     """
 
     what: str
@@ -34,14 +37,14 @@ class Fault:
 
 @dataclass(frozen=True)
 class Remark:
-    """Something to know that is no fault, such as an edited comment."""
+    """Something to know that is not a fault, such as an edited comment."""
 
     what: str
     why: str
 
 
 class Findings:
-    """Faults and remarks while they are looked for; what is said twice is kept once."""
+    """Faults and remarks collected during a verification, each once."""
 
     def __init__(self) -> None:
         self._faults: dict[tuple, tuple[Fault, set[str], set[str]]] = {}
@@ -57,7 +60,7 @@ class Findings:
         reaches: Iterable[str] = (),
         record: Path | None = None,
     ) -> None:
-        """Note a fault; the same one of several jobs is one that reaches all their numbers."""
+        """Add a fault; the same fault of several jobs is one that reaches all their numbers."""
         fault = Fault(str(what), why, expected, found, state)
         key = (fault.what, why, repr(expected), repr(found), state)
         _, numbers, records = self._faults.setdefault(key, (fault, set(), set()))
@@ -65,33 +68,33 @@ class Findings:
         records.update([str(record)] if record else [])
 
     def remark(self, what: str | Path, why: str) -> None:
-        """Note something that is no fault."""
+        """Add something that is not a fault."""
         self._remarks[Remark(str(what), why)] = None
 
     @property
     def faults(self) -> list[Fault]:
-        """The worst first."""
-        found = [
+        """All faults, the worst first."""
+        faults = [
             replace(fault, reaches=tuple(sorted(numbers, key=natural)), records=tuple(sorted(of)))
             for fault, numbers, of in self._faults.values()
         ]
         worst = (BROKEN, MISSING, STALE)
-        return sorted(found, key=lambda fault: (worst.index(fault.state), fault.what))
+        return sorted(faults, key=lambda fault: (worst.index(fault.state), fault.what))
 
     @property
     def remarks(self) -> list[Remark]:
-        """In the order in which they were made."""
+        """All remarks, in the order in which they were added."""
         return list(self._remarks)
 
 
 def natural(name: str) -> list[tuple[str, int]]:
-    """A key that sorts `table5:2` before `table5:10`."""
+    """Return a key that sorts `table5:2` before `table5:10`."""
     return [(word, int(part or 0)) for word, part in re.findall(r"(\D*)(\d*)", name)]
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What was checked: files and their bytes, records, ledgers, numbers; and in how long."""
+    """How much was checked, and in how many seconds."""
 
     files: int = 0
     bytes: int = 0
@@ -103,10 +106,10 @@ class Counts:
 
 @dataclass(frozen=True)
 class Report:
-    """What a verification found.
+    """The result of a verification.
 
-    numbers: the ids of those that were checked. configuration: the file whose workflow the records
-    were compared with; None if they were compared with none, and so only what is on disk is known.
+    numbers: ids of those that were checked. configuration: the file whose workflow the records
+    were compared with; None if only the files on disk were checked.
     """
 
     faults: Sequence[Fault]
@@ -114,26 +117,26 @@ class Report:
     counts: Counts
     numbers: frozenset[str] = frozenset()
     configuration: str | None = None
-    _of: dict[str, list[Fault]] = field(default_factory=dict, repr=False, compare=False)
+    _by_number: dict[str, list[Fault]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for fault in self.faults:
             for name in fault.reaches:
-                self._of.setdefault(name, []).append(fault)
+                self._by_number.setdefault(name, []).append(fault)
 
     def faults_of(self, number: str) -> list[Fault]:
-        """What is wrong with a number, by its id."""
-        return self._of.get(number, [])
+        """Return what is wrong with a number."""
+        return self._by_number.get(number, [])
 
     def state_of(self, number: str) -> str:
-        """The state of a number, by its id: the worst of its faults."""
+        """Return the state of a number: the worst of its faults."""
         if number not in self.numbers:
             return UNCHECKED
         states = {fault.state for fault in self.faults_of(number)}
         return next((state for state in (BROKEN, MISSING, STALE) if state in states), HOLDS)
 
     def as_json(self) -> dict[str, Any]:
-        """The same for machines."""
+        """Return the report as JSON."""
         return {
             "holds": not self.faults,
             "configuration": self.configuration,
@@ -142,3 +145,64 @@ class Report:
             "remarks": [asdict(remark) for remark in self.remarks],
             "states": {name: self.state_of(name) for name in sorted(self.numbers)},
         }
+
+
+def as_text(report: Report) -> str:
+    """Format a report: faults with the numbers they reach, remarks, and what was checked."""
+    blocks = ["\n".join(_fault(fault)) for fault in report.faults]
+    remarks = [
+        f"note      {remark.what}: {remark.why}" for remark in report.remarks[:NAMED_REMARKS]
+    ]
+    if (more := len(report.remarks) - NAMED_REMARKS) > 0:
+        remarks.append(f"          and {more} more (--json has all)")
+    blocks += ["\n".join(remarks)] * bool(remarks)
+    return "\n\n".join([*blocks, _summary(report)])
+
+
+def _fault(fault: Fault) -> list[str]:
+    lines = [f"{fault.state:<9} {fault.what}", f"          {fault.why}"]
+    expected, found = brief(fault.expected), brief(fault.found)
+    lines.append(f"          expected {expected}, found {found}")
+    if len(fault.records) > 1:
+        lines.append(f"          of {len(fault.records)} jobs")
+    lines.append(f"          reaches {_listed(fault.reaches)}")
+    return lines
+
+
+def _listed(numbers: tuple[str, ...]) -> str:
+    """Name the numbers of tables first: readers know those."""
+    if not numbers:
+        return "no number"
+    order = sorted(numbers, key=lambda name: not name.startswith("table"))
+    more = len(order) - NAMED_NUMBERS
+    return ", ".join(order[:NAMED_NUMBERS]) + (f" and {more} more" if more > 0 else "")
+
+
+def brief(value: object) -> str:
+    """Shorten a value; a digest to its first 12 digits."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, str) and len(value) == 64 and not value.strip("0123456789abcdef"):
+        return value[:12]
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _summary(report: Report) -> str:
+    counts, states = report.counts, [report.state_of(name) for name in report.numbers]
+    by_state = ", ".join(
+        f"{states.count(state)} {word}"
+        for state, word in ((HOLDS, "hold"), (STALE, STALE), (MISSING, MISSING), (BROKEN, BROKEN))
+        if state in states
+    )
+    against = f"the jobs of {report.configuration}" if report.configuration else "no configuration"
+    return (
+        f"{counted(len(report.faults), 'fault')}. Checked {counted(counts.files, 'file')} "
+        f"({_size(counts.bytes)}), {counted(counts.records, 'record')}, "
+        f"{counted(counts.ledgers, 'ledger')}, {counted(counts.numbers, 'number')} "
+        f"({by_state or 'none'}) against {against}, in {counts.seconds:.1f} s."
+    )
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"

@@ -1,0 +1,261 @@
+"""Describe a collection as a Provenance Run Crate (Workflow Run RO-Crate 0.5, on RO-Crate 1.1).
+
+The Snakefile is the workflow, each rule a step, each script with its code and environment a tool,
+and each job an action: all read from the jobs' records. No record says who ran the jobs, so neither
+does the crate.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+from rocrate.model.entity import Entity
+from rocrate.rocrate import ROCrate
+
+from provenance.collect.collection import Collection
+from provenance.collect.crate_jobs import (
+    COMPLETED,
+    Files,
+    Jobs,
+    Tools,
+    connect,
+    entity,
+    kind_of_file,
+    link,
+    parameter,
+)
+from provenance.project import PROJECT
+
+RUN_TERMS = "https://w3id.org/ro/terms/workflow-run#"
+TERMS = {  # beyond RO-Crate 1.1; written into the crate, so that nothing else has to be fetched
+    "buildInstructions": "https://codemeta.github.io/terms/buildInstructions",
+    **{
+        term: RUN_TERMS + term
+        for term in (
+            *("ContainerImage", "ParameterConnection", "connection", "containerImage"),
+            *("resourceUsage", "sha256", "sourceParameter", "targetParameter"),
+        )
+    },
+}
+FAILED = "http://schema.org/FailedActionStatus"
+ACTIONS = ("CreateAction", "ControlAction", "OrganizeAction")
+PROFILES = {
+    "https://w3id.org/ro/wfrun/process/0.5": "Process Run Crate",
+    "https://w3id.org/ro/wfrun/workflow/0.5": "Workflow Run Crate",
+    "https://w3id.org/ro/wfrun/provenance/0.5": "Provenance Run Crate",
+    "https://w3id.org/workflowhub/workflow-ro-crate/1.0": "Workflow RO-Crate",
+}
+
+
+def write_crate(chosen: Collection, folder: Path, digests: Mapping[str, str]) -> None:
+    """Write `ro-crate-metadata.json` about a collection that was copied to a folder.
+
+    digests: path in the folder -> sha256. The same collection gives the same bytes.
+    """
+    crate = ROCrate(version="1.1")
+    crate.metadata.extra_terms.update(TERMS)
+    files = Files(crate, folder, digests)
+    workflow = _add_workflow(files)
+    jobs = Jobs(Tools(workflow, chosen, files), files)
+    for record in chosen.ancestry:
+        jobs.add(record)
+    for path in digests:
+        files.entity(path)
+    _add_run(chosen, files, jobs, workflow)
+    for path, names in _licences_of_data(folder).items():
+        if path in chosen.recorded:
+            file = files.entity(path, chosen.recorded[path])
+            file["license"] = [_licence(crate, name) for name in names]
+    _describe(crate, chosen, workflow, folder)
+    _compact(crate)
+    crate.metadata.write(folder)
+
+
+def _add_workflow(files: Files) -> Entity:
+    """Add the Snakefile as the main workflow; its steps and tools come with the jobs."""
+    name, pyproject = str(PROJECT.snakefile), files.folder / "pyproject.toml"
+    known = tomllib.loads(pyproject.read_text())["project"] if pyproject.is_file() else {}
+    workflow = files.crate.add_workflow(
+        files.folder / name,
+        name,
+        main=True,
+        lang="snakemake",
+        lang_version=_locked(files.folder, "snakemake"),
+        properties={
+            "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"],
+            "name": name,
+            "sha256": files.digests[name],
+            **{key: known[key] for key in ("version",) if key in known},
+        },
+    )
+    files.know(name, workflow)
+    return workflow
+
+
+def _locked(folder: Path, package: str) -> str | None:
+    """Return the version of a package in the locks."""
+    versions = {
+        version
+        for lock in sorted((folder / "envs").glob("*.txt"))
+        for version in re.findall(rf"^{package}==([^\s;]+)", lock.read_text(), flags=re.M)
+    }
+    return versions.pop() if len(versions) == 1 else None
+
+
+def _add_run(chosen: Collection, files: Files, jobs: Jobs, workflow: Entity) -> None:
+    """Add the run of the workflow, and that of Snakemake."""
+    crate, version = workflow.crate, _locked(files.folder, "snakemake")
+    times = [record.part("time") for record in chosen.ancestry]
+    common: dict[str, Any] = {
+        "startTime": min(filter(None, (time.get("started") for time in times)), default=None),
+        "endTime": max(filter(None, (time.get("ended") for time in times)), default=None),
+        "actionStatus": COMPLETED,
+    }
+    if chosen.missing:
+        common |= {"actionStatus": FAILED, "error": f"missing: {', '.join(chosen.missing)}"}
+    configuration = _configuration(chosen, files, jobs, workflow)
+    run = entity(
+        crate,
+        "#run",
+        "CreateAction",
+        name=f"Run of the workflow for {chosen.records.results}",
+        description="All jobs that these tables and figures come from, from the first to the last; "
+        "they may have run on several days, on several machines and in several calls of Snakemake",
+        instrument=workflow,
+        object=[*configuration, *_origins(chosen, files, jobs, workflow)],
+        result=_results(chosen, files, jobs, workflow),
+        **common,
+    )
+    engine = {"name": "Snakemake", "url": "https://snakemake.github.io"}
+    engine |= {"softwareVersion": version} if version else {}
+    entity(
+        crate,
+        "#engine-run",
+        "OrganizeAction",
+        name="Run of Snakemake",
+        instrument=entity(crate, "#snakemake", "SoftwareApplication", **engine),
+        # The profile also wants the engine's configuration file here, but roc-validator 0.13.0
+        # accepts only ControlActions; ours is an input of the workflow.
+        object=jobs.controls,
+        result=run,
+        **common,
+    )
+
+
+def _parameter(workflow: Entity, slot: str, name: str, file: Entity) -> Entity:
+    """Make a file the value of a formal parameter of the workflow. slot: `input` or `output`."""
+    identifier = f"#workflow/{slot}/{quote(name)}"
+    formal = parameter(workflow, slot, identifier, name, kind_of_file(file))
+    link(file, "exampleOfWork", formal)
+    return formal
+
+
+def _configuration(chosen: Collection, files: Files, jobs: Jobs, workflow: Entity) -> list[Entity]:
+    """Return the files of config/ with these results, which set all parameters."""
+    entities = []
+    for path in files.digests:
+        if path.startswith("config/") and path.endswith(".yaml"):
+            content = yaml.safe_load((files.folder / path).read_text())
+            if content.get("results") == str(chosen.records.results):
+                entities.append(files.entity(path))
+    formal = None
+    for file in entities:
+        formal = _parameter(workflow, "input", "configuration", file)
+    if formal:
+        for step, target in jobs.settings.values():
+            connect(step, formal, target)
+    return entities
+
+
+def _origins(chosen: Collection, files: Files, jobs: Jobs, workflow: Entity) -> list[Entity]:
+    """Return the data and models that no job made, as inputs of the workflow."""
+    entities = []
+    for path, digest in chosen.records.origins(*chosen.targets).items():
+        file = files.entity(path, digest)
+        formal = _parameter(workflow, "input", path, file)
+        for step, target in jobs.readers.get(path, []):
+            connect(step, formal, target)
+        entities.append(file)
+    return entities
+
+
+def _results(chosen: Collection, files: Files, jobs: Jobs, workflow: Entity) -> list[Entity]:
+    """Return the tables and figures, as outputs of the workflow."""
+    entities = []
+    for path in chosen.targets:
+        record = chosen.records.maker(path)
+        if record and path in record.outputs:
+            file = files.entity(path, record.outputs[path])
+            connect(workflow, jobs.producers[path], _parameter(workflow, "output", path, file))
+            entities.append(file)
+    return entities
+
+
+def _describe(crate: ROCrate, chosen: Collection, workflow: Entity, folder: Path) -> None:
+    """Describe the crate as a whole."""
+    file, root = folder / PROJECT.citation, crate.root_dataset
+    cited = yaml.safe_load(file.read_text()) if file.is_file() else {}
+    names = ", ".join(ledger.name for ledger in chosen.ledgers) or ", ".join(chosen.targets)
+    root["name"] = f"{chosen.records.results}: {names}"
+    root["description"] = (
+        "Tables and figures, the ledgers of their numbers, and the records of all jobs that they "
+        "come from. Weights, features and data that are not in here are named by their sha256; "
+        "Within this folder, `ffmerge trace` goes from each number to what it comes from."
+    )
+    ended = (record.part("time").get("ended") for record in chosen.ancestry)
+    root["datePublished"] = max(filter(None, ended), default=None)
+    root["license"] = _licence(crate, cited.get("license", "MIT"))
+    root["author"] = workflow["author"] = [
+        entity(crate, f"#author/{n}", "Organization", name=author["name"])
+        for n, author in enumerate(cited.get("authors", []), start=1)
+    ]
+    papers = [cited["preferred-citation"]] if "preferred-citation" in cited else []
+    root["citation"] = [
+        entity(crate, "#paper", "ScholarlyArticle", name=paper["title"]) for paper in papers
+    ]
+    root["conformsTo"] = [
+        entity(crate, profile, "CreativeWork", name=name, version=profile.rpartition("/")[2])
+        for profile, name in PROFILES.items()
+    ]
+    if readme := crate.get("README.md"):
+        readme["about"] = root
+    root["mentions"] = [each for each in crate.contextual_entities if each.type in ACTIONS]
+
+
+def _licence(crate: ROCrate, name: str) -> Entity:
+    """Return a licence by its SPDX name."""
+    identifier = f"https://spdx.org/licenses/{name}"
+    known = {"name": name, "description": f"The licence {name} of the SPDX list"}
+    return entity(crate, identifier, "CreativeWork", url={"@id": identifier}, **known)
+
+
+def _licences_of_data(folder: Path) -> dict[str, list[str]]:
+    """Path of an embedded data file -> SPDX names of its licences, each once."""
+    file = folder / PROJECT.data_sources
+    if not file.is_file():
+        return {}
+    sources = yaml.safe_load(file.read_text())
+    by_package = {
+        name: package["licence"].split(" AND ") for name, package in sources["packages"].items()
+    }
+    return {
+        str(PROJECT.data_sources.parent / data["path"]): list(
+            dict.fromkeys(name for package in data["packages"] for name in by_package[package])
+        )
+        for data in sources["data"]
+    }
+
+
+def _compact(crate: ROCrate) -> None:
+    """Write a list of one entry as that entry, and drop empty lists, as RO-Crate 1.1 recommends."""
+    for each in crate.get_entities():
+        content = each.as_jsonld()
+        for name, value in list(content.items()):
+            if isinstance(value, list) and len(value) < 2:
+                content[name] = value[0] if value else None
+                if not value:
+                    del content[name]

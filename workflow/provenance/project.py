@@ -1,0 +1,112 @@
+"""Name what is particular to this repository: its folders, files and configurations.
+
+No job imports this module, so that editing it reruns none; the image's own paths, which jobs need,
+are in provenance.image.
+"""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from provenance import image
+from provenance.sources import REPOSITORY
+
+IMAGE_LOCK = image.LOCK.relative_to(REPOSITORY)
+
+
+@dataclass(frozen=True)
+class Project:
+    """Names of this repository. All paths are relative to its root."""
+
+    results: Path = Path("results/demo")  # of the default configuration
+    snakefile: Path = Path("workflow/Snakefile")
+    rules: Path = Path("workflow/rules")
+    scripts: Path = Path("workflow/scripts")
+    profile: Path = Path("workflow/profiles/default")
+    page_template: Path = Path("workflow/report/page")
+    discrepancies: Path = Path("docs/discrepancies.md")
+    citation: Path = Path("CITATION.cff")
+    data_sources: Path = Path("resources/demo/sources.yaml")  # licences of the embedded data
+    image_lock: Path = IMAGE_LOCK
+    reproductions: Path = Path(".cache/reproduced")
+    configurations: tuple[str, ...] = ("config/*.yaml", "config/examples/*.yaml")
+    embedded_roots: tuple[str, ...] = ("resources/", "config/", "docs/")
+    collected: tuple[str, ...] = (
+        *("Snakefile", "workflow", "config", "envs", "containers", "docs", "Makefile"),
+        *("pyproject.toml", "README.md", "LICENSE", "CITATION.cff"),
+        *(".snakemake-workflow-catalog.yml", "resources/demo/README.md"),
+        "resources/demo/sources.yaml",
+    )
+    page: str = "report.html"  # within a folder of results
+    page_sections: tuple[str, ...] = ("claims", "comparison")  # ledgers with their own section
+    extra_targets: tuple[str, ...] = ("tables/strategies.csv",)  # not made by `everything`
+    run_parameters: tuple[str, ...] = ("seed", "device")  # of a task's jobs, but not the task's
+    origins: tuple[tuple[str, str], ...] = (  # part of an embedded path -> kind of origin
+        ("/models/", "base model"),
+        ("/data/", "data"),
+        ("/paper_reported/", "paper's numbers"),
+    )
+
+    def embeds(self, path: str) -> bool:
+        """Return whether an input is part of the repository, and so needs no record."""
+        return path.startswith(self.embedded_roots)
+
+    def kind_of_origin(self, path: str) -> str:
+        """Return what kind of input this is; `unanswered` if nothing says where it is from."""
+        if not self.embeds(path):
+            return "unanswered"
+        return next((kind for part, kind in self.origins if part in path), "settings")
+
+
+PROJECT = Project()
+
+
+def configuration_files(root: Path = Path()) -> list[Path]:
+    """List the configurations of a repository, and the files beside them with the same ending."""
+    return [file for pattern in PROJECT.configurations for file in sorted(root.glob(pattern))]
+
+
+def add_configuration_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name the results and configuration a command is about."""
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help=f"folder of results (default: the target's, or {PROJECT.results})",
+    )
+    parser.add_argument(
+        "--configfile", type=Path, help="its configuration (default: the one in config/ that is)"
+    )
+
+
+def find_configuration(
+    results: Path | None, file: Path | None, targets: Sequence[str] = ()
+) -> tuple[Path, dict[str, Any]]:
+    """Return file and content of the configuration that made some targets or results.
+
+    Raises ValueError if no file in config/ writes there, or if several different ones do.
+    """
+    if not PROJECT.snakefile.exists():
+        raise ValueError("this has to run at the top of the repository, beside workflow/")
+    if file:
+        return file, yaml.safe_load(file.read_text())
+    known = {each: yaml.safe_load(each.read_text()) for each in configuration_files()}
+    known = {each: content for each, content in known.items() if "tasks" in content}
+    results = results or _innermost(targets, [Path(each["results"]) for each in known.values()])
+    fitting = {each: known[each] for each in known if Path(known[each]["results"]) == results}
+    first = next(iter(fitting.items()), None)
+    if first and all(content == first[1] for content in fitting.values()):
+        return first
+    names = ", ".join(map(str, fitting)) or f"none of {', '.join(map(str, known))}"
+    raise ValueError(f"{names} may write to {results}: name the one with --configfile")
+
+
+def _innermost(targets: Sequence[str], folders: Iterable[Path]) -> Path:
+    """Return the innermost folder of results with a target: results/demo lies in results."""
+    holding = [
+        folder for folder in folders if any(folder in Path(target).parents for target in targets)
+    ]
+    return max(holding, key=lambda folder: len(folder.parts), default=PROJECT.results)
