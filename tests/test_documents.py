@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from provenance.page.prose import anchor
+from provenance.page.content import anchor
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TRACKED = subprocess.run(

@@ -152,15 +152,19 @@ def sections(text: str) -> list[dict[str, Any]]:
     parts = []
     for start, end in zip(starts, [*starts[1:], len(tokens)], strict=True):
         title = tokens[start + 1].content
-        anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")  # as code hosts do
         part = {
             "title": title,
-            "name": PREFIX + anchor,
+            "name": PREFIX + anchor(title),
             "level": int(tokens[start].tag[1]),
             "html": MARKDOWN.renderer.render(tokens[start + 3 : end], MARKDOWN.options, {}),
         }
         parts.append(part)
     return parts
+
+
+def anchor(title: str) -> str:
+    """Return the name that links use for a heading, as code hosts form it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 class Graph:
