@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from experiment.claims.comparison import (
     compared,
     summary,
 )
-from experiment.claims.recomputed import Files, Recomputed, recomputed, settings_of
+from experiment.claims.recomputed import Recomputed, recomputed, settings_of
 from experiment.config.run import validated
 from experiment.reported import read_reported, tolerances
 from experiment.tables.scores import Result
@@ -70,7 +71,7 @@ STORAGE = {  # %: docs/discrepancies.md, section 4 and trivia
 def written(content: dict, name: str = "test.json") -> Path:
     """Write a JSON file to a new folder."""
     file = Path(FOLDER.name) / str(next(NUMBERS)) / name
-    file.parent.mkdir()
+    file.parent.mkdir(parents=True)
     file.write_text(json.dumps(content))
     return file
 
@@ -137,21 +138,34 @@ def result(task: str, row: dict[str, str], indices: str) -> Result:
     )
 
 
-def files(task: str, architecture: dict | None = None) -> Files:
-    """Write the files of a run of the paper's configuration."""
-    own = PAPER[task].model_dump(mode="json")
+def records(task: str, architecture: dict | None = None) -> dict[str, Any]:
+    """Write the base model and the records of a run of the paper's configuration."""
+    settings = PAPER[task].model_dump(mode="json")
 
-    def record(*parts: str) -> Path:
-        of_task = {part: own[part] for part in parts if part in own}
-        return written({"params": {"task": of_task}}, "a.record.json")
+    def record(model: str, *parts: str) -> Path:
+        of_task = {part: settings[part] for part in parts if part in settings}
+        return written({"params": {"task": of_task}}, f"{task}/models/{model}/a.record.json")
 
-    return Files(
-        base_model=written(architecture or ARCHITECTURES[task], "config.json").parent,
-        storage=written(STORAGE[task], "storage.json"),
-        collected=record("features", "context"),
-        tested=record("test", "context"),
-        tuned=[record("fine_tuning", "validation") for _ in range(2)],
+    return {
+        "base_model": written(architecture or ARCHITECTURES[task], "config.json").parent,
+        "collected": record("base", "features", "context"),
+        "tested": record("base", "test", "context"),
+        "tuned": [record(model, "fine_tuning", "validation") for model in ("one", "other")],
+    }
+
+
+def gathered(tasks: dict[str, dict], results: list[Result]) -> dict[str, Recomputed]:
+    """The numbers of a run of some tasks of the paper."""
+    made = {task: records(task) for task in tasks}
+    given = SimpleNamespace(
+        base_models=[files["base_model"] for files in made.values()],
+        storage=[written(STORAGE[task], "storage.json") for task in tasks],
+        collected=[files["collected"] for files in made.values()],
+        tested=[files["tested"] for files in made.values()],
+        tuned=[record for files in made.values() for record in files["tuned"]],
     )
+    job = SimpleNamespace(input=given, params=SimpleNamespace(tasks=tasks))
+    return recomputed(job, results, REPORTED["models"])
 
 
 def repeated() -> dict[str, Recomputed]:
@@ -170,8 +184,7 @@ def repeated() -> dict[str, Recomputed]:
         task: {"repository": MODELS[task]["repository"], "ratios": own.merge.k.model_dump()}
         for task, own in PAPER.items()
     }
-    made = {task: files(task) for task in PAPER}
-    return recomputed(tasks, REPORTED["models"], list(models.values()), made)
+    return gathered(tasks, list(models.values()))
 
 
 RUN = repeated()
@@ -409,8 +422,7 @@ def test_the_text_counts_verdicts_and_lists_differing_numbers():
 def test_the_numbers_of_a_run_are_gathered_from_its_files():
     def made(repository: str | None) -> Recomputed:
         task = {"repository": repository, "ratios": RUN["vit"].ratios}
-        of_task = {"vit": files("vit")}
-        return recomputed({"vit": task}, REPORTED["models"], RUN["vit"].results, of_task)["vit"]
+        return gathered({"vit": task}, RUN["vit"].results)["vit"]
 
     found = made(MODELS["vit"]["repository"])
     assert found.comparable
@@ -427,17 +439,17 @@ def test_the_numbers_of_a_run_are_gathered_from_its_files():
 
 
 def test_a_setting_that_not_all_runs_share_is_unknown():
-    own = files("gpt2")
-    content = json.loads(own.tuned[1].read_text())
+    files = records("gpt2")
+    one, other = files.pop("tuned")
+    content = json.loads(other.read_text())
     content["params"]["task"]["fine_tuning"]["batch_size"] = 99
-    own = replace(own, tuned=[own.tuned[0], written(content)])
-    found = settings_of(own)
+    found = settings_of(**files, tuned=[one, written(content)])
     assert "batch_size" not in found and found["max_steps"].raw == 100_000
 
 
 def test_gpt2_s_feed_forward_is_4_times_as_wide_by_default():
     assert RUN["gpt2"].settings["d_ff"].raw == int(MODELS["gpt2"]["d_ff"])
     given = ARCHITECTURES["gpt2"] | {"n_inner": 99}
-    assert settings_of(files("gpt2", given))["d_ff"].raw == 99
+    assert settings_of(**records("gpt2", given))["d_ff"].raw == 99
     marian = RUN["marian"].settings
     assert (marian["n_layers"].raw, marian["anchors"].raw) == (12, 2)

@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pandas import DataFrame
 
-from experiment.tables.scores import Result, read_results
+from experiment.tables.scores import Result
 from experiment.tables.tested import by_model
 from ffmerge.models.architectures import architecture_of
 from provenance import cells
 from provenance.cells import JOB, Cell, Source
 from provenance.job import Job
+
+FINE_TUNING = "/params/task/fine_tuning"  # in a record
 
 
 @dataclass(frozen=True)
@@ -55,58 +56,30 @@ class Recomputed:
         return None
 
 
-@dataclass(frozen=True)
-class Files:
-    """The files of a task.
+def recomputed(job: Job, results: Sequence[Result], models: DataFrame) -> dict[str, Recomputed]:
+    """Gather the numbers of each task of the run whose files are a job's inputs.
 
-    base_model: directory; storage: storage.json. collected, tested, tuned: records of collecting
-    features, of testing the base model, and of every fine-tuning.
-    """
-
-    base_model: Path
-    storage: Path
-    collected: Path
-    tested: Path
-    tuned: Sequence[Path]
-
-
-def recomputed_by(job: Job, models: DataFrame) -> dict[str, Recomputed]:
-    """Gather the numbers of the run whose files are a job's inputs; models: see recomputed."""
-    tasks, tuned = job.params.tasks, by_model(job.input.tuned)
-    inputs = zip(
-        tasks,
-        job.input.base_models,
-        job.input.storage,
-        job.input.collected,
-        job.input.tested,
-        strict=True,
-    )
-    files = {task: Files(*of_task, list(tuned[task].values())) for task, *of_task in inputs}
-    return recomputed(tasks, models, read_results(job), files)
-
-
-def recomputed(
-    tasks: dict[str, dict[str, Any]],
-    models: DataFrame,
-    results: Sequence[Result],
-    files: dict[str, Files],
-) -> dict[str, Recomputed]:
-    """Gather the numbers of each task.
-
-    tasks: name -> `repository` of the base model, and `ratios`; models: models.csv of the paper.
+    Inputs, in the order of the tasks: directories of base models, storage.json, and records of
+    collecting features and of testing the base model; besides them the records of every
+    fine-tuning. Parameters: `tasks`, name -> `repository` of the base model, and `ratios`.
+    models: models.csv of the paper.
     """
     papers = dict(zip(models["task"], models["repository"], strict=True))
-    return {
-        name: Recomputed(
+    given, tuned = job.input, by_model(job.input.tuned)
+    files = zip(given.base_models, given.storage, given.collected, given.tested, strict=True)
+    run = {}
+    for (name, task), of_task in zip(job.params.tasks.items(), files, strict=True):
+        base_model, storage, collected, tested = of_task
+        records = list(tuned[name].values())
+        run[name] = Recomputed(
             comparable=name in papers and task["repository"] == papers[name],
             results=[result for result in results if result.task == name],
             ratios=task["ratios"],
-            storage=files[name].storage,
-            hyperparameters=shared(files[name].tuned, "/params/task/fine_tuning"),
-            settings=settings_of(files[name]),
+            storage=storage,
+            hyperparameters=shared(records, FINE_TUNING),
+            settings=settings_of(base_model, collected, tested, records),
         )
-        for name, task in tasks.items()
-    }
+    return run
 
 
 def shared(records: Sequence[Path], pointer: str) -> dict[str, Cell]:
@@ -119,19 +92,24 @@ def shared(records: Sequence[Path], pointer: str) -> dict[str, Cell]:
     }
 
 
-def settings_of(files: Files) -> dict[str, Cell]:
-    """The known numbers of a task's set-up, named as in text.csv."""
-    n_tokens = cells.of(files.collected, "/params/task/features/n_tokens")
-    tuned = shared(files.tuned, "/params/task/fine_tuning")
+def settings_of(
+    base_model: Path, collected: Path, tested: Path, tuned: Sequence[Path]
+) -> dict[str, Cell]:
+    """The known numbers of a task's set-up, named as in text.csv.
+
+    base_model: directory; the rest are records (see recomputed).
+    """
+    n_tokens = cells.of(collected, "/params/task/features/n_tokens")
+    tuning = shared(tuned, FINE_TUNING)
     settings = {
         "feature_tokens": n_tokens,
         "feature_patches": n_tokens,
-        "context": shared([files.collected], "/params/task").get("context"),
-        "test_window": shared([files.tested], "/params/task/test").get("stride"),
-        "validation_sentences": shared(files.tuned, "/params/task/validation").get("max_examples"),
-        "max_steps": tuned.get("max_steps"),
-        "batch_size": tuned.get("batch_size"),
-        **_of_architecture(files.base_model / "config.json"),
+        "context": shared([collected], "/params/task").get("context"),
+        "test_window": shared([tested], "/params/task/test").get("stride"),
+        "validation_sentences": shared(tuned, "/params/task/validation").get("max_examples"),
+        "max_steps": tuning.get("max_steps"),
+        "batch_size": tuning.get("batch_size"),
+        **_of_architecture(base_model / "config.json"),
     }
     return {name: cell for name, cell in settings.items() if cell}
 
