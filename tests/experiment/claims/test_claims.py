@@ -21,10 +21,12 @@ from experiment.claims.statements import (
     as_report,
     judged,
 )
+from experiment.evaluation.metrics import ACCURACY, metric_named
 from provenance.cells import Interval
 
 REPORTED = Path(__file__).parents[3] / "config" / "paper_reported"
 SETTINGS = Settings(draws=1999, confidence=0.95, seed=0)
+PERPLEXITY = metric_named("perplexity")
 MARGINS = {"close": 1.0, "similar": 1.2, "equal": 0.1}
 N = 400  # test windows or images
 
@@ -62,7 +64,7 @@ def language_models(scores: dict[str, float], noise: float) -> dict:
 
 def evidence(names=NAMES, noise: float = 1e-3, untuned=UNTUNED, **changed: float) -> list[Evidence]:
     scores = SCORES | changed
-    models = TaskEvidence("GPT-2", "perplexity", language_models(scores, noise), MARGINS, SETTINGS)
+    models = TaskEvidence("GPT-2", PERPLEXITY, language_models(scores, noise), MARGINS, SETTINGS)
     return list(about_task(models, names, REDUCTIONS, untuned))
 
 
@@ -154,7 +156,7 @@ def test_accuracy_is_better_where_it_is_higher():
         for name, of in columns.items()
     }
     models = scored_models(tests, columns, SETTINGS.draws, SETTINGS.seed)
-    found = TaskEvidence("ViT", "accuracy", models, MARGINS, SETTINGS)
+    found = TaskEvidence("ViT", ACCURACY, models, MARGINS, SETTINGS)
     gain = found.gains("permuting_beats_averaging", "better", "worse")
     assert gain.measured > 3 and gain.supports_claim and gain.unit == "%"
     loss = found.loses_less("third_stays_close", "worse", "better", "close")
@@ -173,7 +175,7 @@ def test_the_corrected_p_value_decides():
 
 def on_curve(at: float) -> Evidence:
     reductions = REDUCTIONS | {"p3": at}
-    models = TaskEvidence("GPT-2", "perplexity", language_models(SCORES, 1e-3), MARGINS, SETTINGS)
+    models = TaskEvidence("GPT-2", PERPLEXITY, language_models(SCORES, 1e-3), MARGINS, SETTINGS)
     curve = ["d2", "base-tuned", "d1"]  # in whichever order
     return models.loses_less_than_curve("matches_layer_drop", "p3", curve, reductions, "similar")
 
@@ -202,7 +204,7 @@ def test_a_model_beyond_the_curve_is_compared_with_its_end_and_the_row_says_so()
 
 
 def test_a_curve_with_two_points_of_the_same_size_is_an_error():
-    models = TaskEvidence("GPT-2", "perplexity", language_models(SCORES, 1e-3), MARGINS, SETTINGS)
+    models = TaskEvidence("GPT-2", PERPLEXITY, language_models(SCORES, 1e-3), MARGINS, SETTINGS)
     with pytest.raises(ValueError, match="base-tuned, d1: two of them have the same size"):
         models.loses_less_than_curve(
             "matches_layer_drop",

@@ -8,7 +8,7 @@ import numpy
 
 from experiment.claims.paired_tests import Scored, bound_test, spread_test, swap_test, widest
 from experiment.evaluation.intervals import Values
-from experiment.evaluation.metrics import metric_named
+from experiment.evaluation.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class Settings:
         return float(low), float(high)
 
 
+@dataclass(frozen=True)
 class TaskEvidence:
     """Evidence from one task's tested models.
 
@@ -69,24 +70,21 @@ class TaskEvidence:
     the metric's unit. A gain is positive if the score is better, whichever direction that is.
     """
 
-    def __init__(
-        self,
-        label: str,
-        metric: str,
-        models: dict[str, Scored],
-        margins: dict[str, float],
-        settings: Settings,
-    ) -> None:
-        self.label, self.metric = label, metric_named(metric)
-        self.models, self.margins, self.settings = models, margins, settings
-        self.sign = 1 if self.metric.higher_is_better else -1
+    label: str
+    metric: Metric
+    models: dict[str, Scored]
+    margins: dict[str, float]
+    settings: Settings
+
+    @property
+    def sign(self) -> int:
+        """1 if higher scores are better, else -1."""
+        return 1 if self.metric.higher_is_better else -1
 
     def gains(self, claim: str, better: str, worse: str) -> Evidence:
         """Test that one model scores better than another (swaps)."""
-        p = swap_test(
-            self.models[better], self.models[worse], self.settings.draws, self.settings.seed
-        )
-        compared = f"{better} against {worse}"
+        settings, compared = self.settings, f"{better} against {worse}"
+        p = swap_test(self.models[better], self.models[worse], settings.draws, settings.seed)
         return self._evidence(claim, (better, worse), compared, *self._gain(better, worse), p=p)
 
     def gain_grows(self, claim: str, more: tuple[str, str], less: tuple[str, str]) -> Evidence:
@@ -97,13 +95,9 @@ class TaskEvidence:
 
     def loses_less(self, claim: str, model: str, reference: str, margin: str) -> Evidence:
         """Test that a model loses less than a margin compared with another (bootstrap)."""
-        return self._evidence(
-            claim,
-            (model, reference),
-            f"{model} against {reference}",
-            *self._gain(reference, model),
-            bound=self.margins[margin],
-        )
+        compared, bound = f"{model} against {reference}", self.margins[margin]
+        loss = self._gain(reference, model)
+        return self._evidence(claim, (model, reference), compared, *loss, bound)
 
     def loses_less_than_curve(
         self,
@@ -133,9 +127,8 @@ class TaskEvidence:
             compared += f", beyond the curve, which ends at {sizes[-1]:.1f} %"
         loss = self.sign * (score - merged.score)
         losses = self.sign * (resampled - merged.resampled)
-        return self._evidence(
-            claim, (model, *curve), compared, loss, losses, bound=self.margins[margin]
-        )
+        bound = self.margins[margin]
+        return self._evidence(claim, (model, *curve), compared, loss, losses, bound)
 
     def differ_less(self, claim: str, models: Sequence[str], bound: float) -> Evidence:
         """Test that any two of some models differ by less than a bound (bootstrap).

@@ -11,6 +11,7 @@ from experiment.claims.evidence import Evidence, Settings, TaskEvidence
 from experiment.claims.paired_tests import scored_models
 from experiment.claims.similarity import more_similar, read_cka
 from experiment.claims.statements import about_task
+from experiment.evaluation.metrics import metric_named
 from experiment.reported import read_reported, tolerances
 from experiment.tables.tested import Tested, read_tests
 from experiment.variants import BASE, Variant
@@ -40,7 +41,7 @@ def about_run(job: Job) -> Iterator[Evidence]:
         metric = summaries[BASE]["metric"]
         evidence = TaskEvidence(
             label,
-            metric,
+            metric_named(metric),
             scored_models(summaries, examples, settings.draws, settings.seed),
             {margin: tolerances(reported, margin)[metric] for margin in MARGINS},
             settings,

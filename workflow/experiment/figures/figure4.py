@@ -49,19 +49,13 @@ def _windows(task: dict[str, Any], file: Path) -> Iterator[Row]:
 
 def draw(points: Sequence[Row]) -> Figure:
     """Draw a panel for each model, in it a curve for each method over the windows' starts."""
-    figure, panels = style.panels_of(points)
-    for axis, of_panel in panels:
-        _draw_panel(axis, of_panel)
-    panels[0][0].legend(frameon=False)
-    return figure
+    return style.draw_panels(points, _draw_panel)
 
 
 def _draw_panel(axis: Axes, points: Sequence[Row]) -> None:
-    for method in style.METHODS.values():
-        curve = [point for point in points if point["series"] == method["label"]]
-        if curve:
-            starts = [point[WINDOW].raw[0] for point in curve]
-            axis.plot(starts, [point[SCORE].raw for point in curve], markersize=5, **method)
+    for method, curve in style.curves(points):
+        starts = [point[WINDOW].raw[0] for point in curve]
+        axis.plot(starts, [point[SCORE].raw for point in curve], markersize=5, **method)
     labels = {point[WINDOW].raw[0]: str(point[WINDOW]) for point in points}
     axis.set_xticks(list(labels), list(labels.values()), rotation=45 if len(labels) > 5 else 0)
     axis.set_title(points[0]["panel"])

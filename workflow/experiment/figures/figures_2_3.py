@@ -31,33 +31,27 @@ def points(results: Sequence[Result]) -> list[Row]:
 
 def draw(points: Sequence[Row]) -> Figure:
     """Draw a panel for each model: a line at the uncompressed score, a curve for each method."""
-    figure, panels = style.panels_of(points)
-    for axis, of_panel in panels:
-        _draw_panel(axis, of_panel)
-    panels[0][0].legend(frameon=False)
-    return figure
+    return style.draw_panels(points, _draw_panel)
 
 
 def _draw_panel(axis: Axes, points: Sequence[Row]) -> None:
     (base,) = (point for point in points if point["series"] == UNCOMPRESSED)
     metric = metric_named(base["metric"])
     axis.axhline(base[SCORE].raw, label=UNCOMPRESSED, **BASE)
-    for method in style.METHODS.values():
-        curve = [point for point in points if point["series"] == method["label"]]
-        if curve:
-            curve.sort(key=lambda point: point[REMOVED].raw)
-            scores = [point[SCORE] for point in curve]
-            axis.errorbar(
-                [point[REMOVED].raw for point in curve],
-                [score.raw for score in scores],
-                yerr=[
-                    [score.raw - score.interval.low for score in scores],
-                    [score.interval.high - score.raw for score in scores],
-                ],
-                capsize=3,
-                markersize=5,
-                **method,
-            )
+    for method, curve in style.curves(points):
+        curve.sort(key=lambda point: point[REMOVED].raw)
+        scores = [point[SCORE] for point in curve]
+        axis.errorbar(
+            [point[REMOVED].raw for point in curve],
+            [score.raw for score in scores],
+            yerr=[
+                [score.raw - score.interval.low for score in scores],
+                [score.interval.high - score.raw for score in scores],
+            ],
+            capsize=3,
+            markersize=5,
+            **method,
+        )
     axis.set_title(base["panel"])
     axis.set_xlabel(REMOVED)
     axis.set_ylabel(f"test {metric.unit} {'↑' if metric.higher_is_better else '↓'}")

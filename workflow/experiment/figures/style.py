@@ -1,5 +1,7 @@
 """The common style of the figures: legible without colour, the same bytes when drawn again."""
 
+from collections.abc import Callable, Iterator
+
 import matplotlib
 
 matplotlib.use("agg")
@@ -28,13 +30,23 @@ def by_panel(points: Rows) -> dict[str, list]:
     return panels
 
 
-def panels_of(points: Rows) -> tuple[Figure, list[tuple[Axes, list]]]:
-    """Make a figure with its panels side by side; return each axis with its points."""
+def draw_panels(points: Rows, draw_panel: Callable[[Axes, list], None]) -> Figure:
+    """Draw panels side by side, each from its axis and its points; the first has the legend."""
     panels = by_panel(points)
     seaborn.set_theme(context="paper", style="ticks", font_scale=1.05)
     size = (WIDTH * len(panels) / 3, HEIGHT)
     figure, axes = pyplot.subplots(1, len(panels), figsize=size, squeeze=False)
-    return figure, list(zip(axes[0], panels.values(), strict=True))
+    for axis, of_panel in zip(axes[0], panels.values(), strict=True):
+        draw_panel(axis, of_panel)
+    axes[0][0].legend(frameon=False)
+    return figure
+
+
+def curves(points: Rows) -> Iterator[tuple[dict, list]]:
+    """Yield the line style and the points of each method that has any."""
+    for method in METHODS.values():
+        if curve := [point for point in points if point["series"] == method["label"]]:
+            yield method, curve
 
 
 def save(figure: Figure, job: Job, points: Rows) -> None:

@@ -60,6 +60,11 @@ class Result:
         """The confidence interval of the score."""
         return Interval(self.low, self.high, self.confidence, "bootstrap over test examples")
 
+    @property
+    def names(self) -> dict[str, str]:
+        """The model and its metric, as the tables name them."""
+        return {"Model": self.model, "Metric": metric_named(self.metric).label}
+
     def score_cell(self, printed: Printed | None = None, decimals: int | None = None) -> Cell:
         """The score, by default with as many decimals as the paper gives its metric."""
         decimals = metric_named(self.metric).decimals if decimals is None else decimals

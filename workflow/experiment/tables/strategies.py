@@ -36,10 +36,9 @@ def strategies(
     rows: list[Row] = []
     for task, (groups, untuned) in files.items():
         base = tuned[task, None, None]
-        metric = metric_named(base.metric)
-        names = {"Model": base.model, "Metric": metric.label}
+        decimals = metric_named(base.metric).decimals
         nothing = dict.fromkeys(("FFs Removed", "Strategy", "Merged", "Untuned"), NOTHING)
-        rows.append({**names, **nothing, "Tuned": base.score_cell()})
+        rows.append({**base.names, **nothing, "Tuned": base.score_cell()})
         for ratio, removed in RATIOS.items():
             k = ratios[task][ratio]
             for strategy, label in STRATEGIES.items():
@@ -47,11 +46,11 @@ def strategies(
                 score = in_row(untuned, "score", strategy=strategy, k=k)
                 rows.append(
                     {
-                        **names,
+                        **base.names,
                         "FFs Removed": removed,
                         "Strategy": label,
                         "Merged": cells.of(groups, f"/{k}/{strategy}", "groups"),
-                        "Untuned": Cell((score,), f"{{:.{metric.decimals}f}}"),
+                        "Untuned": Cell((score,), f"{{:.{decimals}f}}"),
                         "Tuned": result.score_cell() if result else NOTHING,
                     }
                 )

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from pandas import DataFrame
 
-from experiment.evaluation.metrics import metric_named
 from experiment.reported import printed_score, read_reported
 from experiment.tables.layout import Row
 from experiment.tables.scores import Result
@@ -76,7 +75,7 @@ def _scores_by(
     """Pivot scores by a field of the results. A column that a model lacks has an empty cell."""
     scores = DataFrame(
         {
-            **{"task": result.task, **_names(result)},
+            **{"task": result.task, **result.names},
             "column": columns[getattr(result, field)],
             "score": result.score_cell(printing(result, "score"), decimals=1),
         }
@@ -103,7 +102,7 @@ def table4(results: Sequence[Result], storage: Mapping[str, Path], printing: Pri
         file, prefix = storage[result.task], "+LLM.int8() " * result.int8
         measured, computed = STORED[result.int8]
         compression = printing(result, "storage_percent")
-        rows.setdefault(result.task, _names(result)).update(
+        rows.setdefault(result.task, {**result.names}).update(
             {
                 f"{prefix}Compression": cells.of(
                     file, f"/{measured}", "{:.1f} %", printed=compression
@@ -127,7 +126,7 @@ def table5(results: Sequence[Result], printing: Printing) -> DataFrame:
         row = rows.setdefault(
             (result.task, str(window)),
             {
-                **_names(result),
+                **result.names,
                 "Merged Indices": window,
                 "FFs Removed": result.removed_cell(printing(result, "ffs_removed")),
                 "Vanilla": "",
@@ -137,7 +136,3 @@ def table5(results: Sequence[Result], printing: Printing) -> DataFrame:
         for method in [result.method] if result.method else ["vanilla", "permute"]:
             row[method.capitalize()] = result.score_cell(printing(result, "score"))
     return DataFrame(rows.values())
-
-
-def _names(result: Result) -> Row:
-    return {"Model": result.model, "Metric": metric_named(result.metric).label}
