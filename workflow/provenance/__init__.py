@@ -1,1 +1,1 @@
-"""Where a number comes from, whether it still holds, and how to make it again."""
+"""Run jobs with records, trace numbers to what they come from, and verify them."""

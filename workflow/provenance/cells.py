@@ -1,7 +1,7 @@
-"""The numbers of tables and figures: each is where it stands in which file, and how it is shown.
+"""Define the numbers of tables and figures by where they stand in files and how they are shown.
 
-A cell holds no value of its own. It names values in files, how a number is derived from them, and
-how that becomes text; so what a table shows and what its ledger says of it cannot differ.
+A cell holds no value. It names values in files, how a number is derived from them, and how that
+becomes text, so that a table and its ledger cannot differ.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 
 from provenance.csv_files import read_csv
 
-JOB = "job"  # the derivation of a number that only its job's code can compute from its files
+JOB = "job"  # derivation of a number that only the code of its job can compute
 
 
 @dataclass(frozen=True)
@@ -25,20 +25,20 @@ class Source:
     pointer: str = ""
 
     def value(self) -> Any:
-        """The value. Raises ValueError naming file and pointer if nothing is there."""
-        found = _content(self.file)
+        """Read the value. Raises ValueError naming file and pointer if there is none."""
+        value = _content(self.file)
         for step in self.pointer.split("/")[1:]:
             step = step.replace("~1", "/").replace("~0", "~")
             try:
-                found = found[int(step) if isinstance(found, list) else step]
+                value = value[int(step) if isinstance(value, list) else step]
             except (KeyError, IndexError, ValueError, TypeError):
                 raise ValueError(f"{self.file}: nothing is at {self.pointer}") from None
-        return found
+        return value
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval, and what it speaks of."""
+    """A confidence interval. method: how it was computed, and over what."""
 
     low: float
     high: float
@@ -48,7 +48,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Printed:
-    """What the paper prints for the same number, and where."""
+    """The same number as printed in a paper, and where."""
 
     value: str
     where: str
@@ -58,9 +58,9 @@ class Printed:
 class Cell:
     """A number that a table or a figure shows.
 
-    sources: the values it is made of, all of inputs of the job that shows it. derivation: a key of
-    DERIVATIONS, or JOB, where `computed` is the number and the sources are whole files. rule: a
-    format string, or a key of RULES; `counted of 3`, where not all of 3 have a value.
+    sources: the values it is derived from, all in inputs of the job that shows it. derivation: a
+    key of DERIVATIONS, or JOB: then `computed` is the number and the sources are whole files.
+    rule: a format string, or a key of RULES; `counted of 3` where not all of 3 have a value.
     """
 
     sources: tuple[Source, ...]
@@ -72,7 +72,7 @@ class Cell:
 
     @cached_property
     def raw(self) -> Any:
-        """The number before it is rounded; a list where a rule shows several."""
+        """The number before rounding; a list where the rule shows several."""
         if self.derivation == JOB:
             return self.computed
         return DERIVATIONS[self.derivation]([source.value() for source in self.sources])
@@ -82,23 +82,23 @@ class Cell:
 
 
 def of(file: Path, pointer: str, rule: str = "{}", **more: Any) -> Cell:
-    """The cell of one value, as it stands in a file."""
+    """Return the cell of a single value in a file."""
     return Cell((Source(file, pointer),), rule, **more)
 
 
 def in_row(file: Path, column: str, **where: Any) -> Source:
-    """A value in the one row of a CSV file that has these values in these columns.
+    """Return a value in the only row of a CSV file that has these values in these columns.
 
-    Raises ValueError naming file and values if no row has them, or several have.
+    Raises ValueError naming file and values unless exactly one row has them.
     """
-    found = [n for n, row in enumerate(_content(file)) if where.items() <= row.items()]
-    if len(found) != 1:
-        raise ValueError(f"{file}: {len(found)} rows have {where}")
-    return Source(file, f"/{found[0]}/{column}")
+    rows = [n for n, row in enumerate(_content(file)) if where.items() <= row.items()]
+    if len(rows) != 1:
+        raise ValueError(f"{file}: {len(rows)} rows have {where}")
+    return Source(file, f"/{rows[0]}/{column}")
 
 
 def shown(raw: Any, rule: str) -> str:
-    """A number as text. Raises KeyError for a rule that is neither known nor a format string."""
+    """Format a number. Raises KeyError for a rule that is neither in RULES nor a format string."""
     if "{" not in rule:
         name, _, n = rule.partition(" of ")
         return RULES[name](raw, *([int(n)] if n else []))
@@ -122,28 +122,28 @@ def _number(cell: str) -> int | float | str:
 
 
 def _window(layers: Sequence[Sequence[int]]) -> str:
-    """Layers of each tower as the paper prints them: `3-7`, or `2-4/2-4`."""
-    return "/".join(f"{of_tower[0]}-{of_tower[-1]}" for of_tower in layers)
+    """Format the window of each tower by its first and last layer: `3-7`, or `2-4/2-4`."""
+    return "/".join(f"{window[0]}-{window[-1]}" for window in layers)
 
 
-def _groups(of_towers: Mapping[str, Sequence[Sequence[int]]]) -> str:
-    """Groups of layers of each tower: `0-2, 5+8`, and a `/` between towers."""
+def _groups(towers: Mapping[str, Sequence[Sequence[int]]]) -> str:
+    """Format the groups of layers of each tower: `0-2, 5+8`, with `/` between towers."""
 
-    def named(layers: Sequence[int]) -> str:
+    def group(layers: Sequence[int]) -> str:
         adjacent = list(layers) == list(range(layers[0], layers[-1] + 1))
         return f"{layers[0]}-{layers[-1]}" if adjacent else "+".join(map(str, layers))
 
-    return "/".join(", ".join(map(named, groups)) for groups in of_towers.values())
+    return "/".join(", ".join(map(group, groups)) for groups in towers.values())
 
 
 def _span(start_and_k: Sequence[int]) -> str:
-    """A window as its first and its last layer."""
+    """Format a window of k layers by its first and last layer."""
     start, k = start_and_k
     return f"{start}-{start + k - 1}"
 
 
 def _counted(values: Sequence[Any], n_all: int | None = None) -> str:
-    """A value that all share; else each value and how many (of n_all) have it."""
+    """Format a common value; or else each value with how many (of n_all) have it."""
     texts = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
     counts, n_all = Counter(texts), n_all or len(texts)
     if list(counts.values()) == [n_all]:
@@ -152,7 +152,7 @@ def _counted(values: Sequence[Any], n_all: int | None = None) -> str:
 
 
 def _common(values: Sequence[Any]) -> Any:
-    """The value that all share."""
+    """Return the common value. Raises ValueError if there is none."""
     if any(value != values[0] for value in values):
         raise ValueError(f"{values[0]!r} is not what all have: {values!r}")
     return values[0]

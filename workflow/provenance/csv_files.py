@@ -1,4 +1,4 @@
-"""CSV files with a header, as rows by column."""
+"""Read and write CSV files with a header, as dicts by column."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ Row = dict[str, str]
 
 
 def read_csv(file: Path) -> list[Row]:
-    """The rows, every cell as it stands there."""
+    """Read the rows, with all cells as text."""
     with file.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
 
@@ -17,7 +17,7 @@ def read_csv(file: Path) -> list[Row]:
 def write_csv(
     rows: Iterable[Mapping[str, Any]], file: Path, columns: Sequence[str] | None = None
 ) -> None:
-    """Write rows that have the same columns, by default those of the first row."""
+    """Write rows that all have the same columns, by default those of the first row."""
     rows = list(rows)
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, columns or list(rows[0]))

@@ -1,13 +1,13 @@
-"""sha256 of files and directories."""
+"""Hash files and directories."""
 
 import hashlib
 from pathlib import Path
 
-NOT_CONTENT = {".snakemake_timestamp"}  # put by Snakemake into a directory that a job has made
+NOT_CONTENT = {".snakemake_timestamp"}  # Snakemake puts this into output directories
 
 
 def sha256_of(path: Path) -> str:
-    """Digest of a file, or of a directory: of its files' sorted lines `digest  relative/name`.
+    """Return the sha256 of a file, or of a directory's sorted lines `sha256  name`, one a file.
 
     Raises FileNotFoundError if there is nothing at `path`.
     """

@@ -1,6 +1,6 @@
-"""The image that a job runs in: a locked one, in which Python sees its packages and no others.
+"""Check the image that a job runs in: it is locked, and Python imports only from it.
 
-Outside Apptainer there is nothing to check: .venv is the environment then.
+Outside Apptainer there is nothing to check: the environment is .venv.
 """
 
 import importlib.util
@@ -20,25 +20,25 @@ from provenance.sources import REPOSITORY
 
 LOCK = REPOSITORY / "containers" / "lock.yaml"
 CACHE = REPOSITORY / ".cache" / "images"
-OF_THE_IMAGE = Path("/.singularity.d/env")  # a folder that nobody mounts anything over
+IMAGE_FOLDER = Path("/.singularity.d/env")  # never a mount point
 CHECKED = ("torch", "transformers", "numpy")
 
 
 def container(build: str, lock: Path = LOCK) -> str:
-    """The file of the locked image for a build (cpu, cuda), whether or not it is there."""
+    """Return the file of the locked image for a build (cpu, cuda), whether or not it exists."""
     return f"containers/{yaml.safe_load(lock.read_text())[build]['file']}"
 
 
 def require(build: str, lock: Path = LOCK) -> None:
-    """Raises SystemExit, with the way out, if the locked image for a build is not there."""
+    """Raise SystemExit, saying how to build it, if the image for a build is not there."""
     if not (REPOSITORY / (file := container(build, lock))).is_file():
         raise SystemExit(f"error: the image {file} is not there; build it: make images ENV={build}")
 
 
 def check(script: Path) -> dict[str, str] | None:
-    """Path and sha256 of the image that this process runs in; None outside Apptainer.
+    """Return path and sha256 of the image that this process runs in; None outside Apptainer.
 
-    Raises SystemExit if it is none of lock.yaml's, or if code would come from anywhere else.
+    Raises SystemExit if lock.yaml does not have it, or if code would come from anywhere else.
     """
     running = os.environ.get("APPTAINER_CONTAINER")
     if not running:
@@ -50,7 +50,7 @@ def check(script: Path) -> dict[str, str] | None:
 
 
 def locked_digest(image: Path, lock: Path = LOCK, cache: Path = CACHE) -> str:
-    """sha256 of an image file. Raises SystemExit if lock.yaml has no image with that digest."""
+    """Return the sha256 of an image. Raises SystemExit if lock.yaml has no image with it."""
     images = yaml.safe_load(lock.read_text())
     names = {entry["file"]: build for build, entry in images.items()}
     build = names.get(image.name) or ("cuda" if "cuda" in image.name else "cpu")
@@ -72,10 +72,10 @@ def locked_digest(image: Path, lock: Path = LOCK, cache: Path = CACHE) -> str:
 
 
 def cached_digest(image: Path, cache: Path = CACHE) -> str:
-    """sha256 of a large file, computed once as long as it stays the same file, unchanged.
+    """Return the sha256 of a large file, computed once until the file changes.
 
-    Each job of a workflow asks. A file is known by path, inode, size and times; whatever replaces
-    or changes it, changes one of them (ctime even if somebody sets mtime back).
+    Every job of a workflow needs it. A file is known by path, inode, size and times: replacing or
+    editing it changes one of them (ctime even if mtime is set back).
     """
     known = cache / f"{image.name}.json"
     identity = _identity(image)
@@ -84,27 +84,27 @@ def cached_digest(image: Path, cache: Path = CACHE) -> str:
         if entry["file"] == identity:
             return entry["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # nothing there yet, or half of something
+        pass  # not cached yet, or half written
     digest = sha256_of(image)
-    if _identity(image) == identity:  # else it changed while it was read
-        with suppress(OSError):  # read-only: then the next job computes it again
+    if _identity(image) == identity:  # or else it changed while it was read
+        with suppress(OSError):  # in a read-only folder, the next job computes it again
             write_atomically(known, json.dumps({"file": identity, "sha256": digest}).encode())
     return digest
 
 
 def _identity(image: Path) -> dict[str, Any]:
-    found = image.stat()
+    status = image.stat()
     return {
         "path": str(image),
-        "inode": found.st_ino,
-        "size": found.st_size,
-        "mtime_ns": found.st_mtime_ns,
-        "ctime_ns": found.st_ctime_ns,
+        "inode": status.st_ino,
+        "size": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "ctime_ns": status.st_ctime_ns,
     }
 
 
 def check_search_path(entries: list[str]) -> None:
-    """Raises SystemExit if Python looks for modules outside the image and this repository."""
+    """Raise SystemExit if Python looks for modules outside the image and this repository."""
     for entry in map(Path, entries):
         if entry.exists() and not (_in_repository(entry) or _in_image(entry)):
             raise SystemExit(
@@ -114,11 +114,11 @@ def check_search_path(entries: list[str]) -> None:
 
 
 def check_origins(script: Path, packages: tuple[str, ...] = CHECKED) -> None:
-    """Raises SystemExit unless the packages are the image's and ffmerge is beside the script."""
+    """Raise SystemExit unless the packages are the image's and the script is in this repository."""
     site = Path(sysconfig.get_path("purelib"))
     for name in packages:
-        found = importlib.util.find_spec(name)  # does not import it
-        origin = Path(found.origin).resolve() if found and found.origin else None
+        spec = importlib.util.find_spec(name)  # does not import it
+        origin = Path(spec.origin).resolve() if spec and spec.origin else None
         if origin is None or site not in origin.parents or not _in_image(origin.parent):
             raise SystemExit(f"error: {name} is from {origin}, and not from the image's {site}")
     if REPOSITORY not in script.resolve().parents:
@@ -132,8 +132,8 @@ def _in_repository(path: Path) -> bool:
 
 
 def _in_image(path: Path) -> bool:
-    """Whether a file or folder is the image's own, and not mounted from the host."""
+    """Return whether a file or folder is part of the image, and not mounted from the host."""
     folder = path if path.is_dir() else path.parent
     prefix = Path(sys.prefix)
-    own = prefix == path.resolve() or prefix in path.resolve().parents
-    return own and folder.stat().st_dev == OF_THE_IMAGE.stat().st_dev
+    inside = prefix == path.resolve() or prefix in path.resolve().parents
+    return inside and folder.stat().st_dev == IMAGE_FOLDER.stat().st_dev

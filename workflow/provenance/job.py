@@ -1,10 +1,10 @@
-"""One job of the workflow: its files and parameters from the command line, its record at the end.
+"""Run one job of the workflow: parse its command line, and write its record at the end.
 
 A script is run as
 
     python workflow/scripts/NAME.py '{"rule": …, "params": {…}, …}' '{"input": {…}, "output": {…}}'
 
-which Snakemake composes and anybody can repeat by hand: the whole line is in the job's record.
+Snakemake composes this line. It is in the job's record, so that anybody can repeat it by hand.
 """
 
 import argparse
@@ -35,12 +35,11 @@ from provenance.sources import REPOSITORY, closure
 class Job:
     """The inputs, outputs, parameters and record of a running job; a context manager.
 
-    input.NAME, output.NAME: a Path, or a list of Paths. Outputs are written under a partial name
-    and get their own when the job has succeeded, the record last; a failure leaves none of them.
-    params, wildcards: the job's, by attribute. threads: how many it may use.
-    destination.NAME: the path that an output will have. input_digests: path of an input -> sha256.
-    writes: whether this process writes outputs, log and record; of several that train one model
-    (experiment.training.devices) only the first does.
+    input.NAME, output.NAME: a Path, or a list of Paths. Outputs are written under partial names and
+    renamed when the job has succeeded, the record last; a failure leaves none of them.
+    destination.NAME: the path that an output will have. params.NAME, wildcards.NAME: as in the
+    rule. threads: how many it may use. writes: whether this process writes outputs, log and record;
+    if several processes train one model, only the first does.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class Job:
 
     @classmethod
     def from_command_line(cls, arguments: list[str] | None = None) -> "Job":
-        """The job that the command line describes."""
+        """Create the job that the command line describes."""
         main = sys.modules["__main__"]
         parser = argparse.ArgumentParser(description=main.__doc__)
         parser.add_argument(
@@ -93,13 +92,13 @@ class Job:
 
     @property
     def input_digests(self) -> dict[str, str]:
-        """Path -> sha256 of every input, as it was when the job began."""
+        """Path -> sha256 of every input when the job began."""
         entries = [_listed(entry) for entry in self._inputs.values()]
         return {each["path"]: each["sha256"] for named in entries for each in named}
 
     @cached_property
     def checkpoints(self) -> Path:
-        """A directory for this very job (parameters, code, inputs, threads), kept through kills."""
+        """A directory that survives a kill, for this job with these parameters, code and inputs."""
         identity = {
             **{name: self._description[name] for name in ("rule", "wildcards", "params", "code")},
             "threads": self.threads,
@@ -114,13 +113,13 @@ class Job:
 
     @property
     def _checkpoint_prefix(self) -> str:
-        """What the names of this output's checkpoint directories, whatever the key, begin with."""
+        """How the names of this job's checkpoint directories begin, with any parameters."""
         return f"{self._record_file.name.removesuffix('.record.json')}-"
 
     def progress(
         self, iterable: Iterable | None = None, total: int | None = None, description: str = ""
     ) -> tqdm:
-        """Shows how far work over an iterable (or of `total` updates) is."""
+        """Show the progress of work over an iterable, or of `total` updates."""
         return progress(iterable, total, description or self._description["rule"])
 
     def __enter__(self) -> "Job":
@@ -152,8 +151,8 @@ class Job:
                 _each(_remove, vars(self.output).values())
             if self.writes or not isinstance(error, SystemExit):
                 self._report(error)
-            # what all processes stop for is told by the first, which the launcher would end if
-            # another failed before
+            # The first process reports what stops all; the launcher would end it if another
+            # process failed before.
             raise SystemExit(1 if self.writes else getattr(error, "status_of_others", 1)) from None
         if not self.writes:
             return False
@@ -172,11 +171,11 @@ class Job:
         return False
 
     def _remove_checkpoints(self) -> None:
-        """Remove this job's checkpoints, and those left by a run of it under other parameters."""
+        """Remove this job's checkpoints, including those of runs with other parameters."""
         for directory in self.checkpoints.parent.iterdir():
             if directory.name[:-32] == self._checkpoint_prefix:  # the rest is the key
                 shutil.rmtree(directory)
-        if not any(self.checkpoints.parent.iterdir()):  # other jobs' may be there
+        if not any(self.checkpoints.parent.iterdir()):  # no other job's
             self.checkpoints.parent.rmdir()
 
     def _record(self) -> dict[str, Any]:
@@ -212,7 +211,7 @@ class Job:
             },
             "warnings": self._warnings,
         }
-        seconds = self._record_seconds + time.perf_counter() - begun  # what answering for it costs
+        seconds = self._record_seconds + time.perf_counter() - begun  # that the record takes
         content["time"]["record_seconds"] = round(seconds, 3)
         return content
 
@@ -223,7 +222,7 @@ class Job:
             print(line, file=self._log_stream if self._log else sys.stderr, flush=True)
 
     def _report(self, error: BaseException) -> None:
-        """One line for what a user can mend, with the whole trace in the log; both for a defect."""
+        """Print one line for an error that a user can fix, and a traceback for a defect."""
         expected = isinstance(error, ValueError | OSError | SystemExit | KeyboardInterrupt)
         if self._log:
             traceback.print_exception(error, file=self._log_stream)
@@ -245,9 +244,9 @@ def prepare_torch(threads: int, device: str) -> None:
 
 
 def check_digest(path: Path, expected: str) -> None:
-    """Raises ValueError naming the file if its sha256 is not the expected one."""
-    if (found := sha256_of(path)) != expected:
-        raise ValueError(f"{path}: sha256 is {found}, expected {expected}")
+    """Raise ValueError naming the file if its sha256 is not the expected one."""
+    if (actual := sha256_of(path)) != expected:
+        raise ValueError(f"{path}: sha256 is {actual}, expected {expected}")
 
 
 def _map(function: Any, value: Any) -> Any:
@@ -280,7 +279,7 @@ def _iso(seconds: float) -> str:
 
 
 def _process_start() -> float:
-    """When this process began, in seconds since the epoch (now, where the system does not tell)."""
+    """Return when this process began, in seconds since the epoch; now if that is not known."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
         up = float(Path("/proc/uptime").read_text().split()[0])

@@ -1,8 +1,7 @@
-"""The ledger of a table or a figure: for each number, what is shown and where it comes from.
+"""Write the ledger of a table or figure: for each number, what is shown and where it comes from.
 
-It lies beside what it is about (`table5.ledger.json`) and is a table, too: of a figure, a row is a
-point. A number is called by the name of the table, its row from 1 and its column:
-`table5:7:permute`.
+The ledger lies beside its table (`table5.ledger.json`) and has the same rows; for a figure, a row
+is a point. A number is named by its table, its row from 1 and its column: `table5:7:permute`.
 """
 
 import re
@@ -21,10 +20,10 @@ Rows = Sequence[Mapping[str, str | Cell]]
 
 
 def write_ledger(job: Job, rows: Rows) -> None:
-    """Write a job's `ledger`: about its other outputs, whose numbers are the cells of `rows`.
+    """Write a job's `ledger` output, about its other outputs.
 
-    rows: as they are shown, a cell for each number and text for the rest, with the same columns.
-    Raises ValueError naming a source that is no input of the job, and two numbers of one name.
+    rows: as shown, all with the same columns; a cell for each number, text for the rest.
+    Raises ValueError for a source that is not an input of the job, and for two numbers of one name.
     """
     about = {name: path for name, path in vars(job.destination).items() if name != "ledger"}
     name = job.destination.ledger.name.partition(".")[0]
@@ -34,15 +33,15 @@ def write_ledger(job: Job, rows: Rows) -> None:
             "row": number,
             "column": column,
             "shown": str(cell),
-            **_answer(cell),
+            **_entry(cell),
         }
         for number, row in enumerate(rows, start=1)
         for column, cell in row.items()
         if isinstance(cell, Cell)
     ]
     names = [cell["id"] for cell in cells]
-    if twice := sorted({each for each in names if names.count(each) > 1}):
-        raise ValueError(f"numbers of the same name: {', '.join(twice)}")
+    if repeated := sorted({each for each in names if names.count(each) > 1}):
+        raise ValueError(f"numbers of the same name: {', '.join(repeated)}")
     files = {source["file"] for cell in cells for source in cell["sources"]}
     content = {
         "format": FORMAT,
@@ -59,11 +58,11 @@ def write_ledger(job: Job, rows: Rows) -> None:
 
 
 def slug(column: str) -> str:
-    """A column's name as it stands in the name of a number."""
+    """Return a column's name as it is used in names of numbers."""
     return re.sub(r"[^a-z0-9]+", "-", column.lower()).strip("-")
 
 
-def _answer(cell: Cell) -> dict[str, Any]:
+def _entry(cell: Cell) -> dict[str, Any]:
     return {
         "rule": cell.rule,
         "raw": cell.raw,
@@ -77,7 +76,7 @@ def _answer(cell: Cell) -> dict[str, Any]:
 
 
 def _digest(job: Job, file: str) -> str:
-    """sha256 of an input, or of a file in a directory that is one."""
+    """Return the sha256 of an input, or of a file in a directory that is an input."""
     if file in job.input_digests:
         return job.input_digests[file]
     if any(str(parent) in job.input_digests for parent in Path(file).parents):

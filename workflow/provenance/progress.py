@@ -1,4 +1,4 @@
-"""Progress of long work: a bar where a person watches, a line every so often in the log."""
+"""Show the progress of long work: a bar on a terminal, and regular lines in the log."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 class _Bar(tqdm):
-    """A bar on the terminal, if there is one, and lines in the log, if there is one."""
+    """A progress bar for the terminal, if there is one, and the log, if there is one."""
 
     log: TextIO | None = None
 
@@ -30,7 +30,7 @@ class _Bar(tqdm):
 
 
 def log_to(stream: TextIO) -> None:
-    """Write the lines of every later bar to a stream."""
+    """Write the lines of all later bars to a stream."""
     _Bar.log = stream
 
 
@@ -41,5 +41,5 @@ def note(line: str) -> None:
 
 
 def progress(iterable: Iterable | None = None, total: int | None = None, desc: str = "") -> tqdm:
-    """Rate and remaining time of work over an iterable (or, without one, of `total` updates)."""
+    """Show rate and remaining time of work over an iterable, or of `total` updates without one."""
     return _Bar(iterable, total=total, desc=desc)

@@ -1,4 +1,4 @@
-"""The record of a job: what ran on what, from which code, where and when."""
+"""Write and read the record of a job: what ran on what, from which code, where and when."""
 
 import json
 import os
@@ -22,18 +22,18 @@ FORMAT = 1  # of the record; raised when a field changes its meaning
 
 
 def digests(files: dict[str, Any]) -> dict[str, Any]:
-    """Named files or lists of files -> the same names with `path` and `sha256` of each."""
+    """Replace each of some named files, or lists of files, by its `path` and `sha256`."""
 
-    def of(value: Any) -> Any:
+    def entry(value: Any) -> Any:
         if isinstance(value, list):
-            return [of(item) for item in value]
+            return [entry(item) for item in value]
         return {"path": str(value), "sha256": sha256_of(Path(value))}
 
-    return {name: of(value) for name, value in files.items()}
+    return {name: entry(value) for name, value in files.items()}
 
 
 def source_digests(script: Path) -> dict[str, str]:
-    """sha256 of the script and of every module of the workflow, or beside it, that is loaded."""
+    """Hash the script and all loaded modules of the workflow or beside the script."""
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     loaded = {
         file
@@ -46,10 +46,10 @@ def source_digests(script: Path) -> dict[str, str]:
 
 
 def git_state(patches: Path) -> dict[str, Any] | None:
-    """Commit and whether the tree differed from it; the difference is kept under its own digest.
+    """Return the commit and whether the tree differs from it; save the difference as a patch.
 
     patches: directory for `<sha256>.patch`. Returns None outside a checkout of this project, such
-    as in an environment inside somebody else's repository, into which the package was installed.
+    as where the package is installed in an environment inside another repository.
     """
     top = _git("rev-parse", "--show-toplevel")
     if top is None or Path(top.removesuffix("\n")).resolve() != REPOSITORY.resolve():
@@ -69,7 +69,7 @@ def git_state(patches: Path) -> dict[str, Any] | None:
 
 
 def _git(*arguments: str) -> str | None:
-    # A clone may be another user's, such as a group's; this job runs its code in any case.
+    # A clone may belong to another user, such as a group's; this job runs its code anyway.
     trusting = ["git", "-c", "safe.directory=*", "-C", str(REPOSITORY)]
     try:
         return subprocess.run(
@@ -84,9 +84,9 @@ def _git(*arguments: str) -> str | None:
 
 
 def installed_lock(environment: Path = Path(sys.prefix)) -> dict[str, str] | None:
-    """Path and sha256 of the lock that .venv was installed from (envs/install.py).
+    """Return path and sha256 of the lock that .venv was installed from (envs/install.py).
 
-    None if this Python is in no such environment, or if the lock changed since.
+    None if this Python is not in such an environment, or if the lock has changed since.
     """
     try:
         installed = (environment / "installed.txt").read_text()
@@ -99,7 +99,7 @@ def installed_lock(environment: Path = Path(sys.prefix)) -> dict[str, str] | Non
 
 
 def environment(image: dict[str, str] | None = None) -> dict[str, Any]:
-    """Python, the installed packages that are loaded, the lock they came from, the image if any.
+    """Describe Python, the loaded packages, the lock they came from, and the image if any.
 
     image: path and sha256 of the one that this process runs in (provenance.image).
     """
@@ -120,7 +120,7 @@ def environment(image: dict[str, str] | None = None) -> dict[str, Any]:
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """Host, processor and its kernels, GPU if one is in use, and the SLURM job with its node."""
+    """Describe host, processor and its kernels, GPU if in use, and the SLURM job with its node."""
     torch = sys.modules.get("torch")
     gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
     return {
@@ -135,7 +135,7 @@ def machine(threads: int) -> dict[str, Any]:
 
 
 def arithmetic() -> dict[str, str]:
-    """The environment variables that are set and choose how sums are rounded, with their values."""
+    """Return the environment variables that are set and choose how sums are rounded."""
     return {name: os.environ[name] for name in ARITHMETIC if name in os.environ}
 
 
@@ -148,7 +148,7 @@ def _processor() -> str:
 
 
 def usage() -> dict[str, float | int]:
-    """Processor time in seconds and peak resident memory in bytes of this process."""
+    """Measure processor time in seconds and peak resident memory in bytes of this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "cpu_seconds": round(used.ru_utime + used.ru_stime, 3),
@@ -157,7 +157,7 @@ def usage() -> dict[str, float | int]:
 
 
 def _peak_memory() -> int | None:
-    """High-water mark of this program; Linux' ru_maxrss also counts the parent it forked from."""
+    """Return this program's peak memory; ru_maxrss also counts the parent it forked from."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -166,7 +166,7 @@ def _peak_memory() -> int | None:
 
 
 def write_atomically(file: Path, content: bytes) -> None:
-    """Write a file so that nobody ever sees half of it, on disk before it gets its name."""
+    """Write a file under another name, and rename it once it is on disk."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".partial.{os.getpid()}.{file.name}")
     try:
@@ -180,13 +180,13 @@ def write_atomically(file: Path, content: bytes) -> None:
 
 
 def write_record(file: Path, record: dict[str, Any]) -> None:
-    """Write a record as readable JSON that begins with the digest of the rest, atomically."""
+    """Write a record atomically, as readable JSON that begins with the digest of the rest."""
     digest = sha256(as_text(record).encode()).hexdigest()
     write_atomically(file, as_text({"digest": digest, **record}).encode())
 
 
 def read_record(file: Path) -> dict[str, Any]:
-    """A record, as it was written. Raises ValueError naming the file if a byte of it is another."""
+    """Read a record. Raises ValueError naming the file if any byte of it has changed."""
     content = file.read_bytes()
     begins = re.match(rb'\{\n  "digest": "([0-9a-f]{64})",', content)
     if begins is None or sha256(b"{" + content[begins.end() :]).hexdigest() != begins[1].decode():
@@ -195,5 +195,5 @@ def read_record(file: Path) -> dict[str, Any]:
 
 
 def as_text(content: dict[str, Any]) -> str:
-    """Records and ledgers as JSON that a person can read; the same content gives the same bytes."""
+    """Format a record or ledger as readable JSON; the same content gives the same bytes."""
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,9 +1,9 @@
-"""The source closure of a script: the script and every module of the workflow that it can reach.
+"""Find and hash the source closure of a script: the workflow's modules that it can import.
 
-Snakemake does not look into what a script imports. Each rule therefore carries the digest of its
-closure among its parameters, so that a job reruns when code on its path changes, and only then. The
-digest covers the syntax tree without docstrings and `description=…` arguments: comments,
-documentation, formatting and modification times rerun nothing.
+Snakemake does not look at what a script imports. Each rule therefore has the digest of its closure
+among its parameters, so that a job reruns exactly when code that it can reach changes. The digest
+covers the syntax tree without docstrings and `description=…` arguments: comments, documentation,
+formatting and modification times rerun nothing.
 """
 
 import ast
@@ -17,12 +17,10 @@ REPOSITORY = WORKFLOW.parent
 
 
 def closure(script: Path, imports: Iterable[str] = ()) -> list[Path]:
-    """Files whose code a script may run: itself, and what it imports from the workflow's packages.
+    """Return the script, and all modules of the workflow or beside it that it can import.
 
-    Modules beside the script count too.
-    imports: modules (dotted names) that the job imports by a name in its parameters, such as its
-    kind of task.
-    Raises FileNotFoundError for a script or a module that does not exist.
+    imports: dotted names of modules that the job imports because its parameters name them, such as
+    its kind of task. Raises FileNotFoundError for a script or a module that does not exist.
     """
     script = script.resolve()
     roots = (WORKFLOW, script.parent)
@@ -31,17 +29,17 @@ def closure(script: Path, imports: Iterable[str] = ()) -> list[Path]:
         if _file(name.split("."), roots) is None:
             raise FileNotFoundError(f"{script.name} imports {name}, which does not exist")
         todo += _modules(name, roots)
-    found: set[Path] = set()
+    reached: set[Path] = set()
     while todo:
         file = todo.pop()
-        if file not in found:
-            found.add(file)
+        if file not in reached:
+            reached.add(file)
             todo += _imports(file, roots)
-    return sorted(found)
+    return sorted(reached)
 
 
 def code_digest(files: Iterable[Path]) -> str:
-    """sha256 over the files' names and syntax trees; comments and formatting do not count."""
+    """Hash the names and syntax trees of files; comments and formatting do not count."""
     whole = hashlib.sha256()
     for file in files:
         whole.update(f"{_name(file)} {_tree_digest(file)}\n".encode())
@@ -50,9 +48,9 @@ def code_digest(files: Iterable[Path]) -> str:
 
 @cache
 def _imports(file: Path, roots: tuple[Path, ...]) -> list[Path]:
-    """Files below the roots that a file's import statements name, wherever in it they stand.
+    """Return the files below the roots that a file imports, at any level of nesting.
 
-    Imports in a module's `__getattr__` are left out: no job asks a package for such a name.
+    Imports in a module's `__getattr__` do not count: no job asks a package for such a name.
     """
     files = []
     statements = (each for each in _parsed(file).body if getattr(each, "name", "") != "__getattr__")
@@ -68,7 +66,7 @@ def _imports(file: Path, roots: tuple[Path, ...]) -> list[Path]:
 
 
 def _modules(name: str, roots: tuple[Path, ...]) -> Iterator[Path]:
-    """The files behind a dotted name, its parent packages included; none if it is elsewhere."""
+    """Yield the files of a dotted name and its parent packages; none outside the roots."""
     parts = name.split(".")
     for n in range(1, len(parts) + 1):
         file = _file(parts[:n], roots)
