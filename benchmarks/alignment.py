@@ -1,4 +1,4 @@
-"""All pairs' permutations against the same matrix products and assignments alone."""
+"""Align all pairs of layers, against their matrix products and assignments alone."""
 
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ CORES = 2
 
 @dataclass(frozen=True)
 class Size:
-    """Layers, positions and neurons of the features whose pairs are aligned."""
+    """Shape of the features to align, and how often to time it."""
 
     n_layers: int
     n_tokens: int
@@ -28,12 +28,12 @@ class Size:
     rounds: int
 
 
-FULL = (Size(12, 10_000, 3072, 2), Size(3, 10_000, 5120, 2))  # ViT-base; three of GPT-2 large
+FULL = (Size(12, 10_000, 3072, 2), Size(3, 10_000, 5120, 2))  # ViT-base; 3 layers of GPT-2 large
 TOY = (Size(3, 200, 32, 1),)
 
 
 def measure(sizes: tuple[Size, ...] = FULL) -> list[Measured]:
-    """One line a size."""
+    """Measure one line for each size."""
     with tempfile.TemporaryDirectory() as directory:
         return [_measured(size, Path(directory, "features.safetensors")) for size in sizes]
 
@@ -46,9 +46,10 @@ def _measured(size: Size, file: Path) -> Measured:
 
     def library() -> list[Tensor]:
         def layer(i: int) -> Tensor:
-            return Features(file).layer("encoder", i)  # from the file again, as a job reads it
+            return Features(file).layer("encoder", i)  # reads the file again, as a job does
 
-        return [found.permutation for _, found in align_all_pairs(layer, pairs, workers=CORES)]
+        solved = align_all_pairs(layer, pairs, workers=CORES)
+        return [alignment.permutation for _, alignment in solved]
 
     samples = in_turns(size.rounds, library=library, bare=lambda: bare(ready, pairs))
     for ours, theirs in zip(samples["library"], samples["bare"], strict=True):
@@ -58,11 +59,11 @@ def _measured(size: Size, file: Path) -> Measured:
 
 
 def bare(ready: list[Tensor], pairs: list[Pair]) -> list[Tensor]:
-    """Products and assignments of standardized features that are in memory, on the same cores."""
+    """Solve pairs of standardized features from memory, on the same number of cores."""
 
     def solve(pair: Pair) -> Tensor:
         cost = (ready[pair[0]].T @ ready[pair[1]]).double().neg_()
-        cost -= cost.min(dim=0).values  # as the library reduces it: the same assignments to solve
+        cost -= cost.min(dim=0).values  # as in the library, so that both solve the same problem
         return torch.from_numpy(linear_sum_assignment(cost.numpy())[1])
 
     threads = torch.get_num_threads()
@@ -75,7 +76,7 @@ def bare(ready: list[Tensor], pairs: list[Pair]) -> list[Tensor]:
 
 
 def write_features(size: Size, file: Path) -> None:
-    """Features of neurons that partly do the same in every layer, each in an order of its own."""
+    """Write features whose neurons correlate between layers, in a random order in each layer."""
     random = torch.Generator().manual_seed(0)
     shape = (size.n_tokens, size.d_ff)
     common = torch.randn(shape, generator=random)

@@ -1,4 +1,4 @@
-"""Fine-tuning steps a second against a bare PyTorch loop over the same batches."""
+"""Fine-tune with the library, against a bare PyTorch loop over the same batches."""
 
 import copy
 import math
@@ -22,7 +22,7 @@ from timing import Measured, Sample, compared
 
 @dataclass(frozen=True)
 class Size:
-    """What is tuned, from the demo's tasks or a ViT of an architecture, and for how many steps."""
+    """A task of the demo and the number of steps. architecture: of a random ViT to tune instead."""
 
     task: str
     n_steps: int
@@ -39,7 +39,7 @@ TOY = (Size("vit", 4, 1, subjects.VIT_TOY, batch_size=2),)
 
 
 def measure(sizes: tuple[Size, ...] = FULL) -> list[Measured]:
-    """One line a size."""
+    """Measure one line for each size."""
     with tempfile.TemporaryDirectory() as directory:
         return [_measured(size, Path(directory, str(i))) for i, size in enumerate(sizes)]
 
@@ -48,7 +48,7 @@ def _measured(size: Size, scratch: Path) -> Measured:
     changes = {"max_steps": size.n_steps, "evaluate_every": size.n_steps}
     if size.batch_size:
         changes["batch_size"] = size.batch_size
-    # what a score is made from does not matter: it is after the last step, which ends the time
+    # The size of the validation does not matter: it runs after the last step, where timing ends.
     parts = {"fine_tuning": changes, "validation": {"batch_size": 8}}
     if size.task != "gpt2":
         parts["validation"]["max_examples"] = 8
@@ -67,14 +67,14 @@ def _measured(size: Size, scratch: Path) -> Measured:
         library.append(ours.sample())
         bare.append(theirs.sample())
         for a, b in zip(library[-1].returned, bare[-1].returned, strict=True):
-            # of 128 tokens, 127 have a next one: the Trainer divides a text's loss by 128
+            # 127 of 128 tokens have a next token, but the Trainer divides a text's loss by 128.
             assert math.isclose(a, b, rel_tol=0.01), (a, b)
     what = f"fine-tuning {size.task}, {name}: bare loop / library"
     return compared(what, bare, library, ("at least", 0.95))
 
 
 class Recorded(Dataset):
-    """Examples that note in which batches they were asked for."""
+    """Examples that record in which batches they were fetched."""
 
     def __init__(self, examples: Dataset) -> None:
         self.examples = examples
@@ -91,16 +91,16 @@ class Recorded(Dataset):
         return self.fetch(indices)
 
     def fetch(self, indices: list[int]) -> list[Any]:
-        """The examples, as a DataLoader asks for them."""
+        """Fetch examples as a DataLoader does."""
         several = getattr(self.examples, "__getitems__", None)
         return several(indices) if several else [self.examples[i] for i in indices]
 
 
 class Steps:
-    """Times and losses of a model's training passes, while it is entered.
+    """A context that records the time and loss of each training pass of a model.
 
-    random: state of the generator for the first pass, so that dropout drops the same; None to
-    keep the state that there is.
+    random: state of the generator to set before the first pass, so that dropout is the same; None
+    to keep the present state.
     """
 
     def __init__(self, model: nn.Module, random: torch.Tensor | None = None) -> None:
@@ -132,7 +132,7 @@ class Steps:
             self.losses.append(output.loss.detach())
 
     def sample(self) -> Sample:
-        """From the beginning of the second step to that of the last: whole steps, and no first."""
+        """Time from the start of the second step to the start of the last: whole, warm steps."""
         (begun, cpu), (ended, cpu_ended) = self.begun[1], self.begun[-1]
         return Sample([loss.item() for loss in self.losses], ended - begun, cpu_ended - cpu)
 
@@ -167,5 +167,5 @@ def _bare(model: nn.Module, task: Task, examples: Recorded, random: torch.Tensor
 
 
 def _batches(task: Task, examples: Recorded, n: int) -> Iterator[dict[str, torch.Tensor]]:
-    for indices in examples.order[:n]:  # the Trainer may have fetched one more
+    for indices in examples.order[:n]:  # the Trainer may have fetched one batch more
         yield task.collate(examples.fetch(indices))

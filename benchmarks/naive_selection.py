@@ -1,9 +1,8 @@
-"""Sections 3.2 to 3.4 of the paper, done one window after the other as the text reads.
+"""A naive implementation of the paper's Sections 3.2 to 3.4, for a ViT in plain PyTorch.
 
-Written from the paper's text alone, without the library, for a plain ViT in PyTorch: for every
-window a forward pass collects its features and accumulates their covariances, an assignment is
-solved towards its first sublayer, the sublayers are averaged, and the candidate is saved to disk,
-loaded and evaluated.
+It is written from the paper's text alone and does not use the library. For every window, a forward
+pass collects the features and accumulates their covariances, assignments to the first sublayer are
+solved, the sublayers are averaged, and the candidate is saved to disk, loaded and evaluated.
 """
 
 import copy
@@ -22,11 +21,11 @@ Batches = Sequence[dict[str, Tensor]]
 
 
 class NaiveSelection:
-    """One model's windows.
-
-    seconds, cpu_seconds: of each stage; units: how often it was done.
+    """Merge and score windows of one model.
 
     features, validation: batches of `pixel_values`, the latter with `labels`.
+    seconds, cpu_seconds: total of each stage. units: how much work each stage has done, such as
+    images or assignments.
     """
 
     def __init__(
@@ -40,7 +39,7 @@ class NaiveSelection:
 
     @contextmanager
     def stage(self, name: str, units: int = 1) -> Iterator[None]:
-        """Count what is done within."""
+        """Add the time of a block to a stage, and its units of work."""
         begun, cpu = time.perf_counter(), time.process_time()
         yield
         self.seconds[name] += time.perf_counter() - begun
@@ -48,7 +47,7 @@ class NaiveSelection:
         self.units[name] += units
 
     def loss(self, start: int, k: int, aligned: bool) -> tuple[float, list[Tensor]]:
-        """Validation loss of the model with k sublayers from `start` on merged; permutations."""
+        """Merge k sublayers from `start` on. Returns the validation loss and the permutations."""
         permutations = self.permutations(start, k) if aligned else [None] * k
         with self.stage("merge"):
             merged = copy.deepcopy(self.model)
@@ -62,10 +61,10 @@ class NaiveSelection:
 
     @torch.inference_mode()
     def permutations(self, start: int, k: int) -> list[Tensor]:
-        """π of each sublayer of the window towards its first one (Eqs. 1 and 2).
+        """Find the permutation π of each sublayer of a window to its first one (Eqs. 1 and 2).
 
-        One pass accumulates E[x] and E[xy] of all pairs of the window's sublayers, in float64: in
-        float32, E[xy] - E[x]E[y] cancels and other permutations come out.
+        One pass accumulates E[x] and E[xy] for all pairs of sublayers. They are in float64, because
+        cancellation in E[xy] - E[x]E[y] changes the permutations in float32.
         """
         outputs: dict[int, Tensor] = {}
         hooks = [
@@ -94,18 +93,18 @@ class NaiveSelection:
             hook.remove()
         means = [total / n for total in sums]
         deviations = [(products[i, i].diag() / n - means[i] ** 2).sqrt() for i in range(k)]
-        found = [torch.arange(len(means[0]))]
+        permutations = [torch.arange(len(means[0]))]
         for i in range(1, k):
             with self.stage("assignment"):
                 covariance = products[0, i] / n - torch.outer(means[0], means[i])
                 correlation = covariance / torch.outer(deviations[0], deviations[i])
                 columns = linear_sum_assignment(correlation.numpy(), maximize=True)[1]
-                found.append(torch.from_numpy(columns))
-        return found
+                permutations.append(torch.from_numpy(columns))
+        return permutations
 
     @torch.no_grad()
     def merge(self, model: nn.Module, start: int, permutations: Sequence[Tensor | None]) -> None:
-        """Average the sublayers and give all of them the average (Eqs. 3 and 4)."""
+        """Replace the sublayers by their average (Eqs. 3 and 4)."""
         k = len(permutations)
         ups = [self.up(model, start + i) for i in range(k)]
         downs = [self.down(model, start + i) for i in range(k)]
@@ -122,7 +121,7 @@ class NaiveSelection:
 
     @torch.inference_mode()
     def evaluate(self, model: nn.Module) -> float:
-        """Mean cross-entropy on the validation images."""
+        """Compute the mean cross-entropy on the validation images."""
         losses = []
         for batch in self.validation:
             logits = model(pixel_values=batch["pixel_values"]).logits
@@ -131,10 +130,10 @@ class NaiveSelection:
 
     @staticmethod
     def up(model: nn.Module, layer: int) -> nn.Linear:
-        """W_in of a layer."""
+        """Look up W_in of a layer."""
         return model.vit.layers[layer].mlp.fc1
 
     @staticmethod
     def down(model: nn.Module, layer: int) -> nn.Linear:
-        """W_out of a layer."""
+        """Look up W_out of a layer."""
         return model.vit.layers[layer].mlp.fc2

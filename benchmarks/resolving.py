@@ -1,4 +1,4 @@
-"""Snakemake's own time: resolving configurations, and finding that nothing is to be done."""
+"""Time Snakemake itself: resolving configurations, and runs with nothing to do."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ SHARED = ("Snakefile", "workflow", "config", "containers", "docs", "envs", "reso
 
 @dataclass(frozen=True)
 class Size:
-    """How often each run is timed, and how often the demo's tasks are repeated in the large one."""
+    """How often to time each run, and how many copies of the demo's tasks the large run has."""
 
     rounds: int
     copies: int
@@ -29,7 +29,7 @@ TOY = Size(1, 2)
 
 
 def measure(size: Size = FULL) -> list[Measured]:
-    """Resolving everything: the paper against the demo, many tasks against three; no-op runs."""
+    """Measure four lines: resolving the paper and many tasks against the demo, and no-op runs."""
     with tempfile.TemporaryDirectory() as directory:
         copy = _Copy(Path(directory), size.copies)
         resolved = in_turns(
@@ -66,7 +66,7 @@ def measure(size: Size = FULL) -> list[Measured]:
 
 
 class _Copy:
-    """A folder with the workflow, without results, and `many.yaml`, the demo's tasks repeated."""
+    """A copy of the workflow without results, with copies of the demo's tasks in `many.yaml`."""
 
     def __init__(self, root: Path, copies: int) -> None:
         self.root = root
@@ -79,7 +79,7 @@ class _Copy:
         (root / "many.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
     def snakemake(self, *arguments: str) -> str:
-        """What a Snakemake prints. Raises CalledProcessError if it fails."""
+        """Run Snakemake and return its output. Raises CalledProcessError if it fails."""
         return subprocess.run(
             [sys.executable, "-m", "snakemake", *arguments],
             cwd=self.root,
@@ -91,7 +91,7 @@ class _Copy:
         ).stdout
 
     def resolve(self, file: str, nothing_to_do: bool = False) -> Callable[[], None]:
-        """A dry run of everything, of which is known whether it finds something to do."""
+        """Make a function that dry-runs everything, and checks whether there is nothing to do."""
 
         def run() -> None:
             printed = self.snakemake(
@@ -102,7 +102,7 @@ class _Copy:
         return run
 
     def pretend_to_run(self, file: str) -> None:
-        """Put something for every output and have Snakemake take them for finished."""
+        """Write a placeholder for every output, and have Snakemake treat it as finished."""
         options = ("--cores", "2", "--configfile", file)
         summary = self.snakemake("everything", "--detailed-summary", *options)
         for row in summary.splitlines():

@@ -1,7 +1,7 @@
-"""Measure what docs/performance.md states, and put the table into it: `make bench`.
+"""Run benchmarks and write their results into docs/performance.md: `make bench`.
 
-python benchmarks/run.py                     everything, about a quarter of an hour
-python benchmarks/run.py alignment resolving only these; their part of the table is replaced
+python benchmarks/run.py                        # all of them, about a quarter of an hour
+python benchmarks/run.py alignment resolving    # these two; other sections of the table stay
 """
 
 import argparse
@@ -11,25 +11,24 @@ import platform
 import time
 from pathlib import Path
 
-os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # as a job has it; torch reads it
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # as in a job; read when torch is imported
 
 import torch
 
-from table import Table
-from timing import Measured
+from timing import Measured, Table
 
 BENCHMARKS = ("selection", "alignment", "fine_tuning", "translation", "start_up", "resolving")
 TABLE = Path(__file__).parent.parent / "docs/performance.md"
 
 
 def measure(name: str, whole: bool = False) -> list[Measured]:
-    """The lines of one benchmark, at its full size."""
+    """Run one benchmark at full size, `whole` with all windows. Returns its lines of the table."""
     module = importlib.import_module(name)
     return module.measure(module.WHOLE) if whole else module.measure()
 
 
 def machine() -> str:
-    """What it was measured on, and how busy that was."""
+    """Describe this machine, its software and its load."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     processor = next((x.partition(": ")[2] for x in lines if x.startswith("model name")), "?")
     load = os.getloadavg()[1]
@@ -52,7 +51,7 @@ def main() -> None:
             f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}"
         )
     if chosen.whole and chosen.names != ["selection"]:
-        parser.error("--whole is of selection alone")
+        parser.error("--whole is for selection alone")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     table = Table(TABLE)
     for name in chosen.names or BENCHMARKS:

@@ -1,4 +1,4 @@
-"""From features to the best windows, three ratios and two methods: the library, and naively."""
+"""Select windows from features, for three ratios and two methods: the library, and naively."""
 
 import tempfile
 from dataclasses import dataclass, replace
@@ -25,11 +25,12 @@ Window = tuple[int, int]
 
 @dataclass(frozen=True)
 class Size:
-    """What is selected from.
+    """A ViT, its windows, and the data to select on.
 
-    architecture: of a ViT with random weights, or None for the demo's own. sizes: the windows' k.
-    sampled: windows (start, k) from whose stages the naive way's time is reckoned, where all of
-    them would take too long; None for all. rounds: of the naive way before and after the library's.
+    architecture: of a ViT with random weights, or None for the demo's. sizes: k of the windows.
+    sampled: windows (start, k) that the naive way runs, if running all would take too long; its
+    total is extrapolated from the time of their stages. rounds: runs of the naive way, one of them
+    before the library's and the others after it.
     """
 
     what: str
@@ -52,7 +53,7 @@ TOY = (Size("toy", subjects.VIT_TOY, (2, 3, 4), 170, 20, 4),)
 
 
 def measure(sizes: tuple[Size, ...] = FULL) -> list[Measured]:
-    """Two lines a size: against the naive way, and against what cannot be avoided."""
+    """Measure two lines for each size: against the naive way, and against the unavoidable work."""
     lines = []
     for size in sizes:
         with tempfile.TemporaryDirectory() as directory:
@@ -79,7 +80,7 @@ class _Selection:
         self.windows = [(start, k) for k in size.sizes for start in starts(self.n_layers, k)]
 
     def measured(self) -> list[Measured]:
-        """Run both ways, hold them to the same results, and compare their times."""
+        """Run both ways, check that their results are the same, and compare their times."""
         naive_windows = self.size.sampled or self.windows
         images = self.batches()
         naive = [self.run_naive(images, naive_windows)]
@@ -90,12 +91,12 @@ class _Selection:
             naive += [self.run_naive(images, naive_windows) for _ in range(self.size.rounds - 1)]
         permutations, losses, chosen = ours.returned
         for way in naive:
-            found, theirs = way.returned
-            for (start, k), orders in found.items():
+            naive_permutations, theirs = way.returned
+            for (start, k), orders in naive_permutations.items():
                 for i, order in enumerate(orders):
                     assert torch.equal(order, permutations.towards(start, start + i)), (start, k, i)
             for candidate, loss in theirs.items():
-                assert abs(loss - losses[candidate]) < 1e-4, candidate  # other batches, other sums
+                assert abs(loss - losses[candidate]) < 1e-4, candidate  # sums in another order
             if naive_windows == self.windows:
                 assert self.choose(theirs) == chosen
         what = f"selection, {self.size.what}"
@@ -110,7 +111,7 @@ class _Selection:
         ]
 
     def run_library(self) -> tuple[Permutations, dict, dict]:
-        """Permutations, loss of each candidate, and the selection; what the workflow's jobs do."""
+        """Do what the workflow's jobs do. Returns permutations, losses of candidates, selection."""
         model, task, file = self.model, self.task, self.scratch / "features.safetensors"
         collect_features(model, task.feature_batches(), self.size.n_tokens, file)
         features = Features(file)
@@ -127,32 +128,32 @@ class _Selection:
         return permutations, losses, self.choose(losses)
 
     def choose(self, losses: dict[tuple[str, int, int], float]) -> dict:
-        """The selection by validation loss: so few images have the same accuracy too often."""
+        """Select by validation loss, because accuracy on so few images has too many ties."""
         scores: dict = {}
         for (method, start, k), loss in losses.items():
             scores.setdefault(k, {}).setdefault(method, {})[start] = loss
         return selected(scores, self.n_layers, lambda a, b: a < b, "full", 0, seed=1)
 
     def run_naive(self, images: tuple, windows: list[Window]) -> Sample:
-        """Permutations of each window run and loss of each candidate; times of all windows."""
+        """Run windows naively. Returns permutations and losses, and the time of all windows."""
         features, validation = images
         way = NaiveSelection(self.model, features, self.size.n_tokens, validation, self.scratch)
-        found, losses = {}, {}
+        permutations, losses = {}, {}
         for start, k in windows:
             for method in METHODS:
                 loss, orders = way.loss(start, k, aligned=method == "permute")
                 losses[method, start, k] = loss
                 if method == "permute":
-                    found[start, k] = orders
+                    permutations[start, k] = orders
         units = self.naive_units(sum(len(batch["pixel_values"]) for batch in features))
         seconds, cpu_seconds = (
             sum(spent[stage] / way.units[stage] * n for stage, n in units.items())
             for spent in (way.seconds, way.cpu_seconds)
         )
-        return Sample((found, losses), seconds, cpu_seconds)
+        return Sample((permutations, losses), seconds, cpu_seconds)
 
     def naive_units(self, n_images: int) -> dict[str, int]:
-        """How often the naive way does each of its stages for all windows."""
+        """Count the units of work of each stage of the naive way for all windows."""
         sizes = [k for _, k in self.windows]
         candidates = len(METHODS) * len(sizes)
         return {
@@ -165,7 +166,7 @@ class _Selection:
         }
 
     def batches(self) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
-        """The images of features and of validation, made ready for the naive way beforehand."""
+        """Prepare batches of images for features and for validation."""
         rows, size = self.task.rows("validation"), self.size.batch_size
         per_image = (self.model.config.image_size // self.model.config.patch_size) ** 2 + 1
         n = -(-self.size.n_tokens // per_image)
@@ -178,9 +179,9 @@ class _Selection:
 
     @torch.inference_mode()
     def unavoidable(self, images: tuple) -> Sample:
-        """Times of one pass for features and one for each candidate, and of all products.
+        """Time the unavoidable work: one pass for features and for each candidate, all products.
 
-        The passes at the bare model's rate, the products at that of large matrix products here.
+        Passes and products are timed a few times each, and multiplied by their number.
         """
         features, validation = images
         x, y = torch.randn(2, self.size.n_tokens, self.d_ff)
@@ -196,5 +197,5 @@ class _Selection:
         )
 
     def passes(self, batches: list[dict[str, Tensor]]) -> Sample:
-        """The bare model on some batches."""
+        """Time a pass of the bare model over batches."""
         return timed(lambda: [self.model(pixel_values=b["pixel_values"]) for b in batches])

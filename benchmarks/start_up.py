@@ -1,4 +1,4 @@
-"""What jobs take before they compute, and what share of the demo's core time is computation."""
+"""Time the start of jobs, and compute the share of the demo's core time that is computation."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from subjects import REPOSITORY
 from timing import Measured, compared, in_turns
 
 MODEL_CLASS = "import torch; from transformers import ViTForImageClassification"
-STARTS = {  # a script of each kind of job, and what it imports besides before it can compute
+STARTS = {  # kind of job -> one of its scripts, and what that imports later, before it computes
     "with a model": (
         "score_windows",
         "import experiment.tasks.image_classification, datasets; "
@@ -25,7 +25,7 @@ STARTS = {  # a script of each kind of job, and what it imports besides before i
 
 @dataclass(frozen=True)
 class Size:
-    """Scripts to start, and where the records of a finished run are."""
+    """Kinds of jobs to start, and the results of a finished run."""
 
     scripts: tuple[str, ...]
     rounds: int
@@ -37,7 +37,7 @@ TOY = Size(("of a table",), 1, REPOSITORY / "results/demo")
 
 
 def measure(size: Size = FULL) -> list[Measured]:
-    """A line for each kind of job, and one for the records, if there are any."""
+    """Measure one line for each kind of job, and one for the records of a run if there are any."""
     lines = [_start_up(kind, size.rounds) for kind in size.scripts]
     records = [json.loads(file.read_text()) for file in sorted(size.records.rglob("*.record.json"))]
     return lines + ([computation(records)] if records else [])
@@ -48,7 +48,7 @@ def _start_up(kind: str, rounds: int) -> Measured:
     imports = f"import runpy; runpy.run_path('workflow/scripts/{script}.py'); {later}"
     samples = in_turns(
         rounds,
-        job=lambda: _python(imports),  # which is not called __main__ and so does no job
+        job=lambda: _python(imports),  # does not run as __main__, so it runs no job
         classes=lambda: _python(MODEL_CLASS),
     )
     what = f"start of a job {kind} / torch and a model class"
@@ -56,10 +56,9 @@ def _start_up(kind: str, rounds: int) -> Measured:
 
 
 def computation(records: list[dict]) -> Measured:
-    """Of the jobs' core time, what is neither start-up nor keeping the record.
+    """Compute the share of core time that is neither start-up nor writing records.
 
-    The core time of a job is its processor time: of start-up alone it is taken to be its seconds,
-    for imports use one core.
+    Core time is processor time. Start-up counts its wall-clock seconds, since imports use one core.
     """
     overhead, whole = defaultdict(float), defaultdict(float)
     for record in records:

@@ -1,4 +1,4 @@
-"""What is measured on: the demo's tasks, and a ViT of the paper's size on the demo's images."""
+"""Models and tasks to measure on: the demo's, and a ViT of the paper's size on its images."""
 
 import copy
 import json
@@ -32,31 +32,31 @@ VIT_TOY = VIT_BASE | {
 
 
 def demo_task(name: str, **changes: dict[str, Any]) -> Task:
-    """A task of the demo. changes: a key of it -> the keys in it that are to be others."""
+    """Build a task of the demo. changes: key of the task -> settings below it to replace."""
     return _task(name, REPOSITORY / DEMO[name]["base_model"]["path"], changes)
 
 
 def demo_model(name: str) -> nn.Module:
-    """The base model of a task of the demo."""
+    """Load the base model of a task of the demo."""
     return checkpoint.load(REPOSITORY / DEMO[name]["base_model"]["path"])
 
 
 def random_vit(architecture: dict[str, Any], directory: Path) -> nn.Module:
-    """A ViT with random weights, saved with an image processor that makes images of its size."""
+    """Make a ViT with random weights, and save it with an image processor for its image size."""
     torch.manual_seed(0)
     checkpoint.save(checkpoint.from_scratch(architecture), directory)
     processor = "preprocessor_config.json"
     shutil.copy(REPOSITORY / DEMO["vit"]["base_model"]["path"] / processor, directory)
     model = checkpoint.load(directory)
     size = model.config.image_size
-    said = json.loads((directory / processor).read_text())
-    said["size"] = {"height": size, "width": size}
-    (directory / processor).write_text(json.dumps(said))
+    settings = json.loads((directory / processor).read_text())
+    settings["size"] = {"height": size, "width": size}
+    (directory / processor).write_text(json.dumps(settings))
     return model
 
 
 def vit_task(directory: Path, **changes: dict[str, Any]) -> Task:
-    """The demo's images for the ViT in a directory."""
+    """Build the demo's image task for the ViT in a directory."""
     return _task("vit", directory, changes)
 
 

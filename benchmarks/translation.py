@@ -1,4 +1,4 @@
-"""Scoring translations against one `generate` call a sentence, in the order of the file."""
+"""Score translations in batches, against one `generate` call for each sentence."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from timing import Measured, compared, in_turns
 
 @dataclass(frozen=True)
 class Size:
-    """The sentences of the demo's test split that are translated."""
+    """How many sentences of the demo's test split to translate, and how often."""
 
     n_sentences: int
     rounds: int
@@ -22,7 +22,7 @@ TOY = Size(12, 1)
 
 
 def measure(size: Size = FULL) -> list[Measured]:
-    """One line: sentences a second, in batches of similar length and one by one."""
+    """Measure one line: batches of similar length against single sentences in the file's order."""
     task = subjects.demo_task("marian", test={"max_examples": size.n_sentences})
     model = subjects.demo_model("marian").eval()
     samples = in_turns(
@@ -44,7 +44,7 @@ def measure(size: Size = FULL) -> list[Measured]:
 
 @torch.inference_mode()
 def one_by_one(task, model, n_sentences: int) -> list[str]:
-    """Translations and their BLEU, by the example in transformers' documentation."""
+    """Translate and score as in the example of transformers' documentation."""
     how, settings = task.settings.test, task.settings
     rows = task.rows("test").select(range(n_sentences))
     hypotheses = []

@@ -14,9 +14,8 @@ import naive_selection
 import resolving
 import selection
 import start_up
-import table
 import translation
-from timing import Measured, Sample, compared, in_turns
+from timing import BEGIN, END, Measured, Sample, Table, compared, in_turns
 
 
 def test_the_library_selects_and_aligns_as_the_paper_reads():
@@ -96,8 +95,8 @@ def test_a_ratio_is_the_median_of_its_rounds_and_meets_its_goal_or_not():
 
 def test_running_a_benchmark_again_replaces_its_part_of_the_table_alone(tmp_path):
     file = tmp_path / "performance.md"
-    file.write_text(f"before\n{table.BEGIN}\n{table.END}\nafter\n")
-    written = table.Table(file)
+    file.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
+    written = Table(file)
     written.replace("one", [Measured("a", [1.0], None)], "here")
     written.replace("two", [Measured("b", [2.0, 4.0, 3.0], ("at least", 2))], "here")
     written.replace("one", [Measured("c", [5.0], ("at most", 2))], "there")
