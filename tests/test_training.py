@@ -156,7 +156,7 @@ def test_one_process_uses_one_of_several_gpus(tmp_path, monkeypatch):
 
     monkeypatch.setattr(TrainingArguments, "_setup_devices", property(sees_two_gpus))
     assert TrainingArguments(str(tmp_path)).n_gpu == 2
-    arguments = _arguments(settings(), RandomTokens(), tmp_path, 0, "cpu")
+    arguments = _arguments(settings(), tmp_path, 0, "cpu")
     assert arguments.n_gpu == 1 and arguments.train_batch_size == 4
 
 

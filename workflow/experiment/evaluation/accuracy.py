@@ -1,11 +1,11 @@
-"""Top-1 accuracy, of classes (Section 4.2) or of passages that were to be found."""
+"""Top-1 accuracy of predicted classes (Section 4.2) or retrieved passages."""
 
 import torch
 from torch import Tensor
 
 
 def top1_correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """Whether each example's highest logit is that of its label.
+    """Compare each example's highest logit with its label.
 
     logits: (n_examples, n_classes); labels: (n_examples,). Returns (n_examples,) of 0 and 1.
     Raises ValueError if a logit is not finite.
@@ -16,5 +16,5 @@ def top1_correct(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def accuracy(correct: list[int]) -> float:
-    """Share of correct examples, in percent."""
+    """Percentage of correct examples."""
     return 100 * sum(correct) / len(correct)

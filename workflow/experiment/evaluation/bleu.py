@@ -1,4 +1,4 @@
-"""BLEU with sacreBLEU (Section 4.3), as per-sentence counts that add up to the corpus score."""
+"""BLEU by sacreBLEU (Section 4.3), from per-sentence counts that sum to the corpus score."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ COUNTS = [
 
 
 def sentence_counts(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, list[int]]:
-    """Each sentence's n-gram matches, n-gram totals and lengths: the sufficient statistics of BLEU.
+    """BLEU's sufficient statistics: n-gram matches, n-gram totals and lengths of each sentence.
 
     Returns column name (see COUNTS) -> one value a sentence.
     """
@@ -27,7 +27,7 @@ def sentence_counts(hypotheses: Sequence[str], references: Sequence[str]) -> dic
 
 
 def bleu_from_counts(sums: Sequence[float]) -> float:
-    """Corpus BLEU from summed sentence counts, in the order of COUNTS."""
+    """Corpus BLEU from sentence counts summed in the order of COUNTS."""
     counts = [int(x) for x in sums]
     return BLEU.compute_bleu(
         correct=counts[:N_GRAMS],

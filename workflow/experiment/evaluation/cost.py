@@ -1,7 +1,7 @@
-"""Run time and memory of models against each other (Table 1), so that a busy machine says the same.
+"""Run time and memory of models relative to the base model (Table 1), robust on a busy machine.
 
-The models take turns on the same batch, and each is compared with the base model of its own round:
-what slows the machine down slows both.
+The models take turns on the same batch, and each is compared with the base model in the same round:
+a busy machine slows both down.
 """
 
 import statistics
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Cost:
-    """What a forward pass of a model costs.
+    """Cost of a model's forward pass.
 
-    seconds: median; ratio, low, high: median and quartiles of its seconds over the first model's
-    of the same round. weight_bytes: memory of its weights, shared ones once.
+    seconds: median; ratio, low, high: median and quartiles of its seconds divided by the first
+    model's in the same round. weight_bytes: memory of its weights, shared ones once.
     """
 
     seconds: float
@@ -30,7 +30,7 @@ class Cost:
 
 
 def weight_bytes(model: nn.Module) -> int:
-    """Bytes of memory behind a model's parameters, buffers and int8 scales, each counted once."""
+    """Bytes of memory of a model's parameters, buffers and int8 scales, each counted once."""
     tensors = chain(model.parameters(), model.buffers(), _scales(model))
     memory = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors}
     return sum(storage.nbytes() for storage in memory.values())
@@ -38,7 +38,7 @@ def weight_bytes(model: nn.Module) -> int:
 
 def _scales(model: nn.Module) -> Iterable[Tensor]:
     for module in model.modules():
-        scales = getattr(getattr(module, "state", None), "SCB", None)  # of bitsandbytes' linear map
+        scales = getattr(getattr(module, "state", None), "SCB", None)  # bitsandbytes
         if scales is not None:
             yield scales
 
@@ -47,9 +47,9 @@ def _scales(model: nn.Module) -> Iterable[Tensor]:
 def measure(
     models: dict[str, nn.Module], batch: dict[str, Tensor], rounds: int, device: str = "cpu"
 ) -> dict[str, Cost]:
-    """Costs of a forward pass on a batch, the first model being what the others are compared with.
+    """Measure forward passes on a batch, relative to the first model.
 
-    rounds: passes that count of each model; one more each goes before, to warm up.
+    rounds: measured passes of each model, after one to warm up.
     """
     batch = {name: tensor.to(device) for name, tensor in batch.items()}
     seconds: dict[str, list[float]] = {name: [] for name in models}
@@ -59,11 +59,10 @@ def measure(
     base = next(iter(seconds.values()))[1:]
     costs = {}
     for name, model in models.items():
-        own = seconds[name][1:]
-        low, ratio, high = statistics.quantiles(
-            [a / b for a, b in zip(own, base, strict=True)], n=4, method="inclusive"
-        )
-        costs[name] = Cost(statistics.median(own), ratio, low, high, weight_bytes(model))
+        counted = seconds[name][1:]
+        ratios = [a / b for a, b in zip(counted, base, strict=True)]
+        low, ratio, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        costs[name] = Cost(statistics.median(counted), ratio, low, high, weight_bytes(model))
     return costs
 
 

@@ -9,7 +9,7 @@ from experiment.evaluation.bleu import COUNTS, bleu_from_counts
 
 Values = NDArray[numpy.float64]
 OfSums = Callable[[Values], Values]
-AT_ONCE = 64  # resamples whose draws are in memory together
+AT_ONCE = 64  # resamples whose draws are in memory at the same time
 
 
 def resampled_sums(columns: Values, resamples: int, seed: int) -> Values:
@@ -32,11 +32,11 @@ def resampled_sums(columns: Values, resamples: int, seed: int) -> Values:
 def score_columns(
     metric: str, per_example: dict[str, Sequence[float]], average: str | None = None
 ) -> tuple[Values, OfSums]:
-    """The additive columns behind a metric, and the metric as a function of their sums.
+    """Additive columns of a metric, and the metric as a function of their sums.
 
     metric: perplexity, accuracy or bleu; per_example: see Evaluation, numbers or their strings;
-    average: of a perplexity. The columns are (n_examples, n_columns); the function takes sums
-    (..., n_columns) and returns scores (...). Raises ValueError for another metric.
+    average: see `perplexity`. Columns are (n_examples, n_columns); the function maps sums
+    (..., n_columns) to scores (...). Raises ValueError for another metric.
     """
 
     def column(name: str) -> Values:

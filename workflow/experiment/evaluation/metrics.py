@@ -1,4 +1,4 @@
-"""What an evaluation returns: a score, its loss, and the per-example values both come from."""
+"""The metrics, and the result of an evaluation."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Metric:
-    """How a score is named, compared and rounded."""
+    """Names, order and rounding of a score."""
 
     name: str
     label: str  # as Table 5 prints it
     unit: str  # for axes
-    short_unit: str  # behind a difference
+    short_unit: str  # after a difference
     higher_is_better: bool
     decimals: int  # as Table 5 rounds it; Tables 2-4 have one for all
 
@@ -31,7 +31,7 @@ METRICS = {
     "translation": Metric("bleu", "BLEU↑", "BLEU", "BLEU", True, 1),
     "sentence_retrieval": ACCURACY,
 }
-"""Of each kind of task."""
+"""Metric of each kind of task."""
 
 
 def metric_named(name: str) -> Metric:
@@ -41,11 +41,11 @@ def metric_named(name: str) -> Metric:
 
 @dataclass
 class Evaluation:
-    """A score with the evidence for it.
+    """A score with its evidence.
 
     score: the metric; loss: mean cross-entropy (nats) on the same examples.
     per_example: column name -> one value an example (window, image, sentence or query).
-    details: what else a reader needs (sacreBLEU's signature, counts).
+    details: further values for the reader, such as counts and sacreBLEU's signature.
     """
 
     score: float

@@ -13,9 +13,8 @@ from provenance.progress import progress
 def sliding_windows(n_tokens: int, context: int, stride: int) -> list[tuple[int, int, int]]:
     """Windows (begin, first_scored, end) over a text of `n_tokens`.
 
-    Every token but the first is scored exactly once, with as much left context as a window of at
-    most `context` tokens and a step of `stride` leaves it.
-
+    Every token but the first is scored exactly once, in a window of at most `context` tokens that
+    scores its last `stride` tokens (the first window: all but the first one).
     Raises ValueError unless stride < context.
     """
     if not 0 < stride < context:
@@ -39,12 +38,12 @@ def window_losses(
 ) -> Iterator[tuple[float, int]]:
     """Summed negative log-likelihood (nats) and number of scored tokens of each window, in order.
 
-    model: causal language model that takes `logits_to_keep`, n, and whose output has `.logits`
+    model: causal language model that takes `logits_to_keep`, n, and returns `.logits`
     (batch, n, vocabulary) of the last n positions.
-    Raises ValueError if there is no token to score, or for a loss that is not finite.
+    Raises ValueError if there is no token to score or a loss is not finite.
     """
     ids = torch.as_tensor(token_ids, dtype=torch.long)
-    windows = sliding_windows(len(ids), context, stride)  # of one length, or there is but one
+    windows = sliding_windows(len(ids), context, stride)  # equally long, unless there is only one
     if not windows:
         raise ValueError(f"a text of {len(ids)} tokens has none that follows another")
     for i in progress(range(0, len(windows), batch_size), desc="perplexity"):
@@ -52,17 +51,21 @@ def window_losses(
         inputs = torch.stack([ids[begin:end] for begin, _, end in group]).to(device)
         first = min(scored - begin for begin, scored, _ in group)  # first scored position
         targets = inputs[:, first:]
-        needed = targets.shape[1] + 1  # logits before each target; the last position's are not used
+        needed = targets.shape[1] + 1  # logits before each target; the last one is unused
         logits = model(input_ids=inputs, logits_to_keep=needed).logits[:, :-1].float()
         losses = cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
         losses = losses.view_as(targets).cpu()
         for row, (begin, scored, end) in zip(losses, group, strict=True):
-            own = row[scored - begin - first :]
-            yield _checked(own.double().sum().item(), begin), end - scored
+            loss = row[scored - begin - first :].double().sum().item()
+            if not math.isfinite(loss):
+                raise ValueError(
+                    f"the loss of the window that begins at token {begin} is not finite"
+                )
+            yield loss, end - scored
 
 
 def perplexity(losses: Sequence[float], counts: Sequence[int], average: str) -> float:
-    """exp of the mean loss: over tokens, or the plain mean of the windows' mean losses.
+    """exp of the mean loss, over tokens or as the plain mean of the windows' mean losses.
 
     losses: summed nats a window; counts: scored tokens a window; average: `tokens` or `windows`.
     The paper's "average test perplexity" leaves the choice open; the released code takes `windows`.
@@ -73,12 +76,6 @@ def perplexity(losses: Sequence[float], counts: Sequence[int], average: str) -> 
     if average != "windows":
         raise ValueError(f"average {average!r}: allowed are tokens and windows")
     return math.exp(math.fsum(x / n for x, n in zip(losses, counts, strict=True)) / len(losses))
-
-
-def _checked(loss: float, begin: int) -> float:
-    if not math.isfinite(loss):
-        raise ValueError(f"the loss of the window that begins at token {begin} is not finite")
-    return loss
 
 
 def mean_loss(losses: Tensor | Sequence[float], counts: Sequence[int]) -> float:

@@ -1,4 +1,4 @@
-"""What a model takes on disk after LLM.int8(): the compression ratios of Table 4."""
+"""Size of models on disk after LLM.int8(): the compression ratios of Table 4."""
 
 import json
 import re
@@ -16,9 +16,9 @@ from ffmerge.models.format import WEIGHTS
 
 
 def inventory(directory: Path) -> dict[str, Any]:
-    """What the file of a quantized model consists of, in bytes.
+    """Bytes of the parts of a quantized model's file.
 
-    What is not int8 is listed by name, `*` standing for the number of a layer.
+    Tensors that are not int8 are listed by name, with `*` for the number of a layer.
     """
     n, int8, scales, rest = 0, 0, 0, {}
     for name, entry in _header(directory).items():
@@ -43,9 +43,9 @@ def inventory(directory: Path) -> dict[str, Any]:
 def computed_ratio(
     model: nn.Module, n_original: int, weight_bytes: int = 1, rest_bytes: int = 2
 ) -> float:
-    """Size of a model by its parameters alone, as a share of n_original float32 parameters.
+    """Size of a model's parameters as a share of n_original float32 parameters.
 
-    weight_bytes: of each weight of the layers' linear maps; rest_bytes: of all other parameters.
+    weight_bytes: bytes of a weight in the layers' linear maps; rest_bytes: of any other parameter.
     """
     weights = sum(linear.weight.numel() for linear, _ in linear_maps(model))
     rest = count_parameters(model) - weights
@@ -53,10 +53,10 @@ def computed_ratio(
 
 
 def storage(base_model: Path, merged: Path, quantized: Path, scratch: Path) -> dict[str, Any]:
-    """Table 4's ratios from the files (`*_bytes`) and from the parameters (`*computed_percent`).
+    """Table 4's ratios, measured on the files and computed from the parameters.
 
-    scratch: directory in which the base model may lie as float32 for a moment.
-    Raises ValueError if the merged model is not float32, naming its types.
+    scratch: directory for a temporary copy of the base model in float32.
+    Raises ValueError naming the merged model's types if it is not float32.
     """
     if types := {entry["dtype"] for entry in _header(merged).values()} - {"F32"}:
         raise ValueError(f"{merged / WEIGHTS} has to be float32 throughout, not {sorted(types)}")
@@ -83,7 +83,7 @@ def storage(base_model: Path, merged: Path, quantized: Path, scratch: Path) -> d
 
 
 def _header(directory: Path) -> dict[str, dict[str, Any]]:
-    """Type, shape and place of every tensor of a safetensors file."""
+    """Type, shape and offsets of every tensor in a safetensors file."""
     with (directory / WEIGHTS).open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     return {name: entry for name, entry in header.items() if name != "__metadata__"}

@@ -1,1 +1,1 @@
-"""Fine-tuning that resumes after a kill (Section 3.4, Tables 6 to 8)."""
+"""Training that resumes after a kill (Section 3.4, Tables 6 to 8)."""

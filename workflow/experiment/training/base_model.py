@@ -1,4 +1,4 @@
-"""The embedded base models: tokenizer or image processor, architecture, training from scratch."""
+"""Train the embedded base models from scratch, with their tokenizers or image processors."""
 
 import shutil
 from collections.abc import Iterable, Mapping
@@ -40,10 +40,10 @@ def train_base_model(
     seed: int,
     device: str = "cpu",
 ) -> list[dict]:
-    """Train the base model of a task by a recipe and write it to `directory`, in float16.
+    """Train the base model of a task by a recipe and write it to `directory` in float16.
 
-    Without settings of training it is not trained: its weights stay random, in float32.
-    parts: see `task_for`. data: split -> file. checkpoints: see `train`.
+    If the recipe has no training settings, the weights stay random, in float32.
+    parts: see `task_for`. data: split -> file. checkpoints: directory, see `train`.
     Returns the learning curve.
     """
     task = task_for(parts, checkpoints / "processor", data)
@@ -61,7 +61,7 @@ def train_base_model(
 
 
 def write_processor(task: Task, recipe: config.TrainedFromScratch, directory: Path) -> None:
-    """Train and write the tokenizer, or write the image processor, that a task's model needs."""
+    """Write the image processor that a task's model needs, or train and write its tokenizer."""
     settings, architecture = task.settings, recipe.architecture
     match settings.kind:
         case "language_modeling":
@@ -86,7 +86,7 @@ def write_processor(task: Task, recipe: config.TrainedFromScratch, directory: Pa
 
 
 def byte_level_bpe(lines: Iterable[str], vocabulary: int, context: int) -> PreTrainedTokenizerFast:
-    """GPT-2's kind of tokenizer: byte-level BPE without special tokens around a text.
+    """Train a tokenizer like GPT-2's: byte-level BPE without special tokens around a text.
 
     lines: the training text; vocabulary: number of tokens; context: the model's positions.
     """
@@ -106,9 +106,9 @@ def byte_level_bpe(lines: Iterable[str], vocabulary: int, context: int) -> PreTr
 
 
 def shared_bpe(lines: Iterable[str], vocabulary: int, context: int) -> PreTrainedTokenizerFast:
-    """Marian's kind of tokenizer: one vocabulary for both languages, each sentence closed by </s>.
+    """Train a tokenizer like Marian's: one vocabulary for both languages, </s> ends a sentence.
 
-    lines: sentences of both languages; vocabulary: number of tokens; context: tokens at most.
+    lines: sentences of both languages; vocabulary: number of tokens; context: maximum tokens.
     """
     bpe = Tokenizer(models.BPE(unk_token=UNKNOWN))
     bpe.normalizer = normalizers.NFKC()
@@ -131,10 +131,7 @@ def shared_bpe(lines: Iterable[str], vocabulary: int, context: int) -> PreTraine
 
 
 def half_precision(model: nn.Module) -> nn.Module:
-    """The model with its weights in float16, as it is shipped.
-
-    Raises ValueError naming a weight that float16 cannot hold.
-    """
+    """Convert a model's weights to float16; raises ValueError naming a weight that overflows."""
     model = model.half()
     for name, weight in model.named_parameters():
         if not torch.isfinite(weight).all():

@@ -1,7 +1,6 @@
-"""Learning-rate schedules of Tables 6-8, as named options of the configuration.
+"""Learning-rate schedules of Tables 6-8, named by the configuration.
 
-Each is a function of the step that returns the factor on the peak learning rate, so that
-`torch.optim.lr_scheduler.LambdaLR` can hold and resume it.
+Each maps a step to a factor on the peak learning rate, for `torch.optim.lr_scheduler.LambdaLR`.
 """
 
 import math

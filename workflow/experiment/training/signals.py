@@ -1,7 +1,7 @@
-"""Signals that ask a training to stop: it saves where it is, says so, and ends.
+"""Stop a training on a signal: it saves a checkpoint, reports the step, and ends.
 
-SLURM sends SIGTERM before it ends a job that is preempted, cancelled or over its time, and whatever
-`--signal` names some time before that.
+SLURM sends SIGTERM before it ends a job that is preempted, cancelled or over its time limit, and
+the signal that `--signal` names some time before.
 """
 
 import signal
@@ -14,22 +14,19 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupted(SystemExit):
-    """The training stopped at a step from which another run of the job goes on.
+    """The training stopped at a step from which the job's next run resumes.
 
-    All of its processes stop there; that the job has failed is for the first of them to say.
+    All processes stop there, but only the first one exits with an error.
     """
 
     status_of_others = 0
 
 
 class StopRequest:
-    """Whether one of SIGNALS has come; a context manager, outside of which they end the process.
-
-    Nothing is interrupted by a signal, not even by a second one: who holds this asks.
-    """
+    """Context manager in which SIGNALS only set a flag; callers poll it."""
 
     def __init__(self) -> None:
-        self.name = "a signal"  # a process hears of one that only another of the training's got
+        self.name = "a signal"  # unknown if only another process received it
         self.came = False
 
     def __enter__(self) -> "StopRequest":
@@ -44,22 +41,22 @@ class StopRequest:
         self.name, self.came = signal.Signals(number).name, True
 
     def anywhere(self, device: torch.device) -> bool:
-        """Whether a signal has come to any process of this training; all of them have to ask."""
+        """Whether any process of this training received a signal; all of them have to call this."""
         if distributed.is_initialized():
             came = torch.tensor(int(self.came), device=device)
             distributed.all_reduce(came, op=distributed.ReduceOp.MAX)
             if not came:
-                return False  # a signal that came since is for the next time, and not forgotten
+                return False  # a signal since the reduction counts at the next call
             self.came = True
         return self.came
 
     def raise_if_here(self, *_: Any) -> None:
-        """Raises Interrupted if a signal has come to this process; a model's forward hook."""
+        """Raise Interrupted if this process received a signal; a model's forward hook."""
         if self.came:
             raise Interrupted(f"stopped by {self.name}")
 
     def at_step(self, step: int) -> Interrupted:
-        """What to raise when the checkpoint of a step is on disk."""
+        """The exception to raise when the checkpoint of a step is on disk."""
         return Interrupted(
             f"stopped by {self.name} at step {step}; the next run goes on from there"
         )

@@ -41,23 +41,23 @@ def train(
     model: nn.Module,
     task: Task,
     training: Training,
-    checkpoints: Path,
+    directory: Path,
     *,
     seed: int,
     device: str = "cpu",
 ) -> list[dict]:
     """Train a model in place and leave it with the weights of its best validation score.
 
-    checkpoints: directory that survives a kill, for one set of parameters only; training resumes
-    from the last complete checkpoint in it. Each process uses exactly one device, however many the
-    machine has (see `devices`).
+    directory: for checkpoints of one set of parameters only; it has to survive a kill, after which
+    training resumes from the last complete checkpoint. Each process uses exactly one device,
+    however many the machine has (see `devices`).
     Returns the learning curve: dicts with `step` and `loss`, or `score` and `validation_loss`.
     Raises ValueError naming the step at which the loss was not finite, and Interrupted naming the
     step at which a signal stopped it.
     """
     set_seed(seed)
     with StopRequest() as stop:
-        arguments = _arguments(training, task, checkpoints, seed, device)
+        arguments = _arguments(training, directory, seed, device)
         return ResumableTrainer(task, training, model, arguments, stop).run()
 
 
@@ -74,7 +74,7 @@ def write_curve(curve: list[dict], file: Path) -> None:
 
 
 class ResumableTrainer(Trainer):
-    """The Trainer, with validation by the task's own metric and checkpoints that keep ties."""
+    """A Trainer that validates by the task's metric and whose checkpoints keep ties."""
 
     def __init__(
         self,
@@ -86,21 +86,21 @@ class ResumableTrainer(Trainer):
     ) -> None:
         self.task, self.training, self.stop = task, training, stop
         self.strict = torch.is_deterministic_algorithms_warn_only_enabled()
-        self.stopping = False  # a checkpoint is to be saved, and then nothing more
+        self.stopping = False  # save a checkpoint, then stop
         self.directory = Path(args.output_dir)
         examples = task.training_examples(training, args.seed)
         super().__init__(
             model=model,
             args=args,
             train_dataset=examples,
-            eval_dataset=examples,  # asked for, never used: `evaluate` is the task's own
+            eval_dataset=examples,  # required but unused: see `evaluate`
             data_collator=task.collate,
             callbacks=[_Watch(self)],
         )
         self.remove_callback(PrinterCallback)
 
     def run(self) -> list[dict]:
-        """Train from the last whole checkpoint on, or from the start, and take the best weights."""
+        """Train from the last complete checkpoint, or from the start; load the best weights."""
         self.last = checkpoints.last_complete(self.directory)
         if self.last:
             self.state = TrainerState.load_from_json(str(self.last / TRAINER_STATE_NAME))
@@ -116,11 +116,11 @@ class ResumableTrainer(Trainer):
         if self.args.should_save:
             best = checkpoints.best_weights(self.directory, self._best())
             checkpoint.load_weights(self.model, best)
-        self.accelerator.end_training()  # from here on each of several processes ends by itself
+        self.accelerator.end_training()  # several processes end independently from here
         return _learning_curve(self.state.log_history)
 
     def catch_up(self) -> None:
-        """Do what the run before left undone at the step it stopped at: its validation."""
+        """Validate the step that the previous run stopped at, if that is still due."""
         if self.stop.anywhere(self.args.device):
             raise self.stop.at_step(self.state.global_step)
         step, history = self.state.global_step, self.state.log_history
@@ -143,7 +143,7 @@ class ResumableTrainer(Trainer):
     def _run_epoch(
         self, model: nn.Module, epoch: int, train_dataloader: DataLoader, **kwargs: object
     ) -> None:
-        # accelerate does not find the sampler below the batches of one of several processes
+        # with several processes, accelerate does not find the sampler below their batches
         sampler = train_dataloader.batch_sampler
         while hasattr(sampler, "batch_sampler"):
             sampler = sampler.batch_sampler
@@ -181,15 +181,12 @@ class ResumableTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The task's own loss or, of the model's, the mean over a step's labels.
-
-        However many processes these are dealt out to.
-        """
+        """The task's own loss, or the model's mean over all labels of a step."""
         if (loss := self.task.loss(model, inputs)) is not None:
             return loss
         if self.args.world_size == 1 or not self.model.config.is_encoder_decoder:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        # such models average over their own part, whatever the Trainer says: weigh it by its labels
+        # encoder-decoders average over their own share of the labels: weight it by that share
         weight = inputs["labels"].ne(-100).sum() / num_items_in_batch
         return model(**inputs).loss * weight * self.args.world_size  # gradients are averaged
 
@@ -198,7 +195,7 @@ class ResumableTrainer(Trainer):
         try:
             result = self.task.evaluate(self.model, "validation", str(self.args.device))
         except Interrupted:
-            result = None  # the next run validates this step: validation may outlast the time left
+            result = None  # the next run validates this step, which could take too long now
         finally:
             hook.remove()
         self.model.train()
@@ -228,7 +225,7 @@ class ResumableTrainer(Trainer):
         self._running_loss_file(output_dir).write_text(json.dumps(running))
 
     def restore_running_loss(self) -> None:
-        """Take over what the run before had summed up for the next point of the curve."""
+        """Restore the loss that the previous run had summed for the next point of the curve."""
         if self.last:
             running = json.loads(self._running_loss_file(self.last).read_text())
             self._tr_loss += running["sum"]
@@ -263,7 +260,7 @@ class ResumableTrainer(Trainer):
 
 
 class _Watch(TrainerCallback):
-    """Shows how far training is, and has it stop when it is asked to."""
+    """Shows progress, and stops training on request."""
 
     def __init__(self, trainer: ResumableTrainer) -> None:
         self.trainer = trainer
@@ -273,7 +270,7 @@ class _Watch(TrainerCallback):
         self.bar = progress(total=state.max_steps, desc="training steps")
         self.bar.update(state.global_step)
         if args.process_index and not self.trainer.last:
-            torch.manual_seed(args.seed + args.process_index)  # dropout of its own; data are dealt
+            torch.manual_seed(args.seed + args.process_index)  # different dropout on shared data
         self.trainer.restore_running_loss()
         self.trainer.catch_up()
 
@@ -291,17 +288,15 @@ class _Watch(TrainerCallback):
         self.bar.close()
 
 
-def _arguments(
-    training: Training, task: Task, checkpoints: Path, seed: int, device: str
-) -> TrainingArguments:
+def _arguments(training: Training, directory: Path, seed: int, device: str) -> TrainingArguments:
     arguments = TrainingArguments(
-        output_dir=str(checkpoints),
+        output_dir=str(directory),
         use_cpu=device == "cpu",
         ddp_backend="gloo" if device == "cpu" and n_processes() > 1 else None,
         ddp_find_unused_parameters=False,
         seed=seed,
         max_steps=training.max_steps,
-        per_device_train_batch_size=training.batch_size,  # over all devices, see below
+        per_device_train_batch_size=training.batch_size,  # of all devices, see split_batches
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
         adam_epsilon=training.adam_epsilon,
@@ -321,9 +316,9 @@ def _arguments(
         report_to="none",
         dataloader_pin_memory=device != "cpu",
     )
-    if arguments.world_size > 1:  # a step's examples are dealt out: the same ones as on one device
+    if arguments.world_size > 1:  # processes share the examples that one device would take
         arguments.accelerator_config.split_batches = True
-    elif arguments.n_gpu > 1:  # else nn.DataParallel would take all, and multiply the batch size
+    elif arguments.n_gpu > 1:  # nn.DataParallel would use all GPUs and multiply the batch size
         arguments._n_gpu = 1
     return arguments
 
