@@ -17,12 +17,13 @@ import yaml
 from experiment.config.run import Config
 from provenance.job import Job
 from provenance.record import arithmetic
-from workflow_copy import Copy
+from workflow_copy import REPOSITORY, Copy
 
 pytestmark = pytest.mark.slow
 
 TESTS = Path(__file__).parent
-REPOSITORY = TESTS.parent
+HOLD = TESTS / "hold_at_step"
+CEILING = 1800  # seconds to wait for what has to happen, however busy the machine
 SCRIPT = REPOSITORY / "workflow/scripts/fine_tune.py"
 DROPOUTS = {
     "gpt2": ("resid_pdrop", "embd_pdrop", "attn_pdrop"),
@@ -80,7 +81,9 @@ class FineTuning:
         outputs = {name: str(self.folder / file) for name, file in outputs.items()}
         return {"input": self.inputs, "output": outputs}
 
-    def start(self, moment: str = "never", number: str = "SIGTERM") -> subprocess.Popen:
+    def start(
+        self, moment: str = "never", number: str = "SIGTERM", **environment: str
+    ) -> subprocess.Popen:
         """Start it; it sends itself the signal at that moment (signalled_script.py)."""
         line = [SCRIPT, json.dumps(self.description), json.dumps(self.files), "--threads", "1"]
         by = [TESTS / "signalled_script.py", moment, number] if moment != "never" else []
@@ -90,20 +93,22 @@ class FineTuning:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": str(REPOSITORY / "workflow"), "OMP_NUM_THREADS": "1"},
+            env=os.environ
+            | {"PYTHONPATH": f"{HOLD}:{REPOSITORY / 'workflow'}", "OMP_NUM_THREADS": "1"}
+            | environment,
         )
 
     def run(self) -> None:
         """Run to the end."""
         process = self.start()
-        printed = process.communicate(timeout=600)[0]
+        printed = process.communicate(timeout=CEILING)[0]
         assert process.returncode == 0, printed
         assert self.kept == [] and not list(self.folder.glob(".partial*"))
 
     def run_until(self, moment: str, number: str = "SIGTERM") -> str:
         """Run until a signal stops it, and return what it says about that."""
         process = self.start(moment, number)
-        return self.stopped(process, process.communicate(timeout=600)[0])
+        return self.stopped(process, process.communicate(timeout=CEILING)[0])
 
     def stopped(self, process: subprocess.Popen, printed: str) -> str:
         """The line of a run that a signal has stopped, of which nothing but checkpoints is left."""
@@ -159,6 +164,15 @@ def made_inputs(kind: str, dropout: float, folder: Path) -> dict[str, Path]:
     groups = in_every_tower(ARCHITECTURES[kind].towers, [0, 1], anchor=0)
     merge_on_disk(folder / "base", groups, None, folder / "merged")
     return {"model": folder / "merged", "base_model": folder / "base", **data}
+
+
+def wait_for_checkpoint(folder: Path, process: subprocess.Popen) -> None:
+    """Wait until a process that runs with HOLD_AT_STEP has completed its first checkpoint."""
+    deadline = time.monotonic() + CEILING
+    while not list(folder.glob(f".checkpoints/*/checkpoint-{EVALUATE_EVERY}/complete")):
+        time.sleep(0.01)
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
 
 
 @pytest.fixture(scope="module")
@@ -217,24 +231,28 @@ def test_a_validation_made_up_for_is_in_the_precision_of_the_training(kind, inpu
 
 def test_snakemake_told_to_stop_lets_its_fine_tuning_save_and_goes_on_from_there(tmp_path):
     repository = Copy(tmp_path / "copy", ["gpt2"])
+    with (repository.root / "workflow/experiment/training/checkpoints.py").open("a") as module:
+        module.write((HOLD / "sitecustomize.py").read_text())
     tuning = repository.config["tasks"]["gpt2"]["fine_tuning"]
-    tuning |= {"max_steps": 400, "evaluate_every": 100}
+    tuning |= {"max_steps": STEPS, "evaluate_every": EVALUATE_EVERY}
     repository.write_config()
     model = repository.results / "gpt2/models/base-tuned"
     target = str((model / "learning_curve.csv").relative_to(repository.root))
-    run = repository.start(target=target)
-    while not list(model.glob(".checkpoints/*/checkpoint-100/complete")):
-        time.sleep(0.01)
-        assert run.poll() is None, run.communicate()[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOLD_AT_STEP", str(EVALUATE_EVERY))
+        run = repository.start(target=target)
+    wait_for_checkpoint(model, run)
     os.killpg(run.pid, signal.SIGTERM)  # as SLURM does, shells and Snakemake included
-    printed = run.communicate(timeout=600)[0]
+    printed = run.communicate(timeout=CEILING)[0]
     assert run.returncode != 0
-    (step,) = re.findall(r"stopped by SIGTERM at step (\d+); the next run goes on", printed)
-    assert [p.name for p in model.glob(".checkpoints/*/checkpoint-*")] == [f"checkpoint-{step}"]
+    steps = re.findall(r"stopped by SIGTERM at step (\d+); the next run goes on", printed)
+    assert steps == [str(EVALUATE_EVERY)]
+    kept = [path.name for path in model.glob(".checkpoints/*/checkpoint-*")]
+    assert kept == [f"checkpoint-{EVALUATE_EVERY}"]
     assert not (model / "learning_curve.csv").exists()
     repository.run(target=target)
     with (model / "learning_curve.csv").open(newline="") as stream:
-        assert [row["step"] for row in csv.DictReader(stream)][-1] == "400"
+        assert [row["step"] for row in csv.DictReader(stream)][-1] == str(STEPS)
     assert not (model / ".checkpoints").exists()
 
 
@@ -311,19 +329,16 @@ def test_two_processes_do_the_same_steps_as_one(kind, inputs, tmp_path):
 
 @pytest.mark.parametrize(("kind", "kill"), [("gpt2", os.kill), ("marian", os.killpg)])
 def test_two_processes_stopped_by_a_signal_end_with_the_same_bits(kind, kill, inputs, tmp_path):
-    changes = {"devices": 2, "max_steps": 400, "evaluate_every": 20}
     for name in ("whole", "cut"):
         (tmp_path / name).mkdir()
-    whole = FineTuning(tmp_path / "whole", kind, inputs(kind), **changes)
+    whole = FineTuning(tmp_path / "whole", kind, inputs(kind), devices=2)
     whole.run()
-    cut = FineTuning(tmp_path / "cut", kind, inputs(kind), **changes)
-    process = cut.start()
-    while not list(cut.folder.glob(".checkpoints/*/checkpoint-20/complete")):
-        time.sleep(0.01)
-        assert process.poll() is None, process.communicate()[0]
+    cut = FineTuning(tmp_path / "cut", kind, inputs(kind), devices=2)
+    process = cut.start(HOLD_AT_STEP=str(EVALUATE_EVERY))
+    wait_for_checkpoint(cut.folder, process)
     kill(process.pid, signal.SIGTERM)  # to the launcher alone, or to all of the job as SLURM does
-    printed = process.communicate(timeout=600)[0]
-    assert "stopped by SIGTERM at step" in cut.stopped(process, printed)
+    printed = process.communicate(timeout=CEILING)[0]
+    assert f"stopped by SIGTERM at step {EVALUATE_EVERY}" in cut.stopped(process, printed)
     cut.run()
     assert cut.weights.read_bytes() == whole.weights.read_bytes()
     assert cut.curve == whole.curve

@@ -27,8 +27,8 @@ from experiment.inputs.model_files import model_files
 from experiment.inputs.parallel_text import pairs, schema
 from experiment.inputs.parquet import write_shards
 from provenance.digest import sha256_of
+from provenance.sources import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[1]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SIDES = {"src": "en", "trg": "zh"}
 

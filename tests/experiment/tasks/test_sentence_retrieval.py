@@ -14,6 +14,7 @@ import yaml
 
 from experiment import config
 from experiment.config import Training
+from experiment.config.run import validated
 from experiment.evaluation.accuracy import accuracy
 from experiment.evaluation.metrics import METRICS
 from experiment.evaluation.retrieval import inverse_cloze, sentences
@@ -23,7 +24,7 @@ from experiment.tasks.sentence_retrieval import contrastive_losses, sentence_emb
 from experiment.training.base_model import shared_bpe
 from experiment.training.trainer import train
 from ffmerge.models import checkpoint
-from test_config import REPOSITORY, faults
+from provenance.sources import REPOSITORY
 
 PARAGRAPHS = [
     "The river rises in the hills. That river flows through three towns. At last the river ends.",
@@ -284,6 +285,12 @@ def test_every_kind_of_task_has_a_metric():
     assert set(METRICS) == set(config.KINDS)
 
 
+def errors(raw: dict) -> list[str]:
+    with pytest.raises(ValueError) as error:
+        validated(raw)
+    return str(error.value).split("\n")
+
+
 def example() -> dict:
     file = REPOSITORY / "config/examples/minilm.yaml"
     return yaml.safe_load(file.read_text())
@@ -300,21 +307,21 @@ def test_a_batch_without_wrong_passages_is_refused(monkeypatch, changes, said):
     monkeypatch.chdir(REPOSITORY)
     raw = example()
     raw["tasks"]["minilm"]["fine_tuning"] |= changes
-    (fault,) = faults(raw)
-    assert fault.startswith(f"tasks.minilm.fine_tuning.{said}")
+    (error,) = errors(raw)
+    assert error.startswith(f"tasks.minilm.fine_tuning.{said}")
 
 
 def test_a_base_model_is_in_a_package_or_elsewhere_and_not_both(monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     raw = example()
     raw["tasks"]["minilm"]["base_model"]["path"] = "resources/demo/models/gpt2"
-    assert faults(raw) == [
+    assert errors(raw) == [
         "tasks.minilm.base_model: path, package: only one of them can say where the model is"
     ]
     raw = example()
     del raw["tasks"]["minilm"]["base_model"]["package"]["sha256"]
-    (fault,) = faults(raw)
-    assert fault.startswith("tasks.minilm.base_model.package.sha256: is missing")
+    (error,) = errors(raw)
+    assert error.startswith("tasks.minilm.base_model.package.sha256: is missing")
 
 
 def test_what_only_scoring_needs_is_no_parameter_of_the_features(monkeypatch):

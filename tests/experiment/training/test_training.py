@@ -7,6 +7,7 @@ from experiment.config import Training
 from experiment.evaluation.metrics import Evaluation
 from experiment.tasks import Task
 from ffmerge.method.tie import count_parameters
+from provenance.sources import REPOSITORY
 
 VOCABULARY, LENGTH = 50, 8  # of the pico GPT-2
 
@@ -131,8 +132,7 @@ def test_a_batch_that_devices_cannot_share_evenly_is_refused(pico):
 
     from experiment.config.run import validated
 
-    with open("config/pico.yaml") as file:
-        raw = yaml.safe_load(file)
+    raw = yaml.safe_load((REPOSITORY / "config/pico.yaml").read_text())
     tuning = raw["tasks"]["vit"]["fine_tuning"]
     tuning["devices"] = 3
     with pytest.raises(

@@ -9,8 +9,9 @@ import yaml
 from experiment.config.run import validated
 from experiment.variants import candidates, table5_variants
 from ffmerge.method.windows import starts
+from provenance.sources import REPOSITORY
 
-FILE = Path(__file__).parents[1] / "config" / "paper.yaml"
+FILE = REPOSITORY / "config" / "paper.yaml"
 PAPER = validated(yaml.safe_load(FILE.read_text()))
 GPT2, VIT, MARIAN = (PAPER.tasks[name] for name in ("gpt2", "vit", "marian"))
 

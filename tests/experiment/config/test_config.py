@@ -4,7 +4,6 @@ import copy
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -15,8 +14,8 @@ from experiment.config import reference
 from experiment.config.run import Config, validated
 from provenance.digest import sha256_of
 from provenance.project import configuration_files
+from provenance.sources import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[1]
 CONFIGURATIONS = configuration_files(REPOSITORY)
 GOOD = yaml.safe_load((REPOSITORY / "config" / "pico.yaml").read_text())
 DIGEST = "0123456789abcdef" * 4

@@ -27,8 +27,9 @@ from experiment.inputs.packages import (
     read_member,
 )
 from provenance.digest import sha256_of
+from provenance.sources import REPOSITORY
 
-DEMO = Path(__file__).parents[1] / "resources" / "demo"
+DEMO = REPOSITORY / "resources" / "demo"
 SOURCES = yaml.safe_load((DEMO / "sources.yaml").read_text())
 SHIPPED = [file for file in SOURCES["data"] if not file["path"].endswith("train_full.parquet")]
 SPLITS = ("train", "validation", "test")
