@@ -13,6 +13,7 @@ from pandas import DataFrame
 from experiment.reported import printed_setting, read_reported
 from experiment.tables.layout import as_text, write_table
 from experiment.tables.scores import Result, read_results, write_results
+from experiment.tables.strategies import strategies
 from experiment.tables.table1 import Measured, table1
 from experiment.tables.tables_2_to_5 import printing_of, table2, table3, table4, table5
 from experiment.tables.tables_6_to_8 import hyperparameters
@@ -412,6 +413,45 @@ def test_a_printed_setting_is_written_as_in_the_configuration(table, name, value
     reported = read_reported(REPORTED)
     assert printed_setting(reported, table, name) == Printed(value, f"Table {table}")
     assert printed_setting(reported, table, "weight_decay") is None
+
+
+# --- strategies -----------------------------------------------------------------------------------
+
+
+def test_strategies_are_listed_by_ratio_with_their_groups_and_scores(result, tmp_path):
+    proposed = {
+        "5": {"window": [[3, 7]], "correlation": [[0, 2], [4, 5]], "cka": [[8, 9, 10]]},
+        "7": {"window": [[0, 1]], "correlation": [[0, 1]], "cka": [[1, 3]]},
+    }
+    groups = {
+        k: {strategy: {"decoder": layers} for strategy, layers in of_k.items()}
+        for k, of_k in proposed.items()
+    }
+    (tmp_path / "groups.json").write_text(json.dumps(groups))
+    untuned = [(s, k) for k in proposed for s in ("window", "correlation", "cka")]
+    lines = "".join(f"{s},{k},{n}.126,1\n" for n, (s, k) in enumerate(untuned))
+    (tmp_path / "groups.csv").write_text(f"strategy,k,score,loss\n{lines}")
+    table = strategies(
+        [
+            result("base-tuned", 14.0),
+            result("permute-k5-first-best", 15.111),
+            result("permute-k5-first-cka", 16.0),
+        ],
+        {"gpt2": (tmp_path / "groups.json", tmp_path / "groups.csv")},
+        {"gpt2": {"third": 5, "half": 7, "all": 12}},
+    )
+    rows = texts(table)
+    assert {(row["Model"], row["Metric"]) for row in rows} == {("GPT-2", "PPL↓")}
+    columns = ("FFs Removed", "Strategy", "Merged", "Untuned", "Tuned")
+    assert [tuple(row[column] for column in columns) for row in rows] == [
+        ("–", "–", "–", "–", "14.00"),
+        ("1/3", "window search", "3+7", "0.13", "15.11"),
+        ("1/3", "clusters by aligned correlation", "0+2, 4-5", "1.13", "–"),
+        ("1/3", "clusters by CKA", "8-10", "2.13", "16.00"),
+        ("1/2", "window search", "0-1", "3.13", "–"),
+        ("1/2", "clusters by aligned correlation", "0-1", "4.13", "–"),
+        ("1/2", "clusters by CKA", "1+3", "5.13", "–"),
+    ]
 
 
 # --- as text --------------------------------------------------------------------------------------
