@@ -123,7 +123,7 @@ def weights(kind, path):
 def part(task, *keys):
     """The part of a task's configuration that a job depends on.
 
-    It has the given keys, those for reading data and, if the job scores or trains, those for that.
+    Besides `keys` it has those for reading data and, if the job scores or trains, those for that.
     """
     scores = {"validation", "test", "fine_tuning"}.intersection(keys)
     needed = configuration.READING + (configuration.SCORING if scores else ())

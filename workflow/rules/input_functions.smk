@@ -96,7 +96,7 @@ def layer_drop_parts(wildcards):
     return parts("layer_drops", TASKS[wildcards.task].layer_drop.jobs)
 
 
-def of_part(candidates, part):
+def candidates_of_part(candidates, part):
     """The candidates of one part, every n-th of all."""
     i, n = map(int, part.split("-of-"))
     return candidates[i - 1 :: n]

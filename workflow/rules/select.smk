@@ -20,7 +20,7 @@ rule score_windows:
             lambda w: {
                 "task": part(w.task, "validation"),
                 "anchor": TASKS[w.task].merge.anchor,
-                "candidates": of_part(variants.candidates(TASKS[w.task]), w.part),
+                "candidates": candidates_of_part(variants.candidates(TASKS[w.task]), w.part),
                 "device": CONFIG.device,
                 "inputs": pinned(w.task, "validation"),
             },
@@ -75,7 +75,7 @@ rule score_layer_drops:
             "score_layer_drops",
             lambda w: {
                 "task": part(w.task, "validation"),
-                "candidates": of_part(variants.drop_candidates(TASKS[w.task]), w.part),
+                "candidates": candidates_of_part(variants.drop_candidates(TASKS[w.task]), w.part),
                 "device": CONFIG.device,
                 "inputs": pinned(w.task, "validation"),
             },

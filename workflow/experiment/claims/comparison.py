@@ -33,12 +33,12 @@ Number = Callable[[Recomputed, PrintedRow], Cell | None]  # our unrounded number
 def _of_table(number: Callable[[Recomputed, Result], Cell]) -> Number:
     """Look up the model of a row of scores.csv, and take a number of it."""
 
-    def of_row(task: Recomputed, row: PrintedRow) -> Cell | None:
+    def number_of(task: Recomputed, row: PrintedRow) -> Cell | None:
         names = row["method"], row["ratio"], row["anchor"], row["window"]
         result = task.find(*names, int8=row["int8"] == "yes")
         return number(task, result) if result else None
 
-    return of_row
+    return number_of
 
 
 def _stored(task: Recomputed, result: Result) -> Cell:
@@ -49,23 +49,23 @@ def _stored(task: Recomputed, result: Result) -> Cell:
 def _removed(ratio: str) -> Number:
     """The parameters that our method removes at a ratio, in %."""
 
-    def of_task(task: Recomputed, row: PrintedRow) -> Cell | None:
+    def number_of(task: Recomputed, row: PrintedRow) -> Cell | None:
         result = task.find("permute", ratio)
         return replace(result.reduction_cell(), rule="{}") if result else None
 
-    return of_task
+    return number_of
 
 
 def _from_scores(derivation: str, *models: tuple[str, str]) -> Number:
     """Derive a number from the scores of models, each given as (method, ratio)."""
 
-    def of_task(task: Recomputed, row: PrintedRow) -> Cell | None:
+    def number_of(task: Recomputed, row: PrintedRow) -> Cell | None:
         results = [task.find(*model) for model in models]
         if None in results:
             return None
         return Cell(tuple(Source(r.file, "/score") for r in results), derivation=derivation)
 
-    return of_task
+    return number_of
 
 
 TABLES: dict[str, tuple[str, Number]] = {  # quantity of scores.csv -> tolerance, our number

@@ -65,11 +65,11 @@ def recomputed(job: Job, results: Sequence[Result], models: DataFrame) -> dict[s
     models: models.csv of the paper.
     """
     papers = dict(zip(models["task"], models["repository"], strict=True))
-    given, tuned = job.input, by_model(job.input.tuned)
-    files = zip(given.base_models, given.storage, given.collected, given.tested, strict=True)
+    inputs, tuned = job.input, by_model(job.input.tuned)
+    files = zip(inputs.base_models, inputs.storage, inputs.collected, inputs.tested, strict=True)
     run = {}
-    for (name, task), of_task in zip(job.params.tasks.items(), files, strict=True):
-        base_model, storage, collected, tested = of_task
+    for (name, task), paths in zip(job.params.tasks.items(), files, strict=True):
+        base_model, storage, collected, tested = paths
         records = list(tuned[name].values())
         run[name] = Recomputed(
             comparable=name in papers and task["repository"] == papers[name],
@@ -88,7 +88,7 @@ def shared(records: Sequence[Path], pointer: str) -> dict[str, Cell]:
     return {
         key: Cell(tuple(Source(r, f"{pointer}/{key}") for r in records), derivation="common")
         for key, value in settings[0].items()
-        if value is not None and all(each[key] == value for each in settings)
+        if value is not None and all(other[key] == value for other in settings)
     }
 
 

@@ -16,10 +16,10 @@ def read_cka(file: Path) -> Iterator[tuple[str, Values, Values]]:
 
     Raises ValueError if a pair of layers is missing.
     """
-    for tower, of_tower in pandas.read_csv(file).groupby("tower", sort=False):
+    for tower, rows in pandas.read_csv(file).groupby("tower", sort=False):
         matrices = []
         for kind in ("feed_forward", "attention"):
-            pairs = of_tower[of_tower["sublayer"] == kind]
+            pairs = rows[rows["sublayer"] == kind]
             matrix = pairs.pivot(index="i", columns="j", values="cka").to_numpy()
             if numpy.isnan(matrix).any():
                 raise ValueError(f"{file}: a pair of {kind} sublayers of the {tower} is missing")

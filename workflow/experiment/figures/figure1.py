@@ -166,7 +166,7 @@ def points(
     selection.json.
     """
     files = zip(tasks.values(), base_models, selections, strict=True)
-    return [point for task, *of_task in files for point in _towers(task, *of_task)]
+    return [point for task, *paths in files for point in _towers(task, *paths)]
 
 
 def _towers(task: dict[str, Any], base_model: Path, selection: Path) -> Iterator[Row]:

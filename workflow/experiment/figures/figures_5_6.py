@@ -39,11 +39,11 @@ def points(files: Sequence[Path], tasks: Mapping[str, dict[str, Any]], shown: st
 def _pairs(file: Path, label: str, shown: str) -> Iterator[Row]:
     rows = pandas.read_csv(file)
     several = rows["tower"].nunique() > 1
-    for tower, of_tower in rows.groupby("tower", sort=False):
+    for tower, tower_rows in rows.groupby("tower", sort=False):
         panel = f"{label} {tower}" if several else label
         for sublayer in (shown, *(name for name in NAMES if name != shown)):
             named = {"panel": panel, "sublayer": NAMES[sublayer][0]}
-            pairs = of_tower[of_tower["sublayer"] == sublayer]
+            pairs = tower_rows[tower_rows["sublayer"] == sublayer]
             if sublayer == shown:
                 for n, i, j in pairs.sort_values(["i", "j"])[["i", "j"]].itertuples():
                     similarity = cells.of(file, f"/{n}/cka", "{:.2f}")
@@ -60,8 +60,8 @@ def draw(points: Sequence[Row]) -> Figure:
     seaborn.set_theme(context="paper", style="ticks", font_scale=1.05)
     size = (style.WIDTH * len(panels) / 4 + 0.6, style.HEIGHT)  # the rest is the colour bar's
     figure, axes = pyplot.subplots(1, len(panels), figsize=size, squeeze=False)
-    for axis, (title, of_panel) in zip(axes[0], panels.items(), strict=True):
-        *pairs, mean, other_mean = of_panel
+    for axis, (title, panel_points) in zip(axes[0], panels.items(), strict=True):
+        *pairs, mean, other_mean = panel_points
         n = isqrt(len(pairs))
         image = heat_map(axis, numpy.reshape([pair[CKA].raw for pair in pairs], (n, n)))
         other = names[other_mean["sublayer"]]

@@ -36,8 +36,8 @@ def draw_panels(points: Rows, draw_panel: Callable[[Axes, list], None]) -> Figur
     seaborn.set_theme(context="paper", style="ticks", font_scale=1.05)
     size = (WIDTH * len(panels) / 3, HEIGHT)
     figure, axes = pyplot.subplots(1, len(panels), figsize=size, squeeze=False)
-    for axis, of_panel in zip(axes[0], panels.values(), strict=True):
-        draw_panel(axis, of_panel)
+    for axis, panel_points in zip(axes[0], panels.values(), strict=True):
+        draw_panel(axis, panel_points)
     axes[0][0].legend(frameon=False)
     return figure
 

@@ -102,8 +102,8 @@ def measured(job: Job) -> list[Measured]:
     tests, curves = by_model(job.input.tests), by_model(job.input.curves)
     files = zip(job.input.costs, job.input.windows, job.input.layer_drops, strict=True)
     return [
-        Measured(task["label"], task["models"], *of_task, tests[name], curves[name])
-        for (name, task), of_task in zip(job.params.tasks.items(), files, strict=True)
+        Measured(task["label"], task["models"], *paths, tests[name], curves[name])
+        for (name, task), paths in zip(job.params.tasks.items(), files, strict=True)
     ]
 
 
