@@ -1,4 +1,4 @@
-"""The rehearsal at the paper's size: its shapes, and all of it on a small copy of it."""
+"""The rehearsal: its configuration, and a run of a small copy of it to the end."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ LARGE = {"gpt2": "openai-community/gpt2-large", "vit": "google/vit-base-patch16-
 LARGE["marian"] = "Helsinki-NLP/opus-mt-zh-en"
 N_LAYERS = 4
 
-SMALL = {  # what replaces a key of that name, anywhere in the configuration
+SMALL = {  # key anywhere in the configuration -> its value in the small copy
     **dict.fromkeys(("n_layers", "n_layer", "num_hidden_layers"), N_LAYERS),
     **dict.fromkeys(("encoder_layers", "decoder_layers"), N_LAYERS),
     **dict.fromkeys(("n_embd", "hidden_size", "d_model"), 32),
@@ -62,7 +62,7 @@ SMALL = {  # what replaces a key of that name, anywhere in the configuration
 
 
 def shrunk(value):
-    """The configuration with the same keys and small values."""
+    """Replace values of a configuration by small ones."""
     if not isinstance(value, dict):
         return value
     return {key: SMALL[key] if key in SMALL else shrunk(each) for key, each in value.items()}
@@ -70,11 +70,11 @@ def shrunk(value):
 
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory) -> Copy:
-    """A small rehearsal that has run to its end."""
+    """A small rehearsal that has run to the end."""
     copy = Copy(tmp_path_factory.mktemp("rehearsal"), ["gpt2", "vit", "marian"])
     copy.config = {**shrunk(RAW), "results": "results/pico"}
     for task in copy.config["tasks"].values():
-        del task["dataset"]["validation"]["n_tokens"]  # of another tokenizer
+        del task["dataset"]["validation"]["n_tokens"]  # counted with another tokenizer
     copy.write_config()
     copy.run(target="results/pico/stages.csv")
     return copy
@@ -141,8 +141,8 @@ def test_all_pairs_are_aligned_and_only_the_named_windows_scored_and_selected(re
         permutations = load_permutations(rehearsed.results / task / "permutations.safetensors")
         assert {len(tower.solved) for tower in permutations.values()} == {N_LAYERS * 3 // 2}
         scored = read_csv(rehearsed.results / task / "windows.csv")
-        found = {(row["method"], row["k"], row["start"]) for row in scored}
-        assert found == {(m, "2", s) for m in ("permute", "vanilla") for s in ("0", "2")}
+        windows = {(row["method"], row["k"], row["start"]) for row in scored}
+        assert windows == {(m, "2", s) for m in ("permute", "vanilla") for s in ("0", "2")}
         selection = json.loads((rehearsed.results / task / "selection.json").read_text())
         assert list(selection) == ["2"] and selection["2"]["best"] in (0, 2)
         assert settings["merge"]["k"]["third"] != 2  # the configuration itself is not small
@@ -182,7 +182,7 @@ def test_measured_rates_replace_those_of_the_plan_and_no_others(rehearsed, tmp_p
         text=True,
         env={"PYTHONPATH": "workflow", "PATH": ""},
     )
-    # so small a model is nothing beside the process that merges it: its bar is broken
+    # The models are so small that the process itself exceeds the memory limit of merging.
     assert done.returncode == 1 and "broken: gpt2 compress" in done.stdout, done.stderr
     before, after = read_rates(RATES, "paper"), read_rates(tmp_path / "rates.yaml", "paper")
     changed = {key for key in before if before[key] != after[key]}
@@ -217,7 +217,7 @@ def test_steps_alone_are_those_of_alignment_and_add_up_to_what_it_takes():
     a_pair = (time.perf_counter() - begin) / len(pairs)
     assert set(alone) == {"centring", "product", "assignment"}
     assert min(alone.values()) > 0
-    # a machine that others use may be many times slower at one of the two
+    # Other processes can slow down one of the two many times.
     assert sum(alone.values()) / 10 < a_pair < sum(alone.values()) * 10
 
 
@@ -269,11 +269,11 @@ def test_a_window_that_does_not_fit_the_model_is_refused(starts, monkeypatch):
 
 def test_the_best_of_a_few_windows_is_selected_in_either_range():
     scores = {13: {"permute": {0: 5.0, 12: 4.0, 23: 3.0}}}
-    for given, best, random in (("full", 23, {0, 12}), ("printed", 12, {0})):
-        of_k = selected(scores, 36, lt, given, 3, 0, {"13": [0, 12, 23]})
-        assert of_k["13"]["best"] == best and set(of_k["13"]["random"]) == random
+    for rule, best, random in (("full", 23, {0, 12}), ("printed", 12, {0})):
+        selection = selected(scores, 36, lt, rule, 3, 0, {"13": [0, 12, 23]})
+        assert selection["13"]["best"] == best and set(selection["13"]["random"]) == random
     with pytest.raises(ValueError, match=r"no window of k = 19 was scored"):
-        start_of_role(of_k, 19, "best")
+        start_of_role(selection, 19, "best")
     with pytest.raises(KeyError):  # all windows, unless some are named
         selected(scores, 36, lt, "full", 3, 0)
 

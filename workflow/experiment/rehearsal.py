@@ -205,16 +205,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         rates, planned = measured(options.results), read_rates(options.rates, PART)
+        before = {key: find_rate(planned, *key) for key in rates}
+        content = replaced(options.rates.read_text(), rates)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for (rule, task), rate in rates.items():
-        before = find_rate(planned, rule, task)
-        print(
-            f"{rule} {task}: planned {before.seconds:g} s ({before.basis}), here {rate.seconds} s"
-        )
+    for (rule, task), old in before.items():
+        seconds = f"{old.seconds:g} s ({old.basis}), here {rates[rule, task].seconds:g} s"
+        print(f"{rule} {task}: planned {seconds}")
     if options.write:
-        options.rates.write_text(replaced(options.rates.read_text(), rates))
+        options.rates.write_text(content)
         print(f"{options.rates}: {len(rates)} rates replaced by measured ones.")
     lines = broken(options.results / name for name in ("stages.csv", "stages_alignment.csv"))
     print("\n".join(f"broken: {line}" for line in lines) or "Every bar is kept.")
