@@ -1,11 +1,11 @@
 """What a model costs to run: bytes of weights, and seconds against another model's."""
 
-import time
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers.pytorch_utils import Conv1D
 
 from experiment.evaluation import cost
@@ -129,13 +129,19 @@ def test_median_and_quartiles_are_of_the_rounds_ratios(clocked):
     assert (found.low, found.ratio, found.high, found.seconds) == (2, 3, 4, 3)
 
 
-def test_half_the_layers_take_about_half_the_time(pico, random_batch, monkeypatch):
-    monkeypatch.setattr(cost.time, "perf_counter", time.process_time)  # whatever else runs here
+def test_half_the_layers_cost_half_of_what_the_layers_do(pico, random_batch, monkeypatch):
+    """By a clock that counts floating-point operations: seconds would depend on the machine."""
     model = pico("gpt2", n_layers=24)
     models = {"base": model, "half": without_layers(model, range(6, 18))}
-    costs = measure(models, random_batch("gpt2"), rounds=9)
+    with FlopCounterMode(display=False) as operations:
+        monkeypatch.setattr(cost.time, "perf_counter", operations.get_total_flops)
+        costs = measure(models, random_batch("gpt2"), rounds=3)
     assert costs["base"].ratio == costs["base"].low == costs["base"].high == 1.0
-    assert 0.35 < costs["half"].ratio < 0.85  # a machine that is busy, and what is beside layers
-    assert 0 < costs["half"].low <= costs["half"].ratio <= costs["half"].high
+    assert costs["half"].low == costs["half"].ratio == costs["half"].high
     assert costs["half"].weight_bytes == weight_bytes(models["half"])
-    assert costs["base"].seconds > 0
+    n_positions = random_batch("gpt2")["input_ids"].numel()
+    head = 2 * n_positions * model.lm_head.weight.numel()
+    assert costs["base"].seconds > head
+    half_the_layers = (costs["base"].seconds - head) / 2
+    assert costs["half"].seconds == half_the_layers + head
+    assert costs["half"].ratio == costs["half"].seconds / costs["base"].seconds
