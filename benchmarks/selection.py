@@ -15,7 +15,7 @@ from ffmerge.method.features import Features, collect_features
 from ffmerge.method.merge import merge_in_model
 from ffmerge.method.permutation import Permutations, align_all_pairs
 from ffmerge.method.tie import untouched
-from ffmerge.method.windows import pairs_in_windows, selected, starts
+from ffmerge.method.windows import pairs_in_windows, select_windows, starts
 from naive_selection import NaiveSelection
 from timing import Measured, Sample, compared, timed
 
@@ -132,7 +132,7 @@ class _Selection:
         scores: dict = {}
         for (method, start, k), loss in losses.items():
             scores.setdefault(k, {}).setdefault(method, {})[start] = loss
-        return selected(scores, self.n_layers, lambda a, b: a < b, "full", 0, seed=1)
+        return select_windows(scores, self.n_layers, lambda a, b: a < b, "full", 0, seed=1)
 
     def run_naive(self, images: tuple, windows: list[Window]) -> Sample:
         """Run windows naively. Returns permutations and losses, and the time of all windows."""

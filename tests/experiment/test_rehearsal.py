@@ -27,7 +27,7 @@ from experiment.rehearsal import (
     rows,
 )
 from ffmerge.method.permutation import align_all_pairs, load_permutations
-from ffmerge.method.windows import pairs_in_windows, selected, start_of_role
+from ffmerge.method.windows import pairs_in_windows, select_windows, start_of_role
 from provenance.csv_files import read_csv
 from provenance.record import read_record
 from workflow_copy import REPOSITORY, Copy
@@ -270,12 +270,12 @@ def test_a_window_that_does_not_fit_the_model_is_refused(starts, monkeypatch):
 def test_the_best_of_a_few_windows_is_selected_in_either_range():
     scores = {13: {"permute": {0: 5.0, 12: 4.0, 23: 3.0}}}
     for rule, best, random in (("full", 23, {0, 12}), ("printed", 12, {0})):
-        selection = selected(scores, 36, lt, rule, 3, 0, {"13": [0, 12, 23]})
+        selection = select_windows(scores, 36, lt, rule, 3, 0, {"13": [0, 12, 23]})
         assert selection["13"]["best"] == best and set(selection["13"]["random"]) == random
     with pytest.raises(ValueError, match=r"no window of k = 19 was scored"):
         start_of_role(selection, 19, "best")
     with pytest.raises(KeyError):  # all windows, unless some are named
-        selected(scores, 36, lt, "full", 3, 0)
+        select_windows(scores, 36, lt, "full", 3, 0)
 
 
 def test_roles_are_as_many_as_the_windows_that_are_scored(monkeypatch):

@@ -29,7 +29,7 @@ from experiment.variants import (
     table4_variants,
     table5_variants,
 )
-from ffmerge.method.windows import selected, start_of_role, starts
+from ffmerge.method.windows import select_windows, start_of_role, starts
 
 CONFIGURATIONS = Path(__file__).parents[2] / "config"
 PICO = yaml.safe_load((CONFIGURATIONS / "pico.yaml").read_text())["tasks"]["gpt2"]
@@ -208,7 +208,7 @@ def test_every_role_of_table_2_has_its_window_and_no_window_is_left_over(n_layer
         settings = task(n_layers, (k, k + 1, k + 2), windows={"starts": range_of_starts})
         among = starts(n_layers, k)
         scores = {k: {"permute": {start: float(start) for start in among}}}
-        selection = selected(scores, n_layers, lt, range_of_starts, 3, seed=0)
+        selection = select_windows(scores, n_layers, lt, range_of_starts, 3, seed=0)
         windows = [start_of_role(selection, k, v.role) for v in table2_variants(settings)]
         assert len(set(windows)) == len(windows)
         assert len(windows) == 1 + len(selection[str(k)]["random"])

@@ -3,7 +3,7 @@
 import json
 
 from experiment.evaluation.metrics import METRICS
-from ffmerge.method.windows import selected
+from ffmerge.method.windows import select_windows
 from provenance.csv_files import read_csv, write_csv
 from provenance.job import Job
 
@@ -16,9 +16,9 @@ if __name__ == "__main__":
         for row in rows:
             if row["k"] == "0":
                 continue  # the uncompressed model, for comparison
-            starts = scores.setdefault(int(row["k"]), {}).setdefault(row["method"], {})
-            starts[int(row["start"])] = float(row["score"])
-        selection = selected(
+            by_start = scores.setdefault(int(row["k"]), {}).setdefault(row["method"], {})
+            by_start[int(row["start"])] = float(row["score"])
+        selection = select_windows(
             scores,
             job.params.n_layers,
             METRICS[job.params.metric].better,

@@ -1,4 +1,4 @@
-"""Strategies that select what is merged: the paper's window search, and clusters of layers."""
+"""Which layers can be merged: the candidates of a window search, and clusters of layers."""
 
 import itertools
 
@@ -6,14 +6,13 @@ import pytest
 import torch
 
 from ffmerge.method.clustering import (
-    Clusters,
-    WindowSearch,
     aligned_correlation,
     clusters,
+    most_similar,
     output_cka,
     propose,
 )
-from ffmerge.method.groups import Group, from_layers, of_role
+from ffmerge.method.groups import Group, candidate_windows, from_layers, of_role
 
 
 def similarity(n_layers: int, seed: int = 0) -> torch.Tensor:
@@ -77,7 +76,7 @@ def test_a_similarity_that_is_not_finite_is_an_error():
 
 def test_each_tower_is_clustered_by_itself_towards_the_anchor():
     towers = {"encoder": similarity(6, 1), "decoder": similarity(6, 2)}
-    found = Clusters(towers, "last").select({"encoder": 2, "decoder": 3})
+    found = most_similar(towers, {"encoder": 2, "decoder": 3}, "last")
     for tower, n_removed in (("encoder", 2), ("decoder", 3)):
         own = [group for group in found if group.tower == tower]
         assert [list(group.layers) for group in own] == clusters(towers[tower], n_removed)
@@ -129,42 +128,48 @@ def test_all_strategies_propose_to_remove_as_many_sublayers_of_each_tower():
 # --- the window search ----------------------------------------------------------------------------
 
 
-def search(n_layers, score, anchor="first"):
-    return WindowSearch(n_layers, anchor, score, better=lambda a, b: a < b)
-
-
-def test_the_window_search_scores_every_window_and_takes_the_best():
-    found = search({"decoder": 6}, lambda groups: abs(groups[0].layers[0] - 2))
-    assert found.candidates({"decoder": 2}) == 4
-    assert found.select({"decoder": 2}) == [Group("decoder", (2, 3, 4), 2)]
-    assert [groups[0].layers for groups, _ in found.tried] == [
-        (0, 1, 2),
-        (1, 2, 3),
-        (2, 3, 4),
-        (3, 4, 5),
+def layers_of_candidates(n_layers, n_removed) -> list[list[list[tuple[str, tuple[int, ...]]]]]:
+    """Tower and layers of every group of each candidate, by search."""
+    return [
+        [[(group.tower, group.layers) for group in window] for window in windows]
+        for windows in candidate_windows(n_layers, n_removed, "first")
     ]
+
+
+def test_every_window_is_a_candidate():
+    (windows,) = layers_of_candidates({"decoder": 6}, {"decoder": 2})
+    assert windows == [[("decoder", (start, start + 1, start + 2))] for start in range(4)]
+
+
+def test_a_candidate_s_layers_are_aligned_to_the_anchor():
+    ((window,),) = candidate_windows({"decoder": 3}, {"decoder": 2}, "last")
+    assert window == [Group("decoder", (0, 1, 2), 2)]
 
 
 def test_towers_of_one_depth_have_the_same_window():
-    found = search({"encoder": 4, "decoder": 4}, lambda groups: -groups[0].layers[0], "last")
-    assert found.select({"encoder": 1, "decoder": 1}) == [
-        Group("encoder", (2, 3), 3),
-        Group("decoder", (2, 3), 3),
+    depths = {"encoder": 4, "decoder": 4}
+    (windows,) = layers_of_candidates(depths, {"encoder": 1, "decoder": 1})
+    assert windows == [
+        [("encoder", (start, start + 1)), ("decoder", (start, start + 1))] for start in range(3)
     ]
-    assert len(found.tried) == found.candidates({"encoder": 1, "decoder": 1}) == 3
 
 
-def test_towers_of_different_depth_are_searched_one_by_one():
-    def score(groups):
-        (group,) = groups
-        return -group.layers[0] if group.tower == "encoder" else group.layers[0]
-
-    found = search({"encoder": 6, "decoder": 3}, score)
-    assert found.select({"encoder": 2, "decoder": 1}) == [
-        Group("encoder", (3, 4, 5), 3),
-        Group("decoder", (0, 1), 0),
+def test_towers_of_different_depth_or_loss_are_searched_one_by_one():
+    searches = layers_of_candidates({"encoder": 6, "decoder": 3}, {"encoder": 2, "decoder": 1})
+    assert searches == [
+        [[("encoder", (start, start + 1, start + 2))] for start in range(4)],
+        [[("decoder", (start, start + 1))] for start in range(2)],
     ]
-    assert len(found.tried) == found.candidates({"encoder": 2, "decoder": 1}) == 4 + 2
+    depths = {"encoder": 4, "decoder": 4}
+    searches = layers_of_candidates(depths, {"encoder": 1, "decoder": 2})
+    assert [len(windows) for windows in searches] == [3, 2]
+
+
+def test_a_tower_that_loses_nothing_is_not_searched():
+    depths = {"encoder": 4, "decoder": 4}
+    (windows,) = layers_of_candidates(depths, {"encoder": 0, "decoder": 3})
+    assert windows == [[("decoder", (0, 1, 2, 3))]]
+    assert candidate_windows(depths, {"encoder": 0, "decoder": 0}, "first") == []
 
 
 # --- what results hold ----------------------------------------------------------------------------

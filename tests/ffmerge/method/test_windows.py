@@ -12,7 +12,7 @@ from ffmerge.method.windows import (
     pairs_in_windows,
     printed_starts,
     random_starts,
-    selected,
+    select_windows,
     start_of_role,
     starts,
 )
@@ -128,29 +128,29 @@ SCORES = {
 
 
 def test_aligned_merging_selects_one_window_for_both_methods():
-    of_k = selected(SCORES, 5, lt, "full", n_random=3, seed=0)["2"]
-    assert (of_k["best"], of_k["selected_by"]) == (3, "permute")
-    assert of_k["winners"]["vanilla"]["full"] == 0
-    assert sorted(of_k["random"]) == [0, 1, 2]
+    windows = select_windows(SCORES, 5, lt, "full", n_random=3, seed=0)["2"]
+    assert (windows["best"], windows["selected_by"]) == (3, "permute")
+    assert windows["winners"]["vanilla"]["full"] == 0
+    assert sorted(windows["random"]) == [0, 1, 2]
 
 
 def test_the_printed_range_leaves_the_last_window_out_and_both_winners_are_kept():
-    of_k = selected(SCORES, 5, lt, "printed", n_random=3, seed=0)["2"]
-    assert of_k["best"] == 1
-    assert of_k["winners"]["permute"] == {"full": 3, "printed": 1}
-    assert sorted(of_k["random"]) == [0, 2]
+    windows = select_windows(SCORES, 5, lt, "printed", n_random=3, seed=0)["2"]
+    assert windows["best"] == 1
+    assert windows["winners"]["permute"] == {"full": 3, "printed": 1}
+    assert sorted(windows["random"]) == [0, 2]
 
 
 @pytest.mark.parametrize("range_of_starts", ["full", "printed"])
 def test_merging_all_layers_has_its_only_window_under_either_range(range_of_starts):
-    of_k = selected(SCORES, 5, lt, range_of_starts, n_random=3, seed=0)["5"]
-    assert (of_k["best"], of_k["random"]) == (0, [])
-    assert of_k["winners"]["permute"] == {"full": 0, "printed": None}
+    windows = select_windows(SCORES, 5, lt, range_of_starts, n_random=3, seed=0)["5"]
+    assert (windows["best"], windows["random"]) == (0, [])
+    assert windows["winners"]["permute"] == {"full": 0, "printed": None}
 
 
 def test_without_aligned_merging_the_other_method_selects():
-    of_k = selected({2: {"vanilla": VANILLA}}, 5, gt, "full", n_random=3, seed=0)["2"]
-    assert (of_k["best"], of_k["selected_by"]) == (3, "vanilla")
+    windows = select_windows({2: {"vanilla": VANILLA}}, 5, gt, "full", n_random=3, seed=0)["2"]
+    assert (windows["best"], windows["selected_by"]) == (3, "vanilla")
 
 
 def test_a_role_leads_to_its_window():

@@ -1,15 +1,18 @@
-"""Groups: the feed-forward sublayers that become one, adjacent or not, one group or several."""
+"""Groups of feed-forward sublayers that become one: adjacent or not, one group or several."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ffmerge.method.windows import anchor_layer, layers_of, start_of_role
+from ffmerge.method.windows import anchor_layer, layers_of, start_of_role, starts
 
 
 @dataclass(frozen=True)
 class Group:
-    """FF sublayers of one tower that become one; the others are aligned to the anchor's."""
+    """FF sublayers of one tower that become one. The others are aligned to the anchor's.
+
+    Raises ValueError if the anchor is not among the layers, or a layer is named twice.
+    """
 
     tower: str
     layers: tuple[int, ...]
@@ -29,7 +32,7 @@ class Group:
 def group(tower: str, layers: Iterable[int], anchor: str) -> Group:
     """A group of any layers of a tower, in their order, merged towards an anchor (Section 5.3).
 
-    anchor: `first`, `middle` or `last` of them.
+    anchor: `first`, `middle` or `last` of the layers.
     """
     layers = sorted(layers)
     return Group(tower, tuple(layers), layers[anchor_layer(0, len(layers), anchor)])
@@ -40,28 +43,47 @@ def window(towers: Iterable[str], start: int, k: int, anchor: str) -> list[Group
     return [group(tower, layers_of(start, k), anchor) for tower in towers]
 
 
-def check_groups(groups: Sequence[Group], n_layers: dict[str, int]) -> None:
-    """Raises ValueError, naming tower and layer, for groups that a model cannot have.
+def candidate_windows(
+    n_layers: Mapping[str, int], n_removed: Mapping[str, int], anchor: str
+) -> list[list[list[Group]]]:
+    """The candidates of each window search that removes n_removed sublayers (Section 3.4).
 
-    n_layers: layers of each of the model's towers.
+    n_layers, n_removed: by tower. Towers of the same depth that lose the same number share a
+    window, as in the paper's translator, so there is one search; otherwise there is one search per
+    tower, but none for a tower that loses nothing.
+    Raises ValueError if a tower has too few layers.
     """
-    seen: set[tuple[str, int]] = set()
-    for each in groups:
-        if each.tower not in n_layers:
+    shared = len({(n_layers[tower], n) for tower, n in n_removed.items()}) == 1
+    searches = []
+    for towers in [list(n_removed)] if shared else [[tower] for tower in n_removed]:
+        depth, k = n_layers[towers[0]], n_removed[towers[0]] + 1
+        if k > 1:
+            searches.append([window(towers, start, k, anchor) for start in starts(depth, k)])
+    return searches
+
+
+def check_groups(groups: Sequence[Group], n_layers: Mapping[str, int]) -> None:
+    """Raise ValueError, naming tower and layer, for groups that a model cannot have.
+
+    n_layers: number of layers of each of the model's towers.
+    """
+    taken: set[tuple[str, int]] = set()
+    for group in groups:
+        if group.tower not in n_layers:
             known = ", ".join(n_layers)
-            raise ValueError(f"the model has no tower {each.tower!r} (it has: {known})")
-        for layer in each.layers:
-            if not 0 <= layer < n_layers[each.tower]:
-                last = n_layers[each.tower] - 1
-                raise ValueError(f"layer {layer}: the {each.tower} has the layers 0 to {last}")
-            if (each.tower, layer) in seen:
-                raise ValueError(f"layer {layer} of the {each.tower} is in two groups")
-            seen.add((each.tower, layer))
+            raise ValueError(f"the model has no tower {group.tower!r} (it has: {known})")
+        for layer in group.layers:
+            if not 0 <= layer < n_layers[group.tower]:
+                last = n_layers[group.tower] - 1
+                raise ValueError(f"layer {layer}: the {group.tower} has the layers 0 to {last}")
+            if (group.tower, layer) in taken:
+                raise ValueError(f"layer {layer} of the {group.tower} is in two groups")
+            taken.add((group.tower, layer))
 
 
 def from_layers(layers: Mapping[str, Iterable[Iterable[int]]], anchor: str) -> list[Group]:
-    """Groups from the layers of each, by tower, as results hold them."""
-    return [group(tower, each, anchor) for tower, of_tower in layers.items() for each in of_tower]
+    """Groups from lists of layers by tower, as results hold them."""
+    return [group(tower, members, anchor) for tower, lists in layers.items() for members in lists]
 
 
 def of_role(
@@ -71,9 +93,9 @@ def of_role(
     towers: Iterable[str],
     anchor: str,
 ) -> list[Group]:
-    """What was selected for a role: a window's, or groups that were proposed.
+    """The groups selected for a role: a window in every tower, or groups that were proposed.
 
-    selection: of each k, the starts of its windows, or the layers of a role's groups by tower.
+    selection: k -> role -> the start of a window, or the layers of groups by tower.
     """
     if isinstance(proposed := selection.get(str(k), {}).get(role), Mapping):
         return from_layers(proposed, anchor)

@@ -1,6 +1,6 @@
 """Merging aligned feed-forward sublayers into one (Eqs. 3 and 4)."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,19 +14,19 @@ from ffmerge.models.towers import Tower, towers
 
 Sublayer = dict[str, Tensor]
 """One FF sublayer by role: `up.weight` (d_ff, d_model), `up.bias` (d_ff,), `down.weight`
-(d_model, d_ff), `down.bias` (d_model,), in any layout the architecture stores; if gated also
-`gate.weight` and `gate.bias`, which are the first d_ff rows of `up` where both are one map. Biases
-only where the architecture has them."""
+(d_model, d_ff), `down.bias` (d_model,), in the layout that the architecture stores. A gated one
+also has `gate.weight` and `gate.bias`; if gate and up are one map, these are the first d_ff rows of
+`up`. Biases are there only if the architecture has them."""
 
 
 def permute(sublayer: Sublayer, permutation: Tensor, form: FeedForward) -> Sublayer:
-    """The sublayer with its neurons reordered, P W_in, P b_in, W_out Pᵀ: the same function.
+    """Reorder the neurons, P W_in, P b_in, W_out Pᵀ, which leaves the function unchanged.
 
-    A gated sublayer's neuron is φ(gate)·up: the rows of both move together.
+    A neuron of a gated sublayer is φ(gate)·up, so that the rows of both move together.
     permutation: (d_ff,), new neuron j is old neuron permutation[j].
     """
     rows = torch.cat([permutation, permutation + len(permutation)]) if form.fused else permutation
-    axes = {"weight": {"out_in": 0, "in_out": 1}[form.layout], "bias": 0}  # of what is put out
+    axes = {"weight": {"out_in": 0, "in_out": 1}[form.layout], "bias": 0}  # of outputs
     permuted = {}
     for role, tensor in sublayer.items():
         which, kind = role.split(".")
@@ -39,19 +39,13 @@ def permute(sublayer: Sublayer, permutation: Tensor, form: FeedForward) -> Subla
     return permuted
 
 
-def n_neurons(sublayer: Sublayer, form: FeedForward) -> int:
-    """d_ff: what W_out takes in."""
-    return sublayer["down.weight"].shape[{"out_in": 1, "in_out": 0}[form.layout]]
-
-
 def merge(
     sublayers: Iterable[Sublayer], permutations: Sequence[Tensor], form: FeedForward
 ) -> Sublayer:
-    """The average of k aligned sublayers (Eqs. 3 and 4), or of a part of each, in its own dtype.
+    """Average k aligned sublayers (Eqs. 3 and 4), or the same tensors of each, in their dtype.
 
-    sublayers: asked for one after the other, and held no longer than they are added. permutations:
-    one (d_ff,) a sublayer; the anchor's is the identity. Sums are float64, so that k copies of a
-    sublayer merge to exactly that sublayer.
+    sublayers: read one at a time. permutations: one (d_ff,) per sublayer, the identity for the
+    anchor. Sums are float64, so that k copies of a sublayer merge to exactly that sublayer.
     Raises ValueError if the sublayers' shapes differ.
     """
     total: Sublayer = {}
@@ -80,59 +74,66 @@ def merged_sublayer(
 ) -> Sublayer:
     """The sublayer that replaces those of a group.
 
-    tensor: name of a parameter -> its value, from a model or a file. permutations: of the tower;
+    tensor: name of a parameter -> its value, from a model or a file. permutations: the tower's;
     None averages without aligning (the paper's "vanilla").
-    Raises ValueError, naming the layers of each width, if the group's layers differ in width.
     """
-    form = tower.feed_forward
+    if permutations is not None:
+        orders = [permutations.towards(group.anchor, layer) for layer in group.layers]
+    else:
+        _, d_ff = tower.widths(group.anchor, lambda name: tensor(name).shape)
+        orders = [torch.arange(d_ff)] * len(group.layers)
     names = [tower.tensors(layer) for layer in group.layers]
-    down = "down.weight"
-    widths = [n_neurons({down: tensor(each[down])}, form) for each in names]
-    _check_widths(group, widths)
-    orders = [
-        permutations.towards(group.anchor, layer)
-        if permutations is not None
-        else torch.arange(width)
-        for layer, width in zip(group.layers, widths, strict=True)
-    ]
     merged: Sublayer = {}
-    for role in names[0]:  # one by one: in float64 a whole sublayer is much of a small model
-        merged |= merge(({role: tensor(each[role])} for each in names), orders, form)
+    for role in names[0]:  # one at a time: a whole sublayer in float64 is much of a small model
+        sublayers = ({role: tensor(by_role[role])} for by_role in names)
+        merged |= merge(sublayers, orders, tower.feed_forward)
     return merged
 
 
-def _check_widths(group: Group, widths: Sequence[int]) -> None:
-    if len(set(widths)) == 1:
-        return
-    layers_of: dict[int, list[int]] = {}
-    for layer, width in zip(group.layers, widths, strict=True):
-        layers_of.setdefault(width, []).append(layer)
-    told = "; ".join(f"{width} in {layers}" for width, layers in layers_of.items())
-    raise ValueError(
-        f"FF sublayers of different widths cannot be merged: in the {group.tower}, d_ff is {told}. "
-        "Choose layers of one width"
-    )
+def check_mergeable(
+    groups: Sequence[Group],
+    model_towers: Mapping[str, Tower],
+    shape: Callable[[str], Sequence[int]],
+) -> None:
+    """Raise ValueError for groups that a model cannot have, or whose layers differ in width.
+
+    The message names tower and layer, or the layers of each width. shape: name of a parameter ->
+    its shape, from a model or a file.
+    """
+    check_groups(groups, {name: len(tower) for name, tower in model_towers.items()})
+    for group in groups:
+        layers_of: dict[tuple[int, int], list[int]] = {}
+        for layer in group.layers:
+            widths = model_towers[group.tower].widths(layer, shape)
+            layers_of.setdefault(widths, []).append(layer)
+        if len(layers_of) > 1:
+            widths = "; ".join(f"{d_ff} in {layers}" for (_, d_ff), layers in layers_of.items())
+            raise ValueError(
+                f"FF sublayers of different widths cannot be merged: in the {group.tower}, d_ff is "
+                f"{widths}. Choose layers of one width"
+            )
 
 
 @torch.no_grad()
 def merge_in_model(
     model: nn.Module, groups: Sequence[Group], permutations: dict[str, Permutations] | None
 ) -> None:
-    """Merge and tie the FF sublayers of each group, in place, and note it in the configuration.
+    """Merge and tie the FF sublayers of each group in place, and note it in the configuration.
 
-    The model's own parameters are replaced, not written to: `tie.untouched` brings them back.
+    The model's parameters are replaced, not written to, so that `tie.untouched` can put them back.
     permutations: by tower; None for vanilla.
-    Raises ValueError for groups that the model cannot have.
+    Raises ValueError, before anything changes, as `check_mergeable` does, and for a group that has
+    some layers of an earlier group but not all.
     """
-    found = towers(model)
-    check_groups(groups, {name: len(tower) for name, tower in found.items()})
-    notes = with_earlier(groups, model)
+    model_towers = towers(model)
+    check_mergeable(groups, model_towers, lambda name: model.get_parameter(name).shape)
+    entry = with_earlier(groups, model)
     for group in groups:
-        tower = found[group.tower]
-        own = permutations[group.tower] if permutations is not None else None
-        merged = merged_sublayer(model.get_parameter, tower, group, own)
+        tower = model_towers[group.tower]
+        of_tower = permutations[group.tower] if permutations is not None else None
+        merged = merged_sublayer(model.get_parameter, tower, group, of_tower)
         for role, name in tower.tensors(group.layers[0]).items():
             module = model.get_submodule(name.rpartition(".")[0])
             setattr(module, role.split(".")[1], nn.Parameter(merged[role]))
         tie(model, tower.shared_modules(group.layers))
-    setattr(model.config, GROUPS, notes)
+    setattr(model.config, GROUPS, entry)

@@ -1,4 +1,4 @@
-"""Tying: k feed-forward sublayers that share one set of weights (Section 3.3)."""
+"""Tie k feed-forward sublayers to one set of weights (Section 3.3)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,9 +12,9 @@ from ffmerge.models.towers import Tower, towers
 
 
 def tie(model: nn.Module, modules: Sequence[Sequence[str]]) -> None:
-    """Make the modules of each list use weight and bias of its first one, in place.
+    """Make the modules of each list share the weight and bias of its first one, in place.
 
-    modules: full names, a list for each linear map of a merged sublayer.
+    modules: full names, one list per linear map of a merged sublayer.
     """
     for first, *rest in modules:
         source = model.get_submodule(first)
@@ -23,18 +23,19 @@ def tie(model: nn.Module, modules: Sequence[Sequence[str]]) -> None:
             target.weight, target.bias = source.weight, source.bias
 
 
-def noted(groups: Sequence[Group], found: Mapping[str, Tower]) -> list[dict[str, Any]]:
-    """What a configuration says about merged groups, under GROUPS."""
+def noted(groups: Sequence[Group], model_towers: Mapping[str, Tower]) -> list[dict[str, Any]]:
+    """The entry GROUPS of a configuration for merged groups."""
     return [
-        {**group.as_json(), "modules": found[group.tower].shared_modules(group.layers)}
+        {**group.as_json(), "modules": model_towers[group.tower].shared_modules(group.layers)}
         for group in groups
     ]
 
 
 def with_earlier(groups: Sequence[Group], model: nn.Module) -> list[dict[str, Any]]:
-    """What a model's configuration says once these groups are merged, too, under GROUPS.
+    """The entry GROUPS of a model's configuration once these groups are merged as well.
 
-    Raises ValueError naming layers for a group that has some layers of an earlier one, but not all.
+    A group replaces the earlier groups whose layers it has.
+    Raises ValueError naming the layers if a group has some layers of an earlier one but not all.
     """
     kept = []
     for entry in getattr(model.config, GROUPS, []):
@@ -52,7 +53,7 @@ def with_earlier(groups: Sequence[Group], model: nn.Module) -> list[dict[str, An
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Give the model its own FF sublayers back on leaving: the same tensors, bit for bit."""
+    """Put a model's FF sublayers back on leaving: the same tensors, bit for bit."""
     modules = [
         model.get_submodule(tower.module(layer, which))
         for tower in towers(model).values()
@@ -73,12 +74,12 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of distinct parameters: a tensor that several modules share counts once."""
+    """Number of distinct parameters. A tensor that several modules share counts once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def count_sublayers(model: nn.Module) -> tuple[int, int]:
-    """Number of FF sublayers a model computes, and of those it stores: ties count once."""
+    """Numbers of FF sublayers that a model computes and that it stores; ties count once."""
     weights = [
         model.get_submodule(tower.module(layer, "up")).weight
         for tower in towers(model).values()

@@ -7,7 +7,7 @@ ANCHORS = {"first": lambda k: 0, "middle": lambda k: (k - 1) // 2, "last": lambd
 
 
 def starts(n_layers: int, k: int) -> list[int]:
-    """All first layers of windows of k: 0 … N-k. Raises ValueError unless 1 <= k <= N."""
+    """First layers of all windows of k: 0 … N-k. Raises ValueError unless 1 <= k <= N."""
     if not 1 <= k <= n_layers:
         raise ValueError(f"k = {k}: a window has from 1 to all {n_layers} layers")
     return list(range(n_layers - k + 1))
@@ -37,15 +37,15 @@ def anchor_layer(start: int, k: int, anchor: str) -> int:
 
 
 def pairs_in_windows(n_layers: int, sizes: Iterable[int]) -> list[tuple[int, int]]:
-    """All pairs i < j that some window of one of the sizes k holds, whichever its anchor is."""
+    """All pairs i < j within a window of one of the sizes k: enough for any anchor."""
     reach = max(sizes)
     return [(i, j) for i in range(n_layers) for j in range(i + 1, min(i + reach, n_layers))]
 
 
 def best_start(
-    scores: dict[int, float], among: Sequence[int], better: Callable[[float, float], bool]
+    scores: Mapping[int, float], among: Iterable[int], better: Callable[[float, float], bool]
 ) -> int | None:
-    """The start whose score no other one beats; the earliest of equals, None among none.
+    """The start with the best score; the earliest of equals, None if there are no starts.
 
     scores: start -> validation score; better(a, b): whether a is strictly better.
     """
@@ -57,12 +57,12 @@ def best_start(
 
 
 def random_starts(among: Sequence[int], excluded: int, n: int, seed: int) -> list[int]:
-    """Up to n different starts other than the selected one, drawn with a seed (Table 2)."""
+    """Draw up to n different starts, without the excluded one, for Table 2."""
     others = [start for start in among if start != excluded]
     return Random(seed).sample(others, min(n, len(others)))
 
 
-def selected(
+def select_windows(
     scores: dict[int, dict[str, dict[int, float]]],
     n_layers: int,
     better: Callable[[float, float], bool],
@@ -71,48 +71,49 @@ def selected(
     seed: int,
     only: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, dict]:
-    """What is chosen for each k, as JSON: which starts have which role, and who won where.
+    """Choose the windows of each k, as JSON: the start of each role, and each method's winner.
 
-    scores: k -> method -> start -> validation score. range_of_starts: `full` or `printed`; where
-    the printed range is empty, the full one is used. n_random: random windows to draw (Table 2).
-    only: k, as text -> the starts that were scored, where these are not all.
+    scores: k -> method -> start -> validation score. range_of_starts: `full` or `printed`; an empty
+    printed range falls back to the full one. n_random: random windows to draw (Table 2).
+    only: k, as text -> the starts that were scored, if not all were.
     A row of Table 5 has one window for both methods: aligned merging selects it (`best`), or the
-    first method there is. `winners` keeps each method's own under either range.
+    only method there is. `winners` keeps the best start of each method in each range.
     """
-    chosen = {}
+    selection = {}
     for k, methods in sorted(scores.items()):
         ranges = {"full": starts(n_layers, k), "printed": printed_starts(n_layers, k)}
         if only is not None:
-            ranges = {name: [s for s in of if s in only[str(k)]] for name, of in ranges.items()}
+            scored = only[str(k)]
+            ranges = {name: [s for s in among if s in scored] for name, among in ranges.items()}
         winners = {
-            method: {name: best_start(of, among, better) for name, among in ranges.items()}
-            for method, of in methods.items()
+            method: {name: best_start(by_start, among, better) for name, among in ranges.items()}
+            for method, by_start in methods.items()
         }
         selecting = "permute" if "permute" in winners else next(iter(winners))
         best = winners[selecting][range_of_starts]
         best = winners[selecting]["full"] if best is None else best
         among = ranges[range_of_starts] or ranges["full"]
-        chosen[str(k)] = {
+        selection[str(k)] = {
             "best": best,
             "random": random_starts(among, best, n_random, seed),
             "selected_by": selecting,
             "winners": winners,
         }
-    return chosen
+    return selection
 
 
-def start_of_role(selection: dict[str, dict], k: int, role: str) -> int:
-    """The first layer of the window of size k that has a role: `best`, `random1`, `random2`, …
+def start_of_role(selection: Mapping[str, dict], k: int, role: str) -> int:
+    """The first layer of the window of size k with a role: `best`, `random1`, `random2`, …
 
     Raises ValueError if there are fewer random windows than the role asks for, or if no window of
     that size was scored.
     """
     if str(k) not in selection:
         raise ValueError(f"no window of k = {k} was scored: `windows.only` names others")
-    of_k = selection[str(k)]
+    windows = selection[str(k)]
     if role == "best":
-        return of_k["best"]
+        return windows["best"]
     n = int(role.removeprefix("random"))
-    if n > len(of_k["random"]):
-        raise ValueError(f"role {role!r}: k = {k} leaves {len(of_k['random'])} random windows")
-    return of_k["random"][n - 1]
+    if n > len(windows["random"]):
+        raise ValueError(f"role {role!r}: k = {k} leaves {len(windows['random'])} random windows")
+    return windows["random"][n - 1]

@@ -1,7 +1,7 @@
-"""The towers of one model: the entries of the table of architectures, located by names."""
+"""Locate the towers of a model by the names of its parameters and the table of architectures."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Tower:
     """A stack of layers whose FF sublayers may be merged with each other.
 
-    paths: full name of each layer. names: of all parameters of the model.
+    paths: full name of each layer. names: those of all parameters of the model.
     """
 
     feed_forward: FeedForward
@@ -29,9 +29,9 @@ class Tower:
         return len(self.paths)
 
     def module(self, layer: int, which: str) -> str:
-        """Full name of a layer's map: `up` (W_in), `down` (W_out), `gate` or `attention`.
+        """Full name of a layer's linear map: `up` (W_in), `down` (W_out), `gate` or `attention`.
 
-        Raises ValueError where the table of architectures names no such map.
+        Raises ValueError if the table of architectures names no such map.
         """
         relative = getattr(self.feed_forward, which)
         if relative is None:
@@ -39,7 +39,7 @@ class Tower:
         return f"{self.paths[layer]}.{relative}"
 
     def tensors(self, layer: int) -> dict[str, str]:
-        """Full names of a sublayer's tensors by role, `up.weight` and so on; biases if any."""
+        """Full names of an FF sublayer's tensors by role: `up.weight`, …; biases if it has any."""
         roles = {
             f"{which}.{kind}": f"{self.module(layer, which)}.{kind}"
             for which in self.feed_forward.maps
@@ -47,55 +47,60 @@ class Tower:
         }
         return {role: name for role, name in roles.items() if name in self.names}
 
+    def widths(self, layer: int, shape: Callable[[str], Sequence[int]]) -> tuple[int, int]:
+        """(d_model, d_ff) of a layer's FF sublayer. shape: name of a parameter -> its shape."""
+        n_out, n_in = shape(f"{self.module(layer, 'down')}.weight")
+        return (n_out, n_in) if self.feed_forward.layout == "out_in" else (n_in, n_out)
+
     def shared_modules(self, layers: Sequence[int]) -> list[list[str]]:
-        """For each map of an FF sublayer, its modules in these layers, that may share weights."""
+        """Names of the modules that share weights if these layers merge, a list for each map."""
         return [[self.module(layer, which) for layer in layers] for which in self.feed_forward.maps]
 
 
 def towers(model: "nn.Module") -> dict[str, Tower]:
     """The towers of a model, by name.
 
-    Raises ValueError for an architecture that is not in the table, or does not fit its entry.
+    Raises ValueError if the model's architecture is not in the table, or does not fit its entry.
     """
     names = (name for name, _ in model.named_parameters(remove_duplicate=False))
     return located(architecture_of_config(model.config), names)
 
 
 def architecture_of_config(config: "PreTrainedConfig") -> Architecture:
-    """The entry in the table of architectures, or that the model's configuration itself has."""
+    """The entry in a model's own configuration, or else in the table of architectures."""
     return architecture_of(
         {"model_type": config.model_type, OWN_ENTRY: getattr(config, OWN_ENTRY, None)}
     )
 
 
 def attribute(config: Any, path: str) -> Any:
-    """A value of a configuration by its path, such as `text_config.num_hidden_layers`."""
+    """The value at a path in a configuration, such as `text_config.num_hidden_layers`."""
     return reduce(getattr, path.split("."), config)
 
 
 def located(architecture: Architecture, names: Iterable[str]) -> dict[str, Tower]:
-    """The towers among the parameters of a model or a file, by their names.
+    """The towers whose parameters are among the names of a model or a file.
 
-    A part of a model (an encoder of an encoder-decoder) has those of its towers that are there.
-    Raises ValueError naming what was looked for if there is none.
+    A part of a model, such as the encoder of an encoder-decoder, has only some of its towers.
+    Raises ValueError naming the modules it looked for if there are none.
     """
     names = frozenset(names)
-    found = {}
+    present = {}
     for tower, forms in architecture.towers.items():
         for form in forms:
             if paths := _paths(architecture.prefix, form, names):
-                found[tower] = Tower(form, paths, names)
+                present[tower] = Tower(form, paths, names)
                 break
-    if not found:
-        looked = [
+    if not present:
+        modules = [
             f"{form.layers}.{form.up}" for forms in architecture.towers.values() for form in forms
         ]
-        raise ValueError(f"no layer of the model has the modules {' or '.join(looked)}")
-    return found
+        raise ValueError(f"no layer of the model has the modules {' or '.join(modules)}")
+    return present
 
 
 def _paths(prefix: str, form: FeedForward, names: frozenset[str]) -> tuple[str, ...]:
-    """Full names of the layers, in order, of a model with a head or of a base model."""
+    """Full names of the layers in order, in a model with a head or in a base model."""
     layers = re.escape(form.layers).replace(r"\*", r"(\d+)")
     for within in [f"{prefix}.", ""] if prefix else [""]:
         pattern = re.compile(rf"({re.escape(within)}{layers})\.")
