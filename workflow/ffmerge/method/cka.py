@@ -9,10 +9,10 @@ from ffmerge.method.correlation import centre
 
 
 def normalize(outputs: Tensor) -> Tensor:
-    """Outputs X with centred columns and ‖XᵀX‖_F = 1, so that CKA(X, Y) is just ‖XᵀY‖²_F.
+    """Centre the columns of X and scale it to ‖XᵀX‖_F = 1, so that CKA(X, Y) is just ‖XᵀY‖²_F.
 
     outputs: (n_tokens, d). Returns float32 of the same shape; all 0 if every feature is constant.
-    The means are float64, for features far from zero would lose their variation.
+    The means are float64: features far from zero would otherwise lose their variation.
     Raises ValueError naming the first feature with a value that is not finite.
     """
     centred = _centred(outputs)
@@ -23,7 +23,7 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
     """‖XᵀY‖²_F / (‖XᵀX‖_F ‖YᵀY‖_F) of centred X and Y: the biased, linear form of CKA.
 
     x, y: (n_tokens, d_x) and (n_tokens, d_y), outputs at the same tokens. Returns a number in
-    [0, 1]; 0 if every feature of x or every one of y is constant. It equals the n × n Gram form,
+    [0, 1]; 0 if all features of x or all features of y are constant. Equals the n × n Gram form,
     but costs d²n instead of dn².
     Raises ValueError if the token counts differ or a feature is not finite.
     """
@@ -37,13 +37,14 @@ def cka_matrix(
 ) -> Tensor:
     """Linear CKA of all pairs of layers, (n_layers, n_layers) float64.
 
-    layer: its number -> (n_tokens, d) outputs; it is asked about n²/2 times, so that one layer is
-    held while another is read. done: called after each pair i < j.
-    Symmetric, with a diagonal of exactly 1; a layer whose every feature is constant has CKA 0 with
-    all others. Raises ValueError naming the layer that is not finite or has other tokens.
+    layer: number of a layer -> its (n_tokens, d) outputs, called about n²/2 times, so that only
+    two layers are in memory. done: called after each pair i < j.
+    Symmetric, with a diagonal of exactly 1. A layer whose features are all constant has CKA 0 with
+    all others. Raises ValueError naming the layers if outputs are not finite or token counts
+    differ.
     """
     scales = []
-    for i in range(n_layers):  # a layer's own norm costs as much as a pair: once a layer
+    for i in range(n_layers):  # a layer's norm costs as much as a pair, so compute it once
         try:
             scales.append(_scale(_centred(layer(i))))
         except ValueError as error:
@@ -62,27 +63,27 @@ def cka_matrix(
 
 
 def mean_off_diagonal(matrix: Tensor) -> float:
-    """Mean similarity of two different layers; NaN for a single layer."""
+    """Mean similarity over all pairs of different layers; NaN for a single layer."""
     n = len(matrix)
     return matrix[~torch.eye(n, dtype=torch.bool)].mean().item()
 
 
 def mean_by_distance(matrix: Tensor) -> dict[int, float]:
-    """Distance |i - j| from 1 on -> mean similarity of the layers so far apart."""
+    """Distance |i - j| from 1 on -> mean similarity of the pairs of layers at that distance."""
     return {d: matrix.diagonal(d).mean().item() for d in range(1, len(matrix))}
 
 
 def _centred(outputs: Tensor) -> Tensor:
     centred, norm = centre(outputs, "the outputs of feature")
-    return torch.where(norm > 0, centred, 0.0)  # scaling would blow the noise of a constant up
+    return torch.where(norm > 0, centred, 0.0)  # scaling would amplify the rounding noise
 
 
 def _scale(centred: Tensor) -> float:
-    """1 / √‖XᵀX‖_F, or 0 for a layer of zeros."""
+    """1 / √‖XᵀX‖_F, or 0 if X is all zeros."""
     size = torch.linalg.vector_norm(centred, dtype=torch.float64).item()
     if size == 0:
         return 0.0
-    unit = centred * (1 / size)  # squares of squares would leave the range of float32
+    unit = centred * (1 / size)  # fourth powers would leave the range of float32
     return 1 / (size * _norm_of_product(unit, unit) ** 0.5)
 
 

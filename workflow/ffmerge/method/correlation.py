@@ -3,17 +3,17 @@
 import torch
 from torch import Tensor
 
-# Values that are centred at a time: their float64 copy stays in a processor core's cache, and torch
-# hands so few to no other thread, for which this one would wait at every step on a busy machine.
+# Values to centre at a time. Their float64 copy fits into a core's cache, and torch does not share
+# so few with other threads, for which this one would wait at every step on a busy machine.
 VALUES = 2**15
 
 
 def standardize(features: Tensor, overwrite: bool = False) -> Tensor:
-    """Features with mean 0 and norm 1 a neuron, so that products of columns are correlations.
+    """Shift and scale every neuron to mean 0 and norm 1: products of columns are correlations.
 
-    features: (n_tokens, d_ff); with `overwrite`, float32 in whose memory the result will be.
+    features: (n_tokens, d_ff); with `overwrite`, float32 whose memory the result takes over.
     Returns float32 of the same shape; a constant neuron becomes 0.
-    Two passes with the means in float64: E[xy] - E[x]E[y] in one float32 pass cancels.
+    Takes two passes with float64 means: E[xy] - E[x]E[y] in one float32 pass would cancel.
     Raises ValueError naming the first neuron with a value that is not finite.
     """
     centred, norm = centre(features, "the features of neuron", overwrite)
@@ -22,12 +22,12 @@ def standardize(features: Tensor, overwrite: bool = False) -> Tensor:
 
 
 def centre(columns: Tensor, what: str, overwrite: bool = False) -> tuple[Tensor, Tensor]:
-    """Columns with mean 0, float32 of the same shape, and the norm of each, float64.
+    """Centre columns to mean 0. Returns them as float32 of the same shape, and their float64 norms.
 
-    columns: (n_tokens, d). overwrite: see `standardize`. A constant column has norm 0, whatever
-    rounding has left of it: that is noise, not a feature. The means are float64, for what is far
-    from zero would lose its variation.
-    Raises ValueError, `what` and the number of the first column that is not finite.
+    columns: (n_tokens, d). what: their name in errors. overwrite: see `standardize`.
+    A constant column gets norm 0, since all that rounding leaves of it is noise. The means are
+    float64: columns far from zero would otherwise lose their variation.
+    Raises ValueError naming the first column with a value that is not finite.
     """
     n_rows = max(1, VALUES // columns.shape[1])
     blocks = columns.split(n_rows)

@@ -1,8 +1,8 @@
-"""The baseline: a window of whole layers is left out (Section 4.4).
+"""Drop a window of whole layers, the baseline (Section 4.4).
 
-An encoder-decoder loses the same layers on both sides. What is left is an ordinary, shallower model
-of the same architecture: its configuration says how many layers it has, and its tensors carry the
-numbers of their new places.
+An encoder-decoder loses the same layers on both sides. The result is an ordinary, shallower model
+of the same architecture: its configuration has the new number of layers, and its tensors are
+renumbered.
 """
 
 import copy
@@ -20,21 +20,21 @@ from ffmerge.models import tensor_file
 from ffmerge.models.format import DROPPED, WEIGHTS
 from ffmerge.models.towers import Tower, attribute, towers
 
-# keys of some decoders' configurations: a list of one value a layer
+# keys of some decoders' configurations: lists with one value per layer
 PER_LAYER = ("layer_types", "no_rope_layers", "attention_layers")
 
 
-def dropped_layers(found: Mapping[str, Tower], layers: Sequence[int]) -> list[dict]:
-    """What the configuration of a model without these layers notes under DROPPED."""
-    return [{"tower": name, "layers": list(layers)} for name in found]
+def dropped_layers(model_towers: Mapping[str, Tower], layers: Sequence[int]) -> list[dict]:
+    """The entry DROPPED of the configuration of a model without these layers."""
+    return [{"tower": name, "layers": list(layers)} for name in model_towers]
 
 
-def renamed(name: str, found: Mapping[str, Tower], layers: Sequence[int]) -> str | None:
-    """A tensor's name in the model without `layers`; None if it goes with them.
+def renamed(name: str, model_towers: Mapping[str, Tower], layers: Sequence[int]) -> str | None:
+    """A tensor's name in the model without `layers`; None if it is dropped with them.
 
-    name: of a parameter or buffer of the whole model; found: the model's towers.
+    name: that of a parameter or buffer in the whole model.
     """
-    for tower in found.values():
+    for tower in model_towers.values():
         kept = [path for layer, path in enumerate(tower.paths) if layer not in layers]
         for path in tower.paths:
             if name.startswith(f"{path}."):
@@ -46,26 +46,26 @@ def renamed(name: str, found: Mapping[str, Tower], layers: Sequence[int]) -> str
 
 
 def _is_of_all_layers(tower: Tower, path: str, within: str) -> bool:
-    """Whether a parameter is kept in the first layer alone, for all: T5's position biases."""
+    """Whether the first layer holds a parameter for all layers, as T5 does its position biases."""
     first, *others = tower.paths
-    of_others = any(f"{other}{within}" in tower.names for other in others)
-    return path == first and f"{first}{within}" in tower.names and not of_others
+    in_others = any(f"{other}{within}" in tower.names for other in others)
+    return path == first and f"{first}{within}" in tower.names and not in_others
 
 
 def without_layers(model: nn.Module, layers: Sequence[int]) -> nn.Module:
-    """A model without these layers on every side; its parameters are the given model's own.
+    """A model without these layers in every tower. It shares its parameters with the whole model.
 
     Raises ValueError if no layer would be left.
     """
-    found = towers(model)
+    model_towers = towers(model)
     config = copy.deepcopy(model.config)
-    for path, value in _changes(config.to_dict(), found, layers).items():
+    for path, value in _changes(config.to_dict(), model_towers, layers).items():
         outer, _, key = path.rpartition(".")
         setattr(attribute(config, outer) if outer else config, key, value)
     with no_init_weights():
         shallower = type(model)(config)
-    own = model.state_dict(keep_vars=True)  # the parameters themselves: what is tied stays tied
-    kept = {renamed(name, found, layers): tensor for name, tensor in own.items()}
+    state = model.state_dict(keep_vars=True)  # the parameters themselves: ties are kept
+    kept = {renamed(name, model_towers, layers): tensor for name, tensor in state.items()}
     kept.pop(None, None)
     shallower.load_state_dict(kept, assign=True)
     shallower.generation_config = getattr(model, "generation_config", None)
@@ -73,14 +73,14 @@ def without_layers(model: nn.Module, layers: Sequence[int]) -> nn.Module:
 
 
 def drop_on_disk(base_model: Path, layers: Sequence[int], directory: Path) -> None:
-    """Write the base model without these layers on every side, in float32; nothing is built.
+    """Write the base model without these layers in every tower, as float32, one tensor at a time.
 
     Raises ValueError if no layer would be left.
     """
     config = json.loads((base_model / "config.json").read_text())
-    found = towers_in(base_model)
-    changes = _changes(config, found, layers)
-    # a count may stand there under another name too, as it does for the published OPUS-MT models
+    model_towers = towers_in(base_model)
+    changes = _changes(config, model_towers, layers)
+    # a count may have a second name in the file, as in the published OPUS-MT models
     aliases = CONFIG_MAPPING[config["model_type"]].attribute_map.items()
     changes |= {alias: changes[key] for alias, key in aliases if alias in config and key in changes}
     for path in [path for path in changes if "." in path]:
@@ -88,7 +88,7 @@ def drop_on_disk(base_model: Path, layers: Sequence[int], directory: Path) -> No
         changes[outer] = {**changes.get(outer, config[outer]), key: changes.pop(path)}
     file = base_model / WEIGHTS
     stored = tensor_file.read_head(file)
-    names = {renamed(name, found, layers): name for name in stored}
+    names = {renamed(name, model_towers, layers): name for name in stored}
     names.pop(None, None)
     kept = {new: stored[name] for new, name in names.items()}
 
@@ -99,14 +99,14 @@ def drop_on_disk(base_model: Path, layers: Sequence[int], directory: Path) -> No
 
 
 def _changes(
-    config: Mapping[str, Any], found: Mapping[str, Tower], layers: Sequence[int]
+    config: Mapping[str, Any], model_towers: Mapping[str, Tower], layers: Sequence[int]
 ) -> dict[str, Any]:
-    """The keys of a configuration, or paths to them, whose values are others without these layers.
+    """Key of a configuration, or path to it -> its value without these layers.
 
-    Raises ValueError if no layer would be left, or where no key says how many layers there are.
+    Raises ValueError if no layer would be left, or if no key holds a tower's number of layers.
     """
-    changes: dict[str, Any] = {DROPPED: dropped_layers(found, layers)}
-    for name, tower in found.items():
+    changes: dict[str, Any] = {DROPPED: dropped_layers(model_towers, layers)}
+    for name, tower in model_towers.items():
         left, count = _left(len(tower), layers), tower.feed_forward.count
         if count is None:
             raise ValueError(f"layers of the {name} cannot be dropped: no key counts them alone")
@@ -114,7 +114,7 @@ def _changes(
     for key in PER_LAYER:
         if values := config.get(key):
             changes[key] = [value for layer, value in enumerate(values) if layer not in layers]
-    if stages := config.get("stage_names"):  # a backbone's, of which it puts out the last again
+    if stages := config.get("stage_names"):  # of a backbone, whose output is the last stage again
         changes["stage_names"] = stages[: len(stages) - len(layers)]
     return changes | {key: None for key in ("out_features", "out_indices") if key in config}
 

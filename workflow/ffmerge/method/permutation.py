@@ -1,8 +1,8 @@
-"""Neuron alignment as a linear assignment (Eq. 2), for all pairs of layers that need one.
+"""Align neurons by linear assignment (Eq. 2), for all pairs of layers that need it.
 
-A permutation π of an ordered pair (anchor, other) sends anchor neuron j to the other sublayer's
-neuron π(j). Only pairs i < j are solved: the cost matrix of a swapped pair is the transpose, so
-π(j→i) is the inverse of π(i→j).
+The permutation π of an ordered pair (anchor, other) maps anchor neuron j to the other sublayer's
+neuron π(j). Only pairs i < j are solved: swapping a pair transposes its cost matrix, so that π(j→i)
+is the inverse of π(i→j).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -21,9 +21,9 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Alignment:
-    """A solved pair: its permutation and the mean correlation of matched neurons it reaches.
+    """A solved pair: its permutation and the mean correlation of the neurons it matches.
 
-    permutation: (d_ff,), anchor neuron j is matched with the other's neuron permutation[j].
+    permutation: (d_ff,), anchor neuron j is matched with the other layer's neuron permutation[j].
     aligned, unaligned: mean of C(j, π(j)), and of C(j, j) for comparison.
     """
 
@@ -38,14 +38,14 @@ def best_permutation(correlation: Tensor) -> Tensor:
     correlation: (d_ff, d_ff), row j is anchor neuron j. Returns (d_ff,) int64.
     Raises ValueError if an entry is not finite.
     """
-    least, greatest = torch.aminmax(correlation)  # NaN if any is; takes no memory
-    if not torch.isfinite(greatest - least):  # scipy takes one of its infinities for "forbidden"
+    least, greatest = torch.aminmax(correlation)  # NaN if any is; needs no memory
+    if not torch.isfinite(greatest - least):  # scipy reads an infinity as "forbidden"
         raise ValueError("a correlation is not finite")
     from scipy.optimize import linear_sum_assignment  # half a second that only this needs
 
-    # What each entry is short of its column's best: the sums of all permutations shift alike, and
-    # scipy, which reduces no columns itself, is two to three times as fast where many neurons are
-    # alike. In float64 and minimized, for else it would make a copy that is.
+    # Subtract each column's best. This shifts the sums of all permutations alike, and scipy, which
+    # does not reduce columns itself, is two to three times as fast if many neurons are similar. It
+    # would otherwise copy the matrix to float64 and negate it.
     cost = correlation.to("cpu", torch.float64, copy=True).neg_()
     cost -= cost.min(dim=0).values
     _, columns = linear_sum_assignment(cost.numpy())
@@ -53,7 +53,7 @@ def best_permutation(correlation: Tensor) -> Tensor:
 
 
 def inverse(permutation: Tensor) -> Tensor:
-    """The permutation that undoes one: inverse(π)[π(j)] = j."""
+    """The inverse permutation: inverse(π)[π(j)] = j."""
     return torch.argsort(permutation)
 
 
@@ -64,13 +64,14 @@ def align_all_pairs(
     overwrite: bool = False,
     device: str = "cpu",
 ) -> Iterator[tuple[Pair, Alignment]]:
-    """Solve every pair, `workers` at a time; each holds one layer's features and one matrix.
+    """Solve every pair, `workers` at a time, and yield the solutions in the order of `pairs`.
 
-    features: layer -> (n_tokens, d_ff); with `overwrite`, what it gives is written to, which saves
-    the memory of another layer's. Besides, the workers share the features of the latest
-    anchor: sort `pairs` to read it but once. Yields in the order of `pairs`.
-    device: of the matrix products; assignments are the processor's, so that on a GPU the next
-    pair's product is made while a worker assigns.
+    features: layer -> (n_tokens, d_ff); with `overwrite` these are overwritten, which saves the
+    memory of another layer. Each worker holds one layer's features and one (d_ff, d_ff) matrix, and
+    all share the features of the latest anchor: sort `pairs` to read every anchor once.
+    device: where matrix products are computed. The processor solves assignments, so that a GPU
+    computes the next pair's product meanwhile.
+    Raises ValueError naming the layers if features are not finite or token counts differ.
     """
 
     def standardized(layer: int) -> Tensor:
@@ -90,7 +91,7 @@ def align_all_pairs(
         return Alignment(permutation, matched.mean().item(), correlation.diag().mean().item())
 
     pairs = list(pairs)
-    if workers == 1:  # in this thread: another one has buffers of its own
+    if workers == 1:  # in this thread: another one would allocate buffers again
         yield from zip(pairs, map(solve, pairs), strict=True)
         return
     threads = torch.get_num_threads()

@@ -1,8 +1,8 @@
 """LLM.int8() on top of a merged model (Table 4): int8 linear maps, the rest in half precision.
 
-bitsandbytes' own loaders take tied sublayers for tied heads and leave them in floating point. Here
-every linear map of the layers is quantized, and sublayers that share weights go on sharing them, in
-memory and on disk: otherwise none of the paper's sizes would follow.
+The quantizer in transformers mistakes tied sublayers for tied heads and leaves them in floating
+point. Here every linear map of the layers is quantized, and sublayers that share weights still
+share them in memory and on disk; the paper's sizes follow only then.
 """
 
 import logging
@@ -25,12 +25,12 @@ SCALES = ".SCB"  # largest absolute value of each row of an int8 weight, as bits
 
 @torch.no_grad()
 def quantize(model: nn.Module) -> nn.Module:
-    """Make every linear map in the layers of every tower int8, in place and where the model is.
+    """Quantize every linear map in the layers of every tower to int8, in place, on its device.
 
-    Everything else is rounded to float16, in which it is stored; a processor goes on to compute in
-    float32, a GPU in float16. Tied sublayers become one module in several places. Outlier columns
-    are found over a whole batch, so an example's output depends a little on its neighbours.
-    Raises ValueError for a quantized model, and naming the tensors that float16 cannot hold.
+    Everything else is rounded to float16, as it is stored; a processor then computes in float32, a
+    GPU in float16. Tied sublayers become one module in several places. Outlier columns are
+    determined per batch, so that an example's output depends slightly on the rest of its batch.
+    Raises ValueError if the model is quantized, or naming the tensors that float16 cannot hold.
     """
     if hasattr(model.config, INT8):
         raise ValueError("the model is quantized already")
@@ -49,7 +49,7 @@ def quantize(model: nn.Module) -> nn.Module:
 
 
 def save(model: nn.Module, directory: Path) -> None:
-    """Write a quantized model: weights int8, their scales float32, all else float16, ties once."""
+    """Write a quantized model: int8 weights, float32 scales, the rest float16; ties once."""
     checkpoint.save_configuration(model, directory)
     tensors = _stored(model)
     entries = {
@@ -61,10 +61,10 @@ def save(model: nn.Module, directory: Path) -> None:
 
 @torch.no_grad()
 def load(directory: Path, device: str = "cpu") -> nn.Module:
-    """A quantized model from disk: its int8 weights and scales as they are, ties kept, for use.
+    """Read a quantized model, with its int8 weights and scales unchanged and its ties kept.
 
-    It has to stay on its device: a module's int8 state does not move with the model around it.
-    Raises ValueError naming the tensors if one is missing, left over, or not of its shape or type.
+    It has to stay on its device: the int8 state of a module does not move with the model.
+    Raises ValueError naming the tensors that are missing, left over, or of another shape or type.
     """
     directory = Path(directory)
     model = checkpoint.build(directory)
@@ -74,15 +74,15 @@ def load(directory: Path, device: str = "cpu") -> nn.Module:
         int8 = torch.empty(_out_in(linear).shape, dtype=torch.int8, device=device)
         scales = torch.empty(len(int8), device=device)
         _replace(model, places, int8, scales, linear.bias, threshold)
-    found = tensor_file.read_head(directory / WEIGHTS)
-    _check_fit(_stored(model), found, directory)
+    in_file = tensor_file.read_head(directory / WEIGHTS)
+    _check_fit(_stored(model), in_file, directory)
     for name, tensor in _stored(model).items():
-        tensor.copy_(tensor_file.read(directory / WEIGHTS, found[name]))
+        tensor.copy_(tensor_file.read(directory / WEIGHTS, in_file[name]))
     return model.eval()
 
 
 def linear_maps(model: nn.Module) -> list[tuple[nn.Module, list[str]]]:
-    """The linear maps in the layers of the towers, each with all the places that share it."""
+    """The linear maps in the layers of the towers, each with the names of all its places."""
     maps: dict[int, tuple[nn.Module, list[str]]] = {}
     for layer in (path for tower in towers(model).values() for path in tower.paths):
         for path, module in model.get_submodule(layer).named_modules(remove_duplicate=False):
@@ -92,16 +92,16 @@ def linear_maps(model: nn.Module) -> list[tuple[nn.Module, list[str]]]:
     return list(maps.values())
 
 
-def _check_fit(expected: dict[str, Tensor], found: dict[str, Stored], directory: Path) -> None:
-    both = [name for name in expected if name in found]
-    wrong_type = [n for n in both if found[n].dtype != _dtype_on_disk(n, expected[n])]
-    missing = [name for name in expected if name not in found]
+def _check_fit(expected: dict[str, Tensor], in_file: dict[str, Stored], directory: Path) -> None:
+    both = [name for name in expected if name in in_file]
+    wrong_type = [n for n in both if in_file[n].dtype != _dtype_on_disk(n, expected[n])]
+    missing = [name for name in expected if name not in in_file]
     faults = {
         "not quantized": [n for n in wrong_type if expected[n].dtype == torch.int8],
         "int8 without its scales": [n for n in missing if n.endswith(SCALES)],
         "missing": [n for n in missing if not n.endswith(SCALES)],
-        "left over": [name for name in found if name not in expected],
-        "of another shape": [n for n in both if found[n].shape != expected[n].shape],
+        "left over": [name for name in in_file if name not in expected],
+        "of another shape": [n for n in both if in_file[n].shape != expected[n].shape],
         "of another type": [n for n in wrong_type if expected[n].dtype != torch.int8],
     }
     if any(faults.values()):
@@ -113,7 +113,7 @@ def _check_fit(expected: dict[str, Tensor], found: dict[str, Stored], directory:
 
 
 def _out_in(linear: nn.Module) -> Tensor:
-    """(n_out, n_in) weight of a linear map; Conv1D stores it the other way round."""
+    """The (n_out, n_in) weight of a linear map; Conv1D stores its transpose."""
     return linear.weight.T if isinstance(linear, Conv1D) else linear.weight
 
 
@@ -125,7 +125,7 @@ def _replace(
     bias: nn.Parameter | None,
     threshold: float,
 ) -> None:
-    """Put one int8 linear map in all these places. int8: (n_out, n_in); scales: (n_out,)."""
+    """Put one int8 linear map into all places. int8: (n_out, n_in); scales: (n_out,)."""
     layers = _bitsandbytes().nn
     n_out, n_in = int8.shape
     linear = layers.Linear8bitLt(
@@ -133,13 +133,13 @@ def _replace(
     )
     linear.weight = layers.Int8Params(int8, requires_grad=False, CB=int8, SCB=scales)
     linear.bias = bias
-    linear.init_8bit_state()  # as a first forward does: from now on the state stays as it is
+    linear.init_8bit_state()  # as the first forward does; the state is fixed from here on
     for place in places:
         model.set_submodule(place, linear)
 
 
 def _stored(model: nn.Module) -> dict[str, Tensor]:
-    """What a file holds: each tensor of the model once, by the name of its first place."""
+    """The tensors that a file holds: each one once, by the name of its first place."""
     stored: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         if not name.endswith(".weight_format"):  # of bitsandbytes, always 0
@@ -154,16 +154,16 @@ def _dtype_on_disk(name: str, tensor: Tensor) -> torch.dtype:
 
 
 def _dtype(device: torch.device) -> torch.dtype:
-    """What is not quantized computes in this; few operations are fast in float16 on a processor."""
+    """The dtype of unquantized operations; a processor computes few of them fast in float16."""
     return torch.float32 if device.type == "cpu" else torch.float16
 
 
 @cache
 def _bitsandbytes() -> ModuleType:
-    """The library, without two messages that would alarm and say nothing.
+    """Import the library, without two messages that are alarming and harmless.
 
-    On a processor it misses a kernel for 4 bits, and tells at every single product that float32
-    inputs are cast, which is what LLM.int8() is.
+    On a processor it reports that a 4-bit kernel is missing, and at every product that float32
+    inputs are cast, which LLM.int8() always does.
     """
     for logger, message in (
         ("bitsandbytes.backends.cpu.ops", "Failed to load CPU gemm_4bit_forward"),
@@ -172,6 +172,6 @@ def _bitsandbytes() -> ModuleType:
         logging.getLogger(logger).addFilter(
             lambda record, message=message: not record.getMessage().startswith(message)
         )
-    import bitsandbytes  # takes seconds, which only an int8 model is worth
+    import bitsandbytes  # takes seconds, so only int8 models import it
 
     return bitsandbytes

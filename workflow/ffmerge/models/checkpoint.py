@@ -1,8 +1,8 @@
-"""Models on disk: configuration and safetensors, where tied sublayers are stored once.
+"""Save and load models: a configuration and safetensors in which tied sublayers are stored once.
 
-What is merged is written into the model's configuration (`ffmerge_groups`), so that a directory
-loads tied by itself, here and by `from_pretrained` (see `tied_model`). Tensors carry the names that
-the modules have in `transformers` 5.
+The model's configuration lists what is merged (`ffmerge_groups`), so that a directory loads tied,
+here and with `from_pretrained` (see `tied_model`). Tensors have the names of their modules in
+`transformers` 5.
 """
 
 import copy
@@ -26,10 +26,10 @@ from ffmerge.models.towers import architecture_of_config, attribute, located, to
 
 
 def save(model: nn.Module, directory: Path) -> None:
-    """Write a model's configuration and weights; tensors that share memory are written once.
+    """Write a model's configuration and weights; tied tensors are written once.
 
-    The same weights give the same bytes. (`save_model` would list the shared names in the file's
-    head, in an order that changes from run to run.)
+    The same weights give the same bytes. (safetensors' `save_model` would list shared names in the
+    file's head, in an order that changes from run to run.)
     """
     save_configuration(model, directory)
     stored = {min(names): tensor for tensor, names in _tensors(model)}
@@ -37,15 +37,15 @@ def save(model: nn.Module, directory: Path) -> None:
 
 
 def _tensors(model: nn.Module) -> list[tuple[Tensor, list[str]]]:
-    """Each parameter and buffer that is stored, once, with all its names: several where tied."""
-    found: dict[int, tuple[Tensor, list[str]]] = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():  # what is tied as one object
-        found.setdefault(id(tensor), (tensor, []))[1].append(name)
-    return list(found.values())
+    """Each stored parameter and buffer once, with all its names: several if it is tied."""
+    names: dict[int, tuple[Tensor, list[str]]] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():  # tied tensors are one object
+        names.setdefault(id(tensor), (tensor, []))[1].append(name)
+    return list(names.values())
 
 
 def save_configuration(model: nn.Module, directory: Path) -> None:
-    """Write what a model is, without its weights."""
+    """Write a model's configuration without its weights."""
     directory.mkdir(parents=True, exist_ok=True)
     config = copy.copy(model.config)
     config.architectures = [type(model).__name__]
@@ -57,11 +57,10 @@ def save_configuration(model: nn.Module, directory: Path) -> None:
 
 
 def load(directory: Path, device: str = "cpu") -> nn.Module:
-    """A model from disk, its merged sublayers tied, in evaluation mode and float32.
+    """Read a model from disk, its merged sublayers tied, in evaluation mode and float32.
 
-    Raises ValueError for an int8 model, which `quantization.load` reads, and if the file lacks a
-    tensor of the model, has one that the model lacks, or has another number of layers than the
-    configuration says.
+    Raises ValueError for an int8 model, which `quantization.load` reads; if the file lacks a tensor
+    of the model or has another one; and if its number of layers is not the configuration's.
     """
     model = build(directory := Path(directory))
     if hasattr(model.config, INT8):
@@ -71,16 +70,16 @@ def load(directory: Path, device: str = "cpu") -> nn.Module:
 
 
 def read_configuration(directory: str | Path) -> transformers.PreTrainedConfig:
-    """The configuration of a stock or a merged model, registered with transformers or not."""
+    """Read the configuration of a stock or a merged model, registered with transformers or not."""
     values, _ = transformers.PreTrainedConfig.get_config_dict(directory)
     merged = values.get("model_type") == MODEL_TYPE
     return (MergedConfig if merged else transformers.AutoConfig).from_pretrained(directory)
 
 
 def build(directory: Path) -> nn.Module:
-    """The model that a directory's configuration describes, tied but without its weights.
+    """Build the model that a directory's configuration describes, tied but without its weights.
 
-    Raises ValueError naming both counts if its file has another number of layers.
+    Raises ValueError as `check_stored_layers` does.
     """
     config = read_configuration(directory)
     check_stored_layers(config, directory)
@@ -90,21 +89,21 @@ def build(directory: Path) -> nn.Module:
     with no_init_weights():
         model = model_class(config)
     model.tie_weights()
-    _untie_a_head_of_its_own(model, directory / WEIGHTS)
+    _untie_stored_head(model, directory / WEIGHTS)
     if (directory / "generation_config.json").exists():
         model.generation_config = transformers.GenerationConfig.from_pretrained(directory)
     return model
 
 
-def _untie_a_head_of_its_own(model: nn.Module, file: Path) -> None:
-    """Give the head weights of its own if the file has them beside the embeddings.
+def _untie_stored_head(model: nn.Module, file: Path) -> None:
+    """Untie the head from the embeddings if the file stores both.
 
-    So have T5 v1.1, Flan-T5 and mT5, whose configuration classes say of any file that it is tied.
+    The files of T5 v1.1, Flan-T5 and mT5 do, but their configuration classes always say tied.
     """
     stored = set(tensor_file.read_head(file))
     tied, head = model.all_tied_weights_keys, model.get_output_embeddings()
     for target, source in list(tied.items()):
-        same = {source} | {name for name, of in tied.items() if of == source} - {target}
+        same = {source} | {name for name, origin in tied.items() if origin == source} - {target}
         module, _, name = target.rpartition(".")
         if model.get_submodule(module) is head and target in stored and stored & same:
             setattr(head, name, nn.Parameter(model.get_parameter(source).detach().clone()))
@@ -112,28 +111,27 @@ def _untie_a_head_of_its_own(model: nn.Module, file: Path) -> None:
 
 
 def check_stored_layers(config: transformers.PreTrainedConfig, directory: Path) -> None:
-    """Raises ValueError unless a model's file holds as many layers as its configuration says.
+    """Raise ValueError, naming both counts, unless a file has the configured number of layers.
 
-    A dropped model that kept the old count would load with random layers in the place of those
-    that are gone.
+    A model without some layers but with the old count would load with random layers in their
+    place.
     """
     names = tensor_file.read_head(directory / WEIGHTS)
-    found = located(architecture_of_config(config), names)
-    for name, tower in found.items():
+    for name, tower in located(architecture_of_config(config), names).items():
         count = tower.feed_forward.count
-        said = attribute(config, count) if count else len(tower)
-        if len(tower) != said:
+        configured = attribute(config, count) if count else len(tower)
+        if len(tower) != configured:
             raise ValueError(
-                f"{directory}: {count} is {said} in config.json, but {WEIGHTS} holds "
+                f"{directory}: {count} is {configured} in config.json, but {WEIGHTS} holds "
                 f"{len(tower)} layers of the {name}; put the number of layers it holds there"
             )
 
 
 @torch.no_grad()
 def load_weights(model: nn.Module, file: Path) -> None:
-    """Fill a model (tied as it should be) from a file, one tensor at a time.
+    """Fill a model, whose ties are set already, from a file, one tensor at a time.
 
-    Raises ValueError naming the tensors that are missing or left over, or of another shape.
+    Raises ValueError naming the tensors that are missing, left over, or of another shape.
     """
     stored, places = tensor_file.read_head(file), {}
     missing, misshapen = [], []
@@ -148,16 +146,19 @@ def load_weights(model: nn.Module, file: Path) -> None:
     unexpected = [name for name in stored if name not in places and name not in misshapen]
     faults = {"Missing": missing, "Unexpected": unexpected, "Of another shape": misshapen}
     if any(faults.values()):
-        told = "; ".join(f"{what}: {', '.join(names)}" for what, names in faults.items() if names)
-        raise ValueError(f"{file} does not fit {type(model).__name__}. {told}")
+        listed = "; ".join(
+            f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names
+        )
+        raise ValueError(f"{file} does not fit {type(model).__name__}. {listed}")
     for name, tensor in places.items():
         tensor.copy_(tensor_file.read(file, stored[name]))
 
 
 def from_scratch(architecture: dict[str, Any]) -> nn.Module:
-    """A model with random weights from the keys of its configuration class.
+    """Build a model with random weights.
 
-    architecture: `model_type`, `architectures` (one class name) and that configuration's own keys.
+    architecture: `model_type`, `architectures` (one class name), and keys of that model type's
+    configuration.
     """
     settings = dict(architecture)
     config = transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
@@ -165,7 +166,7 @@ def from_scratch(architecture: dict[str, Any]) -> nn.Module:
 
 
 def check_layers(model: nn.Module, n_layers: int) -> None:
-    """Raises ValueError unless every tower of the model has n_layers layers."""
+    """Raise ValueError unless every tower of the model has n_layers layers."""
     for name, tower in towers(model).items():
         if len(tower) != n_layers:
             raise ValueError(

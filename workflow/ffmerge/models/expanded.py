@@ -1,4 +1,4 @@
-"""From a tied model back to a stock one: full size, and any tool loads it."""
+"""Turn a tied model back into a stock one, of full size, which any tool loads."""
 
 import copy
 import json
@@ -16,10 +16,9 @@ from ffmerge.models.tied_model import (
 
 
 def save_expanded(model: Any, directory: Path) -> None:
-    """Write a tied model as a checkpoint of its stock class, a merged sublayer once a layer.
+    """Write a tied model as a checkpoint of its stock class, with a merged sublayer in each layer.
 
-    model: of a tied class (tied_model); it stays as it is.
-    Raises ValueError for a quantized one.
+    model: of a tied class (tied_model); it stays unchanged. Raises ValueError if it is quantized.
     """
     if hasattr(model.config, "quantization_config"):
         raise ValueError("the model is quantized: expand the model that it was made from")
@@ -39,10 +38,10 @@ def save_expanded(model: Any, directory: Path) -> None:
 
 
 def untie(model: Any) -> None:
-    """Give each layer of a tied model a sublayer of its own again, in place, of its stock class.
+    """Give every layer of a tied model its own copy of the sublayer, in place, in its stock class.
 
-    Before `merge_and_unload` of peft, which adds every layer's delta to the layer's weight: while
-    layers share one, each of them would get the deltas of all.
+    Call it before peft's `merge_and_unload`, which adds each layer's delta to the layer's weight: a
+    shared weight would get the deltas of all its layers.
     """
     for target, source in shared_modules(model).items():
         if hasattr(model.get_submodule(source), "base_layer"):  # wrapped by peft's adapters
@@ -51,6 +50,6 @@ def untie(model: Any) -> None:
     for key in (GROUPS, "auto_map"):
         if hasattr(model.config, key):
             delattr(model.config, key)
-    for each in (model, model.config):
-        each.__class__ = type(each).__bases__[1]  # after the mixin
+    for tied in (model, model.config):
+        tied.__class__ = type(tied).__bases__[1]  # after the mixin
     model.all_tied_weights_keys = model.get_expanded_tied_weights_keys(all_submodels=True)

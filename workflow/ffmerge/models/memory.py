@@ -1,25 +1,25 @@
-"""Memory that is not needed any more, back to the system.
+"""Return freed memory to the system.
 
-What the C library keeps of freed memory would be as much again as a layer's features: activations
-have some megabytes each, of which it keeps more the more it has seen freed.
+Otherwise the C library keeps as much of it as a layer's features take: activations have some
+megabytes each, and its threshold for keeping them grows with every one that is freed.
 """
 
 import ctypes
 import gc
 
 M_MMAP_THRESHOLD = -3  # glibc's number of the option, from malloc.h
-LARGE = 2**22  # bytes; pieces as large as this go back when they are freed
+LARGE = 2**22  # bytes; pieces of this size or more go back when they are freed
 
 
 def give_back_large() -> None:
-    """From here on, let large pieces go back to the system when they are freed (glibc)."""
+    """Return large pieces to the system as soon as they are freed, from now on (glibc)."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 def give_back() -> None:
-    """Release what is kept of small pieces."""
+    """Return the small pieces that are kept."""
     drop_cycles()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -27,8 +27,8 @@ def give_back() -> None:
 
 
 def drop_cycles() -> None:
-    """Let go of a forward pass: its outputs may hang in cycles, which Python frees at some time.
+    """Free the outputs of a forward pass now: reference cycles may hold them for a while.
 
-    Only young objects are looked at: all of them would take half a second.
+    Collects young objects only; all of them would take half a second.
     """
     gc.collect(1)

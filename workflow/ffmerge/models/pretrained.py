@@ -1,7 +1,7 @@
-"""A pretrained model as its repository has it, to the project's own form, with nothing left out.
+"""Load a pretrained model from its repository's files and convert it to the project's form.
 
-Its own form: float32 safetensors with the names that the modules have in `transformers` 5 (see
-`ffmerge.models.checkpoint`), and the tokenizer's or image processor's files beside it.
+That form is float32 safetensors named after the modules in `transformers` 5 (see
+`ffmerge.models.checkpoint`), beside the files of the tokenizer or image processor.
 """
 
 import json
@@ -23,14 +23,13 @@ from ffmerge.models.towers import architecture_of_config
 from provenance.digest import sha256_of
 
 CONFIGURATION = ("config.json", "generation_config.json")
-SOURCE = "source.json"  # where a converted model is from
+SOURCE = "source.json"  # the origin of a converted model
 
 
 def unpickle(files: list[Path], safetensors: Path) -> None:
-    """Write pickled weights as safetensors, every tensor by itself.
+    """Write pickled weights as safetensors; tensors that share memory are written separately.
 
-    Tensors only: a pickle that would run code is refused (`weights_only`).
-    Raises ValueError naming such a file.
+    Raises ValueError naming a file that holds more than tensors, such as code (`weights_only`).
     """
     tensors: dict[str, torch.Tensor] = {}
     for file in files:
@@ -39,8 +38,8 @@ def unpickle(files: list[Path], safetensors: Path) -> None:
         except Exception as error:  # pickle.UnpicklingError, RuntimeError of a damaged archive, …
             reason = str(error).split("\n")[0]
             raise ValueError(f"{file.name} holds no plain tensors: {reason}") from None
-    whole = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
-    save_file(whole, safetensors, metadata={"format": "pt"})
+    separate = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+    save_file(separate, safetensors, metadata={"format": "pt"})
 
 
 def load_whole(
@@ -48,13 +47,13 @@ def load_whole(
     dtype: torch.dtype = torch.float32,
     architecture: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """The model in a directory of a repository's files, computing in `dtype`.
+    """Load a model from a directory of a repository's files, computing in `dtype`.
 
-    Code that comes with a model is not run. What the file has and the model has no place for is
-    given as a warning. architecture: an entry of the table of architectures, for a model that has
-    none there; it is kept in the model's configuration.
-    Raises ValueError naming the tensors that the file lacks or has in another shape: transformers
-    would give them random values; or if the architecture has no entry in the table.
+    Code that comes with a model is not run. Tensors for which the model has no place are a warning.
+    architecture: an entry of the table of architectures for a model without one; it is kept in the
+    model's configuration.
+    Raises ValueError if the architecture has no entry, or naming the tensors that are missing or of
+    another shape, to which transformers would give random values.
     """
     config, model_class = configured(directory, architecture)
     name = model_class.__name__
@@ -66,9 +65,9 @@ def load_whole(
         local_files_only=True,
         output_loading_info=True,
     )
-    for what in ("missing_keys", "mismatched_keys", "error_msgs"):
-        if found := sorted(map(str, report.get(what) or [])):
-            raise ValueError(f"the weights do not fill {name}: {what} {', '.join(found)}")
+    for fault in ("missing_keys", "mismatched_keys", "error_msgs"):
+        if faults := sorted(map(str, report.get(fault) or [])):
+            raise ValueError(f"the weights do not fill {name}: {fault} {', '.join(faults)}")
     if unused := sorted(report.get("unexpected_keys") or []):
         warnings.warn(f"{name} has no place for {', '.join(unused)}", stacklevel=2)
     return model.eval()
@@ -77,9 +76,9 @@ def load_whole(
 def configured(
     directory: Path, architecture: Mapping[str, Any] | None = None, known: bool = True
 ) -> tuple[transformers.PreTrainedConfig, type[nn.Module]]:
-    """A model's configuration and its class. known: whether its architecture has to be.
+    """A model's configuration and class. known: whether its architecture must have an entry.
 
-    Raises ValueError if that is not one class of transformers, or as `load_whole`.
+    Raises ValueError unless config.json names one class of transformers, or as `load_whole` does.
     """
     config = transformers.AutoConfig.from_pretrained(directory, trust_remote_code=False)
     if architecture is not None:
@@ -100,13 +99,13 @@ def convert(
     source: dict[str, Any],
     architecture: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Write the model that a repository's files hold to `directory`, and return it.
+    """Convert the model in a repository's files, write it to `directory`, and return it.
 
-    snapshot: the files, as fetched. n_layers: layers a tower, checked.
-    scratch: a directory, for pickled weights that are made safetensors. source: repository and
-    revision, or package, kept in `source.json` with the digests of the files. architecture: see
+    snapshot: the fetched files. n_layers: number of layers that every tower must have.
+    scratch: a directory for safetensors made from pickled weights. source: repository and revision,
+    or package, written to `source.json` with the digests of the files. architecture: see
     `load_whole`.
-    Raises ValueError for whatever `load_whole`, `unpickle` or `checkpoint.check_layers` refuse.
+    Raises ValueError as `load_whole`, `unpickle` and `checkpoint.check_layers` do.
     """
     files = sorted(f for f in snapshot.iterdir() if f.is_file() and not f.name.startswith("."))
     pickles = [file for file in files if file.suffix == ".bin"]

@@ -1,8 +1,8 @@
-"""Safetensors files, read and written one tensor at a time with plain reads and writes.
+"""Read and write safetensors files one tensor at a time, with plain reads and writes.
 
-Of a memory map every page that was touched counts as the process's memory until it is closed, and
-writing to one on a full disk ends the process by a signal that names nothing. A file that is
-streamed costs one tensor of memory, and a full disk is an OSError.
+Streaming a file takes the memory of one tensor, and a full disk is an OSError. Touched pages of a
+memory map would count towards the process's memory until it is closed, and writing to one on a full
+disk would end the process with a signal that names nothing.
 """
 
 import json
@@ -31,15 +31,15 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-"""In the order in which the library safetensors lays them out: wider ones first, all aligned."""
+"""In the order in which the safetensors library writes them: wide ones first keeps all aligned."""
 CODES = {dtype: code for code, dtype in DTYPES.items()}
-BLOCK = 1 << 24  # bytes of a tensor that are in memory at once where it is only copied
-FORMAT = {"format": "pt"}  # metadata by which libraries know that the tensors are torch's
+BLOCK = 1 << 24  # bytes of a tensor to hold in memory while it is copied
+FORMAT = {"format": "pt"}  # metadata that marks the tensors as torch's
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor's place in a file. begin: its first byte, counted from the beginning of the file."""
+    """A tensor's place in a file. begin: offset of its first byte from the file's beginning."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -55,9 +55,9 @@ class Stored:
 
 
 def read_head(file: Path) -> dict[str, Stored]:
-    """What a file holds, in the order in which it lies there.
+    """The tensors of a file by name, in the order of their places.
 
-    Raises ValueError naming the file if it is no safetensors file, or is shorter than it says.
+    Raises ValueError naming the file if it is not a safetensors file, or is shorter than it says.
     """
     size = file.stat().st_size
     with file.open("rb") as stream:
@@ -67,65 +67,66 @@ def read_head(file: Path) -> dict[str, Stored]:
         try:
             head = json.loads(stream.read(length))
             head.pop("__metadata__", None)
-            found = {
+            entries = {
                 name: Stored(
-                    DTYPES[each["dtype"]],
-                    tuple(each["shape"]),
-                    8 + length + each["data_offsets"][0],
+                    DTYPES[entry["dtype"]],
+                    tuple(entry["shape"]),
+                    8 + length + entry["data_offsets"][0],
                 )
-                for name, each in head.items()
+                for name, entry in head.items()
             }
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{file} is no safetensors file that is known here: {error}") from None
-    if (end := max((each.begin + each.n_bytes for each in found.values()), default=0)) > size:
+    ends = (stored.begin + stored.n_bytes for stored in entries.values())
+    if (end := max(ends, default=0)) > size:
         raise ValueError(f"{file} is cut off: it has {size:,} bytes of {end:,}")
-    return dict(sorted(found.items(), key=lambda item: item[1].begin))
+    return dict(sorted(entries.items(), key=lambda item: item[1].begin))
 
 
 def read(file: Path, stored: Stored) -> Tensor:
-    """One tensor, in memory of its own."""
+    """Read one tensor."""
     raw = numpy.fromfile(file, numpy.uint8, stored.n_bytes, offset=stored.begin)
     return torch.from_numpy(raw).view(stored.dtype).view(stored.shape)
 
 
 def read_rows(file: Path, stored: Stored) -> Iterator[Tensor]:
-    """One tensor in blocks of its rows, no more than `BLOCK` bytes at a time (or one row)."""
+    """Read one tensor in blocks of rows, at most `BLOCK` bytes at a time (but at least one row)."""
     if not stored.shape:
         yield read(file, stored)
         return
     n_rows, *rest = stored.shape
     row = Stored(stored.dtype, tuple(rest)).n_bytes
-    rows_a_block = max(1, BLOCK // max(1, row))
-    for first in range(0, n_rows, rows_a_block):
-        n = min(rows_a_block, n_rows - first)
+    rows_per_block = max(1, BLOCK // max(1, row))
+    for first in range(0, n_rows, rows_per_block):
+        n = min(rows_per_block, n_rows - first)
         yield read(file, Stored(stored.dtype, (n, *rest), stored.begin + first * row))
 
 
 def write_head(
     stream: BinaryIO, entries: Mapping[str, Stored], metadata: Mapping[str, str] | None = None
 ) -> dict[str, Stored]:
-    """Write a file's head and give it its full length; returns the entries with their places.
+    """Write a file's head and extend the file to its full length. Returns the entries' places.
 
-    They lie in the order of `entries`: let wider dtypes come first, so that all are aligned. The
-    head has the form that the library safetensors gives it, byte for byte.
+    Tensors are placed in the order of `entries`; they are aligned if wide dtypes come first. The
+    head has the same bytes as the safetensors library writes.
     """
     head: dict = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
-    for name, each in entries.items():
-        span = [offset, offset := offset + each.n_bytes]
-        head[name] = {"dtype": CODES[each.dtype], "shape": each.shape, "data_offsets": span}
+    for name, entry in entries.items():
+        span = [offset, offset := offset + entry.n_bytes]
+        head[name] = {"dtype": CODES[entry.dtype], "shape": entry.shape, "data_offsets": span}
     text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     stream.write(struct.pack("<Q", len(text)) + text)
     stream.truncate(8 + len(text) + offset)
     return {
-        name: Stored(each.dtype, each.shape, 8 + len(text) + head[name]["data_offsets"][0])
-        for name, each in entries.items()
+        name: Stored(entry.dtype, entry.shape, 8 + len(text) + head[name]["data_offsets"][0])
+        for name, entry in entries.items()
     }
 
 
 def write_rows(stream: BinaryIO, begin: int, rows: Tensor) -> None:
-    """Write a tensor's values at a place in a file."""
+    """Write rows of a tensor to a file. begin: offset of their first byte."""
     stream.seek(begin)
     stream.write(rows.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
@@ -136,19 +137,19 @@ def write(
     tensor: Callable[[str], Tensor | Iterable[Tensor]],
     metadata: Mapping[str, str] = FORMAT,
 ) -> None:
-    """Write a file whose tensors are asked for one after the other, and cast if need be.
+    """Write a file one tensor at a time, cast to the dtypes of `entries`.
 
-    entries: name -> dtype and shape. tensor: name -> its value, whole or in blocks of rows, such as
-    `read_rows` gives. The file has the bytes that `safetensors.torch.save_file`
-    would give it, which takes all tensors at once, and memory for all of them again.
-    Raises OSError on a full disk, and ValueError naming a tensor that has another shape.
+    entries: name -> dtype and shape. tensor: name -> its value, whole or in blocks of rows, as from
+    `read_rows`. The bytes are those of `safetensors.torch.save_file`, which needs all tensors at
+    once and memory for all of them again.
+    Raises OSError on a full disk, and ValueError naming a tensor of another shape.
     """
     order = list(CODES)
     ordered = sorted(entries, key=lambda name: (order.index(entries[name].dtype), name))
     with file.open("wb") as stream:
         head = {name: entries[name] for name in ordered}
-        for name, each in write_head(stream, head, metadata).items():
-            _write(stream, name, each, tensor(name))
+        for name, stored in write_head(stream, head, metadata).items():
+            _write(stream, name, stored, tensor(name))
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -166,6 +167,6 @@ def _write(stream: BinaryIO, name: str, stored: Stored, value: Tensor | Iterable
 
 
 def write_all(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors that are there, as they are; see `write`."""
+    """Write tensors in their own dtypes and shapes; see `write`."""
     entries = {name: Stored(value.dtype, tuple(value.shape)) for name, value in tensors.items()}
     write(file, entries, tensors.__getitem__)

@@ -1,7 +1,7 @@
-"""Where each architecture keeps its sublayers: data only, no algorithm.
+"""The table of architectures: names of the modules that hold each one's sublayers, data only.
 
-A family is a line in one of the modules of this package, under the `model_type` of its
-configuration; families whose modules have the same names share an entry.
+A family is an entry in one of this package's modules, under the `model_type` of its configuration.
+Families whose modules have the same names share an entry.
 """
 
 from collections.abc import Mapping
@@ -26,9 +26,8 @@ ARCHITECTURES: dict[str, Architecture] = {**DECODERS, **ENCODERS, **ENCODER_DECO
 def architecture_of(config: Mapping[str, Any]) -> Architecture:
     """The entry for a model.
 
-    config: what its config.json holds: `model_type`, or the entry itself under OWN_ENTRY.
-    Raises ValueError, naming the known architectures and what to add, for one that is not in the
-    table.
+    config: keys of its config.json: `model_type`, or the entry itself under OWN_ENTRY.
+    Raises ValueError, naming the known architectures and what to add, if there is no entry.
     """
     if config.get(OWN_ENTRY):
         return Architecture.from_entry(config[OWN_ENTRY])

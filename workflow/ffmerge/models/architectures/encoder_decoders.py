@@ -1,4 +1,4 @@
-"""Encoder-decoders: two towers, whose layers are counted and merged apart."""
+"""Encoder-decoders: two towers, whose layers are counted and merged separately."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ _T5_DECODER = replace(
 
 
 def _plain_or_gated(form: FeedForward) -> tuple[FeedForward, FeedForward]:
-    """T5's sublayers, and those of T5 v1.1, Flan-T5 and mT5: φ(wi_0 x) · wi_1 x."""
+    """T5's plain form, and the gated one of T5 v1.1, Flan-T5 and mT5: φ(wi_0 x) · wi_1 x."""
     return form, replace(form, gate=f"{form.up}_0", up=f"{form.up}_1")
 
 
@@ -57,7 +57,7 @@ ENCODER_DECODERS: dict[str, Architecture] = {
     "umt5": _T5,
     "whisper": Architecture(
         "model",
-        # 30 s of sound, silence included: all positions count, half as many as the input has
+        # 30 s of sound: all positions count, silence included, and are half as many as the input's
         {"encoder": (replace(_BART_ENCODER, mask=None),), "decoder": (_BART_DECODER,)},
     ),
 }

@@ -1,8 +1,8 @@
-"""What an entry of the table of architectures says, from Python, JSON or YAML.
+"""An entry of the table of architectures, from Python, JSON or YAML.
 
-An entry lists the towers of a model (a stack of layers whose FF sublayers may be merged with each
-other: GPT-2 and ViT have one, an encoder-decoder has two) by the names their modules carry in
-`transformers` 5.
+An entry lists the towers of a model by the names of their modules in `transformers` 5. A tower is a
+stack of layers whose FF sublayers may be merged with each other: GPT-2 and ViT have one tower, an
+encoder-decoder has two.
 """
 
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ from typing import Any, Literal
 class FeedForward:
     """One tower's feed-forward sublayers, `x_out = W_out φ(W_in x + b_in) + b_out` (Section 3.3).
 
-    layers: path of the tower's layers in the base model, `*` for a number: `h.*`.
-    up, down: the linear maps W_in and W_out, relative to one layer.
-    gate: of a gated sublayer, `W_out (φ(W_gate x) · W_in x)`; None for a plain one. The same name
-        as `up` where one map puts out the gate's values and, behind them, W_in's.
-    attention: the output projection of the layer's self-attention, relative to it.
-    count: the key of the model's configuration that says how many layers there are, `.` between
-        the names of nested ones; None where a stack's layers are counted stage by stage.
-    layout: how a weight is stored: `out_in` (nn.Linear) or `in_out` (GPT-2's Conv1D).
-    mask: which positions of a batch carry tokens: a key of the batch, or None where all do.
+    layers: path of the tower's layers in the base model, with `*` for a number: `h.*`.
+    up, down: the linear maps W_in and W_out, relative to a layer.
+    gate: W_gate of a gated sublayer, `W_out (φ(W_gate x) · W_in x)`; None for a plain one. The same
+        name as `up` if one map outputs the gate's values followed by those of W_in.
+    attention: the output projection of self-attention, relative to a layer.
+    count: the configuration's key for the number of layers, with `.` between nested keys; None if
+        layers are counted stage by stage.
+    layout: how weights are stored: `out_in` (nn.Linear) or `in_out` (GPT-2's Conv1D).
+    mask: the key of a batch that masks the positions with tokens; None if all positions have one.
     """
 
     layers: str
@@ -49,8 +49,8 @@ class FeedForward:
 class Architecture:
     """The towers of an architecture, by name.
 
-    prefix: name of the base model within a model with a head; empty where there is none.
-    towers: of each, the forms that it comes in (T5's sublayers are gated or not).
+    prefix: name of the base model within a model with a head; empty if there is none.
+    towers: the forms of each tower, tried in turn (T5's sublayers are gated or not).
     """
 
     prefix: str
@@ -58,14 +58,14 @@ class Architecture:
 
     @classmethod
     def from_entry(cls, entry: Mapping[str, Any]) -> "Architecture":
-        """An architecture from JSON or YAML: `prefix`, and `towers` with the keys of FeedForward.
+        """Parse JSON or YAML values: `prefix`, and `towers` with the keys of FeedForward.
 
-        A tower is one mapping, or a list of them where it comes in several forms.
+        A tower is one mapping, or a list of mappings if it comes in several forms.
         Raises ValueError naming a key that is missing or unknown.
         """
         if not entry.get("towers") or set(entry) - {"prefix", "towers"}:
-            found = ", ".join(map(str, entry))
-            raise ValueError(f"an architecture has the keys prefix and towers (found: {found})")
+            keys = ", ".join(map(str, entry))
+            raise ValueError(f"an architecture has the keys prefix and towers (found: {keys})")
         return cls(
             entry.get("prefix") or "",
             {
@@ -78,7 +78,7 @@ class Architecture:
         )
 
     def entry(self) -> dict[str, Any]:
-        """What `from_entry` reads: plain values, without those that are the defaults."""
+        """Plain values for `from_entry`, without defaults."""
         defaults = {field.name: field.default for field in fields(FeedForward)}
         towers = {
             name: [
@@ -102,5 +102,5 @@ def _feed_forward(tower: str, form: Mapping[str, Any]) -> FeedForward:
 
 
 def one_tower(prefix: str, name: str, *forms: FeedForward) -> Architecture:
-    """An architecture whose layers are all in one stack."""
+    """An architecture with a single tower."""
     return Architecture(prefix, {name: forms})
