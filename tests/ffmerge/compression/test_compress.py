@@ -22,7 +22,7 @@ from ffmerge.compression.batches import from_examples
 from ffmerge.compression.encodings import encoding_for
 from ffmerge.compression.loss import Divergence, loss_for
 from ffmerge.compression.propose import proposed
-from ffmerge.compression.select import Aligner, n_to_remove, pairs_of, parse_groups, windows_of
+from ffmerge.compression.select import Aligner, n_to_remove, pairs_of, parse_groups, searches
 from ffmerge.models import checkpoint
 from ffmerge.models.architectures import ARCHITECTURES
 from ffmerge.models.tensor_file import read_head
@@ -283,11 +283,11 @@ def test_a_share_that_a_model_does_not_have_is_refused(asked):
 
 
 def test_layers_are_read_as_they_are_written():
-    n_layers = {"encoder": 6, "decoder": 4}
-    read = [(g.tower, g.layers, g.anchor) for g in parse_groups("1-3", n_layers, "first")]
+    names = ["encoder", "decoder"]
+    read = [(g.tower, g.layers, g.anchor) for g in parse_groups("1-3", names, "first")]
     assert read == [("encoder", (1, 2, 3), 1), ("decoder", (1, 2, 3), 1)]
     asked = "encoder:0-1, 3-5, decoder:0+2"
-    read = [(g.tower, g.layers, g.anchor) for g in parse_groups(asked, n_layers, "last")]
+    read = [(g.tower, g.layers, g.anchor) for g in parse_groups(asked, names, "last")]
     assert read == [("encoder", (0, 1), 1), ("encoder", (3, 4, 5), 5), ("decoder", (0, 2), 2)]
 
 
@@ -308,11 +308,11 @@ def test_layers_merge_only_within_equal_widths_and_the_error_says_so(tmp_path, c
     family = FAMILIES["swin"]
     model = own_models.save(family, tmp_path / "model")
     data = own_models.data_for(family, tmp_path / "data")
-    for more in (["--remove", "all"], ["--layers", "0-3"]):
-        if more[1] == "all":
-            more = ["--remove", str(len(towers(pico(family))["encoder"]) - 1)]
-        error = refused(capsys, tmp_path, model, data, *more, remove=())
-        assert "equal widths" in error
+    all_but_one = str(len(towers(pico(family))["encoder"]) - 1)
+    error = refused(capsys, tmp_path, model, data, "--remove", all_but_one, remove=())
+    assert "equal widths" in error
+    error = refused(capsys, tmp_path, model, data, "--layers", "0-3", remove=())
+    assert "different widths cannot be merged: in the encoder, d_ff is 16 in [0, 1, 2]" in error
     result = ffmerge.compress(model, features=data, out=tmp_path / "out", remove=1, n_tokens=20)
     assert result.sublayers[0] - result.sublayers[1] == 1
 
@@ -743,8 +743,8 @@ def test_twelve_layers_of_the_size_of_vit_base_are_aligned_and_merged_in_time(tm
         pytest.skip("others use this machine's processors at the moment")
     begun = time.perf_counter()
     aligner = Aligner(Features(tmp_path / "features"))
-    windows = windows_of(model, {"encoder": 4}, "first")  # a third: what the search needs
-    aligner.align(pairs_of(group for each in windows for group in each))
+    (windows,) = searches(model, {"encoder": 4}, "first")  # a third: what the search needs
+    aligner.align(pairs_of(group for window in windows for group in window))
     merge_in_model(model, window(["encoder"], 3, 5, "first"), aligner.permutations())
     seconds = time.perf_counter() - begun
     torch.set_num_threads(1)

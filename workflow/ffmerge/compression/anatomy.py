@@ -15,7 +15,8 @@ from ffmerge.compression.select import (
     collected,
     n_to_remove,
     output_similarities,
-    windows_of,
+    searches,
+    widths_of,
 )
 from ffmerge.compression.settings import Settings
 from ffmerge.compression.source import Source, load_original, with_safetensors
@@ -53,18 +54,16 @@ class Removal:
 
 def tower_sizes(model: nn.Module) -> list[TowerSizes]:
     """Measure the FF sublayers of every tower. model: may be an outline, without weights."""
-    sizes = []
-    for name, tower in towers(model).items():
-        layers = range(len(tower))
-        sizes.append(
-            TowerSizes(
-                name,
-                [_widths(model, tower, i) for i in layers],
-                tower.feed_forward.gate is not None,
-                [_n_parameters(model, tower, i) for i in layers],
-            )
+    widths = widths_of(model)
+    return [
+        TowerSizes(
+            name,
+            widths[name],
+            tower.feed_forward.gate is not None,
+            [_n_parameters(model, tower, i) for i in range(len(tower))],
         )
-    return sizes
+        for name, tower in towers(model).items()
+    ]
 
 
 def removals(model: nn.Module, bytes_per_parameter: int) -> list[Removal]:
@@ -80,15 +79,14 @@ def removals(model: nn.Module, bytes_per_parameter: int) -> list[Removal]:
             continue
         count = sum(removed.values())
         try:
-            windows = windows_of(model, removed, "first")
+            candidates = searches(model, removed, "first")
         except ValueError:
             computed.append(Removal(share, count, None, None))
             continue
         saved = {tower: [] for tower in removed}
-        for window in windows:
-            for group in window:
-                of_layers = parameters[group.tower]
-                saved[group.tower].append(sum(of_layers[i] for i in group.layers[1:]))
+        for group in (g for windows in candidates for window in windows for g in window):
+            of_layers = parameters[group.tower]
+            saved[group.tower].append(sum(of_layers[i] for i in group.layers[1:]))
         least = sum(min(of_windows) for of_windows in saved.values() if of_windows)
         most = sum(max(of_windows) for of_windows in saved.values() if of_windows)
         n_bytes = (least * bytes_per_parameter, most * bytes_per_parameter)
@@ -141,12 +139,6 @@ def as_text(model: nn.Module, source: Source) -> str:
         shares.append((removal.share, str(removal.sublayers), *savings))
     head = f"{source.name}: {type(model).__name__}, {n_all:,} parameters, {n_bytes:,} bytes"
     return "\n".join([head, "", *table(rows), "", *table(shares)])
-
-
-def _widths(model: nn.Module, tower: Tower, layer: int) -> tuple[int, int]:
-    shape = model.get_submodule(tower.module(layer, "down")).weight.shape
-    d_model, d_ff = shape if tower.feed_forward.layout == "out_in" else shape[::-1]
-    return d_model, d_ff
 
 
 def _n_parameters(model: nn.Module, tower: Tower, layer: int) -> int:

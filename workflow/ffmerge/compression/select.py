@@ -18,12 +18,13 @@ from ffmerge.compression.loss import Loss
 from ffmerge.compression.settings import Settings
 from ffmerge.compression.write import check_space
 from ffmerge.method import cka, groups
-from ffmerge.method.clustering import Clusters, WindowSearch
+from ffmerge.method.clustering import most_similar
 from ffmerge.method.features import Features, Tap, collect_outputs
-from ffmerge.method.groups import Group, check_groups
-from ffmerge.method.merge import merge_in_model
+from ffmerge.method.groups import Group
+from ffmerge.method.merge import check_mergeable, merge_in_model
 from ffmerge.method.permutation import Alignment, Pair, Permutations, align_all_pairs
 from ffmerge.method.tie import untouched
+from ffmerge.method.windows import best_start
 from ffmerge.models.memory import drop_cycles
 from ffmerge.models.towers import towers
 from provenance.progress import progress
@@ -33,8 +34,8 @@ FILES = {FEATURES: "features.safetensors", OUTPUT: "outputs.safetensors"}
 
 Tried = list[tuple[list[Group], float]]
 """Windows that were scored, one group per tower, with their losses."""
-Shapes = dict[str, list[tuple[int, ...]]]
-"""Tower -> shape of W_out's weight in each layer; layers of equal shapes can be merged."""
+Widths = dict[str, list[tuple[int, int]]]
+"""Tower -> (d_model, d_ff) of each layer; layers of equal widths can be merged."""
 Stage = Callable[[str], AbstractContextManager[None]]
 """Times a named stage."""
 
@@ -57,15 +58,16 @@ class Selector:
 
     def __init__(self, model: nn.Module, settings: Settings, scratch: Path) -> None:
         self._model, self._settings, self._scratch = model, settings, scratch
-        n_layers = {name: len(tower) for name, tower in towers(model).items()}
+        model_towers = towers(model)
         self._named, self._n_removed = None, {}
         if settings.layers is not None:
-            self._named = parse_groups(settings.layers, n_layers, settings.anchor)
-            check_widths(model, self._named)
+            self._named = parse_groups(settings.layers, list(model_towers), settings.anchor)
+            check_mergeable(self._named, model_towers, lambda name: model.get_parameter(name).shape)
         else:
+            n_layers = {name: len(tower) for name, tower in model_towers.items()}
             self._n_removed = n_to_remove(settings.remove, n_layers)
             if settings.strategy == "window":
-                windows_of(model, self._n_removed, settings.anchor)
+                searches(model, self._n_removed, settings.anchor)
 
     @property
     def _kinds(self) -> list[str | None]:
@@ -101,8 +103,8 @@ class Selector:
             if self._named is not None:
                 selected = self._named
             elif self._settings.strategy == "window":
-                windows = windows_of(self._model, self._n_removed, anchor)
-                selected = [group for window in windows for group in window]
+                candidates = searches(self._model, self._n_removed, anchor)
+                selected = [g for windows in candidates for window in windows for g in window]
             else:
                 similarity = (
                     correlations(self._model, aligner)
@@ -173,13 +175,13 @@ def n_to_remove(request: str | float | int, n_layers: Mapping[str, int]) -> dict
     return removed
 
 
-def parse_groups(text: str, n_layers: Mapping[str, int], anchor: str) -> list[Group]:
+def parse_groups(text: str, names: list[str], anchor: str) -> list[Group]:
     """Parse the groups of --layers: `3-7`, `2-4,8-10`, `1+4+7`, `encoder:2-4,decoder:0-2`.
 
-    A group without a tower's name applies to every tower.
-    Raises ValueError for text of another form, or for layers that the model does not have.
+    names: the model's towers; a group without a tower's name applies to all of them.
+    Raises ValueError for text of another form.
     """
-    parsed, names = [], list(n_layers)
+    parsed = []
     for item in text.replace(" ", "").split(","):
         tower, colon, layers = item.rpartition(":")
         names = [tower] if colon else names
@@ -187,7 +189,6 @@ def parse_groups(text: str, n_layers: Mapping[str, int], anchor: str) -> list[Gr
     for group in parsed:
         if len(group.layers) < 2:
             raise ValueError(f"--layers {text}: a group has two layers at least")
-    check_groups(parsed, dict(n_layers))
     return parsed
 
 
@@ -204,17 +205,17 @@ def _parse_layers(item: str, text: str) -> list[int]:
 # --- the strategies -------------------------------------------------------------------------------
 
 
-def windows_of(model: nn.Module, n_removed: dict[str, int], anchor: str) -> list[list[Group]]:
-    """All windows that a search scores: those whose layers have equal widths.
+def searches(model: nn.Module, n_removed: dict[str, int], anchor: str) -> list[list[list[Group]]]:
+    """The windows that each search scores: those whose layers have equal widths.
 
-    Raises ValueError if there are none.
+    Raises ValueError if a search has none.
     """
-    shapes = shapes_of(model)
-    search = WindowSearch(_n_layers(shapes), anchor, lambda _: 0.0, lt)
-    search.select(n_removed)
-    fitting = [window for window, _ in search.tried if _fit(window, shapes)]
-    if not fitting:
-        check_widths(model, [group for window, _ in search.tried for group in window])
+    widths = widths_of(model)
+    n_layers = {name: len(of_layers) for name, of_layers in widths.items()}
+    candidates = groups.candidate_windows(n_layers, n_removed, anchor)
+    fitting = [[window for window in windows if _fit(window, widths)] for windows in candidates]
+    if not all(fitting):
+        raise _too_few_of_equal_widths(widths)
     return fitting
 
 
@@ -228,25 +229,24 @@ def by_loss(
     """Find the window with the lowest loss (Section 3.4). Returns it and all windows tried.
 
     permutations: all that the windows need; None for vanilla. The model stays unchanged.
-    Raises ValueError if no window has layers of equal widths.
+    Raises ValueError if a search has no window with layers of equal widths.
     """
-    shapes, bar = shapes_of(model), progress(total=len(windows_of(model, n_removed, anchor)))
-    bar.set_description("windows")
-
-    def score(window: list[Group]) -> float:
-        if not _fit(window, shapes):
-            return math.inf
-        with untouched(model):
-            merge_in_model(model, window, permutations)
-            value = loss.of(model)
-        bar.update()
-        return value if math.isfinite(value) else math.inf
-
-    search = WindowSearch(_n_layers(shapes), anchor, score, lt)
-    chosen = search.select(n_removed)
+    candidates = searches(model, n_removed, anchor)
+    bar = progress(total=sum(map(len, candidates)), desc="windows")
+    selected: list[Group] = []
+    tried: Tried = []
+    for windows in candidates:
+        losses: dict[int, float] = {}
+        for n, window in enumerate(windows):
+            with untouched(model):
+                merge_in_model(model, window, permutations)
+                value = loss.of(model)
+            losses[n] = value if math.isfinite(value) else math.inf
+            bar.update()
+        selected += windows[best_start(losses, losses, better=lt)]
+        tried += zip(windows, losses.values(), strict=True)
     bar.close()
-    check_widths(model, chosen)
-    return chosen, [(window, value) for window, value in search.tried if _fit(window, shapes)]
+    return selected, tried
 
 
 def by_similarity(
@@ -256,27 +256,28 @@ def by_similarity(
 
     Raises ValueError if layers of different widths would have to be merged.
     """
-    shapes = shapes_of(model)
+    widths = widths_of(model)
     within_widths = {name: similarity[name].clone() for name in n_removed}
-    for name, of_layers in shapes.items():
+    for name, of_layers in widths.items():
         for i, j in combinations(range(len(of_layers)), 2):
             if of_layers[i] != of_layers[j]:  # less than any similarity
                 within_widths[name][i, j] = within_widths[name][j, i] = -len(of_layers)
-    selected = Clusters(within_widths, anchor).select(n_removed)
-    check_widths(model, selected)
+    selected = most_similar(within_widths, n_removed, anchor)
+    if not _fit(selected, widths):
+        raise _too_few_of_equal_widths(widths)
     return selected
 
 
 def correlations(model: nn.Module, aligner: "Aligner") -> dict[str, Tensor]:
     """Mean correlation of aligned neurons for all pairs of layers; 0 for different widths."""
-    shapes = shapes_of(model)
+    widths = widths_of(model)
     aligner.align(
         {
             name: [(i, j) for i, j in combinations(range(len(of)), 2) if of[i] == of[j]]
-            for name, of in shapes.items()
+            for name, of in widths.items()
         }
     )
-    return {name: aligner.correlation(name, len(of)) for name, of in shapes.items()}
+    return {name: aligner.correlation(name, len(of)) for name, of in widths.items()}
 
 
 def output_similarities(outputs: Features) -> dict[str, Tensor]:
@@ -289,39 +290,32 @@ def output_similarities(outputs: Features) -> dict[str, Tensor]:
     return matrices
 
 
-def shapes_of(model: nn.Module) -> Shapes:
-    """The shape of every FF sublayer's W_out."""
+def widths_of(model: nn.Module) -> Widths:
+    """The widths of every FF sublayer."""
     return {
         name: [
-            tuple(model.get_submodule(tower.module(i, "down")).weight.shape)
-            for i in range(len(tower))
+            tower.widths(layer, lambda name: model.get_parameter(name).shape)
+            for layer in range(len(tower))
         ]
         for name, tower in towers(model).items()
     }
 
 
-def check_widths(model: nn.Module, selected: list[Group]) -> None:
-    """Raise ValueError, listing the layers of each width, if a group mixes widths."""
-    shapes = shapes_of(model)
-    if _fit(selected, shapes):
-        return
-    widths = []
-    for name, of_layers in shapes.items():
-        for shape in dict.fromkeys(of_layers):
-            layers = [i for i, other in enumerate(of_layers) if other == shape]
-            widths.append(f"{name} {layers}: {' × '.join(map(str, shape))}")
-    raise ValueError(
+def _fit(selected: list[Group], widths: Widths) -> bool:
+    return all(len({widths[g.tower][layer] for layer in g.layers}) == 1 for g in selected)
+
+
+def _too_few_of_equal_widths(widths: Widths) -> ValueError:
+    """The error for a request that needs more layers of a width, listing the layers of each."""
+    listed = []
+    for name, of_layers in widths.items():
+        for width in dict.fromkeys(of_layers):
+            layers = [i for i, other in enumerate(of_layers) if other == width]
+            listed.append(f"{name} {layers}: {' × '.join(map(str, width))}")
+    return ValueError(
         "FF sublayers merge only within equal widths, of which there are not enough for what is to "
-        f"be removed; remove less, or name --layers ({'; '.join(widths)})"
+        f"be removed; remove less, or name --layers ({'; '.join(listed)})"
     )
-
-
-def _n_layers(shapes: Shapes) -> dict[str, int]:
-    return {name: len(of_layers) for name, of_layers in shapes.items()}
-
-
-def _fit(selected: list[Group], shapes: Shapes) -> bool:
-    return all(len({shapes[g.tower][layer] for layer in g.layers}) == 1 for g in selected)
 
 
 # --- alignment ------------------------------------------------------------------------------------
