@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -138,18 +139,14 @@ def in_order(jobs: Sequence[PlannedJob]) -> list[PlannedJob]:
     Snakemake prints jobs in a different order every time.
     """
     jobs = _with_edges(jobs)
-    depths: list[int | None] = [None] * len(jobs)
-
-    def depth(i: int) -> int:
-        if depths[i] is None:
-            depths[i] = 1 + max((depth(before) for before in jobs[i].after), default=-1)
-        return depths[i]
-
-    def sort_key(i: int) -> tuple[int, str, list[str]]:
-        return depth(i), jobs[i].rule, list(paths(jobs[i].outputs))
-
-    order = sorted(range(len(jobs)), key=sort_key)
-    return _with_edges([jobs[i] for i in order])
+    sorter = TopologicalSorter({i: job.after for i, job in enumerate(jobs)})
+    sorter.prepare()
+    ordered = []
+    while generation := sorter.get_ready():  # jobs of the same depth
+        sorter.done(*generation)
+        ready = [jobs[i] for i in generation]
+        ordered += sorted(ready, key=lambda job: (job.rule, *paths(job.outputs)))
+    return _with_edges(ordered)
 
 
 def _with_edges(jobs: Sequence[PlannedJob]) -> list[PlannedJob]:

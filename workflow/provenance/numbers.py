@@ -1,37 +1,35 @@
 """Read the ledgers of a run: its numbers, what they are called, and what they depend on."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from provenance.ledger import slug
 from provenance.records import Record, Records
-from provenance.shapes import FILE, Listed, Mapped, Maybe, a_path, fitted
+from provenance.shapes import FILE, Mapped, a_path, read_json
 
 SHAPE = {  # of a ledger; see provenance.ledger
     "about": Mapped(FILE),
     "files": Mapped(str, keys=a_path),
     "columns": [str],
     "rows": [[str]],
-    "cells": Listed(
+    "cells": [
         {
-            "id": str,
+            **dict.fromkeys(("id", "column", "shown", "rule", "derivation"), str),
             "row": int,
-            "column": str,
-            "shown": str,
-            "rule": str,
-            "derivation": str,
+            "raw": object,
             "sources": [{"file": a_path, "pointer": str}],
-            "interval": Maybe(
-                {"low": int | float, "high": int | float, "confidence": int | float, "method": str}
+            "interval": (
+                NoneType,
+                {**dict.fromkeys(("low", "high", "confidence"), int | float), "method": str},
             ),
-            "paper": Maybe({"value": str, "where": str}),
+            "paper": (NoneType, {"value": str, "where": str}),
         }
-    ),
+    ],
 }
 
 
@@ -39,13 +37,11 @@ SHAPE = {  # of a ledger; see provenance.ledger
 class Ledger:
     """The ledger of a table or a figure.
 
-    file: relative to the repository. content: see provenance.ledger. problems: what of it was
-    dropped because no job writes such a thing.
+    file: relative to the repository. content: of this module's SHAPE; see provenance.ledger.
     """
 
     file: Path
     content: dict[str, Any]
-    problems: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -107,31 +103,28 @@ def name_of(ledger: Path) -> str:
     return ledger.name.partition(".")[0]
 
 
+def read_ledger(file: Path) -> dict[str, Any]:
+    """Read the content of a ledger. Raises ValueError, in words, if the file holds none."""
+    content = read_json(file, SHAPE)
+    columns, rows = content["columns"], content["rows"]
+    if any(len(row) != len(columns) for row in rows):
+        raise ValueError("a row does not have a text for each column")
+    for cell in content["cells"]:
+        if not (0 < cell["row"] <= len(rows) and cell["column"] in columns):
+            raise ValueError(f"{cell['id']} is in no row and column")
+    return content
+
+
 def read_ledgers(results: Path, root: Path = Path()) -> tuple[list[Ledger], list[Path]]:
     """Return all ledgers in a folder of results, and the files that cannot be read as one."""
     ledgers, broken = [], []
     for file in sorted((root / results).rglob("*.ledger.json")):
-        name, problems = file.relative_to(root), []
+        name = file.relative_to(root)
         try:
-            content = fitted(json.loads(file.read_text()), SHAPE, problems)
-        except (ValueError, RecursionError):
+            ledgers.append(Ledger(name, read_ledger(file)))
+        except ValueError:
             broken.append(name)
-            continue
-        _drop_misplaced(content, problems)
-        ledgers.append(Ledger(name, content, tuple(problems)))
     return ledgers, broken
-
-
-def _drop_misplaced(content: dict[str, Any], problems: list[str]) -> None:
-    """Drop cells whose row or column the ledger does not have."""
-    columns, rows = content["columns"], content["rows"]
-    whole = {n for n, row in enumerate(rows, start=1) if len(row) == len(columns)}
-    cells, content["cells"] = content["cells"], []
-    for cell in ({"raw": None, "interval": None, "paper": None} | each for each in cells):
-        if cell["row"] in whole and cell["column"] in columns:
-            content["cells"].append(cell)
-        else:
-            problems.append(f"{cell['id']} is not in a row and column of the ledger")
 
 
 def named(

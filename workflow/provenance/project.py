@@ -70,6 +70,12 @@ def configuration_files(root: Path = Path()) -> list[Path]:
     return [file for pattern in PROJECT.configurations for file in sorted(root.glob(pattern))]
 
 
+def add_results_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names a folder of results."""
+    text = f"results, or {PROJECT.results}"
+    parser.add_argument("--results", type=Path, metavar="DIR", help=text)
+
+
 def add_configuration_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that name the results and configuration a command is about."""
     parser.add_argument(

@@ -13,39 +13,40 @@ from typing import Any
 
 from provenance.project import PROJECT
 from provenance.record import read_record
-from provenance.shapes import FILE, Mapped, Maybe, OneOrMore, a_path, fitted
+from provenance.shapes import FILE, Mapped, Maybe, Misfit, a_path, read_json
 
-SHAPE = {  # of a record; see Job._record. What is not named here is kept as it is
+FILES = Mapped((FILE, [FILE]))
+NUMBER = int | float
+SHAPE = {  # of a record; see Job._record
     "rule": str,
     "wildcards": Maybe(Mapped(str)),
-    "params": Maybe({}),
-    "reproduces": str | dict | None,
+    "params": Maybe(dict),
+    "reproduces": Maybe(str | dict),
     "imports": Maybe([str]),
-    "command": str | None,
-    "input": Mapped(OneOrMore(FILE)),
-    "output": Mapped(OneOrMore(FILE)),
-    "code": Maybe({"digest": str | None, "files": Maybe(Mapped(str, keys=a_path))}),
-    "git": Maybe({"commit": str | None, "patch": Maybe(a_path)}),
+    "command": Maybe(str),
+    "input": FILES,
+    "output": FILES,
+    "code": Maybe({"digest": Maybe(str), "files": Maybe(Mapped(str, keys=a_path))}),
+    "git": Maybe({"commit": Maybe(str), "patch": Maybe(a_path)}),
     "environment": Maybe(
         {
-            "python": str | None,
+            **dict.fromkeys(("python", "image_sha256"), Maybe(str)),
             "packages": Maybe(Mapped(str)),
             "lock": Maybe(FILE),
             "image": Maybe(a_path),
-            "image_sha256": str | None,
         }
     ),
     "machine": Maybe(
         {
-            **dict.fromkeys(("host", "cpu", "gpu", "slurm_job", "slurm_node"), str | None),
-            "threads": int | None,
+            **dict.fromkeys(("host", "cpu", "gpu", "slurm_job", "slurm_node"), Maybe(str)),
+            "threads": Maybe(int),
         }
     ),
     "time": Maybe(
         {
-            **dict.fromkeys(("started", "ended"), str | None),
-            **dict.fromkeys(("seconds", "start_up_seconds", "cpu_seconds"), int | float | None),
-            "peak_memory_bytes": int | None,
+            **dict.fromkeys(("started", "ended"), Maybe(str)),
+            **dict.fromkeys(("seconds", "start_up_seconds", "cpu_seconds"), Maybe(NUMBER)),
+            "peak_memory_bytes": Maybe(int),
         }
     ),
     "warnings": Maybe([str]),
@@ -56,14 +57,13 @@ SHAPE = {  # of a record; see Job._record. What is not named here is kept as it 
 class Record:
     """The record of a job.
 
-    file: relative to the repository. altered: whether it is not what the job wrote. problems: what
-    of its content was dropped because no job writes such a thing.
+    file: relative to the repository. content: of this module's SHAPE. altered: whether it is not
+    what the job wrote.
     """
 
     file: Path
     content: dict[str, Any]
     altered: bool = False
-    problems: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Name the job by its rule and its wildcards, without the folder of results."""
@@ -121,7 +121,7 @@ class Records:
     """All records in a folder of results.
 
     results: relative to root, as are all paths in records. root: the repository, or a folder into
-    which records were collected. broken: files named like records that hold none.
+    which records were collected. broken: files named like records that cannot be read as one.
     """
 
     def __init__(self, results: Path = PROJECT.results, root: Path = Path()) -> None:
@@ -200,18 +200,16 @@ class Records:
 
 
 def _read(file: Path, name: Path) -> Record | None:
-    """Read a record as far as it can be read; None if the file does not hold one."""
-    altered, problems = False, []
+    """Read a record, even if its seal is broken; None if the content is not that of a record."""
     try:
-        content = read_record(file)
-    except (ValueError, RecursionError):
-        altered = True
-    try:
-        content = json.loads(file.read_text()) if altered else content
-        content = fitted(content, SHAPE, problems)
-    except (ValueError, RecursionError):
+        content = read_json(file, SHAPE)
+    except Misfit:
         return None
-    return Record(name, content, altered, tuple(problems))
+    try:
+        read_record(file)
+    except ValueError:
+        return Record(name, content, altered=True)
+    return Record(name, content)
 
 
 def results_of(target: str, root: Path = Path()) -> Path | None:

@@ -1,12 +1,13 @@
-"""Check the shape of JSON that somebody may have altered, so that its readers need not.
+"""Check the shape of JSON files that anybody may have altered, so that their readers need not.
 
-A shape is a type, or a union of types, that a value must have; a predicate; a dict of the keys that
-an object must have, and may have more; a list of one shape, which all entries must have; or one of
-the classes below. What does not fit is dropped as far up as some part may be absent.
+A shape is a type, or a union of types; a predicate; a dict of the keys that an object must have (it
+may have more); a list of one shape for all entries; a tuple of alternatives; or a class below.
 """
 
+import json
 from dataclasses import dataclass
 from inspect import isfunction
+from pathlib import Path
 from typing import Any
 
 PATH_BYTES, NAME_BYTES = 1000, 255  # more than any file's path and name have
@@ -18,31 +19,17 @@ class Misfit(ValueError):
 
 @dataclass(frozen=True)
 class Maybe:
-    """A value that may be absent or null; one that does not fit becomes None."""
+    """The value of a key that may be absent or null."""
 
     of: Any
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """An object with any keys, or keys of a shape; entries that do not fit are dropped."""
+    """An object with any keys, or keys of a shape."""
 
     of: Any
     keys: Any = object
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A list; entries that do not fit are dropped."""
-
-    of: Any
-
-
-@dataclass(frozen=True)
-class OneOrMore:
-    """A value, or a list of such values."""
-
-    of: Any
 
 
 def a_path(value: Any) -> bool:
@@ -56,55 +43,52 @@ def a_path(value: Any) -> bool:
 FILE = {"path": a_path, "sha256": str}
 
 
-def fitted(value: Any, shape: Any, problems: list[str], place: str = "") -> Any:
-    """Return the part of a value that has a shape, and note in `problems` what was dropped.
+def read_json(file: Path, shape: Any) -> Any:
+    """Read a JSON file. Raises Misfit, in words, if it holds nothing of this shape."""
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise Misfit(str(error)) from None
+    check(content, shape)
+    return content
 
-    place: where the value stands, for messages. Raises Misfit if no part of it may be absent.
-    """
+
+def check(value: Any, shape: Any, place: str = "") -> None:
+    """Raise Misfit, naming the place in the file, if a value does not have a shape."""
     match shape:
         case dict():
-            known = _of_type(value, dict, place)
-            parts = {
-                key: fitted(known.get(key), of, problems, f"{place}{key}.")
-                for key, of in shape.items()
-            }
-            return known | {key: parts[key] for key in parts if key in known}
+            _require(value, dict, place)
+            for key, of in shape.items():
+                if isinstance(of, Maybe):
+                    of = of.of if value.get(key) is not None else object
+                elif key not in value:
+                    raise Misfit(f"{place}{key} is missing")
+                check(value.get(key), of, f"{place}{key}.")
         case list():
-            entries = enumerate(_of_type(value, list, place))
-            return [fitted(each, shape[0], problems, f"{place}{n}.") for n, each in entries]
-        case Maybe(of):
-            kept = [] if value is None else _attempt(value, of, problems, place)
-            return kept[0] if kept else None
-        case Mapped(of, keys):
-            return {
-                key: kept
-                for key, each in _of_type(value, dict, place).items()
-                for kept in _attempt(each, of, problems, f"{place}{key}.")
-                if _attempt(key, keys, problems, f"{place}{key}.")
-            }
-        case Listed(of):
-            return [
-                kept
-                for n, each in enumerate(_of_type(value, list, place))
-                for kept in _attempt(each, of, problems, f"{place}{n}.")
-            ]
-        case OneOrMore(of):
-            return fitted(value, [of] if isinstance(value, list) else of, problems, place)
-    return _of_type(value, shape, place)
+            for n, each in enumerate(_require(value, list, place)):
+                check(each, shape[0], f"{place}{n}.")
+        case tuple():
+            _check_alternatives(value, shape, place)
+        case Mapped():
+            for key, each in _require(value, dict, place).items():
+                check(key, shape.keys, f"{place}{key[:60]}.")
+                check(each, shape.of, f"{place}{key[:60]}.")
+        case _:
+            _require(value, shape, place)
 
 
-def _attempt(value: Any, shape: Any, problems: list[str], place: str) -> list[Any]:
-    """Return [the fitted value], or [] after noting why it does not fit."""
-    try:
-        return [fitted(value, shape, problems, place)]
-    except Misfit as misfit:
-        problems.append(str(misfit))
-        return []
+def _check_alternatives(value: Any, shapes: tuple[Any, ...], place: str) -> None:
+    misfits = []
+    for shape in shapes:
+        try:
+            return check(value, shape, place)
+        except Misfit as misfit:
+            misfits.append(misfit)
+    raise misfits[0]
 
 
-def _of_type(value: Any, shape: Any, place: str) -> Any:
-    if shape(value) if isfunction(shape) else isinstance(value, shape):
+def _require(value: Any, kind: Any, place: str) -> Any:
+    if kind(value) if isfunction(kind) else isinstance(value, kind):
         return value
-    expected = getattr(shape, "__name__", str(shape)).replace("_", " ")
-    text = "missing" if value is None else repr(value)
-    raise Misfit(f"{place[:-1] or 'the content'} is {text[:60]}, not {expected}")
+    expected = getattr(kind, "__name__", str(kind)).replace("_", " ")
+    raise Misfit(f"{place[:-1] or 'the content'} is {repr(value)[:60]}, not {expected}")

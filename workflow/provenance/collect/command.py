@@ -22,7 +22,7 @@ from provenance.collect.crate import write_crate
 from provenance.digest import sha256_of
 from provenance.hashing import OMITTED
 from provenance.progress import progress
-from provenance.project import PROJECT
+from provenance.project import PROJECT, add_results_argument
 from provenance.records import Records, results_of
 
 CHUNK_BYTES = 1 << 20
@@ -32,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ffmerge collect`."""
     parser.add_argument("targets", metavar="TARGET", nargs="*", help="tables or figures; or all")
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="a folder to make")
-    parser.add_argument(
-        "--results", type=Path, metavar="DIR", help=f"results, or {PROJECT.results}"
-    )
+    add_results_argument(parser)
     parser.add_argument(
         "--weights", action="store_true", help="copy models, features and data, too"
     )
@@ -50,9 +48,7 @@ def run(options: argparse.Namespace) -> int:
     digests = collect(chosen, options.to)
     wrong = [f"missing: {name}" for name in chosen.missing]
     wrong += [f"not a record: {name}" for name in records.broken]
-    wrong += [
-        f"altered: {record.file}" for record in chosen.ancestry if record.altered or record.problems
-    ]
+    wrong += [f"altered: {record.file}" for record in chosen.ancestry if record.altered]
     wrong += [f"altered: {path}" for path in chosen.altered(digests)]
     for line in wrong:
         print(line, file=sys.stderr)

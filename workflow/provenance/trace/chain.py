@@ -39,8 +39,6 @@ class Chain:
     def _missing(self, table: Record | None) -> Iterator[str]:
         if table is None:
             yield f"no record says what made {self.number.ledger.file}"
-        for problem in self.number.ledger.problems:
-            yield f"{self.number.ledger.file}: {problem}"
         for source in self.described["sources"]:
             if source["state"] in (ALTERED, GONE):
                 yield f"{source['file']}, where the number stands, is {source['state']}"
@@ -53,8 +51,6 @@ class Chain:
         for record in self.records:
             if record.altered:
                 yield f"{record.file} is not what {record} wrote"
-            for problem in record.problems:
-                yield f"{record.file}: {problem}"
         for job in self.jobs:
             for file in [*job["inputs"], *job["outputs"]]:
                 if file["state"] in (ALTERED, GONE):

@@ -17,7 +17,7 @@ from typing import Any
 
 from provenance.hashing import ALTERED, GONE, LEFT
 from provenance.numbers import Ledger, named, read_ledgers
-from provenance.project import PROJECT, configuration_files
+from provenance.project import PROJECT, add_results_argument, configuration_files
 from provenance.records import Records, results_of
 from provenance.text_format import counted, line, plain, short, wrapped
 from provenance.trace.chain import Chain
@@ -37,9 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", help="a number's name, or a table or a figure")
     parser.add_argument("--row", help="its number, or words that stand in no other row")
     parser.add_argument("--column", help="its name")
-    parser.add_argument(
-        "--results", type=Path, metavar="DIR", help=f"results, or {PROJECT.results}"
-    )
+    add_results_argument(parser)
     parser.add_argument("--commands", action="store_true", help="each job's command line, too")
     parser.add_argument("--json", action="store_true", help="everything, for machines")
 

@@ -13,9 +13,11 @@ from provenance.cells import DERIVATIONS, JOB, Source, shown
 from provenance.csv_files import read_csv
 from provenance.hashing import Digests
 from provenance.ledger import slug
-from provenance.numbers import Ledger, Number, Reach, name_of
+from provenance.numbers import Ledger, Number, Reach, name_of, read_ledger
 from provenance.project import PROJECT
+from provenance.records import SHAPE as RECORD
 from provenance.records import Record, Records
+from provenance.shapes import read_json
 from provenance.verify.findings import BROKEN, MISSING, STALE, Findings
 from provenance.verify.workflow_checks import Plan, check_job
 
@@ -97,16 +99,11 @@ class Checks:
             self._check_number(number)
         self._check_unnamed_files()
         for file in self.scope.broken:
-            if file.name.endswith(".ledger.json"):
-                every = [f"{name_of(file)}:*"]  # nothing says which there are
-                self.findings.fault(
-                    file, "no ledger that can be read", "a ledger", None, BROKEN, every
-                )
-            else:
-                reaches = self.reach.numbers(file)
-                self.findings.fault(
-                    file, "no record that can be read", "a record", None, BROKEN, reaches
-                )
+            kind = "ledger" if file.name.endswith(".ledger.json") else "record"
+            unknown = {f"{name_of(file)}:*"}  # nothing says which numbers the ledger has
+            reaches = unknown if kind == "ledger" else self.reach.numbers(file)
+            why, expected = f"no {kind} that can be read", f"a {kind}"
+            self.findings.fault(file, why, expected, _misfit(file, kind), BROKEN, reaches)
         if self.plan.file and self.plan.fails:
             why = "the workflow cannot be planned"
             self.findings.fault(self.plan.file, why, "a dry run", self.plan.fails)
@@ -118,16 +115,13 @@ class Checks:
         return {"reaches": self.reach.numbers(record.file), "record": record.file}
 
     def _check_record(self, record: Record, images: dict[str, Any]) -> None:
-        """Check the seal of a record, its shape, its command, its environment and its patch.
+        """Check the seal of a record, its command, its environment and its patch.
 
         images: content of containers/lock.yaml.
         """
         about, fault = self._about(record), self.findings.fault
         if record.altered:
             fault(record.file, "the record is not what the job wrote", **about)
-        if record.problems:
-            why, problems = "no job writes such a record", "; ".join(record.problems)
-            fault(record.file, why, None, problems, **about)
         for key, recorded, ran in _contradictions(record):
             what = f"{record.file}: {key}"
             fault(what, "the record's command says otherwise", ran, recorded, **about)
@@ -238,9 +232,6 @@ class Checks:
         if maker is None:
             why = "no record answers for the ledger"
             fault(ledger.file, why, "a record", None, MISSING, every)
-        if ledger.problems:
-            why, problems = "no job writes such a ledger", "; ".join(ledger.problems)
-            fault(ledger.file, why, None, problems, BROKEN, every)
         for path, written in ledger.about.items():
             made = maker.outputs.get(path) if maker else None
             if maker and made != written:
@@ -309,6 +300,15 @@ class Checks:
         ) as error:
             why, reason = "cannot be computed again", f"{type(error).__name__}: {error}"
             fault(why, cell.get("raw"), reason)
+
+
+def _misfit(file: Path, kind: str) -> str:
+    """Return why a file cannot be read as a ledger or record."""
+    try:
+        read_ledger(file) if kind == "ledger" else read_json(file, RECORD)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _contradictions(record: Record) -> list[tuple[str, Any, Any]]:

@@ -22,7 +22,7 @@ from provenance import cells
 from provenance.digest import sha256_of
 from provenance.hashing import OMITTED, digests, omitted_files
 from provenance.numbers import Ledger, Number, Reach, name_of, named, read_ledgers
-from provenance.project import PROJECT
+from provenance.project import PROJECT, add_results_argument
 from provenance.records import Records, results_of
 from provenance.verify.checks import Checks, Scope
 from provenance.verify.findings import Counts, Findings, Report, as_text
@@ -165,9 +165,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         help="numbers, tables, figures or other files; or all",
     )
-    parser.add_argument(
-        "--results", type=Path, metavar="DIR", help=f"results, or {PROJECT.results}"
-    )
+    add_results_argument(parser)
     parser.add_argument(
         "--configfile",
         type=Path,
