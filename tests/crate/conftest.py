@@ -1,4 +1,4 @@
-"""Other people's tools that check what we say of ourselves, in an environment of their own."""
+"""Install tools of other projects that check the crate and the citation, and run them."""
 
 import json
 import os
@@ -26,7 +26,7 @@ class Checkers:
     cache = FOLDER / "http"
 
     def validate(self, crate: Path, profile: str = "provenance-run-crate") -> dict:
-        """What roc-validator says of a crate at severity REQUIRED, with no network."""
+        """Validate a crate with roc-validator at severity REQUIRED, without a network."""
         report = crate.parent / f"{crate.name}.{profile}.json"
         options = ["--offline", "--cache-path", self.cache, "--profile-identifier", profile]
         options += ["--requirement-severity", "required"]
@@ -39,12 +39,12 @@ class Checkers:
         return said
 
     def report(self, crate: Path) -> str:
-        """What runcrate makes of a crate."""
+        """Return runcrate's report on a crate."""
         command = [self.bin / "runcrate", "report", crate]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def cites(self, file: Path) -> str:
-        """What cffconvert says of a CITATION.cff. Fails if it is not valid."""
+        """Return what cffconvert says of a CITATION.cff. Fails if it is not valid."""
         command = [self.bin / "cffconvert", "--validate", "--infile", file]
         ran = subprocess.run(command, capture_output=True, text=True)
         assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -52,7 +52,7 @@ class Checkers:
 
     @contextmanager
     def asking(self, crate: Path) -> Iterator[Callable[[str], list[list[str]]]]:
-        """Of a crate, a function from a SPARQL query to its rows (see ask.py)."""
+        """Yield a function that answers SPARQL queries from a crate (see ask.py)."""
         command = [self.bin / "python", HERE / "ask.py", crate, self.context]
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
@@ -68,7 +68,7 @@ class Checkers:
 
 @pytest.fixture(scope="session")
 def checkers() -> Checkers:
-    """The tools; installed once for a lock. Skips where their packages cannot be had, but in CI."""
+    """The tools, installed once for each lock. Skips if they cannot be installed, except in CI."""
     locked = "".join(sha256(lock.read_bytes()).hexdigest() for lock in LOCKS)
     stamp = FOLDER / "installed-from"
     if not stamp.is_file() or stamp.read_text() != locked:

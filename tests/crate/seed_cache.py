@@ -1,4 +1,4 @@
-"""Put a document into the HTTP cache of roc-validator, so that it asks no network for it.
+"""Put a document into the HTTP cache of roc-validator, so that it needs no network.
 
 usage: seed_cache.py CACHE URL FILE
 """

@@ -1,4 +1,4 @@
-"""What catalogues and citation managers read of this repository."""
+"""The files that catalogues and citation managers read are valid."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""The crate of a run: valid for others' tools, and answering the questions of its profile.
+"""The crate of a run is valid for other tools, and answers the questions of its profile.
 
 The competency questions are those that Workflow Run RO-Crate was made for, by their numbers there
 (researchobject.org/workflow-run-crate/requirements). The answers are held against the records.
@@ -33,7 +33,7 @@ def collect(root: Path, *arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def crate(finished, tmp_path_factory) -> Path:
-    """All tables and figures of a run, collected."""
+    """A folder with all tables and figures of a run."""
     folder = tmp_path_factory.mktemp("collected") / "crate"
     collect(finished.root, "--to", folder)
     return folder
@@ -47,13 +47,13 @@ def records(finished) -> Records:
 
 @pytest.fixture(scope="module")
 def answer(checkers, crate):
-    """answer(SPARQL): the rows; identifiers are relative to the crate."""
+    """answer(SPARQL): return the rows; identifiers are relative to the crate."""
     with checkers.asking(crate) as ask:
         yield ask
 
 
 def job(record: Record) -> str:
-    """The identifier of a job's action, for a query."""
+    """Return the identifier of a job's action, for a query."""
     return f"<https://crate.invalid/#job/{str(record.file).removesuffix('.record.json')}>"
 
 

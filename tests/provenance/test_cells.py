@@ -1,4 +1,4 @@
-"""A number is what stands in its files, by pointer, derivation and rule."""
+"""Cells read numbers from files by pointer, derive them, and format them."""
 
 import json
 
@@ -10,7 +10,7 @@ from provenance.cells import DERIVATIONS, JOB, RULES, Cell, Source, in_row, show
 
 @pytest.fixture
 def scores(tmp_path):
-    """A JSON file and a CSV file with names that a pointer has to escape."""
+    """A JSON and a CSV file with names that a JSON pointer has to escape."""
     content = {"score": 14.168, "a/b": {"c~d": [[3, 4, 5], [2, 3]]}, "~1": "tilde one", "": 0}
     (tmp_path / "test.json").write_text(json.dumps(content))
     (tmp_path / "rows.csv").write_text(

@@ -1,4 +1,4 @@
-"""Collecting a run: what comes along, what stays behind, and what is never left half-written."""
+"""`ffmerge collect` copies what answers for tables, but no weights, and writes all or nothing."""
 
 import json
 import shutil
@@ -25,19 +25,19 @@ pytestmark = pytest.mark.slow  # needs a finished run
 
 
 def run(root: Path, *arguments: object) -> int:
-    """`ffmerge collect` in a repository: its exit status."""
+    """Run `ffmerge collect` in a repository; return its exit status."""
     with chdir(root):
         return __main__.main(["collect", "--results", str(RESULTS), *map(str, arguments)])
 
 
 def entities(folder: Path) -> dict[str, dict]:
-    """What a crate describes, by identifier."""
+    """Return the entities of a crate by identifier."""
     return {each["@id"]: each for each in json.loads((folder / METADATA).read_text())["@graph"]}
 
 
 @pytest.fixture(scope="module")
 def collected(finished, tmp_path_factory) -> Path:
-    """All tables and figures of a run, collected and then moved elsewhere."""
+    """A folder with all tables and figures of a run, moved after it was collected."""
     made = tmp_path_factory.mktemp("made") / "crate"
     assert run(finished.root, "--to", made) == 0
     return Path(shutil.move(made, tmp_path_factory.mktemp("elsewhere") / "moved"))
@@ -45,7 +45,7 @@ def collected(finished, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def repository(finished, tmp_path) -> Path:
-    """A copy of a finished run, to be changed."""
+    """A copy of the finished run that tests may change."""
     return shutil.copytree(finished.root, tmp_path / "repository", symlinks=True)
 
 

@@ -1,4 +1,4 @@
-"""sha256 of files and of directories."""
+"""Digests of files and directories."""
 
 import hashlib
 import os

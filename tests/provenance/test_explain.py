@@ -1,4 +1,4 @@
-"""`ffmerge explain`: what is stale, because of which change, in words of who made it."""
+"""`ffmerge explain` names what is stale and the change that made it so."""
 
 import json
 import subprocess
@@ -181,7 +181,7 @@ def test_a_folder_of_results_that_two_configurations_name_is_refused(folder):
 
 @pytest.fixture
 def run(finished, monkeypatch) -> Path:
-    """The finished run, as the folder that one works in."""
+    """The finished run, as the working directory."""
     monkeypatch.chdir(finished.root)
     return finished.root
 

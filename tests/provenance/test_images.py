@@ -1,4 +1,4 @@
-"""The images of containers/: a job starts in a locked one only, where Python sees nothing else."""
+"""A job only starts in a locked image of containers/, and Python imports only from it."""
 
 import ast
 import hashlib
@@ -26,7 +26,7 @@ JOB = {"rule": "r", "wildcards": {}, "params": {}, "reproduces": "bits", "import
 
 @pytest.fixture
 def building(monkeypatch):
-    """building(name): a module of the build."""
+    """building(name): import a module of containers/."""
     monkeypatch.syspath_prepend(str(CONTAINERS))
     return importlib.import_module
 
@@ -36,7 +36,7 @@ def building(monkeypatch):
 
 @pytest.fixture
 def built(tmp_path):
-    """built(content, locked=…): an image with that content, and a lock with that digest."""
+    """built(content, locked=…): make an image with this content, and a lock with that digest."""
 
     def make(content: bytes, locked: bytes | None = None) -> tuple[Path, Path, Path]:
         file, lock = tmp_path / "ffmerge-cpu-0.sif", tmp_path / "lock.yaml"
@@ -106,7 +106,7 @@ def test_a_job_in_another_image_ends_before_it_touches_anything(tmp_path):
 
 @pytest.fixture
 def computed(monkeypatch):
-    """The files whose digest was really computed."""
+    """The files that were hashed and not taken from the cache."""
     files = []
     monkeypatch.setattr(
         image, "sha256_of", lambda file: files.append(file) or _sha256(file.read_bytes())
@@ -164,7 +164,7 @@ def test_without_a_place_for_the_cache_the_digest_is_computed_each_time(built, c
 
 @pytest.fixture
 def in_image(monkeypatch):
-    """Take this Python's environment for an image's."""
+    """Pretend that this environment is that of an image."""
     monkeypatch.setattr(image, "OF_THE_IMAGE", Path(sys.prefix))
 
 
@@ -241,7 +241,7 @@ def test_every_package_that_a_job_imports_is_in_the_image(build, building):
 
 
 def imported() -> set[str]:
-    """The first names of all that scripts and what they reach of the library import."""
+    """Return the top-level packages that scripts and their closures import."""
     names = set()
     scripts = (WORKFLOW / "scripts").glob("*.py")
     kinds = [f"experiment.tasks.{kind}" for kind in KINDS]
@@ -256,7 +256,7 @@ def imported() -> set[str]:
 
 @pytest.mark.parametrize("build", ["cpu", "cuda"])
 def test_tools_that_no_job_imports_stay_outside(build, building):
-    """Or a newer linter would be another image, and make every result out of date."""
+    """Otherwise a newer linter would give another image, and make every result stale."""
     lock = (REPOSITORY / "envs" / f"{build}.txt").read_text()
     wanted = building("wheels").requirements(lock)
     assert not re.search(r"^(snakemake|pytest|ruff|snakefmt|uv)", wanted, re.M)
@@ -296,7 +296,7 @@ def test_a_package_with_other_content_is_not_taken(building, tmp_path):
 
 
 def test_an_image_of_the_same_files_has_the_same_bits(building, tmp_path):
-    """Whatever their times, their owner's umask and the order in which they were made."""
+    """The same files give the same image, whatever their times, modes and order."""
     mksquashfs = shutil.which("mksquashfs")
     if not mksquashfs:
         pytest.skip("no mksquashfs on this machine (Debian's squashfs-tools)")
@@ -341,7 +341,7 @@ def inside():
 
 @pytest.mark.slow
 def test_python_in_the_image_sees_its_own_packages_only(inside, tmp_path):
-    """Though not asked for a clean environment, and with everything of the caller's in the way."""
+    """Even without a clean environment, and with the caller's packages in the way."""
     callers = {
         "PYTHONPATH": str(tmp_path),
         "PYTHONHOME": str(tmp_path),
@@ -370,7 +370,7 @@ def test_python_in_the_image_sees_its_own_packages_only(inside, tmp_path):
 
 @pytest.fixture
 def check(inside):
-    """check(options …): what the check of the image says inside it."""
+    """check(options …): run the check of the image inside it; return what it prints."""
     program = (
         f"from ffmerge import image; from pathlib import Path; print(image.check(Path('{SCRIPT}')))"
     )

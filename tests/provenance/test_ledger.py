@@ -1,4 +1,4 @@
-"""A ledger answers for every number of a table or figure, and takes none from elsewhere."""
+"""A ledger names the sources of every number, and accepts only inputs of its job."""
 
 import json
 
@@ -14,14 +14,14 @@ OUTPUTS = {"table": "table5.csv", "text": "table5.txt", "ledger": "table5.ledger
 
 @pytest.fixture
 def score(tmp_path):
-    """The summary of a test."""
+    """The summary of a test run of a model."""
     (tmp_path / "test.json").write_text('{"score": 87.03, "n": [4, 12]}')
     return tmp_path / "test.json"
 
 
 @pytest.fixture
 def written(tmp_path, job_with):
-    """written(rows, inputs): the ledger of these rows."""
+    """written(rows, inputs): write the ledger of these rows, and read it."""
 
     def made(rows: list[dict], inputs: list) -> dict:
         job = job_with(tmp_path / "tables", inputs, **OUTPUTS)

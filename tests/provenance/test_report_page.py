@@ -1,4 +1,4 @@
-"""The report page, in a real browser: every number answers, offline, by keyboard, on any screen."""
+"""The report page works in a real browser: offline, by keyboard, and on any screen."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def page(finished) -> Path:
 
 @pytest.fixture(scope="module")
 def ledgers(finished) -> list[Ledger]:
-    """Every table and figure, with its numbers."""
+    """The ledgers of all tables and figures."""
     found, broken = read_ledgers(finished.results.relative_to(finished.root), finished.root)
     assert len(found) == 16 and not broken
     return found
@@ -64,7 +64,7 @@ def chromium(tmp_path_factory) -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture
 def browser(chromium, page) -> Iterator[webdriver.Chrome]:
-    """The page, freshly opened from disk on a wide screen; no script on it may fail."""
+    """The page, opened from disk on a wide screen. Fails if a script on it fails."""
     chromium.get_log("browser")
     show(chromium, page)
     yield chromium
@@ -73,7 +73,7 @@ def browser(chromium, page) -> Iterator[webdriver.Chrome]:
 
 
 def show(browser: webdriver.Chrome, page: Path, size: tuple[int, int] = WIDE, number="") -> None:
-    """Open the page, or a number's own address in it, as if nothing had been open before."""
+    """Open the page, or a number's address in it, in a fresh tab."""
     width, height = size
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == PHONE}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -82,7 +82,7 @@ def show(browser: webdriver.Chrome, page: Path, size: tuple[int, int] = WIDE, nu
 
 
 def sheet(browser: webdriver.Chrome) -> dict | None:
-    """The lineage that is open: its text, each file's digest, the jobs; None if none is."""
+    """Return text, file digests and jobs of the open lineage; None if none is open."""
     return browser.execute_script(
         """
         const sheet = document.querySelector("dialog[open]");
@@ -105,7 +105,7 @@ def sheet(browser: webdriver.Chrome) -> dict | None:
 
 
 def click(browser: webdriver.Chrome, number: str) -> dict:
-    """Open what the number is folded into, if anything, and click it as a person does."""
+    """Unfold what hides a number, and click the number as a person does."""
     link = browser.find_element(By.ID, number)
     for folded in link.find_elements(By.XPATH, "ancestor::details[not(@open)]"):
         press(browser, folded.find_element(By.TAG_NAME, "summary"))
@@ -114,13 +114,13 @@ def click(browser: webdriver.Chrome, number: str) -> dict:
 
 
 def press(browser: webdriver.Chrome, element: WebElement) -> None:
-    """Click something in the middle of the screen, where nothing else covers it."""
+    """Scroll an element to the middle of the screen, where nothing covers it, and click it."""
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
     element.click()
 
 
 def report(folder: Path, *options: str | Path) -> subprocess.CompletedProcess:
-    """`ffmerge report`, by the code that is in the folder."""
+    """Run `ffmerge report` with the code in the folder."""
     command = [
         sys.executable,
         "-m",
@@ -135,7 +135,7 @@ def report(folder: Path, *options: str | Path) -> subprocess.CompletedProcess:
 
 
 def one_of_each(ledgers: list[Ledger]) -> list[Number]:
-    """A number of each table and a point of each figure: the last that has an interval, if any."""
+    """Return a number of each table and figure: the last with an interval, if any."""
     return [
         ([number for number in ledger.numbers if number.cell["interval"]] or ledger.numbers)[-1]
         for ledger in ledgers

@@ -1,4 +1,4 @@
-"""`ffmerge reproduce`: a number made again, and each job held to what its rule promises."""
+"""`ffmerge reproduce` makes a number again, and compares each job with what its rule promises."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ TOLERANCE = {"score": 0.5}
 
 @pytest.fixture
 def pair(tmp_path, monkeypatch):
-    """pair(promised, old, new, …): two runs of a job that left these texts in `file`."""
+    """pair(promised, old, new, …): make two runs of a job that wrote these texts to `file`."""
     monkeypatch.chdir(tmp_path)
 
     def run(folder: str, promised, file: str, text: str, read: str, changed: dict) -> Record:
@@ -171,7 +171,7 @@ def test_nothing_is_overwritten_and_the_first_results_are_left_alone(tmp_path, m
 
 @pytest.fixture(scope="module")
 def copied(finished, tmp_path_factory) -> Path:
-    """A copy of the finished run, to be made worse."""
+    """A copy of the finished run that tests may change."""
     root = tmp_path_factory.mktemp("reproduced") / "run"
     return Path(shutil.copytree(finished.root, root, symlinks=True))
 
@@ -195,7 +195,7 @@ def test_a_number_comes_out_again_to_the_last_bit(copied, monkeypatch, capfd):
 
 @pytest.mark.slow
 def test_a_number_that_does_not_come_out_again_is_told(copied, monkeypatch, capfd):
-    """After a change of the model's seed, which is said before it begins, it is another number."""
+    """With another seed the number differs; that the seed changed is said before the run."""
     monkeypatch.chdir(copied)
     changed = Path("config/changed.yaml")
     changed.write_text(Path("config/run.yaml").read_text().replace("seed: 1", "seed: 2"))

@@ -1,4 +1,4 @@
-"""The source closure of a script: what it may run, and a digest that only code changes."""
+"""The source closure of a script has all code that it can run; only code changes its digest."""
 
 import ast
 import textwrap
@@ -19,7 +19,7 @@ LOADERS = ["ffmerge.models.checkpoint", "ffmerge.method.quantization"]
 
 @pytest.fixture
 def modules(tmp_path):
-    """modules(code, imports): the workflow's modules that a script with this code reaches."""
+    """modules(code, imports): return the modules that a script with this code reaches."""
 
     def reached(code: str, imports: tuple[str, ...] = ()) -> set[str]:
         script = tmp_path / "script.py"
@@ -34,7 +34,7 @@ def modules(tmp_path):
 
 
 def names(files) -> set[str]:
-    """Dotted names of the workflow's modules among some files; a package by its own name."""
+    """Return the dotted names of the workflow's modules and packages among some files."""
     inside = (file.relative_to(WORKFLOW) for file in files if WORKFLOW in file.parents)
     dotted = (".".join(file.with_suffix("").parts) for file in inside)
     return {name.removesuffix(".__init__") for name in dotted}
@@ -197,7 +197,7 @@ FILES = {
 
 @pytest.fixture
 def digest(tmp_path, monkeypatch):
-    """digest({file: (old, new)}): of the small package's script after these replacements."""
+    """digest({file: (old, new)}): hash the small package's script after these replacements."""
     trees = iter(range(100))
 
     def of(changes: dict[str, tuple[str, str]] | None = None) -> str:

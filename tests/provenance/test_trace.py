@@ -1,4 +1,4 @@
-"""`ffmerge trace`: every number leads to data and base model, and what is missing is said."""
+"""`ffmerge trace` leads from every number to data and base model, and says what is missing."""
 
 import json
 import re
@@ -26,14 +26,14 @@ NUMBER = "table5:2:permute"  # of that model
 
 @pytest.fixture
 def run(finished, monkeypatch) -> Path:
-    """The finished run, as the folder that one works in."""
+    """The finished run, as the working directory."""
     monkeypatch.chdir(finished.root)
     return finished.root
 
 
 @pytest.fixture
 def gone(run):
-    """gone(file): take it away until the test is over."""
+    """gone(file): remove a file for the rest of the test."""
     kept = []
 
     def take(name: str) -> None:

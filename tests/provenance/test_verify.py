@@ -1,4 +1,4 @@
-"""`ffmerge verify`: what was changed after a run is found, whatever it is, with what it reaches."""
+"""`ffmerge verify` finds whatever was changed after a run, with the numbers that depend on it."""
 
 import json
 import os
@@ -29,7 +29,7 @@ slow = pytest.mark.slow  # what needs a finished run
 
 @pytest.fixture(scope="module")
 def kept(finished, tmp_path_factory) -> Path:
-    """A copy of the finished run with data of its own, for those who put back what they change."""
+    """A copy of the finished run, data included. Tests restore what they change."""
     root = tmp_path_factory.mktemp("verified") / "run"
     shutil.copytree(finished.root, root)  # links to data become data
     return root
@@ -37,7 +37,7 @@ def kept(finished, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(kept, monkeypatch):
-    """The copy, to be changed by `changed`; every file is put back afterwards."""
+    """run(file, content): replace a file of the copy until the test is over; None removes it."""
     monkeypatch.chdir(kept)
     before: dict[Path, bytes] = {}
 
@@ -62,7 +62,7 @@ def flipped(content: bytes, place: int | None = None) -> bytes:
 
 
 def on_disk(*targets: str):
-    """What is found without asking what the workflow would do now."""
+    """Verify without comparing with what the workflow would do now."""
     return verify(RESULTS, targets, configuration=None)
 
 
@@ -318,7 +318,7 @@ SMALL_FILES = {  # of a run of two jobs: a test, and a table of its score
 
 @pytest.fixture
 def two_jobs(tmp_path, monkeypatch, job_with) -> str:
-    """A repository with the records and files of two jobs; the id of the number that they made."""
+    """Write the files and records of two jobs; return the id of the number that they make."""
     monkeypatch.chdir(tmp_path)
     score, examples = SMALL / "m/test.json", SMALL / "m/test.csv"
     data = Path("resources/data/test.csv")
@@ -341,7 +341,7 @@ def two_jobs(tmp_path, monkeypatch, job_with) -> str:
 
 
 def record_of(rule: str, inputs: dict, outputs: dict, file: Path) -> None:
-    """Write the record of a job, with all that a job writes."""
+    """Write the record of a job with all keys."""
     described = {
         "rule": rule,
         "wildcards": {"results": str(SMALL), "task": "gpt2"},
@@ -368,12 +368,12 @@ def record_of(rule: str, inputs: dict, outputs: dict, file: Path) -> None:
 
 
 def faulty_files(*targets: str) -> set[str]:
-    """The files with a fault, of what is on disk alone."""
+    """Verify what is on disk; return the files with a fault."""
     return {fault.what for fault in verify(SMALL, targets, configuration=None).faults}
 
 
 def flips(file: Path, step: int, most: int | None = None):
-    """Flip a byte every `step` bytes, at most so often, spread over the file; then put it back."""
+    """Flip every `step`-th byte in turn, at most `most` of them, and then restore the file."""
     content = file.read_bytes()
     places = range(0, len(content), step)
     for place in places[:: 1 + (len(places) - 1) // most] if most else places:
@@ -407,7 +407,7 @@ def test_every_flipped_byte_is_found(kind, two_jobs):
 @pytest.mark.parametrize("kind", ["record of a table", "record of a model's job", "ledger"])
 @pytest.mark.parametrize("value", [None, "text", {}, [{}], "\0", "x" * 2000])
 def test_a_record_or_ledger_with_any_part_replaced_is_a_fault_in_words(kind, value, two_jobs):
-    """Sealed again, so that only what it says can tell."""
+    """The record is sealed again, so that only its content can be wrong."""
     file = SMALL / SMALL_FILES[kind]
     text = file.read_text()
     for path in list(places(json.loads(text))):
@@ -429,7 +429,7 @@ def test_a_record_or_ledger_with_any_part_replaced_is_a_fault_in_words(kind, val
 
 
 def places(value, path=()):
-    """The paths of all parts of a JSON value."""
+    """Yield the paths of all parts of a JSON value."""
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, each in items:
         yield (*path, key)
@@ -463,7 +463,7 @@ def test_what_a_record_lacks_is_said(two_jobs):
 
 @pytest.fixture
 def one_job(tmp_path, monkeypatch) -> Path:
-    """A repository with one job, that ran in an image."""
+    """A repository with one job that ran in an image."""
     monkeypatch.chdir(tmp_path)
     for name in ("results/r/a.json", "containers/ffmerge.sif", "resources/data.csv"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
