@@ -1,11 +1,11 @@
-"""Pico models as users have them on disk, with tokenizers and processors, and data for them."""
+"""Pico models saved like a user's, with tokenizers and processors, and data for them."""
 
 import json
 import random
 from pathlib import Path
 
 from experiment.cli import main
-from families import D_MODEL, END, FAMILIES, PAD, VOCABULARY, Family, pico
+from families import END, FAMILIES, PAD, VOCABULARY, Family, pico
 
 MASK = VOCABULARY - 1
 WORDS = [f"w{i}" for i in range(2, MASK)]
@@ -13,13 +13,13 @@ SIZE = 8  # of images
 
 
 def run(capsys, *arguments) -> tuple[int, str, str]:
-    """Exit status, output and errors of `ffmerge`."""
+    """Run `ffmerge`; returns exit status, output and errors."""
     status = main([str(argument) for argument in arguments])
     return status, *capsys.readouterr()
 
 
 def save(family: Family | str, directory: Path, **options) -> Path:
-    """A pico model of a family in a directory, with what reads its data."""
+    """Save a pico model of a family, with its tokenizer or processor."""
     family = FAMILIES[family] if isinstance(family, str) else family
     pico(family).save_pretrained(directory, **options)
     if "images" in family.batch:
@@ -30,7 +30,7 @@ def save(family: Family | str, directory: Path, **options) -> Path:
 
 
 def tokenizer(directory: Path) -> None:
-    """A tokenizer of WORDS, that ends every text."""
+    """Save a tokenizer of WORDS, which ends every text with END."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -50,7 +50,7 @@ def tokenizer(directory: Path) -> None:
 
 
 def image_processor(directory: Path) -> None:
-    """An image processor for images of SIZE."""
+    """Save an image processor for images of SIZE."""
     settings = {
         "image_processor_type": "ViTImageProcessor",
         "size": {"height": SIZE, "width": SIZE},
@@ -60,12 +60,12 @@ def image_processor(directory: Path) -> None:
 
 
 def text(seed: int = 0, n_words: int = 9) -> str:
-    """Words of the tokenizer."""
+    """A text of the tokenizer's words."""
     return " ".join(random.Random(seed).choices(WORDS, k=n_words))
 
 
 def data_for(family: Family, directory: Path) -> Path:
-    """A file or folder of data that a model of a family takes."""
+    """Write a file or folder of data that a model of a family takes."""
     directory.mkdir(parents=True, exist_ok=True)
     if family.batch == "text":
         (directory / "a.txt").write_text("\n\n".join(text(i) for i in range(40)))
@@ -82,7 +82,7 @@ def data_for(family: Family, directory: Path) -> Path:
 
 
 def image(file: Path, seed: int) -> Path:
-    """An image of random colours."""
+    """Save an image of random colours."""
     import numpy
     from PIL import Image
 
@@ -93,7 +93,7 @@ def image(file: Path, seed: int) -> Path:
 
 
 def with_text(file: Path, scratch: Path) -> None:
-    """Images with a text and a label each, as the library `datasets` stores them."""
+    """Save images with a text and a label each, as the library `datasets` stores them."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -107,6 +107,3 @@ def with_text(file: Path, scratch: Path) -> None:
     ]
     (scratch / "one.png").unlink()
     parquet.write_table(pa.Table.from_pylist(rows), file)
-
-
-__all__ = ["D_MODEL", "data_for", "image", "save", "text", "tokenizer", "with_text"]

@@ -1,4 +1,4 @@
-"""Compressing a model of one's own, from the command line and from Python."""
+"""Compress a user's model, from the command line and from Python."""
 
 import json
 import os
@@ -41,7 +41,7 @@ FROM_FILES = [name for name in FAMILIES if name not in (QWEN2, SOUND)]
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """So small a model only waits for a second one."""
+    """Use one thread: for so small a model a second one costs more than it gains."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -63,7 +63,7 @@ def compress_gpt2(capsys, model, data, out, *more):
 
 
 def refused(capsys, tmp_path, model, data, *more, remove=("--remove", "1/3")) -> str:
-    """What is said of a request that is refused, and that leaves nothing behind."""
+    """The error of a request that is refused and leaves nothing behind."""
     before = sorted(tmp_path.rglob("*"))
     status, printed, error = compress_gpt2(capsys, model, data, tmp_path / "out", *remove, *more)
     assert (status, printed) == (2, ""), error
@@ -88,13 +88,13 @@ def test_a_model_of_every_family_is_compressed_from_files(name, tmp_path):
     assert removed > 0
     assert result.parameters[0] - result.parameters[1] == removed
     assert sum(p.numel() for p in loaded.parameters()) == result.parameters[1]
-    kept = sum(each.n_bytes for each in read_head(tmp_path / "out" / WEIGHTS).values())
-    before = sum(each.n_bytes for each in read_head(model / WEIGHTS).values())
+    kept = sum(stored.n_bytes for stored in read_head(tmp_path / "out" / WEIGHTS).values())
+    before = sum(stored.n_bytes for stored in read_head(model / WEIGHTS).values())
     assert before - kept == 4 * removed
 
 
 @pytest.mark.parametrize("name", [SOUND, QWEN2])
-def test_batches_of_ones_own_do_from_python(name, tmp_path):
+def test_python_takes_batches_that_the_user_made(name, tmp_path):
     family = FAMILIES[name]
     model = own_models.save(family, tmp_path / "model")
     batches = [batch_of(family, seed) for seed in range(5)]
@@ -200,27 +200,27 @@ def test_each_form_loads_in_a_new_process_with_the_same_output(
     printed = ended.stdout.split()
     with torch.inference_mode():
         expected = ffmerge.load(tmp_path / "out")(**batch).logits
-    found = torch.load(tmp_path / "logits", weights_only=True)
-    torch.testing.assert_close(found, expected, **SAME)
+    logits = torch.load(tmp_path / "logits", weights_only=True)
+    torch.testing.assert_close(logits, expected, **SAME)
     original = sum(p.numel() for p in pico(FAMILIES["gpt2"]).parameters())
     removed = 0 if form == "expanded" else 2 * FAMILIES["gpt2"].towers["decoder"].n_parameters
     assert printed == [str(original - removed), "GPT2LMHeadModel", str(uses_ffmerge)]
 
 
-def test_the_loss_that_is_told_is_that_of_the_model_on_disk(gpt2, texts, tmp_path, capsys):
+def test_the_reported_loss_is_that_of_the_model_on_disk(gpt2, texts, tmp_path, capsys):
     status, printed, _ = compress_gpt2(
         capsys, gpt2, texts, tmp_path / "out", "--remove", "1/3", "--json"
     )
-    told = json.loads(printed)
-    tried = {tuple(each["groups"][0]["layers"]): each["loss"] for each in told["tried"]}
-    chosen = tuple(told["groups"][0]["layers"])
+    summary = json.loads(printed)
+    tried = {tuple(item["groups"][0]["layers"]): item["loss"] for item in summary["tried"]}
+    chosen = tuple(summary["groups"][0]["layers"])
     assert status == 0 and set(tried) == {(0, 1), (1, 2)}
     assert tried[chosen] == min(tried.values())
-    assert told["loss"]["after"] == pytest.approx(tried[chosen], rel=1e-6)
+    assert summary["loss"]["after"] == pytest.approx(tried[chosen], rel=1e-6)
     again = compress_gpt2(
         capsys, gpt2, texts, tmp_path / "again", "--layers", f"{chosen[0]}-{chosen[-1]}", "--json"
     )
-    assert json.loads(again[1])["loss"] == told["loss"]
+    assert json.loads(again[1])["loss"] == summary["loss"]
     assert sha256_of(tmp_path / "again" / WEIGHTS) == sha256_of(tmp_path / "out" / WEIGHTS)
 
 
@@ -232,14 +232,16 @@ def test_layers_are_chosen_by_similarity_without_trying_any(
     more = ["--remove", "1", "--strategy", strategy, "--method", method, "--json"]
     status, printed, error = compress_gpt2(capsys, gpt2, texts, tmp_path / "out", *more)
     assert status == 0, error
-    told = json.loads(printed)
-    assert told["tried"] == [] and told["sublayers"] == {"before": 3, "after": 2}
+    summary = json.loads(printed)
+    assert summary["tried"] == [] and summary["sublayers"] == {"before": 3, "after": 2}
     card = (tmp_path / "out" / "README.md").read_text()
     assert ("aligned to layer" in card) == ("were aligned" in card) == (method == "permute")
     assert ("averaged without aligning" in card) == (method == "vanilla")
 
 
-def test_the_record_answers_for_every_file_and_the_card_names_it(gpt2, texts, tmp_path, capsys):
+def test_the_record_has_the_digest_of_every_file_and_the_card_names_the_record(
+    gpt2, texts, tmp_path, capsys
+):
     (gpt2 / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
     out = tmp_path / "out"
     status, *_ = compress_gpt2(capsys, gpt2, texts, out, "--remove", "1/3")
@@ -282,7 +284,7 @@ def test_a_share_that_a_model_does_not_have_is_refused(asked):
         n_to_remove(asked, {"decoder": 12})
 
 
-def test_layers_are_read_as_they_are_written():
+def test_the_layers_option_is_parsed():
     names = ["encoder", "decoder"]
     read = [(g.tower, g.layers, g.anchor) for g in parse_groups("1-3", names, "first")]
     assert read == [("encoder", (1, 2, 3), 1), ("decoder", (1, 2, 3), 1)]
@@ -369,7 +371,7 @@ def test_folders_that_are_named_after_the_models_labels_are_labels(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_the_loss_is_that_of_what_is_on_disk_rounded_as_it_is(dtype, tmp_path):
+def test_the_loss_is_that_of_the_rounded_weights_on_disk(dtype, tmp_path):
     family = FAMILIES["gpt2"]
     model = own_models.save(family, tmp_path / "model")
     stored = {name: tensor.to(dtype) for name, tensor in load_file(model / WEIGHTS).items()}
@@ -379,8 +381,8 @@ def test_the_loss_is_that_of_what_is_on_disk_rounded_as_it_is(dtype, tmp_path):
         model, features=batches[1:], held_out=batches[:1], out=tmp_path / "out", layers="0-2"
     )
     loaded = ffmerge.load(tmp_path / "out", dtype=torch.float32)
-    found = loss_for(loaded, batches[:1], tmp_path).of(loaded)
-    assert found == pytest.approx(result.losses[1], rel=1e-7)
+    value = loss_for(loaded, batches[:1], tmp_path).of(loaded)
+    assert value == pytest.approx(result.losses[1], rel=1e-7)
 
 
 def test_held_out_examples_give_no_features_and_no_more_is_read_than_is_needed(gpt2):
@@ -408,15 +410,15 @@ def test_held_out_examples_give_no_features_and_no_more_is_read_than_is_needed(g
 # --- what is refused ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value, said", [(torch.nan, "NaN"), (torch.inf, "an infinity")])
+@pytest.mark.parametrize("value, message", [(torch.nan, "NaN"), (torch.inf, "an infinity")])
 def test_weights_that_are_not_finite_are_refused_by_name(
-    value, said, gpt2, texts, tmp_path, capsys
+    value, message, gpt2, texts, tmp_path, capsys
 ):
     tensors = load_file(gpt2 / WEIGHTS)
     tensors["transformer.h.1.attn.c_attn.weight"][2, 3] = value
     save_file(tensors, gpt2 / WEIGHTS, {"format": "pt"})
     error = refused(capsys, tmp_path, gpt2, texts)
-    assert "transformer.h.1.attn.c_attn.weight" in error and said in error
+    assert "transformer.h.1.attn.c_attn.weight" in error and message in error
 
 
 def _change_config(model: Path, **changes) -> None:
@@ -476,7 +478,7 @@ def test_nothing_is_ever_overwritten(gpt2, texts, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "name, content, said",
+    "name, content, message",
     [
         ("missing.txt", None, "there is no file"),
         ("a.txt", "", "0 examples"),
@@ -488,14 +490,16 @@ def test_nothing_is_ever_overwritten(gpt2, texts, tmp_path, capsys):
         ("a.parquet", "no parquet", "no Parquet file"),
     ],
 )
-def test_data_that_do_not_do_are_named_with_what_would(name, content, said, gpt2, tmp_path, capsys):
+def test_unsuitable_data_are_named_with_what_would_be_suitable(
+    name, content, message, gpt2, tmp_path, capsys
+):
     file = tmp_path / name
     if isinstance(content, bytes):
         file.write_bytes(content)
     elif content is not None:
         file.write_text(content)
     error = refused(capsys, tmp_path, gpt2, file)
-    assert said in error and (name in error or "examples" in error)
+    assert message in error and (name in error or "examples" in error)
 
 
 def test_data_of_another_kind_than_the_model_takes_are_refused(gpt2, texts, tmp_path, capsys):
@@ -582,7 +586,7 @@ def test_a_full_disk_leaves_nothing_and_says_how_much_is_needed(gpt2, texts, tmp
         assert list(folder.iterdir()) == []
 
 
-def test_a_disk_with_too_little_room_is_told_before_anything_is_written(
+def test_a_disk_with_too_little_room_is_an_error_before_anything_is_written(
     gpt2, texts, tmp_path, capsys, monkeypatch
 ):
     usage = type("Usage", (), {"free": 1000})
@@ -595,21 +599,21 @@ def test_a_disk_with_too_little_room_is_told_before_anything_is_written(
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_what_is_proposed_for_a_known_model_is_its_entry(name):
+def test_the_proposal_for_a_known_model_is_its_entry(name):
     family = FAMILIES[name]
     model, entry = pico(family), ARCHITECTURES[family.model_type].entry()
-    found = proposed(model)
+    proposal = proposed(model)
     # where no module has that name (T5, CLIP), it does not matter
-    assert found["prefix"] == entry["prefix"] or not hasattr(model, found["prefix"])
-    assert found["towers"].keys() == entry["towers"].keys()
+    assert proposal["prefix"] == entry["prefix"] or not hasattr(model, proposal["prefix"])
+    assert proposal["towers"].keys() == entry["towers"].keys()
     for tower, forms in entry["towers"].items():
-        [form] = found["towers"][tower]
+        [form] = proposal["towers"][tower]
         if family.model_type == "swin":  # no comparison of its attention is defined in the table
             del form["attention"]
         assert form in forms
 
 
-def test_a_model_that_is_not_in_the_table_is_compressed_by_its_proposed_entry(
+def test_a_model_that_is_not_in_the_table_is_compressed_with_its_proposed_entry(
     gpt2, texts, tmp_path, capsys, monkeypatch
 ):
     status, proposal, _ = run(capsys, "inspect", gpt2, "--propose")
@@ -644,24 +648,23 @@ def test_an_entry_that_does_not_fit_is_refused(gpt2, texts, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bart", "clip", "llama, biases"])
-def test_what_inspection_says_is_removed_is_what_compression_removes(name, tmp_path, capsys):
+def test_compressing_removes_as_much_as_inspecting_says(name, tmp_path, capsys):
     family = FAMILIES[name]
     model = own_models.save(family, tmp_path / "model")
     status, printed, _ = run(capsys, "inspect", model, "--json")
-    told = json.loads(printed)
-    for each in told["towers"]:
-        assert each["parameters"] == (
-            [family.towers[each["tower"]].n_parameters] * family.towers[each["tower"]].n_layers
-        )
-        assert each["gated"] == family.is_gated
-    half = next(each for each in told["removals"] if each["share"] == "1/3")
+    summary = json.loads(printed)
+    for tower in summary["towers"]:
+        expected = family.towers[tower["tower"]]
+        assert tower["parameters"] == [expected.n_parameters] * expected.n_layers
+        assert tower["gated"] == family.is_gated
+    third = next(removal for removal in summary["removals"] if removal["share"] == "1/3")
     data = own_models.data_for(family, tmp_path / "data")
     result = ffmerge.compress(model, features=data, out=tmp_path / "out", remove="1/3", n_tokens=12)
-    assert status == 0 and told["parameters"] == result.parameters[0]
-    assert half["parameters"] == [result.parameters[0] - result.parameters[1]] * 2
-    kept = sum(each.n_bytes for each in read_head(tmp_path / "out" / WEIGHTS).values())
-    before = sum(each.n_bytes for each in read_head(model / WEIGHTS).values())
-    assert half["bytes"] == [before - kept] * 2
+    assert status == 0 and summary["parameters"] == result.parameters[0]
+    assert third["parameters"] == [result.parameters[0] - result.parameters[1]] * 2
+    kept = sum(stored.n_bytes for stored in read_head(tmp_path / "out" / WEIGHTS).values())
+    before = sum(stored.n_bytes for stored in read_head(model / WEIGHTS).values())
+    assert third["bytes"] == [before - kept] * 2
     assert run(capsys, "inspect", model)[0] == 0
 
 

@@ -1,4 +1,4 @@
-"""A merged model in another form: the same weights, with what belongs to them."""
+"""Export a merged model in another form: the same weights, with tokenizer, card and record."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ FORMS = ("tied", "code", "expanded")
 
 @pytest.fixture(scope="module", params=["gpt2", "llama", "vit", "marian", "t5"])
 def compressed(request, tmp_path_factory) -> dict[str, Path]:
-    """A model of a family, compressed to each form, by form."""
+    """A model of a family, and what it is compressed to, by form."""
     directory = tmp_path_factory.mktemp(request.param)
     model = own_models.save(request.param, directory / "model")
     data = own_models.data_for(FAMILIES[request.param], directory / "data")
@@ -34,33 +34,33 @@ def compressed(request, tmp_path_factory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("source", ["tied", "code"])
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_is_that_which_compressing_writes(source, form, compressed, tmp_path, capsys):
+def test_every_form_is_the_same_as_compress_writes(source, form, compressed, tmp_path, capsys):
     status, printed, error = run(
         capsys, "export", compressed[source], "--form", form, "--out", tmp_path / "out", "--json"
     )
     assert status == 0, error
     outs = (compressed[form], tmp_path / "out")
-    expected, found = ({f.name: sha256_of(f) for f in out.iterdir()} for out in outs)
+    expected, exported = ({f.name: sha256_of(f) for f in out.iterdir()} for out in outs)
     own = ("README.md", "ffmerge_record.json")
-    assert found.keys() == expected.keys()
-    different = {name for name in found if name not in own and found[name] != expected[name]}
+    assert exported.keys() == expected.keys()
+    different = {n for n in exported if n not in own and exported[n] != expected[n]}
     assert different <= {"config.json"}
     configs = [json.loads((out / "config.json").read_text()) for out in outs]
     assert configs[0] == configs[1]
-    told = json.loads(printed)
-    assert told["record"] == read_record(tmp_path / "out/ffmerge_record.json")["digest"]
-    assert told["record"] in (tmp_path / "out/README.md").read_text()
+    summary = json.loads(printed)
+    assert summary["record"] == read_record(tmp_path / "out/ffmerge_record.json")["digest"]
+    assert summary["record"] in (tmp_path / "out/README.md").read_text()
 
 
 def test_the_command_and_python_say_the_same(compressed, tmp_path, capsys):
     _, printed, _ = run(capsys, "export", compressed["tied"], "--out", tmp_path / "one", "--json")
-    told = json.loads(printed) | {"out": None, "record": None}
+    summary = json.loads(printed) | {"out": None, "record": None}
     result = ffmerge.export(compressed["tied"], out=tmp_path / "two")
-    assert result.as_json() | {"out": None, "record": None} == told
+    assert result.as_json() | {"out": None, "record": None} == summary
     assert sha256_of(tmp_path / "one" / WEIGHTS) == sha256_of(tmp_path / "two" / WEIGHTS)
 
 
-def test_an_export_of_an_export_still_names_what_was_recorded_first(compressed, tmp_path, capsys):
+def test_an_export_of_an_export_still_names_the_first_records(compressed, tmp_path, capsys):
     first, second = tmp_path / "first", tmp_path / "second"
     assert run(capsys, "export", compressed["tied"], "--form", "code", "--out", first)[0] == 0
     assert run(capsys, "export", first, "--out", second)[0] == 0
@@ -74,11 +74,11 @@ def test_an_export_of_an_export_still_names_what_was_recorded_first(compressed, 
 
 @pytest.fixture
 def exported(finished, tmp_path, capsys):
-    """exported(task, form): a tuned model of the workflow, its directory, and where it went."""
+    """exported(task, form): the directory of a tuned model of the workflow, and of its export."""
 
     def made(task: str, form: str) -> tuple[Path, Path]:
-        found = (finished.results / task / "models").glob("*/tuned")
-        model = next(each for each in sorted(found) if "permute" in each.parent.name)
+        tuned = (finished.results / task / "models").glob("*/tuned")
+        model = next(path for path in sorted(tuned) if "permute" in path.parent.name)
         status, _, error = run(capsys, "export", model, "--form", form, "--out", tmp_path / "out")
         assert status == 0, error
         return model, tmp_path / "out"
@@ -117,7 +117,7 @@ def test_a_tuned_model_of_the_workflow_comes_with_what_belongs_to_it(task, form,
 
 
 def refused(capsys, tmp_path, *arguments) -> str:
-    """What is said of a request that is refused, and that leaves nothing behind."""
+    """The error of a request that is refused and leaves nothing behind."""
     before = sorted(tmp_path.rglob("*"))
     status, printed, error = run(capsys, "export", *arguments, "--out", tmp_path / "out")
     assert (status, printed) == (2, ""), error
@@ -135,7 +135,7 @@ def merged(tmp_path) -> Path:
     return tmp_path / "merged"
 
 
-def test_what_is_no_merged_model_is_refused(merged, tmp_path, capsys):
+def test_a_directory_without_a_merged_model_is_refused(merged, tmp_path, capsys):
     assert "nothing is merged in" in refused(capsys, tmp_path, tmp_path / "model")
     assert "has no config.json" in refused(capsys, tmp_path, tmp_path / "data")
     file = merged / "config.json"
@@ -157,10 +157,10 @@ def test_a_model_without_a_processor_needs_one_named(merged, tmp_path, capsys):
         file.unlink()
     assert "--processor DIR" in refused(capsys, tmp_path, merged)
     (tmp_path / "empty").mkdir()
-    said = refused(capsys, tmp_path, merged, "--processor", tmp_path / "empty")
-    assert "empty has no files of a tokenizer" in said
-    given = ("--processor", tmp_path / "model")
-    assert run(capsys, "export", merged, *given, "--out", tmp_path / "out")[0] == 0
+    error = refused(capsys, tmp_path, merged, "--processor", tmp_path / "empty")
+    assert "empty has no files of a tokenizer" in error
+    processor = ("--processor", tmp_path / "model")
+    assert run(capsys, "export", merged, *processor, "--out", tmp_path / "out")[0] == 0
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
     card = (tmp_path / "out/README.md").read_text()
@@ -181,5 +181,5 @@ def test_an_exported_model_computes_what_the_merged_one_does(merged, tmp_path, c
     batch = batch_of(FAMILIES["gpt2"])
     with torch.inference_mode():
         expected = ffmerge.load(merged)(**batch).logits
-        found = GPT2LMHeadModel.from_pretrained(tmp_path / "out").eval()(**batch).logits
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        logits = GPT2LMHeadModel.from_pretrained(tmp_path / "out").eval()(**batch).logits
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)

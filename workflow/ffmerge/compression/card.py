@@ -48,12 +48,14 @@ def card(result: Compressed, source: Source, digests: dict[str, str], model_clas
         facts += ["", "Windows that were tried:", "", "```text"]
         facts += [*windows_table(result.tried, result.groups), "```"]
     return _text(
-        metadata=_metadata(source.name if source.revision else None, licence),
-        title=f"{source.name}, with fewer feed-forward sublayers",
-        done=f"{DONE[result.method]} and tied into one set of weights",
+        result,
+        facts,
+        model_class,
+        name=source.name,
+        repository=source.name if source.revision else None,
+        licence=licence,
+        method=result.method,
         tuned=False,
-        facts=facts,
-        loading=_loading(result.form, str(result.out), model_class),
     )
 
 
@@ -91,32 +93,44 @@ def export_card(
         *(f"  - of `{step}`: digest `{digest}`" for step, digest in lineage.records.items()),
     ]
     return _text(
-        metadata=_metadata(repository, licence),
-        title=f"{name}, with fewer feed-forward sublayers",
-        done=f"{DONE.get(lineage.method, 'averaged')} and tied into one set of weights",
+        result,
+        facts,
+        model_class,
+        name=name,
+        repository=repository,
+        licence=licence,
+        method=lineage.method,
         tuned=lineage.tuned,
-        facts=facts,
-        loading=_loading(result.form, str(result.out), model_class),
     )
 
 
 def _text(
-    metadata: dict[str, Any],
-    title: str,
-    done: str,
-    tuned: bool | None,
+    result: Compressed | Exported,
     facts: Sequence[str],
-    loading: str,
+    model_class: str,
+    *,
+    name: str,
+    repository: str | None,
+    licence: str | None,
+    method: str | None,
+    tuned: bool | None,
 ) -> str:
+    """The whole card. name, repository (on a hub), licence: the original's."""
+    metadata: dict[str, Any] = {"library_name": "transformers", "tags": ["ffmerge", "compressed"]}
+    if repository:
+        metadata["base_model"] = repository
+    if licence:
+        metadata["license"] = licence
     after = {True: " It was tuned afterwards.", False: " It was not tuned afterwards.", None: ""}
     lines = [
         "---",
         yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).strip(),
         "---",
         "",
-        f"# {title}",
+        f"# {name}, with fewer feed-forward sublayers",
         "",
-        f"Feed-forward sublayers of a trained Transformer were {done}, as in "
+        f"Feed-forward sublayers of a trained Transformer were {DONE.get(method, 'averaged')} and "
+        "tied into one set of weights, as in "
         '"Merging Feed-Forward Sublayers for Compressed Transformers" (by `ffmerge`).'
         f"{after[tuned]}",
         "",
@@ -125,7 +139,7 @@ def _text(
         "To load it:",
         "",
         "```python",
-        loading,
+        LOADING[result.form].replace("PATH", str(result.out)).replace("CLASS", model_class),
         "```",
     ]
     return "\n".join([*lines, ""])
@@ -141,20 +155,6 @@ def _anchors(groups: Sequence[Group]) -> list[str]:
         f"  - {g.tower} {layers_text([g]).split(' ', 1)[1]}, aligned to layer {g.anchor}"
         for g in groups
     ]
-
-
-def _loading(form: str, out: str, model_class: str) -> str:
-    return LOADING[form].replace("PATH", out).replace("CLASS", model_class)
-
-
-def _metadata(repository: str | None, licence: str | None) -> dict[str, Any]:
-    """The card's YAML header. repository: the original's, on a hub."""
-    metadata: dict[str, Any] = {"library_name": "transformers", "tags": ["ffmerge", "compressed"]}
-    if repository:
-        metadata["base_model"] = repository
-    if licence:
-        metadata["license"] = licence
-    return metadata
 
 
 def _licence(original: Path) -> str | None:

@@ -108,17 +108,8 @@ class Inspect:
     """
 
     OPTIONS = (
-        "n_tokens",
-        "max_length",
-        "batch_size",
-        "device",
-        "text",
-        "source",
-        "target",
-        "image",
-        "label",
-        "revision",
-        "architecture",
+        *("n_tokens", "max_length", "batch_size", "device", "revision", "architecture"),
+        *("text", "source", "target", "image", "label"),
     )
 
     @staticmethod
@@ -138,11 +129,15 @@ class Inspect:
     def run(options: argparse.Namespace) -> int:
         if (options.features is None) != (options.out is None):
             raise ValueError("a picture needs both --features DATA and --out FILE")
+        if options.features:
+            import matplotlib  # noqa: F401 (if it is missing, say so before the work)
         from ffmerge.compression import anatomy, source
         from ffmerge.compression.pipeline import read_entry
         from ffmerge.compression.propose import as_yaml
         from ffmerge.compression.write import check_new
+        from ffmerge.models.pretrained import show_bars_on_a_terminal_only
 
+        show_bars_on_a_terminal_only()
         if options.out:
             check_new(options.out)
         original = source.find(options.model, options.revision)

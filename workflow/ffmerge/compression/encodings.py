@@ -93,13 +93,32 @@ def _length(model: nn.Module, directory: Path, chosen: int | None) -> int:
 # --- text -----------------------------------------------------------------------------------------
 
 
-class Packed:
-    """Running text in sequences of one length, for decoders."""
+class Texts:
+    """Base of encodings with a tokenizer. length: tokens of a sequence."""
 
     wanted = "text"
 
     def __init__(self, tokenizer: Any, length: int) -> None:
         self.tokenizer, self.length = tokenizer, length
+
+    def truncated(self, text: str) -> list[int]:
+        """Token ids of a text, special tokens included, at most `length`."""
+        return self.tokenizer(text, truncation=True, max_length=self.length)["input_ids"]
+
+    def padded(self, sequences: Sequence[list[int]]) -> Batch:
+        """Pad sequences on the right: `input_ids` and `attention_mask`, (n, longest)."""
+        pad = self.tokenizer.pad_token_id or 0
+        longest = max(map(len, sequences))
+        ids = [sequence + [pad] * (longest - len(sequence)) for sequence in sequences]
+        mask = [[1] * len(sequence) + [0] * (longest - len(sequence)) for sequence in sequences]
+        return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+
+
+class Packed(Texts):
+    """Running text in sequences of one length, for decoders."""
+
+    def __init__(self, tokenizer: Any, length: int) -> None:
+        super().__init__(tokenizer, length)
         begins = tokenizer("a")["input_ids"][:1]  # some models need a start token
         self.begin = begins if begins == [tokenizer.bos_token_id] else []
 
@@ -115,60 +134,35 @@ class Packed:
         if len(ids) > 1:
             yield self.begin + ids
 
-    def batch(self, encoded: Sequence[list[int]]) -> Batch:
-        return padded(encoded, self.tokenizer)
+    batch = Texts.padded
 
 
-class Paragraphs:
+class Paragraphs(Texts):
     """Each text by itself, truncated to a length, for encoders."""
-
-    wanted = "text"
-
-    def __init__(self, tokenizer: Any, length: int) -> None:
-        self.tokenizer, self.length = tokenizer, length
 
     def encoded(self, examples: Iterable[Example]) -> Iterator[list[int]]:
         for example in examples:
-            yield truncated(self.tokenizer, self.length, example["text"])
+            yield self.truncated(example["text"])
 
-    def batch(self, encoded: Sequence[list[int]]) -> Batch:
-        return padded(encoded, self.tokenizer)
+    batch = Texts.padded
 
 
-class Pairs:
+class Pairs(Texts):
     """A source text for the encoder and a target text for the decoder."""
 
     wanted = "pairs"
-
-    def __init__(self, tokenizer: Any, length: int) -> None:
-        self.tokenizer, self.length = tokenizer, length
 
     def encoded(self, examples: Iterable[Example]) -> Iterator[tuple[list[int], list[int]]]:
         for example in examples:
             target = self.tokenizer(
                 text_target=example["target"], truncation=True, max_length=self.length
             )
-            source = truncated(self.tokenizer, self.length, example["source"])
-            yield source, target["input_ids"]
+            yield self.truncated(example["source"]), target["input_ids"]
 
     def batch(self, encoded: Sequence[tuple[list[int], list[int]]]) -> Batch:
-        targets = padded([target for _, target in encoded], self.tokenizer)
+        targets = self.padded([target for _, target in encoded])
         labels = targets["input_ids"].masked_fill(targets["attention_mask"] == 0, IGNORED)
-        return {**padded([source for source, _ in encoded], self.tokenizer), "labels": labels}
-
-
-def truncated(tokenizer: Any, length: int, text: str) -> list[int]:
-    """Token ids of a text, special tokens included, at most `length`."""
-    return tokenizer(text, truncation=True, max_length=length)["input_ids"]
-
-
-def padded(sequences: Sequence[list[int]], tokenizer: Any) -> Batch:
-    """Pad sequences on the right: `input_ids` and `attention_mask`, each (n, longest)."""
-    pad = tokenizer.pad_token_id or 0
-    longest = max(map(len, sequences))
-    ids = [sequence + [pad] * (longest - len(sequence)) for sequence in sequences]
-    mask = [[1] * len(sequence) + [0] * (longest - len(sequence)) for sequence in sequences]
-    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+        return {**self.padded([source for source, _ in encoded]), "labels": labels}
 
 
 # --- images ---------------------------------------------------------------------------------------
@@ -199,21 +193,21 @@ class Pictures:
         return value if value is not None and 0 <= value < self.config.num_labels else None
 
 
-class PicturesWithText:
+class PicturesWithText(Texts):
     """An image and a text each, for models with two towers."""
 
     wanted = "images with text"
 
     def __init__(self, processor: Any, tokenizer: Any, length: int) -> None:
-        self.processor, self.tokenizer, self.length = processor, tokenizer, length
+        super().__init__(tokenizer, length)
+        self.processor = processor
 
     def encoded(self, examples: Iterable[Example]) -> Iterator[tuple[Tensor, list[int]]]:
         for example in examples:
-            ids = truncated(self.tokenizer, self.length, example["text"])
-            yield pixels_of(self.processor, example), ids
+            yield pixels_of(self.processor, example), self.truncated(example["text"])
 
     def batch(self, encoded: Sequence[tuple[Tensor, list[int]]]) -> Batch:
-        texts = padded([ids for _, ids in encoded], self.tokenizer)
+        texts = self.padded([ids for _, ids in encoded])
         return {**texts, "pixel_values": torch.stack([pixels for pixels, _ in encoded])}
 
 

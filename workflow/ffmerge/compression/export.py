@@ -15,9 +15,7 @@ from ffmerge.compression.settings import FORMS
 from ffmerge.compression.summary import Exported
 from ffmerge.compression.write import (
     check_new,
-    check_space,
     copy_processor,
-    disk_full_errors,
     keep_stored_tensors,
     new_directory,
     processor_files,
@@ -62,9 +60,7 @@ def export(
         stored = tensor_file.read_head(model / WEIGHTS)
         keep_stored_tensors(loaded, stored)
         vars(loaded.config).pop("auto_map", None)  # `store` writes it again for the form `code`
-        needed = {"weights": _bytes(loaded, form)}
-        with new_directory(out) as directory, disk_full_errors(needed):
-            check_space(directory, needed)
+        with new_directory(out, _bytes(loaded, form)) as directory:
             store(loaded, form, stored, directory)
             copy_processor(beside, directory)
             result = Exported(

@@ -6,7 +6,7 @@ the outputs from the original model's, 0 for the original itself.
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -23,39 +23,31 @@ MASKED = 0.15  # share of tokens that a masked language model predicts, as in BE
 SEED = 0
 N_LOGITS = 2**24  # computed at a time: they are the largest tensor in memory
 ROWS = 16  # positions whose loss is computed at a time
+OBJECTIVES = (  # classes of models with labels -> what the cross-entropy is of
+    (auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, "the target's tokens"),
+    (auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES, "the target's tokens"),
+    (auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, "masked tokens"),
+    (auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES, "the labels"),
+)
 OUTPUTS = (("logits",), ("image_embeds", "text_embeds"), ("last_hidden_state",))
-
-
-class Loss(Protocol):
-    """A loss. name: for people, with its unit."""
-
-    name: str
-
-    def of(self, model: nn.Module) -> float:
-        """Compute the loss of a model; lower is better."""
 
 
 def loss_for(
     model: nn.Module, batches: Sequence[Batch], scratch: Path, tokenizer: Any = None
-) -> Loss:
+) -> "CrossEntropy | Divergence":
     """Choose the loss that fits a model and its data.
 
     model: the original. scratch: a directory for its outputs. tokenizer: for a masked language
     model, whose special tokens are not masked.
     """
     labelled = all("labels" in batch for batch in batches)
-    if _is_one_of(model, auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES) and labelled:
-        return CrossEntropy("cross-entropy of the target's tokens", _with_labels(batches))
-    if _is_one_of(model, auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES) and labelled:
-        return CrossEntropy("cross-entropy of the target's tokens", _with_labels(batches))
+    for names, target in OBJECTIVES if labelled else ():
+        if _is_one_of(model, names):
+            return CrossEntropy(f"cross-entropy of {target}", _with_labels(batches))
     if _is_one_of(model, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
         return CrossEntropy("cross-entropy of the next token", _next_tokens(batches))
-    if _is_one_of(model, auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES) and labelled:
-        return CrossEntropy("cross-entropy of masked tokens", _with_labels(batches))
     if _is_one_of(model, auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES) and tokenizer is not None:
         return CrossEntropy("cross-entropy of masked tokens", _masked(batches, tokenizer))
-    if _is_one_of(model, auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES) and labelled:
-        return CrossEntropy("cross-entropy of the labels", _with_labels(batches))
     return Divergence(model, batches, scratch)
 
 
@@ -73,6 +65,7 @@ class CrossEntropy:
 
     @torch.inference_mode()
     def of(self, model: nn.Module) -> float:
+        """Compute the loss of a model; lower is better."""
         total, n = 0.0, 0
         for batch, targets in _small(self._batches, model):
             total += _summed(model(**on_device_of(model, inputs_of(model, batch))).logits, targets)
@@ -103,6 +96,7 @@ class Divergence:
 
     @torch.inference_mode()
     def of(self, model: nn.Module) -> float:
+        """Compute the distance of a model; lower is better."""
         apart, size = 0.0, 0.0
         for batch, file in zip(self._batches, self._files, strict=True):
             originals = load_file(file)
@@ -202,3 +196,6 @@ def _small(
         for start in range(0, len(targets), size):
             part = slice(start, start + size)
             yield {key: value[part] for key, value in batch.items()}, targets[part]
+
+
+Loss = CrossEntropy | Divergence

@@ -25,9 +25,7 @@ from ffmerge.compression.source import Source
 from ffmerge.compression.summary import Compressed
 from ffmerge.compression.write import (
     check_new,
-    check_space,
     copy_processor,
-    disk_full_errors,
     keep_stored_tensors,
     new_directory,
     round_to_stored,
@@ -69,13 +67,10 @@ def compress(
     entry = read_entry(settings.architecture)
     files = files_of(features)
     _check(source.outline(original, entry), original, files, settings)
-    weights = {"weights": _size(original.weights)}
     with (
-        new_directory(out) as directory,
+        new_directory(out, _size(original.weights)) as directory,
         warnings.catch_warnings(record=True) as noted,
-        disk_full_errors(weights),
     ):
-        check_space(directory, weights)
         scratch = directory / ".scratch"
         scratch.mkdir()
         with clock.stage("loading"):

@@ -78,7 +78,7 @@ class Selector:
             kinds.append(FEATURES)
         return kinds + [OUTPUT] * (strategy == "cka")
 
-    def n_bytes(self, n_tokens: int) -> int:
+    def _n_bytes(self, n_tokens: int) -> int:
         """Bytes that the collected outputs take on disk."""
         widths = (
             Tap(self._model, tower, layer, kind).width
@@ -93,7 +93,7 @@ class Selector:
 
         Raises OSError if the disk has no room for the features.
         """
-        check_space(self._scratch, {"features": self.n_bytes(data.n_tokens)})
+        check_space(self._scratch, self._n_bytes(data.n_tokens), "features")
         with stage("features"):
             files = {kind: self._collected(data, kind) for kind in self._kinds}
         aligner = Aligner(files[FEATURES]) if FEATURES in files else None

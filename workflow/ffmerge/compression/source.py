@@ -42,11 +42,6 @@ class Source:
     revision: str | None
 
     @cached_property
-    def config(self) -> dict[str, Any]:
-        """The content of config.json."""
-        return json.loads((self.directory / "config.json").read_text())
-
-    @cached_property
     def stored(self) -> dict[str, Stored]:
         """Every tensor by its name in the files; empty for pickles."""
         files = [file for file in self.weights if file.suffix == ".safetensors"]

@@ -35,28 +35,16 @@ class Compressed:
 
     def as_json(self) -> dict[str, Any]:
         """The result as plain values."""
-        pairs = ("sublayers", "parameters", "bytes")
-        return {
-            "model": self.model,
-            "out": str(self.out),
-            "form": self.form,
-            "method": self.method,
-            "groups": [group.as_json() for group in self.groups],
-            **{
-                name: dict(zip(("before", "after"), getattr(self, name), strict=True))
-                for name in pairs
-            },
-            "loss": {"of": self.loss, "before": self.losses[0], "after": self.losses[1]},
-            "tried": [
-                {"groups": [group.as_json() for group in window], "loss": loss}
-                for window, loss in self.tried
-            ],
-            "n_tokens": self.n_tokens,
-            "n_held_out": self.n_held_out,
-            "seconds": self.seconds,
-            "warnings": list(self.warnings),
-            "record": self.record,
-        }
+        values = vars(self) | _plain(self)
+        for name in ("sublayers", "parameters", "bytes"):
+            values[name] = dict(zip(("before", "after"), values[name], strict=True))
+        before, after = values.pop("losses")
+        values["loss"] = {"of": self.loss, "before": before, "after": after}
+        values["tried"] = [
+            {"groups": [group.as_json() for group in window], "loss": loss}
+            for window, loss in self.tried
+        ]
+        return values
 
     def __str__(self) -> str:
         rows = [
@@ -97,18 +85,8 @@ class Exported:
 
     def as_json(self) -> dict[str, Any]:
         """The result as plain values."""
-        return {
-            "model": self.model,
-            "out": str(self.out),
-            "form": self.form,
-            "groups": [group.as_json() for group in self.groups],
-            "sublayers": dict(zip(("computed", "stored"), self.sublayers, strict=True)),
-            "parameters": self.parameters,
-            "bytes": self.bytes,
-            "score": self.score,
-            "warnings": list(self.warnings),
-            "record": self.record,
-        }
+        sublayers = dict(zip(("computed", "stored"), self.sublayers, strict=True))
+        return vars(self) | _plain(self) | {"sublayers": sublayers}
 
     def __str__(self) -> str:
         computed, stored = self.sublayers
@@ -121,6 +99,14 @@ class Exported:
         if self.score:
             lines.append(f"{self.score['metric']} on the test split: {self.score['score']:.4g}")
         return "\n".join([*lines, *(f"note: {warning}" for warning in self.warnings)])
+
+
+def _plain(result: Compressed | Exported) -> dict[str, Any]:
+    return {
+        "out": str(result.out),
+        "groups": [group.as_json() for group in result.groups],
+        "warnings": list(result.warnings),
+    }
 
 
 def windows_table(tried: Tried, chosen: list[Group]) -> list[str]:

@@ -29,11 +29,13 @@ NOT_COPIED = ("config.json", "generation_config.json", "source.json", "ffmerge_r
 
 
 @contextmanager
-def new_directory(out: Path) -> Iterator[Path]:
+def new_directory(out: Path, n_bytes: int) -> Iterator[Path]:
     """Give a directory to fill, which becomes `out` at the end, or vanishes on error or signal.
 
-    Leftovers of killed processes with the same `out` are removed.
-    Raises FileExistsError if `out` exists already: nothing is ever overwritten.
+    n_bytes: size of the weights that it will hold. Leftovers of killed processes with the same
+    `out` are removed.
+    Raises FileExistsError if `out` exists already: nothing is ever overwritten. Raises OSError with
+    the bytes needed if the disk is too full or becomes full.
     """
     check_new(out)
     out = out.absolute()
@@ -44,7 +46,8 @@ def new_directory(out: Path) -> Iterator[Path]:
     partial.mkdir()
     done = False
     try:
-        with _locked(partial), _signals_raised():
+        with _locked(partial), _signals_raised(), _disk_full_errors(n_bytes):
+            check_space(partial, n_bytes, "weights")
             yield partial
             (partial / LOCK).unlink()
             check_new(out)
@@ -63,24 +66,27 @@ def check_new(out: Path) -> None:
         raise FileExistsError(f"{out} exists already; it is not overwritten: choose another --out")
 
 
-def check_space(directory: Path, needed: Mapping[str, int]) -> None:
-    """Raise OSError if the disk has no room. needed: purpose -> bytes, all at the same time."""
-    free, total = shutil.disk_usage(directory).free, sum(needed.values())
-    if free < total:
-        what = ", ".join(f"{n:,} for {name}" for name, n in needed.items())
-        raise OSError(f"the disk of {directory} has {free:,} bytes free of the {total:,} ({what})")
+def check_space(directory: Path, n_bytes: int, what: str) -> None:
+    """Raise OSError if the disk has no room for n_bytes. what: their purpose, for the message."""
+    free = shutil.disk_usage(directory).free
+    if free < n_bytes:
+        raise OSError(
+            f"the disk of {directory} has {free:,} bytes free of the {n_bytes:,} ({n_bytes:,} for "
+            f"{what})"
+        )
 
 
 @contextmanager
-def disk_full_errors(needed: Mapping[str, int]) -> Iterator[None]:
+def _disk_full_errors(n_bytes: int) -> Iterator[None]:
     """Turn any error of a full disk into an OSError that says how many bytes are needed."""
     try:
         yield
     except Exception as error:  # Rust libraries raise errors that are not OSErrors
         number = getattr(error, "errno", None)
         if number in FULL or any(f"os error {code}" in str(error) for code in FULL):
-            total = sum(needed.values())
-            raise OSError(f"the disk is full: {total:,} bytes are needed for the output") from None
+            raise OSError(
+                f"the disk is full: {n_bytes:,} bytes are needed for the output"
+            ) from None
         raise
 
 
