@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from ffmerge.method.clustering import (
-    aligned_correlation,
+    ALIGNED,
+    COMPARED,
     clusters,
+    matrix_of,
     most_similar,
-    output_cka,
     propose,
 )
 from ffmerge.method.groups import Group, candidate_windows, from_layers, of_role
@@ -95,10 +96,10 @@ def test_similarities_are_read_from_the_results_of_alignment_and_cka():
         {"anchor": f"{i}", "layer": f"{j}", "correlation": f"{v}"} for (i, j), v in of_pair.items()
     ]
     compared = [{"i": f"{i}", "j": f"{j}", "cka": f"{v}"} for (i, j), v in of_pair.items()]
-    assert torch.equal(aligned_correlation(aligned, 3), expected)
-    assert torch.equal(output_cka(compared, 3), expected)
+    assert torch.equal(matrix_of(aligned, ALIGNED, 3), expected)
+    assert torch.equal(matrix_of(compared, COMPARED, 3), expected)
     with pytest.raises(ValueError, match="layers 1 and 2"):
-        aligned_correlation(aligned[:2], 3)
+        matrix_of(aligned[:2], ALIGNED, 3)
 
 
 def test_all_strategies_propose_to_remove_as_many_sublayers_of_each_tower():

@@ -6,6 +6,7 @@ are proposed from features alone, without a forward pass of any candidate.
 """
 
 from collections.abc import Iterable, Mapping
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor
 from ffmerge.method import groups
 from ffmerge.method.groups import Group
 from ffmerge.method.windows import start_of_role
+
+ALIGNED = ("anchor", "layer", "correlation")  # columns of alignment.csv
+COMPARED = ("i", "j", "cka")  # columns of cka.csv
 
 
 def most_similar(
@@ -56,24 +60,6 @@ def clusters(similarity: Tensor, n_removed: int) -> list[list[int]]:
     return [layers for layers in members.values() if len(layers) > 1]
 
 
-def aligned_correlation(rows: list[dict[str, str]], n_layers: int) -> Tensor:
-    """Mean correlation of matched neurons, (n_layers, n_layers), from one tower's solved pairs.
-
-    rows: `anchor`, `layer` and `correlation` of alignment.csv; an assignment and its inverse have
-    the same correlation. Raises ValueError naming a pair that is missing.
-    """
-    pairs = {(int(row["anchor"]), int(row["layer"])): float(row["correlation"]) for row in rows}
-    return _symmetric(pairs, n_layers)
-
-
-def output_cka(rows: list[dict[str, str]], n_layers: int) -> Tensor:
-    """CKA of one tower's FF outputs (Figure 5), (n_layers, n_layers).
-
-    rows: `i`, `j` and `cka` of cka.csv. Raises ValueError naming a pair that is missing.
-    """
-    return _symmetric({(int(row["i"]), int(row["j"])): float(row["cka"]) for row in rows}, n_layers)
-
-
 def propose(
     alignment: list[dict[str, str]],
     cka: list[dict[str, str]],
@@ -91,11 +77,14 @@ def propose(
     towers = list(dict.fromkeys(row["tower"] for row in alignment))
     outputs = [row for row in cka if row["sublayer"] == "feed_forward"]
     similarities = {
-        strategy: {t: read([r for r in rows if r["tower"] == t], n_layers) for t in towers}
-        for strategy, read, rows in (
-            ("correlation", aligned_correlation, alignment),
-            ("cka", output_cka, outputs),
-        )
+        strategy: {
+            tower: matrix_of([row for row in rows if row["tower"] == tower], columns, n_layers)
+            for tower in towers
+        }
+        for strategy, (rows, columns) in {
+            "correlation": (alignment, ALIGNED),
+            "cka": (outputs, COMPARED),
+        }.items()
     }
     proposals = {}
     for k in sizes:
@@ -111,11 +100,17 @@ def propose(
     return proposals
 
 
-def _symmetric(pairs: Mapping[tuple[int, int], float], n_layers: int) -> Tensor:
+def matrix_of(rows: list[dict[str, str]], columns: tuple[str, str, str], n_layers: int) -> Tensor:
+    """The similarities of one tower's layers, (n_layers, n_layers) symmetric, from rows of a CSV.
+
+    columns: those of the layers i < j and of their similarity.
+    Raises ValueError naming a pair that is missing.
+    """
+    i, j, value = columns
+    similarities = {(int(row[i]), int(row[j])): float(row[value]) for row in rows}
     matrix = torch.eye(n_layers, dtype=torch.float64)
-    for i in range(n_layers):
-        for j in range(i + 1, n_layers):
-            if (i, j) not in pairs:
-                raise ValueError(f"no similarity is given for layers {i} and {j}")
-            matrix[i, j] = matrix[j, i] = pairs[i, j]
+    for pair in combinations(range(n_layers), 2):
+        if pair not in similarities:
+            raise ValueError(f"no similarity is given for layers {pair[0]} and {pair[1]}")
+        matrix[pair] = matrix[pair[::-1]] = similarities[pair]
     return matrix

@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors.torch import save_file
 from torch import nn
 
-from ffmerge.models import checkpoint
+from ffmerge.models import checkpoint, tensor_file
 from ffmerge.models.format import OWN_ENTRY
 from ffmerge.models.towers import architecture_of_config
 from provenance.digest import sha256_of
@@ -38,8 +37,7 @@ def unpickle(files: list[Path], safetensors: Path) -> None:
         except Exception as error:  # pickle.UnpicklingError, RuntimeError of a damaged archive, …
             reason = str(error).split("\n")[0]
             raise ValueError(f"{file.name} holds no plain tensors: {reason}") from None
-    separate = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
-    save_file(separate, safetensors, metadata={"format": "pt"})
+    tensor_file.write_all(safetensors, tensors)
 
 
 def load_whole(

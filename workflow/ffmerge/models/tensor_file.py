@@ -135,7 +135,6 @@ def write(
     file: Path,
     entries: Mapping[str, Stored],
     tensor: Callable[[str], Tensor | Iterable[Tensor]],
-    metadata: Mapping[str, str] = FORMAT,
 ) -> None:
     """Write a file one tensor at a time, cast to the dtypes of `entries`.
 
@@ -148,7 +147,7 @@ def write(
     ordered = sorted(entries, key=lambda name: (order.index(entries[name].dtype), name))
     with file.open("wb") as stream:
         head = {name: entries[name] for name in ordered}
-        for name, stored in write_head(stream, head, metadata).items():
+        for name, stored in write_head(stream, head, FORMAT).items():
             _write(stream, name, stored, tensor(name))
         stream.flush()
         os.fsync(stream.fileno())
