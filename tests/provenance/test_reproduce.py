@@ -97,7 +97,7 @@ def test_an_old_file_that_was_altered_is_no_evidence(pair):
 
 def test_what_follows_from_other_inputs_is_held_to_their_tolerance(pair):
     reads = ("a", "b")
-    assert pair("bits", "{}", "[]", reads=reads).agreement().said.startswith("not judged")
+    assert pair("bits", "{}", "[]", reads=reads).agreement().reason.startswith("not judged")
     strict = {"score": 0.05}
     apart = ('{"score": 1.0}', '{"score": 1.4}')
     assert not pair(strict, *apart, reads=reads).agreement().holds

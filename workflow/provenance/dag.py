@@ -13,10 +13,12 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from provenance.project import PROJECT
+
 COMMAND = "Shell command: "
 REASON = "    reason: "
 NOTHING = "Nothing to be done"
-SCRIPTS = "workflow/scripts/"
+SCRIPTS = f"{PROJECT.scripts}/"
 TEMPORARY = "Would remove temporary output "
 
 

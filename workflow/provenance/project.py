@@ -1,7 +1,7 @@
 """Name what is particular to this repository: its folders, files and configurations.
 
-No job imports this module, so that editing it reruns none; the image's own paths, which jobs need,
-are in provenance.image.
+Only the jobs that plan and report a run import this module, so editing it reruns no others. The
+image's own paths, which all jobs need, are in provenance.image.
 """
 
 import argparse

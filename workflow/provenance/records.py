@@ -4,7 +4,7 @@ A missing, altered or malformed record is data here, never an error: the command
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -210,6 +210,14 @@ def _read(file: Path, name: Path) -> Record | None:
     except ValueError:
         return Record(name, content, altered=True)
     return Record(name, content)
+
+
+def split_targets(targets: Iterable[str], results: Path | None) -> tuple[Path, list[str]]:
+    """Return the folder of results that targets are in, and the targets that are not the folder."""
+    targets = list(targets)
+    folders = filter(None, map(results_of, targets))
+    results = results or next(folders, PROJECT.results)
+    return results, [target for target in targets if Path(target) != results]
 
 
 def results_of(target: str, root: Path = Path()) -> Path | None:

@@ -27,6 +27,15 @@ def wrapped(name: str, text: str, indent: int = 2, lines: int = 40) -> Iterator[
         yield line("" if n else name, row.rstrip(), indent)
 
 
+def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested objects by dotted name: `task.seed`, 1. A list is one value."""
+    if isinstance(value, dict):
+        for key, below in value.items():
+            yield from leaves(below, f"{name}.{key}" if name else key)
+    else:
+        yield name, value
+
+
 def plain(value: Any) -> str:
     """Format a value as JSON, text without quotation marks."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -23,7 +23,7 @@ from provenance.digest import sha256_of
 from provenance.hashing import OMITTED
 from provenance.progress import progress
 from provenance.project import PROJECT, add_results_argument
-from provenance.records import Records, results_of
+from provenance.records import Records, split_targets
 
 CHUNK_BYTES = 1 << 20
 
@@ -40,9 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Collect; return 1 if something is missing or is not what its record says."""
-    found = filter(None, map(results_of, options.targets))
-    results = options.results or next(found, PROJECT.results)
-    targets = [each for each in options.targets if Path(each) != results]
+    results, targets = split_targets(options.targets, options.results)
     records = Records(results)
     chosen = collection(records, targets, options.weights)
     digests = collect(chosen, options.to)

@@ -16,6 +16,7 @@ from rocrate.rocrate import ROCrate
 from provenance.collect.collection import Collection
 from provenance.project import PROJECT
 from provenance.records import Record
+from provenance.text_format import leaves
 
 COMPLETED = "http://schema.org/CompletedActionStatus"
 REQUIREMENTS = "https://pip.pypa.io/en/stable/reference/requirements-file-format/"
@@ -293,7 +294,7 @@ class Jobs:
         return list(entities.values())
 
     def _values(self, record: Record, step: Entity) -> list[Entity]:
-        params = _leaves(record.part("params"))
+        params = dict(leaves(record.part("params")))
         if record.content.get("seed") is not None:
             params["seed"] = record.content["seed"]
         entities = []
@@ -343,16 +344,6 @@ class Jobs:
                 where = f"#circumstance/{sha256(f'{name} {text}'.encode()).hexdigest()[:12]}"
                 entities.append(entity(self.crate, where, "PropertyValue", name=name, value=text))
         return entities
-
-
-def _leaves(params: Any, name: str = "") -> dict[str, Any]:
-    """Flatten parameters to dotted names, `task.fine_tuning.batch_size`; a list is one value."""
-    if not isinstance(params, dict):
-        return {name: params}
-    leaves: dict[str, Any] = {}
-    for key, value in params.items():
-        leaves |= _leaves(value, f"{name}.{key}" if name else key)
-    return leaves
 
 
 def _description(record: Record) -> str:

@@ -1,8 +1,8 @@
 """Say which numbers are stale, because of which change, and which jobs would run.
 
-What would run is what Snakemake says (a dry run). Why is told by comparison with the records:
-which parameter was what, whose code is another, which input has another content. What Snakemake
-does not notice, such as an output that was edited by hand, is found by `ffmerge verify`.
+A dry run of Snakemake says what would run. A comparison with the records says why: which parameter,
+code or input has changed. `ffmerge verify` finds what Snakemake does not notice, such as an output
+that was edited by hand.
 
 A target is a file of the workflow, a rule (`main`, `everything`), or the name of a table, a figure
 (`figure2`) or a number (`table5:7:permute`). The exit status is 1 if anything would run.

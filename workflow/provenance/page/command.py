@@ -1,8 +1,8 @@
 """Put all tables and figures of a run on one page, each number with its lineage.
 
 The page is one HTML file that opens without a server or a network. A click on a number shows where
-it comes from, job by job, and the commands that trace it and make it again. What `ffmerge verify`
-finds is found when the page is made, and stands in it.
+it comes from, job by job, and the commands that trace it and make it again. The page also says what
+`ffmerge verify` found when it was made.
 """
 
 import argparse

@@ -4,7 +4,7 @@ import ast
 import base64
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 from provenance.numbers import Ledger, Number
 from provenance.project import PROJECT
 from provenance.records import Record, Records
+from provenance.text_format import leaves
 from provenance.verify.findings import UNCHECKED, Report
 
 MAX_PARAMS = 40  # of a job; a table's parameters are those of all tasks
@@ -241,7 +242,7 @@ class Graph:
         content = record.content
         environment, machine = record.part("environment"), record.part("machine")
         git, time = record.part("git"), record.part("time")
-        params = [each for each in _flat(record.part("params")) if each[0] != "seed"]
+        params = list(_params(record.part("params")))
         return {
             "rule": record.rule,
             "name": str(record),
@@ -269,17 +270,15 @@ class Graph:
         }
 
 
-def _flat(params: Any, name: str = "") -> Iterable[tuple[str, str]]:
+def _params(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield names and values of parameters, `fine_tuning.batch_size` and `16`, but not of null."""
-    if isinstance(params, dict):
-        for key, value in params.items():
-            inner = "" if not name and key == "task" else f"{name}.{key}" if name else key
-            yield from _flat(value, inner)
-    elif params is not None and params != []:
-        items = params if isinstance(params, list) else [params]
-        parts = (each if isinstance(each, list) else [each] for each in items)
-        text = ", ".join(" ".join(map(str, part)) for part in parts)
-        yield name, text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…"
+    for name, value in leaves(params):
+        if value is not None and value != [] and name != "seed":
+            items = value if isinstance(value, list) else [value]
+            parts = (each if isinstance(each, list) else [each] for each in items)
+            text = ", ".join(" ".join(map(str, part)) for part in parts)
+            cut = text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…"
+            yield name.removeprefix("task."), cut
 
 
 def _purpose(rule: str, root: Path = Path()) -> str:

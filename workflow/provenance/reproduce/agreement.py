@@ -35,12 +35,12 @@ class Agreement:
     """Whether two runs agree, and why. holds: None if something is missing that would tell."""
 
     holds: bool | None
-    said: str
+    reason: str
 
     @property
     def bits(self) -> bool:
         """Whether all outputs have the same bytes."""
-        return self.said == SAME_BITS
+        return self.reason == SAME_BITS
 
 
 class Pair:
@@ -77,8 +77,8 @@ class Pair:
         if self.promised == "decisions":
             pairs = {path: (Path(path), Path(self._counterpart(path))) for path in differing}
             other = [path for path, files in pairs.items() if not same_decisions(*files)]
-            said = f"other decisions in {', '.join(other)}" if other else "same decisions"
-            return Agreement(not other, said)
+            reason = f"other decisions in {', '.join(other)}" if other else "same decisions"
+            return Agreement(not other, reason)
         return self._within(self.promised if same_inputs else self.tolerances)
 
     def other_work(self) -> list[str]:
@@ -129,8 +129,8 @@ class Pair:
                 largest[metric] = max(largest.get(metric, 0.0), distance)
         if unseen := sorted(set(self.promised) - set(largest)):
             return Agreement(None, f"none of its outputs has {', '.join(unseen)}")
-        said = ", ".join(f"{name} differs by up to {largest[name]:.2g}" for name in largest)
-        return Agreement(all(largest[name] <= tolerances[name] for name in largest), said)
+        reason = ", ".join(f"{name} differs by up to {largest[name]:.2g}" for name in largest)
+        return Agreement(all(largest[name] <= tolerances[name] for name in largest), reason)
 
 
 def counterpart(path: str, folders: tuple[str, str]) -> str:

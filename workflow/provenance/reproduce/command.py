@@ -168,7 +168,7 @@ def _lines(number: Number, compared: Compared, result: Remade) -> Iterator[str]:
     rows = [("", "job", "promises", "gives")]
     for pair, agreement in compared:
         job, promised = (str(pair.new), _promise(pair.promised)) if pair else ("", "")
-        rows.append((MARKS[agreement.holds], job, promised, agreement.said))
+        rows.append((MARKS[agreement.holds], job, promised, agreement.reason))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     for row in rows:
         columns = [text.ljust(width) for text, width in zip(row, widths, strict=False)]
@@ -179,7 +179,7 @@ def _lines(number: Number, compared: Compared, result: Remade) -> Iterator[str]:
     same = "" if result.before != result.after else ", to the last bit"
     yield f"{number.id}: {result.shown_before} then, {result.shown_after} now{same}"
     yield f"  unrounded {result.before!r} then, {result.after!r} now"
-    yield f"{MARKS[result.agreement.holds]}: {result.agreement.said}"
+    yield f"{MARKS[result.agreement.holds]}: {result.agreement.reason}"
 
 
 def _differences(compared: Compared) -> dict[str, int]:
@@ -215,7 +215,7 @@ def _content(number: Number, compared: Compared, result: Remade) -> dict[str, An
                 "record": str(pair.new.file) if pair else None,
                 "reproduces": pair.promised if pair else None,
                 "holds": agreement.holds,
-                "said": agreement.said,
+                "said": agreement.reason,
             }
             for pair, agreement in compared
         ],
@@ -223,5 +223,5 @@ def _content(number: Number, compared: Compared, result: Remade) -> dict[str, An
         "before": {"raw": result.before, "shown": result.shown_before},
         "after": {"raw": result.after, "shown": result.shown_after},
         "holds": result.agreement.holds,
-        "said": result.agreement.said,
+        "said": result.agreement.reason,
     }

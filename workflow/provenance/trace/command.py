@@ -19,7 +19,7 @@ from provenance.hashing import ALTERED, GONE, LEFT
 from provenance.numbers import Ledger, named, read_ledgers
 from provenance.project import PROJECT, add_results_argument, configuration_files
 from provenance.records import Records, results_of
-from provenance.text_format import counted, line, plain, short, wrapped
+from provenance.text_format import counted, leaves, line, plain, short, wrapped
 from provenance.trace.chain import Chain
 
 MAX_PARAMS_LINES = 6  # --json has all
@@ -159,7 +159,7 @@ def _job(job: dict[str, Any], shared: dict[str, str], commands: bool) -> Iterato
         others = counted(job["n_other_inputs"], "other file")
         yield line("", f"and {others}, for other numbers of the table", 5)
     yield from _files("output", job["outputs"])
-    yield from wrapped("params", ", ".join(_flat(job["params"] or {})), 5, MAX_PARAMS_LINES)
+    yield from wrapped("params", ", ".join(_params(job["params"] or {})), 5, MAX_PARAMS_LINES)
     if job["seed"] is not None:
         yield line("seed", str(job["seed"]), 5)
     yield line("code", f"{short(job['code'])}, {counted(len(job['sources']), 'file')}", 5)
@@ -229,11 +229,9 @@ def _promise(reproduces: Any) -> str:
     return ", ".join(f"{name} within {tolerance}" for name, tolerance in reproduces.items())
 
 
-def _flat(value: Any, key: str = "") -> Iterator[str]:
-    """Yield parameters that are set, by dotted name, without the digests of inputs."""
-    if isinstance(value, dict) and value:
-        for name, below in value.items():
-            if below is not None and not (key == "" and name in ("inputs", "reported")):
-                yield from _flat(below, f"{key}.{name}".lstrip("."))
-    else:
-        yield f"{key} {plain(value)}"
+def _params(params: dict[str, Any]) -> Iterator[str]:
+    """Yield the parameters that are set, without the digests of inputs."""
+    own = {key: value for key, value in params.items() if key not in ("inputs", "reported")}
+    for name, value in leaves(own):
+        if value is not None:
+            yield f"{name} {plain(value)}"

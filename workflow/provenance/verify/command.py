@@ -23,7 +23,7 @@ from provenance.digest import sha256_of
 from provenance.hashing import OMITTED, digests, omitted_files
 from provenance.numbers import Ledger, Number, Reach, name_of, named, read_ledgers
 from provenance.project import PROJECT, add_results_argument
-from provenance.records import Records, results_of
+from provenance.records import Records, split_targets
 from provenance.verify.checks import Checks, Scope
 from provenance.verify.findings import Counts, Findings, Report, as_text
 from provenance.verify.workflow_checks import planned
@@ -178,9 +178,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what is wrong; return 1 if anything is."""
-    found = filter(None, map(results_of, options.targets))
-    results = options.results or next(found, PROJECT.results)
-    targets = [each for each in options.targets if Path(each) != results]
+    results, targets = split_targets(options.targets, options.results)
     report = verify(results, targets, configuration=options.configfile)
     if options.json:
         print(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
