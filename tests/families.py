@@ -1,13 +1,13 @@
-"""A pico model of every family in the table of architectures, and what its FF sublayers hold.
+"""A pico model of every family in the table of architectures, and the sizes of its FF sublayers.
 
-What a sublayer holds is written down here again, by hand, so that tests can hold the table to it.
+The sizes are written by hand, so that tests can check the table against them.
 """
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
 D_MODEL, VOCABULARY, PAD, END = 8, 50, 0, 1
-N_LAYERS = 3  # of a decoder beside an encoder, or an image tower beside a text tower: 4
+N_LAYERS = 3  # 4 in a decoder beside an encoder, or in an image tower beside a text tower
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def pico(family: Family):
-    """The family's model, every weight, bias and layer norm of which counts."""
+    """The family's model, in which every weight, bias and layer norm matters."""
     import torch
     import transformers
 
@@ -266,7 +266,7 @@ def pico(family: Family):
 
 
 def batch_of(family: Family, seed: int = 0) -> dict:
-    """What its forward takes, of different lengths where there are any."""
+    """A batch for the model's forward, with texts of different lengths."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -285,10 +285,7 @@ def batch_of(family: Family, seed: int = 0) -> dict:
 
 
 def output_of(model, batch: dict):
-    """What a model is used for: its logits; the embeddings of each side; or the last states.
-
-    Only of the positions that carry tokens.
-    """
+    """A model's logits, embeddings of both sides, or last states, at positions with tokens."""
     import torch
 
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Linear CKA against its Gram form, its invariances, and the outputs it compares (Section 5.5)."""
+"""Linear CKA equals its Gram form, is invariant, and compares the right outputs (Section 5.5)."""
 
 import csv
 import gc
@@ -33,7 +33,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def related(n: int, d_x: int, d_y: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two sets of outputs that share some of their variation, both far from centred."""
+    """Two sets of outputs that share some of their variation and are far from centred."""
     common = random(n, 3, seed=seed)
     x = common @ random(3, d_x, seed=seed + 1) + random(n, d_x, seed=seed + 2) + 2
     y = common @ random(3, d_y, seed=seed + 3) + random(n, d_y, seed=seed + 4) - 5
@@ -104,7 +104,7 @@ def test_independent_outputs_are_dissimilar_where_tokens_far_outnumber_features(
     n, d = 20_000, 8
     # E‖XᵀY‖² = n d² against norms of n √d each: d / n = 4e-4
     assert linear_cka(random(n, d), random(n, d, seed=1)) < 2e-3
-    # the biased form is far from 0 where they do not: 10k tokens is not a detail
+    # with few tokens the biased form is far from 0, so 10k tokens are not a detail
     assert linear_cka(random(16, d), random(16, d, seed=1)) > 0.2
 
 
@@ -201,7 +201,7 @@ def batches_for(model_type, random_batch, n: int = 4) -> list[dict]:
 
 
 def token_positions(model_type: str, tower: str, batch: dict) -> torch.Tensor:
-    """Which positions of a batch carry tokens of a tower, (batch, length)."""
+    """Mask of the positions that carry tokens of a tower, (batch, length)."""
     if model_type == "vit":
         return torch.ones(3, 1 + 4, dtype=torch.bool)  # the class token and 2 × 2 patches
     if (model_type, tower) == ("marian", "decoder"):
@@ -217,7 +217,7 @@ ADDED = {  # sublayer -> the module whose whole output is added to the residual 
 
 
 def seen(model, names: list[str], batch: dict) -> tuple[dict, dict]:
-    """What modules take in (their first argument) and put out (the first of a tuple)."""
+    """Inputs (first argument) and outputs (first of a tuple) of modules."""
     taken, put_out, hooks = {}, {}, []
 
     def record(name: str, args: tuple, kwargs: dict, output) -> None:
@@ -238,7 +238,7 @@ def seen(model, names: list[str], batch: dict) -> tuple[dict, dict]:
     return taken, put_out
 
 
-@pytest.mark.parametrize("n_tokens", [1, 16, 40])  # of a batch, about a batch, of several
+@pytest.mark.parametrize("n_tokens", [1, 16, 40])  # part of a batch, about a batch, several
 def test_outputs_are_what_each_sublayer_hands_to_the_residual_connection(
     model_type, n_tokens, pico, random_batch, tmp_path
 ):
@@ -267,7 +267,7 @@ def test_outputs_are_what_each_sublayer_hands_to_the_residual_connection(
 def test_two_outputs_are_all_that_a_layer_adds_to_its_input(
     model_type, pico, random_batch, tmp_path
 ):
-    """Layer norm comes first here: what goes out is x + attention(x) + feed_forward(…)."""
+    """Layer norm comes first here: the output is x + attention(x) + feed_forward(…)."""
     model, batch = pico(model_type), random_batch(model_type)
     tower, entry = next(iter(towers(model).items()))
     tokens = token_positions(model_type, tower, batch)
@@ -313,7 +313,7 @@ def test_padding_gives_no_outputs_and_each_side_has_its_own_tokens(pico, random_
     kept = {}
     for end, ids in (("shorter", batch), ("other", dict(batch))):
         ids["input_ids"] = ids["input_ids"].clone()
-        if end == "other":  # what stands where there is only padding does not matter
+        if end == "other":  # the values of padding do not matter
             ids["input_ids"][batch["attention_mask"] == 0] = 7
         collect_outputs(model, [ids], SUBLAYERS, n_target, tmp_path / end)
         kept[end] = Features(tmp_path / end, "attention").layer("encoder", 3)

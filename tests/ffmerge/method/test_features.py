@@ -1,4 +1,4 @@
-"""Features: what W_in puts out at exactly n_tokens positions that carry tokens."""
+"""Features are the outputs of W_in at exactly n_tokens positions that carry tokens."""
 
 import json
 import math
@@ -17,7 +17,7 @@ def batches_for(model_type, random_batch, n: int = 4) -> list[dict]:
 
 
 def token_positions(model_type: str, tower: str, batch: dict) -> torch.Tensor:
-    """Which positions of a batch carry tokens of a tower, (batch, length)."""
+    """Mask of the positions that carry tokens of a tower, (batch, length)."""
     if model_type == "vit":
         return torch.ones(3, 1 + 4, dtype=torch.bool)  # the class token and 2 × 2 patches
     if (model_type, tower) == ("marian", "decoder"):
@@ -56,7 +56,7 @@ def by_hand(model, model_type: str, batches: list[dict]) -> dict[str, torch.Tens
     return expected
 
 
-@pytest.mark.parametrize("n_tokens", [1, 16, 40])  # of a batch, about a batch, of several
+@pytest.mark.parametrize("n_tokens", [1, 16, 40])  # part of a batch, about a batch, several
 def test_features_are_w_in_x_plus_b_of_the_first_n_tokens(
     model_type, n_tokens, pico, random_batch, tmp_path
 ):
@@ -68,7 +68,7 @@ def test_features_are_w_in_x_plus_b_of_the_first_n_tokens(
         for layer in range(4):
             found = features.layer(name, layer)
             assert found.dtype == torch.float32
-            # bias and product may be added in another order than the model's
+            # the model may add bias and product in another order
             reference = expected[f"{name}.{layer}"][:n_tokens]
             torch.testing.assert_close(found, reference, rtol=0, atol=1e-5)
 
@@ -141,7 +141,7 @@ def gelu_by_tanh(x: torch.Tensor) -> torch.Tensor:
 
 
 def inputs_of(model, names: list[str], batch: dict) -> dict[str, torch.Tensor]:
-    """What modules take in at the positions that carry tokens, (n_tokens, d_model)."""
+    """Inputs of modules at the positions that carry tokens, (n_tokens, d_model)."""
     taken: dict[str, torch.Tensor] = {}
     hooks = [
         model.get_submodule(name).register_forward_pre_hook(
@@ -192,7 +192,7 @@ def test_of_a_plain_sublayer_w_in_puts_out_what_the_activation_is_applied_to(
 
 
 class FusedModel(torch.nn.Module):
-    """Two layers x + W_out (silu(gate) · up), gate and up put out by one map, as in Phi-3."""
+    """Two layers x + W_out (silu(gate) · up) with one map for gate and up, as in Phi-3."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -265,7 +265,7 @@ def test_a_file_far_larger_than_the_memory_it_takes_is_written_and_read(tmp_path
             writer.append(name, torch.ones(2, 512))
     assert (tmp_path / "f").stat().st_size > 2**30  # sparse
     features = Features(tmp_path / "f")
-    for layer in range(16):  # 64 MiB each: no layer stays when it is let go
+    for layer in range(16):  # 64 MiB each: no layer stays in memory
         assert features.layer("t", layer).sum() == 1024
     assert peak() - before < 2**27 + 2**26
 
@@ -283,7 +283,7 @@ def test_the_header_describes_every_byte_of_the_file(tower, tmp_path):
 
 
 def test_a_decoders_padding_is_left_out_however_the_batch_tells_it(pico, random_batch, tmp_path):
-    """By a mask of its own, by labels, or, where the decoder is the whole model, by any mask."""
+    """By its mask, by labels, or by any mask if the decoder is the whole model."""
     model, batch = pico("marian"), random_batch("marian")
     n_tokens = int(batch["decoder_attention_mask"].sum())
     unmasked = {key: value for key, value in batch.items() if key != "decoder_attention_mask"}

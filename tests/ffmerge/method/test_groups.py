@@ -1,4 +1,4 @@
-"""Groups of FF sublayers: what one is, and which ones a model can have."""
+"""Groups of FF sublayers, and which ones a model can have."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Whole layers left out: the same model with fewer layers, in memory and on disk."""
+"""Dropping layers gives the same model with fewer layers, in memory and on disk."""
 
 import copy
 import json
@@ -42,14 +42,14 @@ def stack_of(model, tower: Tower):
 
 
 def by_hand(model, layers: list[int]):
-    """A copy of the model whose layers are taken out of its lists, and counted anew."""
+    """A copy of the model without these layers in its lists, the rest renumbered."""
     shallower = copy.deepcopy(model)
     for tower in towers(model).values():
         stack = stack_of(shallower, tower)
         for layer in reversed(layers):
             del stack[layer]
         for place, layer in enumerate(stack):
-            for module in layer.modules():  # the places of keys and values in the cache
+            for module in layer.modules():  # places of keys and values in the cache
                 if getattr(module, "layer_idx", None) is not None:
                     module.layer_idx = place
         setattr(shallower.config, tower.feed_forward.count, len(stack))
@@ -57,7 +57,7 @@ def by_hand(model, layers: list[int]):
 
 
 def dropped(model, layers: list[int], directory: Path):
-    """The model after dropping layers from file to file."""
+    """The model after dropping layers on disk."""
     checkpoint.save(model, directory / "base")
     drop_on_disk(directory / "base", layers, directory / "dropped")
     return checkpoint.load(directory / "dropped")
@@ -68,7 +68,7 @@ def configuration(directory: Path) -> dict:
 
 
 def reconfigure(directory: Path, changes: dict) -> None:
-    """Change keys of a model's config.json, and nothing else."""
+    """Change keys of a model's config.json only."""
     text = json.dumps(configuration(directory) | changes)
     (directory / "config.json").write_text(text)
 
@@ -275,7 +275,7 @@ def test_tensors_get_the_numbers_of_their_new_places(pico):
 
 # --- how much smaller it gets ---------------------------------------------------------------------
 
-# Parameters removed (%) by leaving out 1/6 and 1/3 of the layers, counted from the published
+# Parameters removed (%) by dropping 1/6 and 1/3 of the layers, counted from the published
 # configurations.
 PAPER = {
     gpt2_large: {6: 15.25, 12: 30.51},

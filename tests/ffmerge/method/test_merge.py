@@ -1,4 +1,4 @@
-"""Permuting and merging FF sublayers: Equations 3 and 4, and what they must not change."""
+"""Permuting and merging FF sublayers: Equations 3 and 4, and what they must leave unchanged."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from merged_windows import merge_window
 
 ROLES = ("up.weight", "up.bias", "down.weight", "down.bias")
 MOVED = {"gpt2": ROLES[:3], "vit": ROLES[:3], "marian": ROLES[:3], "bert": ROLES[:3]}
-MOVED |= {"llama": ("gate.weight", "up.weight", "down.weight")}  # by a permutation
+MOVED |= {"llama": ("gate.weight", "up.weight", "down.weight")}  # roles that a permutation moves
 TOWERS = [(model_type, name) for model_type in MOVED for name in ARCHITECTURES[model_type].towers]
 TENSORS = [(*tower, role) for tower in TOWERS for role in MOVED[tower[0]]]
 D_MODEL, D_FF = 8, 16
@@ -92,7 +92,7 @@ def equations_3_and_4(sublayers: list[Sublayer], p: list[torch.Tensor], layout: 
 
 
 def assert_same(found: Sublayer, expected: Sublayer) -> None:
-    """Equal bit for bit once the expected float64 is rounded to float32."""
+    """Assert equal bits once the expected float64 is rounded to float32."""
     assert found.keys() == expected.keys() == set(ROLES)
     for role in ROLES:
         assert found[role].dtype == torch.float32
@@ -358,7 +358,7 @@ def test_permuted_copies_of_a_sublayer_merge_to_the_original_function(
 
     for name, tower in towers(model).items():
         for role, tensor in sublayer_of(model, tower, 3).items():
-            assert torch.equal(tensor, anchors[name][role])  # every copy came back to the anchor
+            assert torch.equal(tensor, anchors[name][role])  # every copy is the anchor again
     torch.testing.assert_close(logits(model, batch), before, rtol=0, atol=REORDERED)
 
 
@@ -412,7 +412,7 @@ def test_sublayers_of_different_widths_are_named_by_their_layers(vanilla, pico):
 
 @pytest.mark.parametrize("layout", ["out_in", "in_out"])
 def test_weights_on_a_gpu_merge_by_permutations_that_are_not(layout):
-    # A fake tensor has no values, but a device, and operations refuse to mix devices as on a GPU.
+    # A fake tensor has a device but no values, and operations refuse to mix devices as on a GPU.
     sublayers, orders = [random_sublayer(i, layout) for i in range(2)], [torch.arange(D_FF)] * 2
     with FakeTensorMode(allow_non_fake_inputs=True):
         on_gpu = [

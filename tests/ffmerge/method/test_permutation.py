@@ -1,4 +1,4 @@
-"""Equations 1 and 2 against a transcription that nobody would call fast, for all pairs."""
+"""Equations 1 and 2 agree with a slow, literal transcription, for all pairs."""
 
 from itertools import permutations
 
@@ -43,7 +43,7 @@ def equation_1(x_a: torch.Tensor, x_b: torch.Tensor) -> np.ndarray:
 
 
 def equation_2(c: np.ndarray) -> list[int]:
-    """The π among all of Π_d that maximises Σ_j C(j, π(j))."""
+    """The π of all in Π_d that maximises Σ_j C(j, π(j))."""
     d = len(c)
     return list(max(permutations(range(d)), key=lambda pi: sum(c[j, pi[j]] for j in range(d))))
 
@@ -158,7 +158,7 @@ def test_a_swapped_pair_has_the_inverse_permutation(seed):
 
 @pytest.fixture
 def two_threads():
-    """Torch uses two threads in the test, and what it used before after it."""
+    """Use two threads of torch in the test, and as many as before afterwards."""
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -201,7 +201,7 @@ def test_two_workers_give_the_same_alignments_in_the_same_order_as_one(two_threa
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
 def test_products_are_made_on_the_device_or_not_at_all():
     layers = [random(20, 5, seed=layer) for layer in range(2)]
-    with pytest.raises((AssertionError, RuntimeError), match="CUDA"):  # torch's own
+    with pytest.raises((AssertionError, RuntimeError), match="CUDA"):  # torch's error
         list(align_all_pairs(layers.__getitem__, [(0, 1)], device="cuda"))
 
 

@@ -1,4 +1,4 @@
-"""LLM.int8() on merged models: what becomes int8, that ties last, and what it all weighs."""
+"""LLM.int8() on merged models: which tensors become int8, ties, and sizes."""
 
 import json
 import os
@@ -31,13 +31,13 @@ N_LINEAR = {"gpt2": 4 * 4, "vit": 4 * 6, "marian": 4 * 6 + 4 * 10}
 
 
 def merged(model):
-    """The model with LAYERS merged, and its configuration saying so."""
+    """The model with LAYERS merged and noted in its configuration."""
     merge_window(model, LAYERS, 2)
     return model
 
 
 def linear_maps(model) -> dict[str, nn.Module]:
-    """Every linear map in the layers, by place: tied ones in each of theirs."""
+    """Every linear map in the layers, by place; a tied one in each of its places."""
     layers = tuple(f"{path}." for tower in towers(model).values() for path in tower.paths)
     return {
         name: module
@@ -59,7 +59,7 @@ def dequantized(module) -> torch.Tensor:
 
 
 def tensor_bytes(directory: Path) -> int:
-    """Size of a file's tensors: of the file without its header."""
+    """Size of a file without its header."""
     content = (directory / WEIGHTS).read_bytes()
     return len(content) - 8 - int.from_bytes(content[:8], "little")
 
@@ -143,7 +143,7 @@ def test_outliers_are_multiplied_in_floating_point(pico):
     exact = x @ dequantized(module).T + module.bias
     scale = (ordinary @ dequantized(module).T).norm()
     assert (module(x) - exact).norm() < 0.01 * scale
-    module.state.threshold = 0.0  # as int8 without the outliers of LLM.int8()
+    module.state.threshold = 0.0  # plain int8, without the outliers of LLM.int8()
     assert (module(x) - exact).norm() > 0.2 * scale
 
 
@@ -178,7 +178,7 @@ def test_a_model_that_computes_in_float16_as_on_a_gpu_gives_nearly_the_same(
     floats = {t.dtype for t in model.parameters() if t.is_floating_point()}
     assert floats == {torch.float16}
     found = logits(model, random_batch(model_type)).float()
-    # 10 bits of mantissa through 4 layers, and now and then another int8 step of 1/127
+    # 10 bits of mantissa through 4 layers, and occasionally another int8 step of 1/127
     assert (found - expected).norm() < 0.03 * expected.norm()
 
 
@@ -234,7 +234,7 @@ def test_a_reloaded_model_is_the_one_that_was_saved_bit_for_bit(
     model, batch = quantize(merged(pico(model_type))), random_batch(model_type)
     quantization.save(model, tmp_path / "1")
     expected = logits(model, batch)
-    for n in (1, 2):  # what was loaded can be saved again
+    for n in (1, 2):  # a loaded model can be saved again
         loaded = quantization.load(tmp_path / f"{n}")
         assert isinstance(loaded, type(model))
         assert not any(module.training for module in loaded.modules())
@@ -255,7 +255,7 @@ def test_the_weights_in_the_file_count_and_not_what_quantizing_again_would_give(
     name = "vit.layers.2.mlp.fc1"
 
     def change(tensors):
-        tensors[f"{name}.weight"][3] = 5  # no maximum of 127: quantizing gives none such
+        tensors[f"{name}.weight"][3] = 5  # no maximum of 127, which quantizing always gives
         tensors[f"{name}.SCB"][3] = 0.7
 
     rewrite(directory, change)
@@ -360,7 +360,7 @@ def test_the_inventory_names_what_is_not_quantized_and_adds_up(pico, tmp_path):
 
 
 def paper_model(build, first: int, last: int):
-    """A model of the paper's size without weights, its window merged -> (model, n_original)."""
+    """A model of the paper's size, without weights, with a merged window -> (model, n_original)."""
     with torch.device("meta"), no_init_weights():
         model = build()
     model.tie_weights()
@@ -374,7 +374,7 @@ def paper_model(build, first: int, last: int):
     [
         (paper_models.vit_base, (3, 7), 20.01),
         (paper_models.gpt2_large, (22, 34), 22.05),
-        # Table 4 prints 51 %; its own arithmetic gives this
+        # Table 4 prints 51 %, but its own arithmetic gives this
         (paper_models.opus_mt_zh_en, (2, 4), 33.2),
     ],
 )

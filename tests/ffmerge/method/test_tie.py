@@ -1,4 +1,4 @@
-"""Tied sublayers: how many parameters that saves, how they train, and the way back."""
+"""Tied sublayers: the parameters that they save, how they train, and how to untie them."""
 
 import pytest
 import torch
@@ -50,7 +50,7 @@ def test_only_the_window_is_tied(model_type, pico):
             assert len({id(layer[role]) for layer in own}) == 3
 
 
-# Parameters, size of a sublayer, and the share of parameters that merging k sublayers a tower
+# Parameters, size of a sublayer, and the share of parameters that merging k sublayers per tower
 # removes (%), counted from the published configurations; the paper's Table 5 rounds the shares.
 PAPER = {
     gpt2_large: (774_030_080, 13_113_600, {13: 20.33, 19: 30.50, 36: 59.30}),
@@ -182,7 +182,7 @@ def test_the_gradient_of_a_tied_sublayer_is_the_sum_over_its_uses(model_type, pi
         for role, tensor in parameters(tied, tower, layers[0]).items():
             gradients = torch.stack([use[role].grad for use in uses])
             assert all((gradients[i] - gradients[0]).abs().max() > 0 for i in (1, 2))
-            # float64: what is left is the order of the sum
+            # float64: only the order of the sum differs
             torch.testing.assert_close(tensor.grad, gradients.sum(dim=0), rtol=1e-9, atol=1e-9)
 
 
@@ -204,7 +204,7 @@ def test_a_training_step_leaves_tied_sublayers_tied(model_type, pico, random_bat
         own = [parameters(model, tower, layer) for layer in layers]
         for role in own[0]:
             assert len({layer[role].data_ptr() for layer in own}) == 1
-            # Adam's first step is the learning rate, once: not once for each of the uses
+            # Adam's first step is the learning rate, once, not once per use
             step = (own[0][role] - before[name, role]).abs().max().item()
             assert step == pytest.approx(1e-2, rel=1e-3)
 

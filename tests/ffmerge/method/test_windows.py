@@ -1,4 +1,4 @@
-"""Which windows there are, which one is selected, and which layer the others align to."""
+"""Windows: which there are, which one is selected, and which layer the others align to."""
 
 from itertools import combinations
 from operator import gt, lt

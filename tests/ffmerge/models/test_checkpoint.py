@@ -1,4 +1,4 @@
-"""Models on disk: merged sublayers are stored once, and come back tied and the same."""
+"""Models on disk: merged sublayers are stored once and load tied with the same values."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def random_permutations(model_type: str) -> dict[str, Permutations]:
 
 
 def merged(model, permutations=None):
-    """The model with LAYERS merged, and its configuration saying so."""
+    """The model with LAYERS merged and noted in its configuration."""
     merge_window(model, LAYERS, 2, permutations)
     return model
 
@@ -46,13 +46,13 @@ def groups(model_type: str, anchor: int = 2) -> list[Group]:
 
 
 def tensor_bytes(directory: Path) -> int:
-    """Size of a file's tensors: of the file without its header."""
+    """Size of a file without its header."""
     content = (directory / WEIGHTS).read_bytes()
     return len(content) - 8 - int.from_bytes(content[:8], "little")
 
 
 def storages(model) -> list[int]:
-    """Where the weights of each FF sublayer lie, two addresses a layer."""
+    """Addresses of the weights of each FF sublayer, two per layer."""
     return [
         model.get_submodule(tower.module(layer, which)).weight.data_ptr()
         for tower in towers(model).values()
@@ -91,7 +91,7 @@ def test_a_saved_merged_model_gives_the_same_output_and_comes_back_tied(
         random_batch(model_type),
     )
     checkpoint.save(model, tmp_path / "1")
-    for n in (1, 2):  # what was loaded can be saved again
+    for n in (1, 2):  # a loaded model can be saved again
         loaded = checkpoint.load(tmp_path / f"{n}")
         assert torch.equal(logits(loaded, batch), logits(model, batch))
         assert count_parameters(loaded) == count_parameters(model)
@@ -336,4 +336,4 @@ def test_a_model_from_scratch_follows_its_configuration():
     assert type(model).__name__ == "GPT2LMHeadModel"
     assert count_sublayers(model) == (3, 3)
     assert model.transformer.wte.weight.shape == (50, 8)
-    assert architecture["model_type"] == "gpt2"  # the recipe itself is not changed
+    assert architecture["model_type"] == "gpt2"  # the recipe is unchanged

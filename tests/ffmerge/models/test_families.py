@@ -1,4 +1,4 @@
-"""Every family in the table of architectures: what the table says of it is so."""
+"""The table of architectures is right about every family."""
 
 import json
 from dataclasses import replace
@@ -30,11 +30,11 @@ from ffmerge.models.towers import Tower, towers
 # A reordered sum of some 16 float32 products differs by 1e-7 of its terms; three or four layers,
 # their norms and a head enlarge that, but not a hundredfold. Outputs are of order 1.
 REORDERED = 1e-5
-N_TOKENS = 12  # as many as three images of 4 patches have; of texts, the last ones are left out
+N_TOKENS = 12  # as many as three images of 4 patches have; texts have more
 
 
 def those_with(what: str) -> list[str]:
-    """Families of whose every tower the table says this."""
+    """Families whose towers all have this field in the table."""
     forms = {name: ARCHITECTURES[family.model_type].towers for name, family in FAMILIES.items()}
     return [
         name
@@ -48,7 +48,7 @@ WITH_ATTENTION = those_with("attention")
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """So small a model only waits for a second one."""
+    """Such small models only wait for a second thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -83,7 +83,7 @@ def random_permutation(ff: FF) -> torch.Tensor:
 
 
 def groups_of(family: Family) -> list[Group]:
-    """Layers 0 and 2 of each tower, which are of one width and not adjacent."""
+    """Layers 0 and 2 of each tower, which have the same width and are not adjacent."""
     return [Group(name, (0, 2), 0) for name in family.towers]
 
 
@@ -94,7 +94,7 @@ def merged(family: Family):
 
 
 def tensor_bytes(directory: Path) -> int:
-    """Size of a file's tensors: of the file without its header."""
+    """Size of a file without its header."""
     content = (directory / WEIGHTS).read_bytes()
     return len(content) - 8 - int.from_bytes(content[:8], "little")
 
@@ -153,7 +153,7 @@ def test_permuting_one_sublayer_leaves_the_output_unchanged(family):
         permuted = permute(own, random_permutation(family.towers[name]), tower.feed_forward)
         put(permuted, model, tower, 1)
         torch.testing.assert_close(output_of(model, batch), before, rtol=0, atol=REORDERED)
-        # not because nothing changes: W_in moved without W_out is another function
+        # and not because nothing changes: moving W_in without W_out gives another function
         put(own | {r: t for r, t in permuted.items() if r[:4] != "down"}, model, tower, 1)
         assert (output_of(model, batch) - before).abs().max() > 100 * REORDERED
         put(own, model, tower, 1)
@@ -183,7 +183,7 @@ def test_a_permuted_copy_is_aligned_by_its_features(family, tmp_path):
     for name, tower in found.items():
         permutation = random_permutation(family.towers[name])
         put(permute(own[name], permutation, tower.feed_forward), model, tower, 1)
-    after = features(model, family, tmp_path / "after")  # at the same inputs, for it is the same
+    after = features(model, family, tmp_path / "after")  # the inputs are the same
     solved = {}
     for name, tower in found.items():
         pair = (before.layer(name, 1), after.layer(name, 1))
@@ -231,7 +231,7 @@ def test_merging_on_disk_gives_the_model_that_merging_in_memory_gives(family, tm
 
 
 def test_a_checkpoint_of_transformers_becomes_one_of_ours(family, tmp_path):
-    """Its file may carry older names, for which a tower would not be found in it."""
+    """Its file may have older names, by which a tower is not found."""
     model, batch = pico(family), batch_of(family)
     model.save_pretrained(tmp_path / "theirs")
     checkpoint.save(load_whole(tmp_path / "theirs"), tmp_path / "ours")
@@ -258,7 +258,7 @@ def test_a_merged_model_becomes_an_ordinary_checkpoint_tied_or_expanded(family, 
 
 @pytest.mark.parametrize("name", ["t5, gated", "mt5"])
 def test_a_head_that_is_stored_beside_the_embeddings_stays_its_own(name, tmp_path):
-    """As in T5 v1.1, Flan-T5 and mT5, though their configuration classes say that it is tied."""
+    """As in T5 v1.1, Flan-T5 and mT5, whose configuration classes say that it is tied."""
     family = FAMILIES[name]
     pico(family).save_pretrained(tmp_path / "theirs")
     file, config = tmp_path / "theirs" / WEIGHTS, tmp_path / "theirs/config.json"
@@ -336,7 +336,7 @@ def test_features_are_what_the_maps_give_on_real_tokens(family, aligned, tmp_pat
 
 @pytest.mark.parametrize("name", [n for n, family in FAMILIES.items() if family.is_gated])
 def test_the_gate_is_the_map_that_goes_through_the_nonlinearity(name, tmp_path):
-    """A neuron, φ(gate)·up, changes its sign with W_in, and not with the gate."""
+    """A neuron, φ(gate)·up, changes its sign with W_in but not with the gate."""
     family = FAMILIES[name]
     for name, ff in family.towers.items():
         neuron = {}
@@ -377,12 +377,12 @@ def test_attention_in_windows_is_not_collected(tmp_path):
 
 @pytest.mark.parametrize("name", WITH_ATTENTION)
 def test_attention_is_a_tower_s_to_itself(name, tmp_path):
-    """In the first layer it reads other positions, and neither the FF sublayer nor an encoder."""
+    """In the first layer it reads other positions, but not the FF sublayer or an encoder."""
     family = FAMILIES[name]
     numbers = count()
 
     def attention(model, batch: dict) -> dict[str, torch.Tensor]:
-        file = tmp_path / f"{next(numbers)}"  # what was read stays mapped to its file
+        file = tmp_path / f"{next(numbers)}"  # tensors that were read stay mapped to their file
         collect_outputs(model, [batch], {None: "attention"}, N_TOKENS, file)
         return {name: Features(file).layer(name, 0) for name in family.towers}
 
@@ -403,10 +403,10 @@ def test_attention_is_a_tower_s_to_itself(name, tmp_path):
 
 
 def read_by(family: Family, tower: str) -> tuple[str, int]:
-    """The batch's key that a tower reads, and a position that its first number does not stand at.
+    """The batch's key that a tower reads, and a position that its first number does not affect.
 
-    Whisper's convolutions take that number to two positions of six; of an image, it is in the
-    first patch, which a class token may stand before.
+    Whisper's convolutions spread that number over two positions of six. In an image it is in the
+    first patch, which may follow a class token.
     """
     if tower == "decoder" and "encoder" in family.towers:
         return "decoder_input_ids", 1
@@ -421,7 +421,7 @@ def read_by(family: Family, tower: str) -> tuple[str, int]:
 
 
 def with_layers_passed_over(model, layers: list[int]):
-    """The model, in which each of these layers gives back what it was given."""
+    """The model with these layers replaced by the identity."""
 
     def hook(_module, inputs, keywords, output):
         given = inputs[0] if inputs else keywords["hidden_states"]
@@ -440,7 +440,7 @@ def test_a_model_without_layers_is_another_one_and_comes_back_from_disk(
     model, batch = pico(droppable), batch_of(droppable)
     shallower, found = without_layers(model, layers), towers(model)
     names = [new for name in model.state_dict() if (new := renamed(name, found, layers))]
-    assert sorted(names) == sorted(shallower.state_dict())  # each once
+    assert sorted(names) == sorted(shallower.state_dict())  # no name twice
     assert {name: len(tower) for name, tower in towers(shallower).items()} == {
         name: ff.n_layers - 1 for name, ff in droppable.towers.items()
     }
@@ -532,7 +532,7 @@ OWN = {
 
 @pytest.fixture(params=OWN)
 def own(request) -> tuple[Family, dict]:
-    """A family that is not in the table, and its entry."""
+    """A family outside the table, and its entry."""
     settings, model_class, entry = OWN[request.param]
     assert request.param not in ARCHITECTURES
     return Family(request.param, model_class, settings, {"decoder": FF(16)}), entry
@@ -593,7 +593,7 @@ def test_an_int8_model_keeps_its_ties_and_comes_back(family, tmp_path):
     before = output_of(model, batch)
     quantized = quantization.quantize(model)
     found = output_of(quantized, batch)
-    # 0.002 to 0.12 was seen; of outputs that have nothing to do with each other it is about √2
+    # between 0.002 and 0.12 here; unrelated outputs give about √2
     assert (found - before).norm() / before.norm() < 0.25
     quantization.save(quantized, tmp_path / "m")
     loaded = quantization.load(tmp_path / "m")

@@ -1,6 +1,6 @@
-"""The paper's three architectures at their full size, with random weights: shapes, names, memory.
+"""Shapes, names and memory of the paper's three architectures at full size, with random weights.
 
-Nothing of their pretrained weights is needed for it. GPT-2 large takes about 7 GB of memory.
+GPT-2 large takes about 7 GB of memory.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""Files of tensors, written and read one by one: the library's bytes, without memory for all."""
+"""Files written and read one tensor at a time have the bytes of the safetensors library."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from merged_windows import in_every_tower, merge_window
 
 
 def library_bytes(directory, tmp_path) -> bytes:
-    """What the library makes of the tensors of a file."""
+    """The bytes that the library writes for the tensors of a file."""
     save_file(load_file(directory / WEIGHTS), tmp_path / "library", metadata=FORMAT)
     return (tmp_path / "library").read_bytes()
 
@@ -111,7 +111,7 @@ if step == "save":
     model = GPT2LMHeadModel(config)
 if step == "merge":
     give_back_large()  # as the job does
-Path("/proc/self/clear_refs").write_text("5")  # VmHWM, the peak, begins anew
+Path("/proc/self/clear_refs").write_text("5")  # reset VmHWM, the peak
 before = memory("VmRSS")
 match step:
     case "save":
@@ -133,7 +133,7 @@ def test_no_model_is_held_twice_to_be_saved_loaded_or_merged(tmp_path):
         assert done.returncode == 0, done.stderr
         return float(done.stdout)
 
-    assert share("save") < 0.1  # the model is there already
+    assert share("save") < 0.1  # the model is in memory already
     assert 1.0 <= share("load") < 1.15
-    # a sublayer of 24, and one of its matrices as read, permuted, and added up in float64
+    # one sublayer of 24, and one of its matrices as read, permuted, and summed in float64
     assert share("merge") < 0.13

@@ -31,7 +31,7 @@ HEADS = {"num_hidden_layers": N_LAYERS, "num_attention_heads": 2}
 WIDTHS = {"hidden_size": D_MODEL, "intermediate_size": D_FF}
 TEXT = {"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
 
-# Auto class, model class, what its configuration says, the linear maps that are tied, their biases
+# Auto class, model class, keys of its configuration, the tied linear maps, number of their biases
 FAMILIES = {
     "gpt2": (
         "AutoModelForCausalLM",
@@ -87,7 +87,7 @@ FAMILIES = {
         D_FF + D_MODEL,
     ),
 }
-SAVED_BYTES = {  # of a file's tensors, by family: (layers left out) x (weights and biases)
+SAVED_BYTES = {  # by family: (removed sublayers) x (weights and biases)
     family: 4 * (len(MERGED) - 1) * (len(maps) * D_MODEL * D_FF + biases)
     for family, (_, _, _, maps, biases) in FAMILIES.items()
 }
@@ -99,7 +99,7 @@ def family(request) -> str:
 
 
 def stock(family: str, seed: int = 0):
-    """A pico model whose every weight and bias counts, nothing merged."""
+    """A pico model in which every weight and bias matters, with nothing merged."""
     _, name, settings, _, _ = FAMILIES[family]
     model = getattr(transformers, name)
     model = model(model.config_class(**settings)).eval()
@@ -141,7 +141,7 @@ def output(model, **options) -> torch.Tensor:
 
 
 def places(model) -> int:
-    """Number of different tensors among the weights of the sublayers that are to share them."""
+    """Number of distinct weights in the sublayers that are to share them."""
     shared = shared_modules(model)
     names = {*shared, *shared.values()}
     return len({id(model.get_submodule(name).weight) for name in names})
@@ -308,10 +308,10 @@ def test_int8_covers_what_is_merged_and_keeps_the_ties(tmp_path):
     model.save_pretrained(tmp_path / "float")
     int8 = transformers.BitsAndBytesConfig(load_in_8bit=True)
     quantized = load("gpt2", tmp_path / "float", quantization_config=int8)
-    assert int8.llm_int8_skip_modules is None  # the caller's is left as it was
+    assert int8.llm_int8_skip_modules is None  # the caller's object is unchanged
     linear = [m for m in quantized.modules() if isinstance(m, bitsandbytes.nn.Linear8bitLt)]
-    assert len(linear) == 4 * N_LAYERS  # all: attention's two and the sublayers' two of each layer
-    before = output(quantized)  # 8-bit state is set up by a first forward: after it, and before
+    assert len(linear) == 4 * N_LAYERS  # two of attention and two of the FF sublayer in each layer
+    before = output(quantized)  # the first forward sets the 8-bit state up
     assert torch.equal(output(quantized), before)
     error = (before - output(model)).norm() / output(model).norm()
     assert error < 0.05  # int8 keeps 2 to 3 digits; 0.5 % of wider models' logits
@@ -329,7 +329,7 @@ def test_int8_covers_what_is_merged_and_keeps_the_ties(tmp_path):
 
 @pytest.fixture(scope="module")
 def peft() -> Iterator[ModuleType]:
-    """The library, installed once for its lock. Skips where it cannot be had, but in CI."""
+    """Install the library once per lock. Skips if it cannot be installed, except in CI."""
     lock = Path(__file__).with_name("peft.txt")
     folder = REPOSITORY / ".cache/peft" / sha256_of(lock)[:12]
     if not folder.exists():
@@ -356,7 +356,7 @@ def test_lora_keeps_the_ties_and_merges_after_untying(peft):
     shared = {id(model.transformer.h[n].mlp.c_fc.base_layer.weight) for n in MERGED}
     assert len(shared) == 1
     wrong = output(copy.deepcopy(adapted).merge_and_unload())
-    assert not torch.allclose(wrong, expected, atol=1e-3)  # every delta in the one weight
+    assert not torch.allclose(wrong, expected, atol=1e-3)  # all deltas in the shared weight
     untie(adapted.get_base_model())
     merged = adapted.merge_and_unload()
     assert type(merged) is transformers.GPT2LMHeadModel
@@ -378,7 +378,7 @@ def test_an_expanded_model_is_a_stock_one_of_full_size_with_the_same_output(fami
     assert not any(report.values()), report
     assert type(loaded) is type(stock(family))
     assert torch.equal(output(loaded), output(model))
-    assert places(model) == len(FAMILIES[family][3])  # itself as it was
+    assert places(model) == len(FAMILIES[family][3])  # the model is unchanged
 
 
 def test_an_untied_model_is_a_stock_one_with_the_same_output(family):
@@ -436,7 +436,7 @@ def test_a_configuration_that_makes_no_sense_is_an_error(change, message, tmp_pa
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> Path:
-    """Directories with the same models three ways: tied, with its code, and expanded."""
+    """Directories of the same models in three forms: tied, with code, and expanded."""
     folder = tmp_path_factory.mktemp("saved")
     for family in ("gpt2", "bert"):
         model = tied(family)
@@ -474,7 +474,7 @@ TESTING = """
 
 
 def run(code: str, folder: Path, *options: str) -> str:
-    """What a new Python process prints; it must end well and say nothing of missing tensors."""
+    """Output of a new Python process, which must succeed and report no missing tensors."""
     environment = os.environ | {
         "HF_MODULES_CACHE": str(folder / "modules"),
         "HF_HUB_OFFLINE": "1",
@@ -512,7 +512,7 @@ def test_after_importing_ffmerge_auto_the_auto_classes_load_a_merged_model(first
         import sys
         assert AutoConfig.from_pretrained("gpt2/tied").model_type == "gpt2"
         loaded = {name for name in sys.modules if ".modeling_" in name}
-        assert "transformers.models.gpt2.modeling_gpt2" not in loaded, loaded  # not asked for
+        assert "transformers.models.gpt2.modeling_gpt2" not in loaded, loaded  # not used
         for directory in ("tied", "code"):
             model = AutoModelForCausalLM.from_pretrained(f"gpt2/{directory}")
             assert type(model).__module__ == "ffmerge.models.tied_model"
@@ -548,7 +548,7 @@ def test_without_ffmerge_a_model_loads_with_its_code_or_expanded_and_is_refused_
         assert "ffmerge" not in sys.modules
         base = AutoModel.from_pretrained("gpt2/code", **trusted)
         assert base.h[1].mlp.c_fc.weight is base.h[3].mlp.c_fc.weight
-        config = AutoConfig.from_pretrained("gpt2/code", **trusted)  # trusted here, for both
+        config = AutoConfig.from_pretrained("gpt2/code", **trusted)  # trusting once covers both
         holds(AutoModelForCausalLM.from_pretrained("gpt2/code", config=config), "gpt2", 2)
     """
     run(script(WITHOUT_FFMERGE, TESTING, use), saved, "-I")
@@ -563,7 +563,7 @@ def test_the_code_beside_a_model_is_that_of_the_library(saved):
 
 
 def test_what_stands_in_a_configuration_has_one_name_throughout():
-    """The code beside the weights imports nothing of ffmerge, and so has names of its own."""
+    """The code beside the weights does not import ffmerge, so it repeats the names."""
     from ffmerge.models import format
 
     assert tied_model.GROUPS == format.GROUPS

@@ -1,4 +1,4 @@
-"""Towers: the layers of a model, found by the names of its tensors."""
+"""Towers are located by the names of a model's tensors."""
 
 from types import SimpleNamespace
 
@@ -207,7 +207,7 @@ def test_an_entry_with_a_fault_is_an_error_that_names_it(entry, message):
 
 
 class OwnModel(nn.Module):
-    """An architecture that no table knows, whose configuration has its entry."""
+    """An architecture outside the table, with an entry in its configuration."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -44,8 +44,8 @@ def best_permutation(correlation: Tensor) -> Tensor:
     from scipy.optimize import linear_sum_assignment  # half a second that only this needs
 
     # Subtract each column's best. This shifts the sums of all permutations alike, and scipy, which
-    # does not reduce columns itself, is two to three times as fast if many neurons are similar. It
-    # would otherwise copy the matrix to float64 and negate it.
+    # does not reduce columns itself, is two to three times as fast if many neurons are similar.
+    # The cost is float64 and minimised, because scipy would otherwise make such a copy.
     cost = correlation.to("cpu", torch.float64, copy=True).neg_()
     cost -= cost.min(dim=0).values
     _, columns = linear_sum_assignment(cost.numpy())
