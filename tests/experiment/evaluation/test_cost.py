@@ -31,7 +31,7 @@ def merged(model):
 # --- memory ---------------------------------------------------------------------------------------
 
 
-def test_weights_weigh_four_bytes_a_parameter_or_buffer(model_type, pico):
+def test_weights_have_four_bytes_a_parameter_or_buffer(model_type, pico):
     model = pico(model_type)
     n = count_parameters(model) + sum(buffer.numel() for buffer in model.buffers())
     assert weight_bytes(model) == 4 * n
@@ -45,7 +45,7 @@ def test_a_tensor_in_several_places_counts_once():
     assert weight_bytes(model) == 4 * (2 * 15 + 4 * 5)
 
 
-def test_a_merged_model_weighs_less_by_what_was_removed(model_type, pico, tmp_path):
+def test_a_merged_models_weights_shrink_by_the_removed_sublayers(model_type, pico, tmp_path):
     whole, fewer = pico(model_type), merged(pico(model_type))
     removed = 4 * len(towers(whole)) * (len(LAYERS) - 1) * SUBLAYER
     assert weight_bytes(whole) - weight_bytes(fewer) == removed
@@ -53,7 +53,7 @@ def test_a_merged_model_weighs_less_by_what_was_removed(model_type, pico, tmp_pa
     assert weight_bytes(checkpoint.load(tmp_path)) == weight_bytes(fewer)
 
 
-def test_a_model_without_layers_weighs_less_by_those_layers(model_type, pico):
+def test_weights_shrink_by_the_dropped_layers(model_type, pico):
     model = pico(model_type)
     of_layers = sum(
         count_parameters(model.get_submodule(path))
@@ -116,17 +116,17 @@ def test_models_take_turns_and_the_first_pass_does_not_count(clocked):
     assert (costs["a"].seconds, costs["b"].seconds) == (2, 4)
 
 
-def test_what_slows_the_machine_for_a_round_does_not_change_the_ratio(clocked):
+def test_a_slow_round_does_not_change_the_ratio(clocked):
     models, _ = clocked(a=[1, 1, 1, 50, 1, 7], b=[1, 0.5, 0.5, 25, 0.5, 3.5])
     costs = measure(models, BATCH, rounds=5)
     assert (costs["a"].low, costs["a"].ratio, costs["a"].high) == (1, 1, 1)
     assert (costs["b"].low, costs["b"].ratio, costs["b"].high) == (0.5, 0.5, 0.5)
 
 
-def test_median_and_quartiles_are_of_the_rounds_ratios(clocked):
+def test_median_and_quartiles_are_taken_over_the_rounds_ratios(clocked):
     models, _ = clocked(a=[1] * 6, b=[9, 5, 1, 3, 2, 4])
-    found = measure(models, BATCH, rounds=5)["b"]
-    assert (found.low, found.ratio, found.high, found.seconds) == (2, 3, 4, 3)
+    measured = measure(models, BATCH, rounds=5)["b"]
+    assert (measured.low, measured.ratio, measured.high, measured.seconds) == (2, 3, 4, 3)
 
 
 def test_half_the_layers_cost_half_of_what_the_layers_do(pico, random_batch, monkeypatch):

@@ -29,7 +29,7 @@ def test_every_token_but_the_first_is_scored_exactly_once_and_in_order(n_tokens)
 
 
 @pytest.mark.parametrize("n_tokens", [2, 7, 8, 9, 30, 31, 32, 33])
-def test_a_token_is_scored_with_all_the_context_that_its_window_can_hold(n_tokens):
+def test_a_token_is_scored_with_all_the_context_of_its_window(n_tokens):
     for context in range(2, 12):
         for stride in range(1, context):
             windows = sliding_windows(n_tokens, context, stride)
@@ -69,7 +69,7 @@ def test_window_losses_are_those_of_a_loop_over_tokens(context, stride, pico):
         assert losses == pytest.approx([loss for loss, _ in expected], abs=1e-4)
 
 
-def test_a_loss_that_is_not_finite_is_an_error_that_says_where(pico):
+def test_a_loss_that_is_not_finite_is_an_error_that_names_its_window(pico):
     model = pico("gpt2", n_layers=2)
     ids = torch.randint(2, 49, (30,), generator=torch.Generator().manual_seed(0))
     ids[17] = 49
@@ -90,7 +90,7 @@ def test_perplexity_averages_over_tokens_or_over_windows():
     assert mean_loss(losses, counts) == pytest.approx(5 / 3 * math.log(2))
 
 
-def test_either_average_is_the_same_where_windows_are_of_equal_size():
+def test_both_averages_are_equal_for_windows_of_equal_size():
     losses, counts = [3.0, 5.0, 2.5], [4, 4, 4]
     averages = [perplexity(losses, counts, average) for average in ("tokens", "windows")]
     assert averages[0] == pytest.approx(averages[1])
@@ -341,7 +341,7 @@ def test_two_models_on_the_same_examples_are_resampled_in_pairs():
     np.testing.assert_allclose(other - one, np.tile([10.0, -40.0], (200, 1)), atol=1e-9)
 
 
-def test_resamples_are_as_large_as_the_data_and_draw_every_row_alike():
+def test_resamples_are_as_large_as_the_data_and_draw_every_row_equally_often():
     n = 50
     drawn = resampled_sums(np.eye(n), 400, seed=0)  # how often each row was drawn
     assert (drawn.sum(axis=1) == n).all()

@@ -57,13 +57,13 @@ def test_every_data_file_has_an_entry_in_the_sources():
 
 @pytest.mark.parametrize(("kind", "column"), [("text", "article"), ("translation", "page")])
 @pytest.mark.parametrize(("one", "other"), PAIRS_OF_SPLITS)
-def test_no_article_and_no_page_is_on_two_sides(kind, column, one, other):
+def test_no_article_and_no_page_is_in_two_splits(kind, column, one, other):
     assert not set(columns(kind, one)[column]) & set(columns(kind, other)[column])
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
 @pytest.mark.parametrize(("one", "other"), PAIRS_OF_SPLITS)
-def test_no_sentence_of_either_language_is_on_two_sides(language, one, other):
+def test_no_sentence_of_either_language_is_in_two_splits(language, one, other):
     one_side, other_side = (
         {translation.comparable(sentence) for sentence in columns("translation", split)[language]}
         for split in (one, other)
@@ -78,7 +78,7 @@ def test_every_paragraph_is_one_line_of_normalised_text(split):
         assert paragraph == " ".join(paragraph.split()) != ""
 
 
-def test_validation_and_test_have_two_percent_of_each_text_source():
+def test_validation_and_test_have_two_percent_of_each_source_of_text():
     n_chars: Counter = Counter()
     for split in SPLITS:
         held = columns("text", split)
@@ -99,7 +99,7 @@ def test_every_class_has_equally_many_images(split):
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS_OF_SPLITS)
-def test_no_image_is_on_two_sides(one, other):
+def test_no_image_is_in_two_splits(one, other):
     one_side, other_side = (
         {image["bytes"] for image in columns("images", split)["image"]} for split in (one, other)
     )
@@ -141,7 +141,7 @@ def test_wiki_markup_is_reduced_to_running_prose():
     ]
 
 
-def test_articles_are_held_out_whole_and_in_the_right_amount():
+def test_whole_articles_are_held_out_in_the_right_amount():
     articles = {f"article {i}": ["x" * 100] * (1 + i % 7) for i in range(400)}
     splits = text.split_articles(articles)
     assert sorted(title for titles in splits.values() for title in titles) == sorted(articles)
@@ -166,7 +166,7 @@ def test_subsets_of_images_are_disjoint_and_balanced():
         images.balanced_subsets(labels, [200, 410], name="x")
 
 
-def test_help_text_takes_the_default_variant_and_leaves_code_out():
+def test_help_text_has_the_default_variant_and_no_code():
     html = (
         '<p id="par_1" class="paragraph">Press <span class="switchinline">'
         '<span hidden="true" id="MAC1"><span class="emph">Command</span> key</span>'
@@ -177,7 +177,7 @@ def test_help_text_takes_the_default_variant_and_leaves_code_out():
     assert page_paragraphs(html) == {"par_1": "Press Ctrl+F4.", "hd_4": "Sunday & Monday"}
 
 
-def test_sentences_are_paired_only_where_both_sides_have_equally_many():
+def test_sentences_are_paired_only_if_both_sides_have_equally_many():
     english = {("a", "1"): "Click here. Then click OK.", ("a", "2"): "Click here. Then click OK."}
     chinese = {
         ("a", "1"): "点击此处。然后点击「确定」。",
@@ -193,7 +193,7 @@ def test_sentences_are_paired_only_where_both_sides_have_equally_many():
     ]
 
 
-def test_a_pair_goes_when_either_side_is_taken():
+def test_a_pair_is_removed_if_either_side_is_taken():
     taken = translation.sentences([{"zh": "「打开」文件。", "en": "Open the file."}])
     pairs = [
         {"zh": "打开文件", "en": "Opens a file"},
@@ -228,7 +228,7 @@ def test_packages_of_all_three_kinds_are_read(tmp_path):
             read_member(tmp_path / f"x.{kind}", "*.html")
 
 
-def test_a_wheel_is_downloaded_for_the_tags_in_its_name():
+def test_a_wheel_is_requested_by_the_tags_in_its_name():
     package = SOURCES["packages"]["gensim"]
     keys = ("registry", "name", "version", "file")
     command = download_command(*(package[key] for key in keys))
@@ -240,8 +240,8 @@ def test_a_wheel_is_downloaded_for_the_tags_in_its_name():
 
 def test_a_wrong_digest_is_reported_with_both_digests_and_the_advice(tmp_path):
     (tmp_path / "x").write_bytes(b"x")
-    found = hashlib.sha256(b"x").hexdigest()
-    with pytest.raises(ValueError, match=rf"x\.deb has sha256 {found}, expected 00ff\. Do this\."):
+    actual = hashlib.sha256(b"x").hexdigest()
+    with pytest.raises(ValueError, match=rf"x\.deb has sha256 {actual}, expected 00ff\. Do this\."):
         check_sha256(tmp_path / "x", "00ff", "x.deb", "Do this.")
 
 

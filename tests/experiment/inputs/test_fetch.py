@@ -161,7 +161,7 @@ def test_the_files_of_one_split_are_fetched_and_read_in_order(server, tmp_path):
     assert texts == [["one", "two"], ["three"]]
 
 
-def test_a_file_that_is_not_the_one_of_the_commit_is_refused_and_removed(server, tmp_path):
+def test_a_file_that_differs_from_the_commits_is_refused_and_removed(server, tmp_path):
     server.publish("datasets", "a/wikitext", WIKITEXT)
     for name in ("README.md", "raw/test-00000-of-00001.parquet"):
         path = f"/datasets/a/wikitext/resolve/{COMMIT}/{name}"
@@ -174,7 +174,7 @@ def test_a_file_that_is_not_the_one_of_the_commit_is_refused_and_removed(server,
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "said"),
+    ("status", "code", "message"),
     [
         (404, "RevisionNotFound", f"a/b has no commit {COMMIT}"),
         (401, "RepoNotFound", "a/b is no dataset on the hub, or not one that is open"),
@@ -182,9 +182,9 @@ def test_a_file_that_is_not_the_one_of_the_commit_is_refused_and_removed(server,
         (418, "", "the hub did not answer .* a node that has a network"),
     ],
 )
-def test_a_refusal_of_the_hub_is_one_line_that_says_what_to_do(server, status, code, said):
+def test_a_refusal_of_the_hub_is_one_line_that_says_what_to_do(server, status, code, message):
     server.refusals[f"/api/datasets/a/b/tree/{COMMIT}"] = (status, code)
-    with pytest.raises(OSError, match=said) as error:
+    with pytest.raises(OSError, match=message) as error:
         list_files("a/b", COMMIT, "dataset", server.url)
     assert "\n" not in str(error.value)
 
@@ -195,26 +195,28 @@ def test_a_gated_file_of_a_repository_that_can_be_listed_says_what_to_do(server,
     path = f"/datasets/ILSVRC/imagenet-1k/resolve/{COMMIT}/data/train-0.parquet"
     del server.files[path]
     server.refusals[path] = (401, "GatedRepo")
-    said = r"HF_TOKEN, or name the tar files in dataset.devkit$"
-    with pytest.raises(OSError, match=said):
+    message = r"HF_TOKEN, or name the tar files in dataset.devkit$"
+    with pytest.raises(OSError, match=message):
         fetch_files("ILSVRC/imagenet-1k", COMMIT, "dataset", chosen, tmp_path, server.url)
 
 
 def test_without_a_network_one_line_says_so(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the hub's library tries 6 times
-    said = r"a/b: the hub did not answer .* refused.*; this job runs on a node that has a network"
-    with pytest.raises(OSError, match=said):
+    message = (
+        r"a/b: the hub did not answer .* refused.*; this job runs on a node that has a network"
+    )
+    with pytest.raises(OSError, match=message):
         list_files("a/b", COMMIT, "dataset", "http://127.0.0.1:9")
 
 
-def test_a_pattern_that_matches_nothing_is_an_error_that_shows_what_is_there(server):
+def test_a_pattern_without_a_match_is_an_error_that_lists_files(server):
     server.publish("datasets", "a/wikitext", WIKITEXT)
     names = list_files("a/wikitext", COMMIT, "dataset", server.url)
     with pytest.raises(ValueError, match=r"a/wikitext has no file raw/dev-\*; it has README.md"):
         matching(names, ["raw/dev-*"], "a/wikitext")
 
 
-def test_data_that_are_not_there_are_named(tmp_path):
+def test_missing_data_are_named(tmp_path):
     from experiment.tasks.task import parquet_files
 
     (tmp_path / "empty").mkdir()
@@ -242,7 +244,7 @@ def fetch(server, tmp_path):
     return fetched
 
 
-def test_a_download_that_breaks_off_goes_on_where_it_was(server, fetch):
+def test_a_download_that_breaks_off_is_resumed(server, fetch):
     server.cut_after["/large.tar"] = [100_000, 50_000]
     assert fetch() == LARGE_SHA256
     assert fetch.file.read_bytes() == LARGE
@@ -250,7 +252,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(server, fetch):
     assert spans == [None, "bytes=100000-", "bytes=150000-"]
 
 
-def test_a_killed_download_goes_on_in_the_next_job(server, fetch):
+def test_a_killed_download_is_resumed_by_the_next_job(server, fetch):
     server.cut_after["/large.tar"] = [100_000, 0]
     with pytest.raises(OSError, match=r"100000 bytes are kept for the next try; .* has a network"):
         fetch()
@@ -259,14 +261,14 @@ def test_a_killed_download_goes_on_in_the_next_job(server, fetch):
     assert server.requests[-1] == ("/large.tar", "bytes=100000-")
 
 
-def test_a_download_killed_at_its_very_end_is_taken_as_it_is(server, fetch):
+def test_a_download_killed_after_its_last_byte_is_complete(server, fetch):
     fetch(), fetch.parts.mkdir(exist_ok=True)
     fetch.file.replace(fetch.parts / "part")
     (fetch.parts / "validator").write_text(f'"{hashlib.sha1(LARGE).hexdigest()}"')
     assert fetch() == LARGE_SHA256
 
 
-def test_the_beginning_of_another_file_is_not_continued(server, fetch):
+def test_a_download_is_not_resumed_with_another_file(server, fetch):
     server.files["/large.tar"], server.cut_after["/large.tar"] = LARGE[::-1], [100_000, 0]
     with pytest.raises(OSError, match="100000 bytes are kept"):
         fetch()
@@ -281,7 +283,7 @@ def test_a_wrong_digest_is_refused_and_nothing_is_kept(fetch):
     assert list(fetch.parts.iterdir()) == []
 
 
-def test_a_digest_that_is_not_configured_is_said_and_recorded(server, tmp_path):
+def test_without_a_configured_digest_the_actual_one_is_reported_and_recorded(server, tmp_path):
     server.files["/large.tar"] = LARGE
     params = {"url": f"{server.url}/large.tar", "sha256": None}
     done, record = run("fetch_archive", server, {"archive": str(tmp_path / "large.tar")}, params)
@@ -365,7 +367,7 @@ def test_a_missing_member_is_named(tmp_path):
         list(pairs(archive, "train", SIDES))
 
 
-def test_an_archive_that_is_cut_off_is_refused(tmp_path):
+def test_a_truncated_archive_is_refused(tmp_path):
     archive = tar(tmp_path / "eng-zho.tar", TATOEBA)
     whole = archive.read_bytes()
     with tarfile.open(archive) as opened:
@@ -429,7 +431,7 @@ def test_labels_are_in_the_order_of_the_wordnet_ids(ilsvrc):
     assert [row["label"] for row in rows] == [1, 0, 2, 0]
 
 
-def test_the_images_are_read_as_those_of_the_hub(ilsvrc, server, tmp_path):
+def test_the_images_are_read_like_those_of_the_hub(ilsvrc, server, tmp_path):
     inputs = {"archive": str(ilsvrc["train"]), "devkit": str(ilsvrc["kit"])}
     output = {"files": str(tmp_path / "train")}
     done, _ = run("unpack_ilsvrc2012", server, output, {"sha256": None}, inputs)
@@ -447,7 +449,7 @@ def test_the_images_are_read_as_those_of_the_hub(ilsvrc, server, tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_a_tar_that_is_cut_off_is_refused_wherever_it_is_cut(ilsvrc, split):
+def test_a_tar_truncated_anywhere_is_refused(ilsvrc, split):
     kit, whole = read_devkit(ilsvrc["kit"]), ilsvrc[split].read_bytes()
     images = {"train": training_images, "validation": validation_images}[split]
     with tarfile.open(ilsvrc[split]) as opened:
@@ -518,21 +520,21 @@ def test_a_model_is_the_same_after_it_is_converted(
     assert source["files"] == {file.name: sha256_of(file) for file in repository.iterdir()}
 
 
-def test_a_tensor_that_is_missing_is_named_and_not_made_up(repository_of, model_type):
+def test_a_missing_tensor_is_named_and_not_invented(repository_of, model_type):
     from ffmerge.models.pretrained import load_whole
 
-    lost, said = {
+    lost, message = {
         "gpt2": ("transformer.h.2.mlp.c_fc.bias", "transformer.h.2.mlp.c_fc.bias"),
         "vit": ("vit.encoder.layer.1.intermediate.dense.weight", "vit.layers.1.mlp.fc1.weight"),
         "marian": ("model.decoder.layers.3.fc2.weight", "model.decoder.layers.3.fc2.weight"),
     }[model_type]
     repository, _ = repository_of(lambda tensors: {k: v for k, v in tensors.items() if k != lost})
-    with pytest.raises(ValueError, match=f"missing_keys {said}$"):
+    with pytest.raises(ValueError, match=f"missing_keys {message}$"):
         load_whole(repository)
 
 
 @pytest.mark.parametrize("model_type", ["vit"], indirect=True)
-def test_what_a_model_has_no_place_for_is_said(repository_of):
+def test_tensors_without_a_place_in_the_model_are_reported(repository_of):
     import torch
 
     from ffmerge.models.pretrained import load_whole
@@ -640,7 +642,7 @@ CLASSES = {
 }  # fmt: skip
 
 
-def test_the_papers_models_have_the_sizes_that_its_ratios_rest_on(model_type):
+def test_the_papers_models_have_the_sizes_behind_its_ratios(model_type):
     import torch
 
     from ffmerge.models import checkpoint
@@ -655,12 +657,12 @@ def test_the_papers_models_have_the_sizes_that_its_ratios_rest_on(model_type):
 
     parameters, feed_forward, layers = SIZES[model_type]
     assert size(model) == parameters
-    found = []
+    sizes = []
     for tower in towers(model).values():
         both = [model.get_submodule(tower.module(0, which)) for which in ("up", "down")]
         assert size(*both) == feed_forward
-        found.append(size(model.get_submodule(tower.paths[0])))
-    assert found == layers
+        sizes.append(size(model.get_submodule(tower.paths[0])))
+    assert sizes == layers
 
 
 def test_a_model_that_the_table_lacks_is_converted_with_its_own_entry(tmp_path):

@@ -124,7 +124,7 @@ def test_an_evaluation_is_the_perplexity_of_the_first_tokens(average, text, pico
     assert result.details == {"average": average, "n_tokens": 49, "n_windows": len(counts)}
 
 
-def test_logits_are_asked_for_only_where_they_are_needed(pico):
+def test_logits_are_computed_only_where_they_are_needed(pico):
     model, asked = pico("gpt2", n_layers=2), []
     model.lm_head.register_forward_hook(lambda _, inputs, output: asked.append(output.shape[:2]))
     ids = torch.randint(2, 50, (45,), generator=torch.Generator().manual_seed(0))

@@ -106,7 +106,7 @@ def test_table_5_has_a_row_for_each_ratio_with_both_methods(run):
         assert all(0 <= float(row[method]) <= 100 for method in ("Vanilla", "Permute"))
 
 
-def test_the_claims_are_tested_on_this_model_and_the_paper_has_no_number_of_it(run):
+def test_the_claims_are_tested_on_this_model_without_numbers_of_the_paper(run):
     claims = rows("claims")
     assert {row["task"] for row in claims} == {"MiniLM", "MiniLM encoder"}
     assert {row["claim"] for row in claims} >= {"permuting_beats_averaging", "int8_costs_nothing"}
@@ -123,7 +123,7 @@ def test_fine_tuning_is_shown_as_it_ran(run):
     assert shown["steps done"] == str(TASK["fine_tuning"]["max_steps"])
 
 
-def test_a_merged_file_is_smaller_by_the_sublayers_that_are_gone(run):
+def test_a_merged_file_is_smaller_by_the_removed_sublayers(run):
     def n_bytes(model: str) -> int:
         return (RESULTS / f"minilm/{model}/model.safetensors").stat().st_size
 
@@ -146,7 +146,7 @@ def test_a_trace_of_a_number_reaches_the_package(run, capsys):
     assert PACKAGE["sha256"][:12] in capsys.readouterr().out
 
 
-def test_the_converted_model_says_where_it_is_from(run):
+def test_the_converted_model_names_its_source(run):
     source = json.loads((RESULTS / "minilm/base_model/source.json").read_text())
     assert source["package"] == PACKAGE
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(source["files"])

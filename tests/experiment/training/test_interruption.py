@@ -202,8 +202,10 @@ def test_a_fine_tuning_stopped_by_signals_ends_with_the_same_bits(
     cut = FineTuning(tmp_path, kind, whole(kind).inputs)
     for n, (moment, step) in enumerate(pair.split() for pair in moments):
         name = ("SIGTERM", "SIGUSR1")[n % 2]
-        said = f"stopped by {name} at step {step}; the next run goes on from there"
-        assert cut.run_until(moment, name) == f"error: fine_tune {tmp_path} {kind} merged: {said}"
+        message = f"stopped by {name} at step {step}; the next run goes on from there"
+        assert (
+            cut.run_until(moment, name) == f"error: fine_tune {tmp_path} {kind} merged: {message}"
+        )
         assert len(cut.kept) == 1
         checkpoints = {path.name for path in cut.kept[0].iterdir()}
         best = {name for name in checkpoints if name.startswith("best-")}
@@ -229,7 +231,7 @@ def test_a_validation_made_up_for_is_in_the_precision_of_the_training(kind, inpu
     assert cut.curve == whole.curve
 
 
-def test_snakemake_told_to_stop_lets_its_fine_tuning_save_and_goes_on_from_there(tmp_path):
+def test_a_stopped_snakemake_lets_its_fine_tuning_save_and_resumes_from_there(tmp_path):
     repository = Copy(tmp_path / "copy", ["gpt2"])
     with (repository.root / "workflow/experiment/training/checkpoints.py").open("a") as module:
         module.write((HOLD / "sitecustomize.py").read_text())
@@ -259,9 +261,7 @@ def test_snakemake_told_to_stop_lets_its_fine_tuning_save_and_goes_on_from_there
 # --- checkpoints of something else ----------------------------------------------------------------
 
 
-def test_a_checkpoint_made_under_other_parameters_is_not_resumed_and_does_not_stay(
-    whole, inputs, tmp_path
-):
+def test_a_checkpoint_of_other_parameters_is_not_resumed_and_is_removed(whole, inputs, tmp_path):
     (tmp_path / "cut").mkdir()
     cut = FineTuning(tmp_path / "cut", "gpt2", inputs("gpt2"), learning_rate=2e-3)
     cut.run_until("step-5")
@@ -273,27 +273,27 @@ def test_a_checkpoint_made_under_other_parameters_is_not_resumed_and_does_not_st
     assert cut.weights.read_bytes() == whole("gpt2").weights.read_bytes()
 
 
-def test_each_of_parameters_code_inputs_and_threads_has_checkpoints_of_its_own(inputs, tmp_path):
+def test_checkpoints_depend_on_parameters_code_inputs_and_threads(inputs, tmp_path):
     tuning = FineTuning(tmp_path, "gpt2", inputs("gpt2"))
     threads = 1
 
     def checkpoints() -> str:
         with pytest.raises(SystemExit), Job(tuning.description, tuning.files, threads) as job:
-            found = job.checkpoints.name
+            name = job.checkpoints.name
             raise OSError("stop here")
-        return found
+        return name
 
-    found = [checkpoints(), checkpoints()]
+    names = [checkpoints(), checkpoints()]
     tuning.description["params"]["seed"] += 1
-    found.append(checkpoints())
+    names.append(checkpoints())
     tuning.description["code"] = "1" * 64
-    found.append(checkpoints())
+    names.append(checkpoints())
     tuning.inputs["validation"] = tuning.inputs["train"]
-    found.append(checkpoints())
+    names.append(checkpoints())
     threads = 2
-    found.append(checkpoints())
-    assert found[0] == found[1] and len(set(found)) == 5
-    assert {name.split("-")[0] for name in found} == {"tuned"}
+    names.append(checkpoints())
+    assert names[0] == names[1] and len(set(names)) == 5
+    assert {name.split("-")[0] for name in names} == {"tuned"}
 
 
 # --- several devices ------------------------------------------------------------------------------

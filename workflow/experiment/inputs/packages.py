@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import BinaryIO
 
 from provenance.digest import sha256_of
 
@@ -119,8 +120,8 @@ def _iter_files(package: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
                     yield name, wheel.read(name)
     elif package.suffix in (".tgz", ".deb"):
         with package.open("rb") as file:
-            tar_bytes = file if package.suffix == ".tgz" else io.BytesIO(_debian_data(file.read()))
-            with tarfile.open(fileobj=tar_bytes, mode="r:*") as archive:
+            tar = file if package.suffix == ".tgz" else _debian_data(file)
+            with tarfile.open(fileobj=tar, mode="r:*") as archive:
                 for member in archive:
                     name = member.name.removeprefix("./")
                     if member.isfile() and fnmatchcase(name, pattern):
@@ -129,25 +130,21 @@ def _iter_files(package: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
         raise ValueError(f"{package.name} is not a wheel, an npm tarball or a Debian package")
 
 
-def _debian_data(package: bytes) -> bytes:
+def _debian_data(package: BinaryIO) -> BinaryIO:
     """The data archive of a .deb, which is an `ar` archive, see deb(5) and ar(5).
 
-    Each member has a header of 60 bytes (name in bytes 0-15, decimal size in 48-57) and starts at
-    an even offset. Returns a tar, still compressed with gzip, bzip2 or xz, but not with Zstandard.
+    Returns a tar, still compressed with gzip, bzip2 or xz, but not with Zstandard.
     """
-    if not package.startswith(AR_MAGIC):
+    if package.read(len(AR_MAGIC)) != AR_MAGIC:
         raise ValueError("not a Debian package: the ar signature is missing")
-    offset = len(AR_MAGIC)
-    while offset < len(package):
-        header = package[offset : offset + AR_HEADER_BYTES]
-        name = header[:16].decode("ascii").strip().rstrip("/")
-        start = offset + AR_HEADER_BYTES
-        end = start + int(header[48:58])
+    while header := package.read(AR_HEADER_BYTES):  # name in bytes 0-15, decimal size in 48-57
+        name, size = header[:16].decode("ascii").strip().rstrip("/"), int(header[48:58])
         if name == "data.tar.zst":
             import zstandard
 
-            return zstandard.ZstdDecompressor().stream_reader(package[start:end]).read()
+            content = zstandard.ZstdDecompressor().stream_reader(package.read(size)).read()
+            return io.BytesIO(content)
         if name.startswith("data.tar"):
-            return package[start:end]
-        offset = end + end % 2
+            return io.BytesIO(package.read(size))
+        package.seek(size + size % 2, io.SEEK_CUR)  # members start at even offsets
     raise ValueError("not a Debian package: it has no data.tar")

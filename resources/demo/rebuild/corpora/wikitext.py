@@ -1,4 +1,4 @@
-"""Running prose from the wiki markup of an encyclopaedia article."""
+"""Extract running prose from the wiki markup of an encyclopaedia article."""
 
 import re
 import unicodedata
@@ -15,11 +15,11 @@ NOT_PROSE_TAGS |= {"score", "source", "syntaxhighlight", "nowiki"}
 NOT_PROSE_LINKS = re.compile(
     r"\s*:?(file|image|media|category|[a-z]{2,3}(-[a-z]+)?):", re.IGNORECASE
 )
-# What is left where markup was broken or a template carried the words.
+# Traces of broken markup and of templates that held words.
 LEFTOVERS = re.compile(
     r"\{\{|\}\}|\[\[|\]\]|\{\||\||</?[a-z]+|https?://|__[A-Z]+__|, ?,|\b(as|by|in|of|the) [,.;)]"
 )
-FORMULA = "\ue000"  # stands for a formula until its paragraph is dropped
+FORMULA = "\ue000"  # placeholder for a formula until its paragraph is dropped
 
 UNITS = {
     "C": "°C",
@@ -47,7 +47,7 @@ RANGES = {"-": "–", "–": "–", "to": " to ", "and": " and ", "and(-)": " an
 
 
 def prose_paragraphs(wikitext: str) -> Iterator[str]:
-    """Paragraphs of running prose: no headings, lists, tables, templates, notes or formulas."""
+    """Yield paragraphs of prose, without headings, lists, tables, templates, notes or formulas."""
     import mwparserfromhell
 
     wanted = True
@@ -66,7 +66,7 @@ def prose_paragraphs(wikitext: str) -> Iterator[str]:
 
 
 def normalise(text: str) -> str:
-    """NFC, single spaces, and none of the holes that removed templates leave."""
+    """Normalise to NFC and single spaces, and close the gaps that removed templates leave."""
     text = unicodedata.normalize("NFC", text)
     text = re.sub(r"[\u200b-\u200f\u2060\ufeff\u00ad]", "", text)
     text = " ".join(text.split())
@@ -115,7 +115,7 @@ def _plain_tag(node) -> str:
 
 
 def _plain_template(template) -> str:
-    """Words of the templates that stand within sentences; all others vanish."""
+    """Text of templates that are used within sentences; all others become empty."""
     name = str(template.name).strip().lower()
     arguments = [_plain(p.value).strip() for p in template.params if not p.showkey]
     if name in {"convert", "cvt"} and len(arguments) >= 2:

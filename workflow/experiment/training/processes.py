@@ -1,16 +1,60 @@
-"""Stop a training on a signal: it saves a checkpoint, reports the step, and ends.
+"""Processes of a training: one for each device, all of which a signal stops.
 
-SLURM sends SIGTERM before it ends a job that is preempted, cancelled or over its time limit, and
-the signal that `--signal` names some time before.
+torch's launcher starts several processes, which transformers' Trainer coordinates through
+accelerate. Only the first one writes the job's outputs, log and record.
+
+On a signal, a training saves a checkpoint, reports the step, and ends. SLURM sends SIGTERM before
+it ends a job that is preempted, cancelled or over its time limit, and the signal that `--signal`
+names some time before.
 """
 
+import os
 import signal
+import sys
 from typing import Any
 
 import torch
 from torch import distributed
 
+SECONDS_TO_SAVE = 3600  # between a signal and the launcher's kill
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+def n_processes() -> int:
+    """Number of processes of this training."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def run_on(devices: int, device: str) -> None:
+    """Replace this process by `devices` processes of the same command line, unless it is one.
+
+    Raises SystemExit if the machine has fewer GPUs.
+    """
+    if devices == 1 or n_processes() > 1:
+        return
+    if device == "cuda" and (visible := torch.cuda.device_count()) < devices:
+        raise SystemExit(f"error: fine_tuning.devices: {devices}, but the job sees {visible} GPUs")
+    forwarded = ",".join(number.name for number in (*SIGNALS, signal.SIGINT))
+    launcher = [
+        *("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"),
+        f"--signals-to-handle={forwarded}",
+        f"--shutdown-timeout={SECONDS_TO_SAVE}",
+        "--",  # end of the launcher's own options
+    ]
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *launcher, *sys.argv])
+
+
+def leave() -> None:
+    """End this process at once if it is one of several; call it after all files are written.
+
+    In Python's regular shutdown, a live thread of the process group would abort the process, and
+    the launcher would report the whole training as failed.
+    """
+    if n_processes() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 class Interrupted(SystemExit):
