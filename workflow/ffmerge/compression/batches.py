@@ -95,17 +95,23 @@ def from_batches(
     held_out: Iterable[Batch] | None,
     n_tokens: int | None,
 ) -> Data:
-    """Use batches that the user made. Without `held_out`, hold out the last fifth of them.
+    """Use batches that the user made, on any device. Without `held_out`, hold out the last fifth.
 
     Raises ValueError like `from_examples`.
     """
-    batches = list(features)
-    if held_out is None:
+    batches = [_on_cpu(batch) for batch in features]
+    if held_out is not None:
+        held_out = [_on_cpu(batch) for batch in held_out]
+    else:
         n_last = max(1, round(SHARE_HELD_OUT * len(batches)))
         batches, held_out = batches[:-n_last], batches[-n_last:]
     if not batches:
         raise ValueError("at least two batches are needed: one for the features, one for the loss")
-    return _checked(Positions(model), batches, list(held_out), n_tokens)
+    return _checked(Positions(model), batches, held_out, n_tokens)
+
+
+def _on_cpu(batch: Batch) -> Batch:
+    return {key: value.cpu() for key, value in batch.items()}
 
 
 def _checked(
