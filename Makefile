@@ -9,7 +9,7 @@ CORES ?= all
 IN_VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-all rehearsal bench test test-cluster lint format environment lock images clean
+.PHONY: help demo demo-all rehearsal bench check-gpu test test-cluster lint format environment lock images clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,9 @@ test-cluster: environment ## Test the workflow on a SLURM of two nodes on this m
 
 bench: environment ## Measure speed, and update docs/performance.md (15 minutes)
 	@$(IN_VENV) benchmarks/run.py
+
+check-gpu: environment ## Check results and speed on a GPU (at most 8 minutes; docs/performance.md)
+	@$(IN_VENV) benchmarks/check_gpu.py
 
 lint: environment ## Check style, imports and workflow without running anything
 	@$(IN_VENV) -m ruff check --quiet
