@@ -37,10 +37,10 @@ def add_provenance(build: Path) -> None:
         if package == "provenance":
             copy = build.joinpath(*PRIVATE.split("."), *inside)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_text(file.read_text())
+            copy.write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
     for file in build.rglob("*.py"):
-        text = IMPORT.sub(rf"\1\2 {PRIVATE}", file.read_text())
-        file.write_text(text)
+        text = IMPORT.sub(rf"\1\2 {PRIVATE}", file.read_text(encoding="utf-8"))
+        file.write_text(text, encoding="utf-8")
         for name in private_imports(text):
             module = build.joinpath(*name.split("."))
             if not (module.with_suffix(".py").exists() or (module / "__init__.py").exists()):

@@ -487,7 +487,7 @@ def test_nothing_is_ever_overwritten(gpt2, texts, tmp_path, capsys):
         ("a.jsonl", '{"text": "w2"}\n{"text', "line 2"),
         ("a.jsonl", '{"words": "w2"}\n', "it has: words"),
         ("a.csv", "words,label\nw2,1\n", "name one with --text"),
-        ("a.parquet", "no parquet", "no Parquet file"),
+        ("a.parquet", "no parquet", "not a Parquet file"),
     ],
 )
 def test_unsuitable_data_are_named_with_what_would_be_suitable(

@@ -35,7 +35,7 @@ def encoding_for(model: nn.Module, directory: Path, max_length: int | None) -> E
             "model's forward takes them"
         )
     if "pixel_values" in takes:
-        images = _load(transformers.AutoImageProcessor, directory, "an image processor")
+        images = _load(transformers.AutoImageProcessor, directory, "image processor")
         if "input_ids" not in takes:
             return Pictures(images, model.config)
         return PicturesWithText(
@@ -61,9 +61,9 @@ def tokenizer_if_any(directory: Path) -> Any | None:
 def _tokenizer(directory: Path) -> Any:
     if not any(any(directory.glob(pattern)) for pattern in TOKENIZERS):
         raise ValueError(  # for some models transformers would make an empty one
-            f"{directory} has no file of a tokenizer ({', '.join(TOKENIZERS)}), which the data need"
+            f"{directory} has no tokenizer ({', '.join(TOKENIZERS)}), which the data need"
         )
-    return _load(transformers.AutoTokenizer, directory, "a tokenizer")
+    return _load(transformers.AutoTokenizer, directory, "tokenizer")
 
 
 def _load(auto_class: Any, directory: Path, what: str) -> Any:
@@ -72,7 +72,7 @@ def _load(auto_class: Any, directory: Path, what: str) -> Any:
     except (OSError, ValueError, ImportError, TypeError, KeyError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{directory} has no file of {what} that transformers can load, which the data need "
+            f"{directory} has no {what} that transformers can load, which the data need "
             f"({reason}); from Python, ffmerge.compress takes batches of your own"
         ) from None
 

@@ -61,7 +61,7 @@ class CrossEntropy:
         self.name = f"{name} (nats)"
         self._batches = list(batches)
         if not any((targets != IGNORED).any() for _, targets in self._batches):
-            raise ValueError(f"the held-out data have nothing to take the {name} of; give more")
+            raise ValueError(f"the held-out data have nothing to compute the {name} on; give more")
 
     @torch.inference_mode()
     def of(self, model: nn.Module) -> float:
@@ -123,7 +123,8 @@ class Divergence:
         )
         if names is None:
             raise ValueError(
-                f"{type(model).__name__} puts out {', '.join(output)}, none of which is known here"
+                f"{type(model).__name__} has no output that is known here (it has: "
+                f"{', '.join(output)})"
             )
         masks = [
             inputs[key] for key in ("decoder_attention_mask", "attention_mask") if key in inputs

@@ -160,7 +160,7 @@ def read_entry(file: str | None) -> dict[str, Any] | None:
         return Architecture.from_entry(entry).entry()
     except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{file} is no entry of an architecture: {reason}") from None
+        raise ValueError(f"{file} is not an entry of an architecture: {reason}") from None
 
 
 def files_of(features: UserData) -> list[Path] | None:
@@ -208,7 +208,7 @@ def _check_dtype(dtype: str, original: Source) -> None:
         if kept.is_floating_point and torch.promote_types(kept, computed) != computed:
             raise ValueError(
                 f"--dtype {dtype}: the model is stored in {str(kept).removeprefix('torch.')} "
-                f"({name}), bits of which would be lost; leave the option out"
+                f"({name}) and would lose bits; leave the option out"
             )
 
 

@@ -73,7 +73,7 @@ def _in_directory(directory: Path, wanted: str, columns: Columns) -> Iterator[Ex
     elif images:
         raise ValueError(_unfit(directory, "a folder of images", wanted))
     else:
-        raise ValueError(f"{directory} holds no file of a kind that is known here: {_known()}")
+        raise ValueError(f"{directory} holds no file that can be read here: give {_known()}")
 
 
 def _in_file(file: Path, wanted: str, columns: Columns) -> Iterator[Example]:
@@ -91,7 +91,7 @@ def _in_file(file: Path, wanted: str, columns: Columns) -> Iterator[Example]:
     elif file.suffix.lower() in IMAGES:
         raise ValueError(_unfit(file, "an image", wanted))
     else:
-        raise ValueError(f"{file}: this kind of file is not known here, but {_known()}")
+        raise ValueError(f"{file}: this kind of file cannot be read here: give {_known()}")
 
 
 def _with_image(file: Path, row: Example) -> Example:
@@ -179,9 +179,9 @@ def _json_lines(file: Path) -> Iterator[Row]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise ValueError(f"{file}, line {number} is no JSON: {error}") from None
+            raise ValueError(f"{file}, line {number} is not JSON: {error}") from None
         if not isinstance(row, dict):
-            raise ValueError(f"{file}, line {number} is no JSON object, with a key for each column")
+            raise ValueError(f"{file}, line {number} is not a JSON object, with a key per column")
         yield row
 
 
@@ -199,7 +199,7 @@ def _parquet(file: Path) -> Iterator[Row]:
         for batch in parquet.ParquetFile(file).iter_batches(batch_size=ROWS_PER_BATCH):
             yield from batch.to_pylist()
     except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{file} is no Parquet file: {error}") from None
+        raise ValueError(f"{file} is not a Parquet file: {error}") from None
 
 
 def _text_lines(file: Path) -> Iterator[str]:
@@ -208,7 +208,7 @@ def _text_lines(file: Path) -> Iterator[str]:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             yield from stream
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is no UTF-8 text: {error}") from None
+        raise ValueError(f"{file} is not UTF-8 text: {error}") from None
 
 
 READERS = {".jsonl": _json_lines, ".csv": _separated, ".tsv": _separated, ".parquet": _parquet}

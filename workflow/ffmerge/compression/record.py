@@ -174,7 +174,7 @@ def _checked(record: Path, outputs: dict[str, Path]) -> dict[str, Any]:
         recorded = content["output"][name]
         if sha256_of(path) != (recorded if isinstance(recorded, str) else recorded["sha256"]):
             raise ValueError(
-                f"{path} is not what {record} says that it was when it was made; make it again"
+                f"{path} is not what {record} says it was when it was made; make it again"
             )
     return content
 

@@ -188,7 +188,7 @@ def parse_groups(text: str, names: list[str], anchor: str) -> list[Group]:
         parsed += [groups.group(name, _parse_layers(layers, text), anchor) for name in names]
     for group in parsed:
         if len(group.layers) < 2:
-            raise ValueError(f"--layers {text}: a group has two layers at least")
+            raise ValueError(f"--layers {text}: a group has at least two layers")
     return parsed
 
 
@@ -313,8 +313,8 @@ def _too_few_of_equal_widths(widths: Widths) -> ValueError:
             layers = [i for i, other in enumerate(of_layers) if other == width]
             listed.append(f"{name} {layers}: {' × '.join(map(str, width))}")
     return ValueError(
-        "FF sublayers merge only within equal widths, of which there are not enough for what is to "
-        f"be removed; remove less, or name --layers ({'; '.join(listed)})"
+        "only FF sublayers of equal widths can be merged, and there are not enough of them to "
+        f"remove so many; remove fewer, or name --layers ({'; '.join(listed)})"
     )
 
 

@@ -34,14 +34,14 @@ class Settings:
         choices=STRATEGIES,
     )
     anchor: str = _option("first", "the layer that others are aligned to", choices=ANCHORS)
-    n_tokens: int | None = _option(None, "positions for features (10,000, or what the data have)")
+    n_tokens: int | None = _option(None, "positions for features (10,000, or all there are)")
     n_held_out: int | None = _option(
         None, "examples for the loss (16 sequences of text, or 128 pairs or images)"
     )
     max_length: int | None = _option(None, "tokens of a sequence (512, or what the model takes)")
     batch_size: int = _option(2, "examples at a time")
     device: str = _option("cpu", "where to compute, such as cuda")
-    dtype: str = _option("float32", "what to compute in", choices=DTYPES)
+    dtype: str = _option("float32", "dtype to compute in", choices=DTYPES)
     form: str = _option(
         "tied",
         "what is written: the small model, which transformers loads after `import ffmerge.auto`; "
@@ -65,7 +65,7 @@ class Settings:
                 raise ValueError(f"{option.name} {value!r}: allowed are {', '.join(choices)}")
         for name in ("n_tokens", "n_held_out", "batch_size"):
             if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} {value}: has to be 1 at least")
+                raise ValueError(f"{name} {value}: has to be at least 1")
         if (self.remove is None) == (self.layers is None):
             raise ValueError("say what to remove: either --remove 1/3, or --layers 3-7")
 

@@ -123,7 +123,7 @@ def _fetched(model: str, revision: str | None) -> Path:
             raise  # a full disk, a missing permission
         reason = " ".join(str(error).split())[:200]
         raise OSError(
-            f"there is no directory {model}, and the hub did not give a model of that name "
+            f"there is no directory {model}, and fetching a model of that name from the hub failed "
             f"({type(error).__name__}: {reason})"
         ) from None
 
