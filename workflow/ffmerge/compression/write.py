@@ -200,7 +200,7 @@ def store(model: nn.Module, form: str, original: Mapping[str, Stored], directory
         return
     checkpoint.save_configuration(model, directory)
     tensors = on_disk(model)
-    tensor_file.write(directory / WEIGHTS, kept, tensors.__getitem__, {"format": "pt"})
+    tensor_file.write(directory / WEIGHTS, kept, tensors.__getitem__)
     if form == "code":
         write_code(directory)
 
