@@ -321,10 +321,11 @@ def test_two_processes_do_the_same_steps_as_one(kind, inputs, tmp_path):
     assert {p.name for p in tunings[1].folder.iterdir()} == {
         p.name for p in tunings[0].folder.iterdir()
     }
-    command = json.loads((tunings[1].folder / "tuned.record.json").read_text())["command"]
+    record = json.loads((tunings[1].folder / "tuned.record.json").read_text())
+    assert record["machine"]["arithmetic"] == arithmetic()
     variables = " ".join(f"{name}={value}" for name, value in arithmetic().items())
     assert "MKL_CBWR=" in variables
-    assert command.startswith(f"env PYTHONPATH=workflow {variables} python {SCRIPT} ")
+    assert record["command"].startswith(f"env PYTHONPATH=workflow {variables} python {SCRIPT} ")
 
 
 @pytest.mark.parametrize(("kind", "kill"), [("gpt2", os.kill), ("marian", os.killpg)])
