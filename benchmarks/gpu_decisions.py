@@ -23,7 +23,7 @@ from ffmerge.method.correlation import cross_correlation
 from ffmerge.method.features import SUBLAYERS, Features, collect_features, collect_outputs
 from ffmerge.method.merge import merge_in_model
 from ffmerge.method.permutation import Alignment, Pair, Permutations, align_all_pairs
-from ffmerge.method.tie import untouched
+from ffmerge.method.tie import temporary_changes
 from ffmerge.method.windows import pairs_in_windows, select_windows, starts
 from ffmerge.models import checkpoint
 from provenance.job import prepare_torch
@@ -168,7 +168,7 @@ def _outcome(name: str, task: Task, size: Size, device: str, scratch: Path) -> O
         for k in _sizes(name, size):
             for start in starts(n_layers, k)[: size.n_starts]:
                 window = groups.window(permutations, start, k, "first")
-                with untouched(model):
+                with temporary_changes(model):
                     merge_in_model(model, window, permutations if method == "permute" else None)
                     result = task.evaluate(model, "validation", device)
                 candidates[method, k, start] = result.score, result.loss

@@ -14,7 +14,7 @@ from ffmerge.method import groups
 from ffmerge.method.features import Features, collect_features
 from ffmerge.method.merge import merge_in_model
 from ffmerge.method.permutation import Permutations, align_all_pairs
-from ffmerge.method.tie import untouched
+from ffmerge.method.tie import temporary_changes
 from ffmerge.method.windows import pairs_in_windows, select_windows, starts
 from naive_selection import NaiveSelection
 from timing import Measured, Sample, compared, timed
@@ -122,7 +122,7 @@ class _Selection:
             aligned = {"encoder": permutations} if method == "permute" else None
             for start, k in self.windows:
                 window = groups.window(["encoder"], start, k, "first")
-                with untouched(model):
+                with temporary_changes(model):
                     merge_in_model(model, window, aligned)
                     losses[method, start, k] = task.evaluate(model, "validation").loss
         return permutations, losses, self.choose(losses)

@@ -6,7 +6,7 @@ from experiment.tasks import task_for
 from ffmerge.method import groups
 from ffmerge.method.merge import merge_in_model
 from ffmerge.method.permutation import load_permutations
-from ffmerge.method.tie import untouched
+from ffmerge.method.tie import temporary_changes
 from ffmerge.models import checkpoint
 from provenance.csv_files import write_csv
 from provenance.job import Job
@@ -22,7 +22,7 @@ if __name__ == "__main__":
         rows = []
         for k, strategy in job.progress(candidates):
             chosen = groups.from_layers(proposals[k][strategy], job.params.anchor)
-            with untouched(model):
+            with temporary_changes(model):
                 merge_in_model(model, chosen, permutations)
                 result = task.evaluate(model, "validation", device)
             rows.append({"strategy": strategy, "k": k, "score": result.score, "loss": result.loss})

@@ -5,7 +5,7 @@ from experiment.variants import Candidate
 from ffmerge.method import groups
 from ffmerge.method.merge import merge_in_model
 from ffmerge.method.permutation import load_permutations
-from ffmerge.method.tie import untouched
+from ffmerge.method.tie import temporary_changes
 from ffmerge.models import checkpoint
 from provenance.csv_files import write_csv
 from provenance.job import Job
@@ -20,7 +20,7 @@ if __name__ == "__main__":
         for candidate in job.progress([Candidate(*c) for c in job.params.candidates]):
             window = groups.window(permutations, candidate.start, candidate.k, job.params.anchor)
             aligned = permutations if candidate.method == "permute" else None
-            with untouched(model):
+            with temporary_changes(model):
                 merge_in_model(model, window, aligned)
                 result = task.evaluate(model, "validation", device)
             rows.append({**candidate._asdict(), "score": result.score, "loss": result.loss})

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers.initialization import no_init_weights
 
 from ffmerge.method import quantization
-from ffmerge.method.layer_drop import drop_on_disk, dropped_layers, renamed, without_layers
+from ffmerge.method.layer_drop import drop_on_disk, dropped_entry, new_name, without_layers
 from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models import checkpoint
 from ffmerge.models.format import DROPPED, WEIGHTS
@@ -267,10 +267,10 @@ def test_tensors_get_the_numbers_of_their_new_places(pico):
     table = towers(pico("marian", n_layers=13))
     name = "model.{}.layers.{}.fc1.weight".format
     for side in ("encoder", "decoder"):
-        places = [renamed(name(side, layer), table, [1, 2]) for layer in (0, 1, 2, 3, 12)]
+        places = [new_name(name(side, layer), table, [1, 2]) for layer in (0, 1, 2, 3, 12)]
         assert places == [name(side, 0), None, None, name(side, 1), name(side, 10)]
     for other in ("model.shared.weight", "final_logits_bias", "model.decoder.layersnorm.1.weight"):
-        assert renamed(other, table, [1, 2]) == other
+        assert new_name(other, table, [1, 2]) == other
 
 
 # --- how much smaller it gets ---------------------------------------------------------------------
@@ -363,7 +363,7 @@ def test_a_count_of_layers_that_an_int8_file_does_not_have_is_an_error(pico, tmp
 
 
 def test_what_went_is_noted_for_every_tower(pico):
-    assert dropped_layers(towers(pico("marian")), range(2, 4)) == [
+    assert dropped_entry(towers(pico("marian")), range(2, 4)) == [
         {"tower": "encoder", "layers": [2, 3]},
         {"tower": "decoder", "layers": [2, 3]},
     ]

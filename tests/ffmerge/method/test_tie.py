@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ffmerge.method.tie import count_parameters, count_sublayers, tie, untouched
+from ffmerge.method.tie import count_parameters, count_sublayers, temporary_changes, tie
 from ffmerge.models.format import GROUPS
 from ffmerge.models.towers import towers
 from merged_windows import merge_window
@@ -80,12 +80,12 @@ def test_the_paper_s_models_lose_what_arithmetic_says(build):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_untouched_gives_back_the_same_parameters_bit_for_bit(model_type, fails, pico):
+def test_after_temporary_changes_the_parameters_are_the_same_bit_for_bit(model_type, fails, pico):
     model, layers = pico(model_type), [1, 2, 3]
     before = dict(model.named_parameters())
     values = {name: tensor.detach().clone() for name, tensor in before.items()}
     try:
-        with untouched(model):
+        with temporary_changes(model):
             merge_window(model, layers, anchor=2)
             for tower in towers(model).values():
                 with torch.no_grad():  # as training would
@@ -102,11 +102,13 @@ def test_untouched_gives_back_the_same_parameters_bit_for_bit(model_type, fails,
         assert torch.equal(after[name], values[name])
 
 
-def test_after_untouched_the_model_is_the_one_it_was(model_type, pico, random_batch, logits):
+def test_after_temporary_changes_the_model_is_the_one_it_was(
+    model_type, pico, random_batch, logits
+):
     model, batch = pico(model_type), random_batch(model_type)
     before, size = logits(model, batch), count_parameters(model)
     for start in range(2):
-        with untouched(model):
+        with temporary_changes(model):
             merge_window(model, range(start, start + 3), start)
             assert count_parameters(model) < size
             assert not torch.equal(logits(model, batch), before)
@@ -115,12 +117,12 @@ def test_after_untouched_the_model_is_the_one_it_was(model_type, pico, random_ba
 
 
 @pytest.mark.parametrize("earlier", [[], [[0, 1]]], ids=str)
-def test_after_untouched_the_configuration_says_what_it_said(earlier, pico):
+def test_after_temporary_changes_the_configuration_says_what_it_said(earlier, pico):
     model = pico("gpt2")
     for layers in earlier:
         merge_window(model, layers, anchor=0)
     before = model.config.to_dict()
-    with untouched(model):
+    with temporary_changes(model):
         merge_window(model, [2, 3], anchor=2)
         noted = [group["layers"] for group in getattr(model.config, GROUPS)]
         assert noted == [*earlier, [2, 3]]
@@ -128,11 +130,11 @@ def test_after_untouched_the_configuration_says_what_it_said(earlier, pico):
     assert (GROUPS in before) == bool(earlier)
 
 
-def test_untouched_gives_back_a_gated_model_without_biases(pico, random_batch, logits):
+def test_after_temporary_changes_a_gated_model_has_no_biases_as_before(pico, random_batch, logits):
     model, batch = pico("llama"), random_batch("llama")
     output, before = logits(model, batch), dict(model.named_parameters())
     size = count_parameters(model)
-    with untouched(model):
+    with temporary_changes(model):
         merge_window(model, [1, 2, 3], anchor=2)
         assert size - count_parameters(model) == 2 * 3 * D_MODEL * D_FF
     assert torch.equal(logits(model, batch), output)
@@ -144,7 +146,7 @@ def test_a_merged_model_is_given_back_merged(pico):
     tower = towers(model)["decoder"]
     merge_window(model, [0, 1], anchor=0)
     merged = parameters(model, tower, 0)
-    with untouched(model):
+    with temporary_changes(model):
         merge_window(model, [0, 1, 2, 3], anchor=0)
     for layer in (0, 1):
         assert all(t is merged[role] for role, t in parameters(model, tower, layer).items())

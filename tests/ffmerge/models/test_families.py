@@ -14,7 +14,7 @@ from torch import nn
 from families import D_MODEL, FAMILIES, FF, VOCABULARY, Family, batch_of, output_of, pico
 from ffmerge.method.features import SUBLAYERS, Features, collect_features, collect_outputs
 from ffmerge.method.groups import Group
-from ffmerge.method.layer_drop import drop_on_disk, renamed, without_layers
+from ffmerge.method.layer_drop import drop_on_disk, new_name, without_layers
 from ffmerge.method.merge import Sublayer, merge_in_model, permute
 from ffmerge.method.merge_on_disk import merge_on_disk
 from ffmerge.method.permutation import Permutations, align_all_pairs, inverse
@@ -439,7 +439,7 @@ def test_a_model_without_layers_is_another_one_and_comes_back_from_disk(
 ):
     model, batch = pico(droppable), batch_of(droppable)
     shallower, found = without_layers(model, layers), towers(model)
-    names = [new for name in model.state_dict() if (new := renamed(name, found, layers))]
+    names = [new for name in model.state_dict() if (new := new_name(name, found, layers))]
     assert sorted(names) == sorted(shallower.state_dict())  # no name twice
     assert {name: len(tower) for name, tower in towers(shallower).items()} == {
         name: ff.n_layers - 1 for name, ff in droppable.towers.items()

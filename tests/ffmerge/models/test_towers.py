@@ -12,7 +12,7 @@ from ffmerge.method.tie import count_sublayers
 from ffmerge.models import checkpoint
 from ffmerge.models.architectures import ARCHITECTURES, Architecture, FeedForward
 from ffmerge.models.format import OWN_ENTRY
-from ffmerge.models.towers import attribute, located, towers
+from ffmerge.models.towers import attribute, locate_towers, towers
 
 GATED = {"layers": "layers.*", "gate": "mlp.gate", "up": "mlp.up", "down": "mlp.down"}
 PLAIN = {"layers": "layers.*", "up": "mlp.up", "down": "mlp.down"}
@@ -65,7 +65,7 @@ def test_a_file_has_the_towers_of_its_model(model_type, pico, tmp_path):
 @pytest.mark.parametrize("side", ["encoder", "decoder"])
 def test_half_an_encoder_decoder_has_one_tower(side, pico):
     there = [name for name in names(pico("marian")) if f".{side}." in name]
-    found = located(ARCHITECTURES["marian"], there)
+    found = locate_towers(ARCHITECTURES["marian"], there)
     assert list(found) == [side]
     assert found[side].paths == tuple(f"model.{side}.layers.{layer}" for layer in range(4))
 
@@ -75,7 +75,7 @@ def test_a_model_without_any_of_the_layers_is_an_error_that_says_what_was_looked
         ValueError,
         match=r"modules encoder\.layers\.\*\.fc1 or decoder\.layers\.\*\.fc1$",
     ):
-        located(ARCHITECTURES["marian"], names(pico("vit")))
+        locate_towers(ARCHITECTURES["marian"], names(pico("vit")))
 
 
 # --- a sublayer's tensors -------------------------------------------------------------------------
@@ -125,8 +125,8 @@ def test_a_form_is_chosen_by_the_maps_that_are_there():
     architecture = Architecture.from_entry({"towers": {"decoder": forms}})
     plain = linear_maps("layers.0", "mlp.up", "mlp.down")
     gated = linear_maps("layers.0", "mlp.gate", "mlp.up_of_gated", "mlp.down")
-    assert located(architecture, plain)["decoder"].feed_forward.maps == ("up", "down")
-    assert located(architecture, gated)["decoder"].feed_forward.maps == ("gate", "up", "down")
+    assert locate_towers(architecture, plain)["decoder"].feed_forward.maps == ("up", "down")
+    assert locate_towers(architecture, gated)["decoder"].feed_forward.maps == ("gate", "up", "down")
 
 
 def test_of_two_forms_that_fit_the_first_is_taken():
@@ -134,7 +134,7 @@ def test_of_two_forms_that_fit_the_first_is_taken():
     both = linear_maps("layers.0", "mlp.gate", "mlp.up", "mlp.down")
     for first, second in (forms, forms[::-1]):
         architecture = Architecture.from_entry({"towers": {"decoder": [first, second]}})
-        assert located(architecture, both)["decoder"].feed_forward == FeedForward(**first)
+        assert locate_towers(architecture, both)["decoder"].feed_forward == FeedForward(**first)
 
 
 def test_stages_of_layers_are_one_tower_in_the_order_of_their_numbers():
@@ -142,7 +142,7 @@ def test_stages_of_layers_are_one_tower_in_the_order_of_their_numbers():
     there = [(0, 0), (0, 1), (1, 0), (1, 9), (1, 10), (10, 0)]
     paths = [f"stages.{stage}.blocks.{block}" for stage, block in there]
     unordered = [name for path in paths[::-1] for name in linear_maps(path, "mlp.up", "mlp.down")]
-    found = located(Architecture.from_entry(entry), unordered)
+    found = locate_towers(Architecture.from_entry(entry), unordered)
     assert found["encoder"].paths == tuple(paths)
 
 
@@ -232,7 +232,7 @@ def test_a_model_s_own_entry_takes_the_place_of_one_in_the_table():
 def test_a_plain_sublayer_is_not_taken_for_a_gated_one_whose_up_has_the_same_name():
     gated = FeedForward(layers="h.*", up="up", down="down", gate="gate")
     plain = FeedForward(layers="h.*", up="up", down="down")
-    found = located(
+    found = locate_towers(
         Architecture("", {"decoder": (gated, plain)}), ["h.0.up.weight", "h.0.down.weight"]
     )
     assert found["decoder"].feed_forward is plain

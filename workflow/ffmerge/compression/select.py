@@ -23,7 +23,7 @@ from ffmerge.method.features import Features, Tap, collect_outputs
 from ffmerge.method.groups import Group
 from ffmerge.method.merge import check_mergeable, merge_in_model
 from ffmerge.method.permutation import Alignment, Pair, Permutations, align_all_pairs
-from ffmerge.method.tie import untouched
+from ffmerge.method.tie import temporary_changes
 from ffmerge.method.windows import best_start
 from ffmerge.models.memory import drop_cycles
 from ffmerge.models.towers import towers
@@ -238,7 +238,7 @@ def by_loss(
     for windows in candidates:
         losses: dict[int, float] = {}
         for n, window in enumerate(windows):
-            with untouched(model):
+            with temporary_changes(model):
                 merge_in_model(model, window, permutations)
                 value = loss.of(model)
             losses[n] = value if math.isfinite(value) else math.inf

@@ -24,12 +24,12 @@ from ffmerge.models.towers import Tower, attribute, towers
 PER_LAYER = ("layer_types", "no_rope_layers", "attention_layers")
 
 
-def dropped_layers(model_towers: Mapping[str, Tower], layers: Sequence[int]) -> list[dict]:
+def dropped_entry(model_towers: Mapping[str, Tower], layers: Sequence[int]) -> list[dict]:
     """The entry DROPPED of the configuration of a model without these layers."""
     return [{"tower": name, "layers": list(layers)} for name in model_towers]
 
 
-def renamed(name: str, model_towers: Mapping[str, Tower], layers: Sequence[int]) -> str | None:
+def new_name(name: str, model_towers: Mapping[str, Tower], layers: Sequence[int]) -> str | None:
     """A tensor's name in the model without `layers`; None if it is dropped with them.
 
     name: that of a parameter or buffer in the whole model.
@@ -65,7 +65,7 @@ def without_layers(model: nn.Module, layers: Sequence[int]) -> nn.Module:
     with no_init_weights():
         shallower = type(model)(config)
     state = model.state_dict(keep_vars=True)  # the parameters themselves: ties are kept
-    kept = {renamed(name, model_towers, layers): tensor for name, tensor in state.items()}
+    kept = {new_name(name, model_towers, layers): tensor for name, tensor in state.items()}
     kept.pop(None, None)
     shallower.load_state_dict(kept, assign=True)
     shallower.generation_config = getattr(model, "generation_config", None)
@@ -88,7 +88,7 @@ def drop_on_disk(base_model: Path, layers: Sequence[int], directory: Path) -> No
         changes[outer] = {**changes.get(outer, config[outer]), key: changes.pop(path)}
     file = base_model / WEIGHTS
     stored = tensor_file.read_head(file)
-    names = {renamed(name, model_towers, layers): name for name in stored}
+    names = {new_name(name, model_towers, layers): name for name in stored}
     names.pop(None, None)
     kept = {new: stored[name] for new, name in names.items()}
 
@@ -105,7 +105,7 @@ def _changes(
 
     Raises ValueError if no layer would be left, or if no key holds a tower's number of layers.
     """
-    changes: dict[str, Any] = {DROPPED: dropped_layers(model_towers, layers)}
+    changes: dict[str, Any] = {DROPPED: dropped_entry(model_towers, layers)}
     for name, tower in model_towers.items():
         left, count = _left(len(tower), layers), tower.feed_forward.count
         if count is None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ffmerge.method.groups import Group, check_groups
 from ffmerge.method.permutation import Permutations
-from ffmerge.method.tie import tie, with_earlier
+from ffmerge.method.tie import combined_entry, tie
 from ffmerge.models.architectures import FeedForward
 from ffmerge.models.format import GROUPS
 from ffmerge.models.towers import Tower, towers
@@ -120,14 +120,14 @@ def merge_in_model(
 ) -> None:
     """Merge and tie the FF sublayers of each group in place, and note it in the configuration.
 
-    The model's parameters are replaced, not written to, so that `tie.untouched` can put them back.
+    The model's parameters are replaced, not written to: `tie.temporary_changes` can put them back.
     permutations: by tower; None for vanilla.
     Raises ValueError, before anything changes, as `check_mergeable` does, and for a group that has
     some layers of an earlier group but not all.
     """
     model_towers = towers(model)
     check_mergeable(groups, model_towers, lambda name: model.get_parameter(name).shape)
-    entry = with_earlier(groups, model)
+    entry = combined_entry(groups, model)
     for group in groups:
         tower = model_towers[group.tower]
         of_tower = permutations[group.tower] if permutations is not None else None

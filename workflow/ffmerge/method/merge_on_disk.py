@@ -12,18 +12,18 @@ from torch import Tensor
 from ffmerge.method.groups import Group
 from ffmerge.method.merge import check_mergeable, merged_sublayer
 from ffmerge.method.permutation import Permutations
-from ffmerge.method.tie import noted
+from ffmerge.method.tie import groups_entry
 from ffmerge.models import tensor_file
 from ffmerge.models.architectures import architecture_of
 from ffmerge.models.format import GROUPS, MERGED_TYPE, STOCK_TYPE, WEIGHTS
 from ffmerge.models.tensor_file import Stored
-from ffmerge.models.towers import Tower, located
+from ffmerge.models.towers import Tower, locate_towers
 
 
 def towers_in(directory: Path) -> dict[str, Tower]:
     """The towers of a model on disk, by name."""
     config = json.loads((directory / "config.json").read_text())
-    return located(architecture_of(config), tensor_file.read_head(directory / WEIGHTS))
+    return locate_towers(architecture_of(config), tensor_file.read_head(directory / WEIGHTS))
 
 
 def merge_on_disk(
@@ -61,7 +61,7 @@ def merge_on_disk(
     def values(name: str) -> Tensor | Iterator[Tensor]:
         return merged[name] if name in merged else tensor_file.read_rows(file, stored[name])
 
-    changes = {GROUPS: noted(groups, model_towers), **merged_type(base_model)}
+    changes = {GROUPS: groups_entry(groups, model_towers), **merged_type(base_model)}
     write_model(base_model, directory, kept, values, changes)
 
 

@@ -23,7 +23,9 @@ def tie(model: nn.Module, modules: Sequence[Sequence[str]]) -> None:
             target.weight, target.bias = source.weight, source.bias
 
 
-def noted(groups: Sequence[Group], model_towers: Mapping[str, Tower]) -> list[dict[str, Any]]:
+def groups_entry(
+    groups: Sequence[Group], model_towers: Mapping[str, Tower]
+) -> list[dict[str, Any]]:
     """The entry GROUPS of a configuration for merged groups."""
     return [
         {**group.as_json(), "modules": model_towers[group.tower].shared_modules(group.layers)}
@@ -31,7 +33,7 @@ def noted(groups: Sequence[Group], model_towers: Mapping[str, Tower]) -> list[di
     ]
 
 
-def with_earlier(groups: Sequence[Group], model: nn.Module) -> list[dict[str, Any]]:
+def combined_entry(groups: Sequence[Group], model: nn.Module) -> list[dict[str, Any]]:
     """The entry GROUPS of a model's configuration once these groups are merged as well.
 
     A group replaces the earlier groups whose layers it has.
@@ -48,11 +50,11 @@ def with_earlier(groups: Sequence[Group], model: nn.Module) -> list[dict[str, An
                 f"layers {entry['layers']} of the {entry['tower']} share their weights already: a "
                 f"group has all of them or none, not {list(touching[0].layers)}"
             )
-    return [*kept, *noted(groups, towers(model))]
+    return [*kept, *groups_entry(groups, towers(model))]
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
+def temporary_changes(model: nn.Module) -> Iterator[None]:
     """Put a model's FF sublayers back on leaving: the same tensors, bit for bit."""
     modules = [
         model.get_submodule(tower.module(layer, which))

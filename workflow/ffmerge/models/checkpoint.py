@@ -22,7 +22,7 @@ from ffmerge.models.tied_model import (
     tied_config_class,
     tied_model_class,
 )
-from ffmerge.models.towers import architecture_of_config, attribute, located, towers
+from ffmerge.models.towers import architecture_of_config, attribute, locate_towers, towers
 
 
 def save(model: nn.Module, directory: Path) -> None:
@@ -117,7 +117,7 @@ def check_stored_layers(config: transformers.PreTrainedConfig, directory: Path) 
     place.
     """
     names = tensor_file.read_head(directory / WEIGHTS)
-    for name, tower in located(architecture_of_config(config), names).items():
+    for name, tower in locate_towers(architecture_of_config(config), names).items():
         count = tower.feed_forward.count
         configured = attribute(config, count) if count else len(tower)
         if len(tower) != configured:

@@ -63,7 +63,7 @@ def towers(model: "nn.Module") -> dict[str, Tower]:
     Raises ValueError if the model's architecture is not in the table, or does not fit its entry.
     """
     names = (name for name, _ in model.named_parameters(remove_duplicate=False))
-    return located(architecture_of_config(model.config), names)
+    return locate_towers(architecture_of_config(model.config), names)
 
 
 def architecture_of_config(config: "PreTrainedConfig") -> Architecture:
@@ -78,7 +78,7 @@ def attribute(config: Any, path: str) -> Any:
     return reduce(getattr, path.split("."), config)
 
 
-def located(architecture: Architecture, names: Iterable[str]) -> dict[str, Tower]:
+def locate_towers(architecture: Architecture, names: Iterable[str]) -> dict[str, Tower]:
     """The towers whose parameters are among the names of a model or a file.
 
     A part of a model, such as the encoder of an encoder-decoder, has only some of its towers.
