@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ffmerge import __main__
+from experiment.cli import main
 from provenance.digest import sha256_of
 from provenance.numbers import read_ledgers
 from provenance.record import read_record, write_record
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow  # needs a finished run
 
 def collect(root: Path, *arguments: object) -> None:
     with chdir(root):
-        __main__.main(["collect", "--results", str(RESULTS), *map(str, arguments)])
+        main(["collect", "--results", str(RESULTS), *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ffmerge import __main__
+from experiment.cli import main
 from provenance import cells
 from provenance.cells import DERIVATIONS, JOB, Source, shown
 from provenance.collect import command
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow  # needs a finished run
 def run(root: Path, *arguments: object) -> int:
     """Run `ffmerge collect` in a repository; return its exit status."""
     with chdir(root):
-        return __main__.main(["collect", "--results", str(RESULTS), *map(str, arguments)])
+        return main(["collect", "--results", str(RESULTS), *map(str, arguments)])
 
 
 def entities(folder: Path) -> dict[str, dict]:
@@ -94,7 +94,7 @@ def test_every_number_has_its_ancestry_and_its_value_in_the_folder_that_was_move
 
 def test_trace_and_verify_miss_nothing_in_the_folder_that_was_moved(collected, capsys):
     with chdir(collected):
-        assert __main__.main(["trace", "table5:7:permute", "--results", str(RESULTS)]) == 0
+        assert main(["trace", "table5:7:permute", "--results", str(RESULTS)]) == 0
         assert "left behind" in capsys.readouterr().out
     found = verify(RESULTS, root=collected)
     assert found.faults == []
