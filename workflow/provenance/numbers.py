@@ -9,8 +9,7 @@ from types import NoneType
 from typing import Any
 
 from provenance.ledger import slug
-from provenance.records import Record, Records
-from provenance.shapes import FILE, Mapped, a_path, read_json
+from provenance.records import FILE, Mapped, Record, Records, a_path, read_json
 
 SHAPE = {  # of a ledger; see provenance.ledger
     "about": Mapped(FILE),

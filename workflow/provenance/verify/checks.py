@@ -16,8 +16,7 @@ from provenance.ledger import slug
 from provenance.numbers import Ledger, Number, Reach, name_of, read_ledger
 from provenance.project import PROJECT
 from provenance.records import SHAPE as RECORD
-from provenance.records import Record, Records
-from provenance.shapes import read_json
+from provenance.records import Record, Records, read_json
 from provenance.verify.findings import BROKEN, MISSING, STALE, Findings
 from provenance.verify.workflow_checks import Plan, check_job
 
