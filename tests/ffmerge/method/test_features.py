@@ -157,7 +157,7 @@ def inputs_of(model, names: list[str], batch: dict) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("aligned", ["pre_activation", "up", "neuron"])
-def test_of_a_gated_sublayer_the_gate_the_up_map_or_their_product_is_taken(
+def test_a_gated_sublayer_gives_its_gate_its_up_map_or_their_product(
     aligned, pico, random_batch, tmp_path
 ):
     model, batch = pico("llama", n_layers=2), random_batch("llama")
@@ -176,7 +176,7 @@ def test_of_a_gated_sublayer_the_gate_the_up_map_or_their_product_is_taken(
 
 
 @pytest.mark.parametrize("aligned", ["pre_activation", "up", "neuron"])
-def test_of_a_plain_sublayer_w_in_puts_out_what_the_activation_is_applied_to(
+def test_pre_activations_of_a_plain_sublayer_are_the_outputs_of_w_in(
     aligned, pico, random_batch, tmp_path
 ):
     model, batch = pico("gpt2", n_layers=2), random_batch("gpt2")
@@ -214,7 +214,7 @@ class FusedModel(torch.nn.Module):
 
 
 @pytest.mark.parametrize("aligned", ["pre_activation", "up", "neuron"])
-def test_of_gate_and_up_in_one_map_each_has_its_half(aligned, tmp_path):
+def test_gate_and_up_in_one_map_are_its_two_halves(aligned, tmp_path):
     model, x = FusedModel(), torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(1))
     collect_features(model, [{"x": x}], 8, tmp_path / "f", aligned=aligned)
     rows = x.flatten(0, 1)
@@ -282,7 +282,7 @@ def test_the_header_describes_every_byte_of_the_file(tower, tmp_path):
     assert len(content) == 8 + size + 120
 
 
-def test_a_decoders_padding_is_left_out_however_the_batch_tells_it(pico, random_batch, tmp_path):
+def test_a_decoders_padding_is_left_out_however_the_batch_marks_it(pico, random_batch, tmp_path):
     """By its mask, by labels, or by any mask if the decoder is the whole model."""
     model, batch = pico("marian"), random_batch("marian")
     n_tokens = int(batch["decoder_attention_mask"].sum())
@@ -299,7 +299,7 @@ def test_a_decoders_padding_is_left_out_however_the_batch_tells_it(pico, random_
 @pytest.mark.parametrize(
     ("model_type", "compared"), [("llama", "neuron"), ("gpt2", "pre_activation")]
 )
-def test_without_a_word_a_gated_neuron_is_compared_by_its_value_and_a_plain_one_as_in_the_paper(
+def test_by_default_a_gated_neuron_is_compared_by_its_value_and_a_plain_one_as_in_the_paper(
     model_type, compared, pico, random_batch, tmp_path
 ):
     model, batch = pico(model_type), random_batch("gpt2")

@@ -97,7 +97,7 @@ def test_layers_that_are_not_adjacent_can_be_dropped_too(model_type, pico, rando
     assert torch.equal(logits(found, batch), logits(by_hand(model, [0, 2]), batch))
 
 
-def test_its_weights_are_the_model_s_own_memory(model_type, layers, pico):
+def test_a_model_without_layers_shares_the_memory_of_the_whole_one(model_type, layers, pico):
     model = pico(model_type)
     own = {tensor.data_ptr() for tensor in model.state_dict().values()}
     found = without_layers(model, layers)
@@ -108,7 +108,9 @@ def test_its_weights_are_the_model_s_own_memory(model_type, layers, pico):
     assert not any(parameter.any() for parameter in found.parameters())
 
 
-def test_the_given_model_is_left_as_it_is(model_type, layers, pico, random_batch, logits):
+def test_dropping_layers_leaves_the_whole_model_unchanged(
+    model_type, layers, pico, random_batch, logits
+):
     model, batch = pico(model_type), random_batch(model_type)
     before, config = logits(model, batch), model.config.to_dict()
     tensors = dict(model.named_parameters(remove_duplicate=False))
@@ -126,7 +128,7 @@ def test_the_given_model_is_left_as_it_is(model_type, layers, pico, random_batch
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_it_is_in_the_mode_of_the_given_model(training, pico):
+def test_a_model_without_layers_keeps_the_mode_of_the_whole_one(training, pico):
     model = without_layers(pico("gpt2").train(training), [1])
     assert {module.training for module in model.modules()} == {training}
 
@@ -362,7 +364,7 @@ def test_a_count_of_layers_that_an_int8_file_does_not_have_is_an_error(pico, tmp
         quantization.load(tmp_path)
 
 
-def test_what_went_is_noted_for_every_tower(pico):
+def test_dropped_layers_are_noted_for_every_tower(pico):
     assert dropped_entry(towers(pico("marian")), range(2, 4)) == [
         {"tower": "encoder", "layers": [2, 3]},
         {"tower": "decoder", "layers": [2, 3]},

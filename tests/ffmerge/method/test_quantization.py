@@ -158,7 +158,7 @@ def test_a_neuron_of_zeros_stays_zero(pico, logits, random_batch):
     assert logits(model, random_batch("vit")).isfinite().all()
 
 
-def test_what_is_not_quantized_has_the_precision_it_is_stored_in(model_type, pico):
+def test_tensors_that_are_not_quantized_have_the_precision_of_the_file(model_type, pico):
     model = pico(model_type)
     before = {n: t.clone() for n, t in model.state_dict().items()}
     after = quantize(model).state_dict()

@@ -137,7 +137,7 @@ def test_embeddings_stay_tied(model_type, names, pico, tmp_path):
     assert len({loaded.get_submodule(name).weight.data_ptr() for name in names}) == 1
 
 
-def test_how_a_model_generates_comes_back(pico, tmp_path):
+def test_generation_settings_are_saved_and_loaded(pico, tmp_path):
     model = pico("marian")
     model.generation_config.num_beams = 6
     checkpoint.save(model, tmp_path / "m")
@@ -278,7 +278,7 @@ def test_a_missing_tensor_is_named(name, pico, tmp_path):
         checkpoint.load(tmp_path)
 
 
-def test_a_tensor_too_many_is_named(pico, tmp_path):
+def test_an_extra_tensor_is_named(pico, tmp_path):
     checkpoint.save(pico("gpt2"), tmp_path)
     rewrite(tmp_path, lambda tensors: tensors.update({"transformer.h.3.x": torch.ones(1)}))
     with pytest.raises(ValueError, match=r"(?s)Unexpected.*transformer\.h\.3\.x"):
@@ -292,7 +292,7 @@ def test_a_tensor_of_another_shape_is_named(pico, tmp_path):
         checkpoint.load(tmp_path)
 
 
-def test_a_merged_model_s_own_tensors_are_missed_where_one_is_gone(pico, tmp_path):
+def test_a_missing_tensor_of_a_merged_sublayer_is_named(pico, tmp_path):
     checkpoint.save(merged(pico("vit")), tmp_path)
     (kept,) = (
         n for n in load_file(tmp_path / WEIGHTS) if n.endswith("fc2.bias") and ".0." not in n

@@ -257,7 +257,7 @@ def test_a_merged_model_becomes_an_ordinary_checkpoint_tied_or_expanded(family, 
 
 
 @pytest.mark.parametrize("name", ["t5, gated", "mt5"])
-def test_a_head_that_is_stored_beside_the_embeddings_stays_its_own(name, tmp_path):
+def test_a_head_that_is_stored_beside_the_embeddings_stays_untied(name, tmp_path):
     """As in T5 v1.1, Flan-T5 and mT5, whose configuration classes say that it is tied."""
     family = FAMILIES[name]
     pico(family).save_pretrained(tmp_path / "theirs")
@@ -376,7 +376,7 @@ def test_attention_in_windows_is_not_collected(tmp_path):
 
 
 @pytest.mark.parametrize("name", WITH_ATTENTION)
-def test_attention_is_a_tower_s_to_itself(name, tmp_path):
+def test_the_attention_of_a_tower_is_self_attention(name, tmp_path):
     """In the first layer it reads other positions, but not the FF sublayer or an encoder."""
     family = FAMILIES[name]
     numbers = count()
@@ -538,7 +538,7 @@ def own(request) -> tuple[Family, dict]:
     return Family(request.param, model_class, settings, {"decoder": FF(16)}), entry
 
 
-def test_an_architecture_that_is_not_in_the_table_is_told_what_to_add(own, tmp_path):
+def test_the_error_for_an_architecture_outside_the_table_says_what_to_add(own, tmp_path):
     family, _ = own
     model = pico(family)
     checkpoint.save(model, tmp_path / "base")

@@ -528,7 +528,7 @@ def test_after_importing_ffmerge_auto_the_auto_classes_load_a_merged_model(first
     run(script(imports[first], TESTING, use), saved)
 
 
-def test_without_ffmerge_a_model_loads_with_its_code_or_expanded_and_is_refused_else(saved):
+def test_without_ffmerge_a_model_loads_with_its_code_or_expanded_and_is_refused_otherwise(saved):
     use = """
         trusted = {"trust_remote_code": True}
         for family, auto_class in (("gpt2", AutoModelForCausalLM), ("bert", AutoModelForMaskedLM)):
@@ -562,7 +562,7 @@ def test_the_code_beside_a_model_is_that_of_the_library(saved):
     assert auto_map["AutoModel"] == "modeling_ffmerge.GPT2Model"
 
 
-def test_what_stands_in_a_configuration_has_one_name_throughout():
+def test_the_keys_of_a_configuration_have_the_same_names_throughout():
     """The code beside the weights does not import ffmerge, so it repeats the names."""
     from ffmerge.models import format
 

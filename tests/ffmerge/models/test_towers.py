@@ -70,7 +70,7 @@ def test_half_an_encoder_decoder_has_one_tower(side, pico):
     assert found[side].paths == tuple(f"model.{side}.layers.{layer}" for layer in range(4))
 
 
-def test_a_model_without_any_of_the_layers_is_an_error_that_says_what_was_looked_for(pico):
+def test_a_model_without_any_of_the_layers_is_an_error_that_names_the_modules_looked_for(pico):
     with pytest.raises(
         ValueError,
         match=r"modules encoder\.layers\.\*\.fc1 or decoder\.layers\.\*\.fc1$",
@@ -156,7 +156,7 @@ def test_a_value_of_a_nested_configuration_is_found_by_its_path():
 
 
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
-def test_an_entry_is_read_back_as_the_architecture_that_it_is_of(model_type):
+def test_an_entry_is_read_back_as_its_architecture(model_type):
     architecture = ARCHITECTURES[model_type]
     assert Architecture.from_entry(architecture.entry()) == architecture
 
