@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from experiment.config.settings import Commit, Positive, Sha256, Strict, Training
+from experiment.config.settings import Commit, Positive, Sha256, Strict, Training, wrong
 
 
 class DataFile(Strict):
@@ -90,7 +90,7 @@ class TrainedFromScratch(Strict):
     @model_validator(mode="after")
     def _takes_one_device(self) -> "TrainedFromScratch":
         if self.training is not None and self.training.devices != 1:
-            raise ValueError(f"training.devices: has to be 1 (is {self.training.devices})")
+            raise wrong("training.devices", "1", self.training.devices)
         return self
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from experiment.config.settings import Positive, Strict
+from experiment.config.settings import Positive, Strict, wrong
 from experiment.config.tasks import KINDS, Task, TaskBase
 from provenance.digest import sha256_of
 
@@ -53,10 +53,8 @@ class Config(Strict):
             if name in FOLDERS:
                 raise ValueError(f"tasks.{name}: a name other than {', '.join(FOLDERS)}")
             if task.fine_tuning.precision == "fp16" and self.device == "cpu":
-                raise ValueError(
-                    f"tasks.{name}.fine_tuning.precision: has to be fp32 or bf16 with device cpu "
-                    "(is 'fp16')"
-                )
+                key = f"tasks.{name}.fine_tuning.precision"
+                raise wrong(key, "fp32 or bf16 with device cpu", "fp16")
         return self
 
 

@@ -16,6 +16,11 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def wrong(key: str, allowed: str, value: object) -> ValueError:
+    """The error of a validator about the value of a key in its group."""
+    return ValueError(f"{key}: has to be {allowed} (is {value!r})")
+
+
 # --- compression ----------------------------------------------------------------------------------
 
 
@@ -160,8 +165,7 @@ class Training(Strict):
             raise ValueError(f"decay_steps: {needed} (is empty)")
         lowest, highest = self.minimum_learning_rate, self.learning_rate
         if lowest > highest:
-            allowed = f"has to be at most learning_rate, {highest}"
-            raise ValueError(f"minimum_learning_rate: {allowed} (is {lowest})")
+            raise wrong("minimum_learning_rate", f"at most learning_rate, {highest}", lowest)
         return self
 
 
@@ -184,8 +188,7 @@ class PerplexityEvaluation(Strict):
     @model_validator(mode="after")
     def _covers_every_token(self) -> "PerplexityEvaluation":
         if self.stride >= self.context:
-            most = f"{self.context - 1}, below context"
-            raise ValueError(f"stride: has to be from 1 to {most} (is {self.stride})")
+            raise wrong("stride", f"from 1 to {self.context - 1}, below context", self.stride)
         return self
 
 

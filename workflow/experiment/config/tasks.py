@@ -17,6 +17,7 @@ from experiment.config.settings import (
     Strict,
     Training,
     Windows,
+    wrong,
 )
 
 
@@ -37,26 +38,24 @@ class TaskBase(Strict):
 
     @model_validator(mode="after")
     def _fits_the_model(self) -> "TaskBase":
+        n_layers = self.base_model.n_layers
         for ratio, k in self.merge.k:
-            if k > self.base_model.n_layers:
-                most = f"base_model.n_layers, {self.base_model.n_layers}"
-                raise ValueError(f"merge.k.{ratio}: has to be from 2 to {most} (is {k})")
+            if k > n_layers:
+                raise wrong(f"merge.k.{ratio}", f"from 2 to base_model.n_layers, {n_layers}", k)
         for ratio, chosen in self.windows.only or ():
-            last = self.base_model.n_layers - getattr(self.merge.k, ratio)
+            last = n_layers - getattr(self.merge.k, ratio)
             if outside := [start for start in chosen if start > last]:
                 most = f"{last}, base_model.n_layers - merge.k.{ratio}"
                 raise ValueError(
                     f"windows.only.{ratio}: each has to be from 0 to {most} (is {outside[0]})"
                 )
-        if self.layer_drop.third >= self.base_model.n_layers:
-            most = f"{self.base_model.n_layers - 1}, below base_model.n_layers"
-            raise ValueError(
-                f"layer_drop.third: has to be at most {most} (is {self.layer_drop.third})"
-            )
+        if self.layer_drop.third >= n_layers:
+            allowed = f"at most {n_layers - 1}, below base_model.n_layers"
+            raise wrong("layer_drop.third", allowed, self.layer_drop.third)
         wanted, available = self.features.n_tokens, self.dataset.validation.n_tokens
         if available is not None and wanted > available:
-            most = f"{available}, which dataset.validation holds"
-            raise ValueError(f"features.n_tokens: has to be from 1 to {most} (is {wanted})")
+            allowed = f"from 1 to {available}, which dataset.validation holds"
+            raise wrong("features.n_tokens", allowed, wanted)
         return self
 
 
@@ -122,11 +121,10 @@ class SentenceRetrieval(TaskBase):
     def _batch_has_wrong_passages(self) -> "SentenceRetrieval":
         tuning = self.fine_tuning
         if tuning.devices != 1:  # a share of a batch has fewer wrong passages than the batch
-            needed = "has to be 1 for kind sentence_retrieval"
-            raise ValueError(f"fine_tuning.devices: {needed} (is {tuning.devices})")
+            raise wrong("fine_tuning.devices", "1 for kind sentence_retrieval", tuning.devices)
         if tuning.batch_size < 2:
-            needed = "has to be at least 2, for the other examples are the wrong passages"
-            raise ValueError(f"fine_tuning.batch_size: {needed} (is {tuning.batch_size})")
+            allowed = "at least 2, for the other examples are the wrong passages"
+            raise wrong("fine_tuning.batch_size", allowed, tuning.batch_size)
         return self
 
 
