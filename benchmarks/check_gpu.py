@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -29,7 +30,6 @@ ENVIRONMENT = {
     "PYTHONPATH": str(REPOSITORY / "workflow"),
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
-    "HF_HOME": str(REPOSITORY / ".cache/huggingface"),
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
     "PYTHONUNBUFFERED": "1",
@@ -130,7 +130,8 @@ def part_process(name: str, options: argparse.Namespace, limit: float) -> dict[s
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 cwd=REPOSITORY,
-                env={"MKL_CBWR": "AUTO,STRICT", **os.environ, **ENVIRONMENT},
+                env={"MKL_CBWR": "AUTO,STRICT", **os.environ, **ENVIRONMENT}
+                | {"HF_HOME": str(Path(scratch, "huggingface"))},
                 start_new_session=True,
             )
         try:
@@ -170,8 +171,13 @@ def _end_group(process: subprocess.Popen) -> None:
 
 def main_of_part(name: str, options: argparse.Namespace) -> None:
     """Run one part and leave its result in the scratch directory."""
-    setting = Setting(options.device, options.small, options.scratch, earlier=_figures(options.out))
-    findings = run_part(name, setting)
+    try:
+        earlier = _figures(options.out)
+        findings = run_part(name, Setting(options.device, options.small, options.scratch, earlier))
+    except Exception as error:
+        traceback.print_exc()
+        reason = str(error).partition("\n")[0]
+        findings = Findings(faults=[f"{type(error).__name__}: {reason}"])
     entry = {"verdict": findings.verdict, **asdict(findings)}
     del entry["skipped"]
     (options.scratch / "result.json").write_text(json.dumps(entry))

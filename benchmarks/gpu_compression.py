@@ -56,10 +56,11 @@ def int8(setting: Setting) -> Findings:
     logits = _logits(models["cpu"], batch)
     for hook in hooks:
         hook.remove()
-    errors = [
-        _relative(models["gpu"].get_submodule(name)(x.to(device, _dtype(models["gpu"]))), y)
-        for name, (x, y) in expected.items()
-    ]
+    with torch.inference_mode():
+        errors = [
+            _relative(models["gpu"].get_submodule(name)(x.to(device, _dtype(models["gpu"]))), y)
+            for name, (x, y) in expected.items()
+        ]
     found.figures["largest_error_of_a_layer"] = max(errors)
     found.require(max(errors) <= INT8_LAYER, f"a layer's error is {max(errors):.3g}")
     loaded = quantization.load(scratch / "cpu", device)  # what one made, the other runs

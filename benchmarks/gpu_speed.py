@@ -107,7 +107,7 @@ def speed_gpt2(setting: Setting) -> Findings:
         collect_features(model, task.feature_batches(), size.n_tokens, file, device)
     features = Features(file)
     pairs = pairs_in_windows(config.n_layer, [13 if not setting.small else 2])[: size.n_pairs]
-    layer, workers = partial(features.layer, "decoder"), max(1, torch.get_num_threads())
+    layer, workers = partial(features.layer, "decoder"), min(len(pairs), torch.get_num_threads())
     list(align_all_pairs(layer, pairs[:1], 1, device=device))  # loads solver and kernels
     with _timed(found, "alignment", device):
         solved = list(align_all_pairs(layer, pairs, workers, device=device))
@@ -325,6 +325,7 @@ def _random(model_class: type, config: Any, device: str) -> nn.Module:
 @contextmanager
 def _timed(found: Findings, name: str, device: str) -> Iterator[None]:
     """Note the seconds that something takes, what it started on the GPU included."""
+    _synchronize(device)
     begun = time.perf_counter()
     yield
     _synchronize(device)

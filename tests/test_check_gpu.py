@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -86,8 +88,19 @@ def test_a_part_that_breaks_has_failed_and_its_log_is_kept(tmp_path):
     (tmp_path / "report.json").write_text("no JSON")
     options = Namespace(device="cpu", small=True, out=tmp_path / "report.json", scratch=tmp_path)
     entry = check_gpu.part_process("int8", options, limit=120)
-    assert entry["verdict"] == "FAILED" and entry["faults"] == ["the process ended with status 1"]
-    assert "JSONDecodeError" in entry["log"]
+    assert entry["verdict"] == "FAILED"
+    assert entry["faults"] == ["JSONDecodeError: Expecting value: line 1 column 1 (char 0)"]
+    assert entry["log"].startswith("Traceback")
+
+
+def test_a_part_whose_process_dies_has_failed(tmp_path):
+    options = Namespace(device="cpu", small=True, out=tmp_path / "report.json", scratch=tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        entry = pool.submit(check_gpu.part_process, "int8", options, 120)
+        while not (found := _running_in(tmp_path)):
+            time.sleep(0.01)
+        os.kill(found[0], signal.SIGKILL)
+    assert entry.result()["faults"] == ["the process ended with status -9"]
 
 
 def test_a_check_that_is_stopped_leaves_a_report_and_no_process(tmp_path):
@@ -104,16 +117,14 @@ def test_a_check_that_is_stopped_leaves_a_report_and_no_process(tmp_path):
     assert not _running_in(tmp_path) and not list(tmp_path.glob("check-gpu-*"))
 
 
-def _running_in(scratch: Path) -> list[str]:
-    lines = [file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline") if _there(file)]
-    return [line.decode() for line in lines if os.fsencode(scratch) in line]
-
-
-def _there(file: Path) -> bool:
-    try:
-        return bool(file.read_bytes())
-    except OSError:
-        return False
+def _running_in(scratch: Path) -> list[int]:
+    """The processes whose command line names the directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.fsencode(scratch) in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found
 
 
 HEADER = dict.fromkeys(("device", "small", "card", "torch", "commit", "cpu"), "x")
