@@ -54,7 +54,7 @@ class Ledger:
 
     @property
     def called(self) -> set[str]:
-        """What a user may call it: its name, its own path, or a path of the table or figure."""
+        """The names that users may give it: its own, its path, or a path of the table or figure."""
         return {self.name, str(self.file), *self.about}
 
     @cached_property
@@ -175,7 +175,7 @@ def _only(fitting: Sequence[Number], near: Sequence[Number], wanted: str) -> Num
 
 
 class Reach:
-    """Which numbers depend on a file or record, and on what each number depends.
+    """The dependencies of numbers on files and records, in both directions.
 
     behind: id of a number -> paths of the files and records that it depends on.
     """

@@ -6,6 +6,7 @@ image's own paths, which all jobs need, are in provenance.image.
 
 import argparse
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,17 @@ PROJECT = Project()
 def configuration_files(root: Path = Path()) -> list[Path]:
     """List the configurations of a repository, and the files beside them with the same ending."""
     return [file for pattern in PROJECT.configurations for file in sorted(root.glob(pattern))]
+
+
+def configurations_of(results: Path, root: Path = Path()) -> list[Path]:
+    """List the configurations that write to a folder of results, leaving out unreadable files."""
+    found = []
+    for file in configuration_files(root):
+        with suppress(yaml.YAMLError, UnicodeDecodeError):
+            content = yaml.safe_load(file.read_text()) or {}
+            if Path(content.get("results", "")) == results:
+                found.append(file)
+    return found
 
 
 def add_results_argument(parser: argparse.ArgumentParser) -> None:

@@ -50,7 +50,7 @@ class Collection:
 
     @cached_property
     def files(self) -> list[str]:
-        """What to copy, as far as it exists: files, and directories with weights."""
+        """The paths to copy, as far as they exist: files, and directories with weights."""
         wanted = {str(record.file) for record in self.ancestry} | self._patches
         wanted |= {path for path in self.recorded if self.weights or _is_readable(path)}
         wanted |= {str(ledger.file) for ledger in self.ledgers}
@@ -59,7 +59,7 @@ class Collection:
 
     @cached_property
     def missing(self) -> list[str]:
-        """What should be in the collection and does not exist, or has no record."""
+        """The files that should be in the collection and do not exist, or have no record."""
         wanted = {path for path in self.recorded if _is_readable(path)} | self._patches
         gone = {path for path in wanted if not (self.records.root / path).exists()}
         unanswered = {

@@ -28,7 +28,7 @@ from provenance.collect.crate_jobs import (
     link,
     parameter,
 )
-from provenance.project import PROJECT
+from provenance.project import PROJECT, configurations_of
 
 RUN_TERMS = "https://w3id.org/ro/terms/workflow-run#"
 TERMS = {  # beyond RO-Crate 1.1; written into the crate, so that nothing else has to be fetched
@@ -156,16 +156,10 @@ def _parameter(workflow: Entity, slot: str, name: str, file: Entity) -> Entity:
 
 def _configuration(chosen: Collection, files: Files, jobs: Jobs, workflow: Entity) -> list[Entity]:
     """Return the files of config/ with these results, which set all parameters."""
-    entities = []
-    for path in files.digests:
-        if path.startswith("config/") and path.endswith(".yaml"):
-            content = yaml.safe_load((files.folder / path).read_text())
-            if content.get("results") == str(chosen.records.results):
-                entities.append(files.entity(path))
-    formal = None
+    found = configurations_of(chosen.records.results, files.folder)
+    entities = [files.entity(str(file.relative_to(files.folder))) for file in found]
     for file in entities:
         formal = _parameter(workflow, "input", "configuration", file)
-    if formal:
         for step, target in jobs.settings.values():
             connect(step, formal, target)
     return entities

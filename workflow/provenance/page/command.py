@@ -18,7 +18,7 @@ import yaml
 
 from provenance.numbers import Ledger, read_ledgers
 from provenance.page import content
-from provenance.project import PROJECT, configuration_files
+from provenance.project import PROJECT, configurations_of
 from provenance.record import write_atomically
 from provenance.records import Records
 from provenance.verify.command import verify
@@ -96,11 +96,7 @@ def gather(
     }
     ledgers = sorted(ledgers, key=lambda ledger: ledger.name)
     states = Counter(number["state"] for number in numbers.values())
-    configurations = [
-        str(file.relative_to(root))
-        for file in configuration_files(root)
-        if (yaml.safe_load(file.read_text()) or {}).get("results") == str(results)
-    ]
+    configurations = [str(file.relative_to(root)) for file in configurations_of(results, root)]
     discrepancies = (root / PROJECT.discrepancies).read_text(encoding="utf-8")
     now = datetime.now(UTC)
     return {

@@ -32,7 +32,7 @@ SURROUNDINGS = {
 
 @dataclass(frozen=True)
 class Agreement:
-    """Whether two runs agree, and why. holds: None if something is missing that would tell."""
+    """The verdict on two runs. holds: None if something is missing that would tell."""
 
     holds: bool | None
     reason: str

@@ -117,7 +117,7 @@ class Chain:
 
     @cached_property
     def started_from(self) -> list[dict[str, Any]]:
-        """What no job made: data, base model, the paper's numbers; or what has no record."""
+        """The files that no job made, such as data, or that have no record."""
         origins = [
             {
                 "path": path,

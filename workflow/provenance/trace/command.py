@@ -9,7 +9,6 @@ Digests are sha256. Files up to 1 MB are hashed again on the way, `ffmerge verif
 
 import argparse
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,14 +16,14 @@ from typing import Any
 
 from provenance.hashing import ALTERED, GONE, LEFT
 from provenance.numbers import Ledger, named, read_ledgers
-from provenance.project import PROJECT, add_results_argument, configuration_files
+from provenance.project import PROJECT, add_results_argument, configurations_of
 from provenance.records import Records, results_of
 from provenance.text_format import counted, leaves, line, plain, short, wrapped
 from provenance.trace.chain import Chain
 
 MAX_PARAMS_LINES = 6  # --json has all
 SHARED = {"git": "commit", "environment": "environment", "machine": "host"}
-"""What most jobs of a chain have in common -> its label in the text."""
+"""Keys of facts that most jobs of a chain have in common -> their labels in the text."""
 DERIVED = {
     "value": "the value that stands there",
     "values": "the values that stand there",
@@ -93,12 +92,7 @@ def _unanswered(
 
 def _remedy(made: str, results: Path) -> str:
     """Return the command that makes a file, with the configuration of its results."""
-    names = re.compile(rf"^results:\s*['\"]?{re.escape(str(results))}/?['\"]?\s*$", re.MULTILINE)
-    files = [
-        file
-        for file in configuration_files()
-        if names.search(file.read_text(encoding="utf-8", errors="replace"))
-    ]
+    files = configurations_of(results)
     configuration = f" --configfile {files[0]}" if files else ""
     return f"snakemake {made} --cores all{configuration}"
 
