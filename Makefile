@@ -9,7 +9,7 @@ CORES ?= all
 IN_VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-all rehearsal bench check-gpu test test-cluster lint format environment lock images clean
+.PHONY: help demo demo-all rehearsal bench check-gpu test test-all test-cluster lint format environment lock images clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -27,8 +27,12 @@ rehearsal: environment ## Run every stage at the paper's size with random weight
 	@cat results/rehearsal/stages.txt
 	@$(IN_VENV) -m experiment.rehearsal results/rehearsal
 
-test: lint ## Check everything
-	@$(IN_VENV) -m pytest
+test: lint ## Check style, workflow and every promise of the README (10 minutes on two cores)
+	@$(IN_VENV) -m pytest -m "not long" -n 2 --dist loadgroup
+
+test-all: environment ## Check what takes longer: kills by the dozen, full size, another processor
+	@$(IN_VENV) -m pytest -m long
+	@ATEN_CPU_CAPABILITY=avx2 OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -m "not slow and not long" -n 2
 
 test-cluster: environment ## Test the workflow on a SLURM of two nodes on this machine (root, Debian 12)
 	@$(IN_VENV) -m pytest tests/cluster -rNfE

@@ -18,6 +18,17 @@ N_LAYERS, D_MODEL, D_FF, VOCABULARY = 4, 8, 16, 50
 PAD, END = 0, 1
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests of the finished run, all in the one process that makes it."""
+    items.sort(key=lambda item: "finished" not in item.fixturenames)
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker("slow")
+        if "finished" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("finished"))
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Copy:
     """A run of everything for all three tasks; who changes it puts it back, or copies it."""

@@ -50,18 +50,18 @@ def test_the_bare_loop_takes_the_same_steps_as_fine_tuning():
     assert line.ratio > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_translations_one_by_one_are_the_library_s():
     (line,) = translation.measure(translation.TOY)
     assert line.ratio > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_starts_of_jobs_are_timed():
     assert all(line.ratio > 0 for line in start_up.measure(start_up.TOY))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_many_tasks_are_resolved_and_nothing_is_to_be_done_after_a_run():
     assert all(line.ratio > 0 for line in resolving.measure(resolving.TOY))
 

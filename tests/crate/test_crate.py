@@ -23,7 +23,7 @@ PAGE = "results/pico/report.html"  # shows all numbers, and has no ledger of its
 SELECTION = "results/pico/vit/selection.json"  # of few jobs
 TUNED = "results/pico/vit/models/permute-k2-first-best/tuned"
 
-pytestmark = pytest.mark.slow  # needs a finished run
+pytestmark = pytest.mark.long  # needs a finished run
 
 
 def collect(root: Path, *arguments: object) -> None:

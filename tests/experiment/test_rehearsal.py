@@ -119,7 +119,7 @@ def test_what_is_the_paper_s_is_as_in_its_configuration():
 # --- a small one, to its end ----------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_base_model_that_is_not_trained_has_random_weights_in_float32(rehearsed):
     for task in RAW["tasks"]:
         weights = load_file(rehearsed.results / task / "trained_base_model/model.safetensors")
@@ -128,14 +128,14 @@ def test_a_base_model_that_is_not_trained_has_random_weights_in_float32(rehearse
         assert len({tensor.std().item() for tensor in weights.values() if tensor.ndim == 2}) > 8
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_features_of_random_weights_are_finite_and_not_constant(rehearsed):
     for task in RAW["tasks"]:
         for features in load_file(rehearsed.results / task / "features.safetensors").values():
             assert torch.isfinite(features).all() and (features.std(dim=0) > 1e-3).all()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_all_pairs_are_aligned_and_only_the_named_windows_scored_and_selected(rehearsed):
     for task, settings in RAW["tasks"].items():
         permutations = load_permutations(rehearsed.results / task / "permutations.safetensors")
@@ -148,7 +148,7 @@ def test_all_pairs_are_aligned_and_only_the_named_windows_scored_and_selected(re
         assert settings["merge"]["k"]["third"] != 2  # the configuration itself is not small
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_stage_has_a_row_with_time_memory_and_disk(rehearsed):
     table = read_csv(rehearsed.results / "stages.csv")
     stages = {row["stage"] for row in table}
@@ -166,12 +166,12 @@ def test_every_stage_has_a_row_with_time_memory_and_disk(rehearsed):
     assert "bars are kept" in (rehearsed.results / "stages.txt").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_finished_rehearsal_has_nothing_to_do(rehearsed):
     assert "Nothing to be done" in rehearsed.run(target="results/pico/stages.csv")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_measured_rates_replace_those_of_the_plan_and_no_others(rehearsed, tmp_path):
     shutil.copy(RATES, tmp_path / "rates.yaml")
     command = [sys.executable, "-m", "experiment.rehearsal", "results/pico"]
@@ -224,7 +224,7 @@ def test_steps_alone_are_those_of_alignment_and_add_up_to_what_it_takes():
 # --- bars and rates from records ------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_bar_is_judged_by_the_peak_of_the_job(rehearsed):
     record = read_record(rehearsed.results / "gpt2/features.record.json")
     for peak, kept in ((2.9e9, "yes"), (3.1e9, "no")):

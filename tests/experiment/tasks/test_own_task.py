@@ -19,7 +19,7 @@ from experiment.inputs.packages import download_command
 from provenance.numbers import read_ledgers
 from workflow_copy import REPOSITORY, Copy
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 EXAMPLE = "config/examples/minilm.yaml"
 TASK = yaml.safe_load((REPOSITORY / EXAMPLE).read_text())["tasks"]["minilm"]

@@ -708,7 +708,7 @@ print(memory("VmHWM") - before)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts it there")
 def test_compressing_holds_its_weights_and_two_layers_of_features_in_memory(tmp_path):
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -726,7 +726,7 @@ def test_compressing_holds_its_weights_and_two_layers_of_features_in_memory(tmp_
     assert int(ended.stdout) < 1.3 * weights + two_layers
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_twelve_layers_of_the_size_of_vit_base_are_aligned_and_merged_in_time(tmp_path):
     from transformers import ViTConfig, ViTForImageClassification
 

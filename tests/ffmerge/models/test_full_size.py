@@ -22,7 +22,7 @@ from ffmerge.models.towers import towers
 from merged_windows import in_every_tower
 from paper_models import gpt2_large, opus_mt_zh_en, vit_base
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 N_TOKENS = 48
 D_FF = {"gpt2": 5120, "vit": 3072, "marian": 2048}
