@@ -36,7 +36,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", WITHOUT_TRAINING)
 def test_a_part_at_a_tiny_size_agrees_with_itself(name, tmp_path):
     findings = check_gpu.run_part(name, Setting("cpu", True, tmp_path))
@@ -50,7 +50,7 @@ def test_a_part_at_a_tiny_size_agrees_with_itself(name, tmp_path):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_trainings_are_run_stopped_and_resumed_and_a_second_run_has_nothing_to_do(
     tmp_path, capsys, monkeypatch
 ):

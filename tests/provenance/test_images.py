@@ -339,7 +339,7 @@ def inside():
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_python_in_the_image_sees_its_own_packages_only(inside, tmp_path):
     """Even without a clean environment, and with the caller's packages in the way."""
     callers = {
@@ -384,13 +384,13 @@ def check(inside):
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_job_in_the_locked_image_knows_its_path_and_digest(check):
     file = CONTAINERS / LOCKED["cpu"]["file"]
     assert check().strip() == str({"path": str(file), "sha256": LOCKED["cpu"]["sha256"]})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_job_in_the_image_refuses_another_lock(check, tmp_path):
     other = {"cpu": {**LOCKED["cpu"], "sha256": "0" * 64}}
     (tmp_path / "lock.yaml").write_text(yaml.safe_dump(other))
@@ -398,7 +398,7 @@ def test_a_job_in_the_image_refuses_another_lock(check, tmp_path):
     assert re.fullmatch(r"error: .* make images ENV=cpu\n", said), said
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_job_in_the_image_refuses_packages_of_the_host(check, tmp_path):
     (tmp_path / "numpy").mkdir()
     (tmp_path / "numpy/__init__.py").touch()

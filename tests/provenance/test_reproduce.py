@@ -193,7 +193,7 @@ def test_a_number_comes_out_again_to_the_last_bit(copied, monkeypatch, capfd):
     assert again.read_bytes() == (copied / "results/pico/vit/models/base/test.json").read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_number_that_does_not_come_out_again_is_told(copied, monkeypatch, capfd):
     """With another seed the number differs; that the seed changed is said before the run."""
     monkeypatch.chdir(copied)

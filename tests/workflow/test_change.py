@@ -247,6 +247,12 @@ CHANGES = [
     ),
 ]
 each_change = pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
+IN_SHORT = {"a figure's colour", "a library module on the path of one rule", "a comment", "a seed"}
+in_short_first = pytest.mark.parametrize(
+    "change",
+    [pytest.param(c, marks=[pytest.mark.long] * (c.name not in IN_SHORT)) for c in CHANGES],
+    ids=lambda change: change.name,
+)
 
 
 @pytest.fixture
@@ -263,7 +269,7 @@ def changed(finished):
     assert finished.jobs_to_run() == []
 
 
-@each_change
+@in_short_first
 def test_a_change_reruns_exactly_what_it_can_change(changed, change):
     change.apply(changed)
     assert Counter(changed.jobs_to_run()) == change.reruns
@@ -275,6 +281,7 @@ def plain(tmp_path_factory) -> Plain:
     return Plain.finished(tmp_path_factory.mktemp("plain"))
 
 
+@pytest.mark.long
 @each_change
 def test_what_snakemake_alone_would_have_done(plain, tmp_path, change):
     workflow = plain.copy(tmp_path / "plain")
@@ -291,6 +298,7 @@ needs_apptainer = pytest.mark.skipif(
 
 
 @needs_apptainer
+@pytest.mark.long
 def test_a_rebuilt_image_reruns_every_job(finished, tmp_path):
     shutil.copytree(finished.root, tmp_path / "run", symlinks=True)
     workflow = copy.copy(finished)
@@ -305,6 +313,7 @@ def test_a_rebuilt_image_reruns_every_job(finished, tmp_path):
 
 
 @needs_apptainer
+@pytest.mark.long
 def test_snakemake_alone_misses_an_image_that_was_rebuilt(plain, tmp_path):
     workflow = plain.copy(tmp_path / "plain")
     workflow.snakemake("--touch", *IN_AN_IMAGE)

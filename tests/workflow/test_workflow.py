@@ -176,6 +176,7 @@ def test_a_finished_run_has_nothing_to_do(finished):
     assert "Nothing to be done" in finished.run()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seconds", [12, 25, 40])
 def test_a_run_killed_at_any_moment_finishes_with_the_same_table(tmp_path, finished, seconds):
     repository = Copy(tmp_path / "killed", ["vit"])
@@ -194,6 +195,7 @@ def _rows(repository: Copy) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.long
 def test_strategies_are_compared_at_the_same_number_removed(tmp_path, finished):
     repository = copy.copy(finished)
     repository.root = tmp_path / "strategies"

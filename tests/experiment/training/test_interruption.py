@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from provenance.record import arithmetic
 from workflow_copy import REPOSITORY, Copy
 
 pytestmark = pytest.mark.slow
+long = partial(pytest.param, marks=pytest.mark.long)
 
 TESTS = Path(__file__).parent
 HOLD = TESTS / "hold_at_step"
@@ -190,10 +191,10 @@ def whole(inputs, tmp_path_factory):
 @pytest.mark.parametrize(
     ("kind", "moments"),
     [
-        ("gpt2", ["start-0 0", "step-1 1", "validation-3 3", "validation-3 3", "saving-6 6"]),
+        long("gpt2", ["start-0 0", "step-1 1", "validation-3 3", "validation-3 3", "saving-6 6"]),
         ("gpt2", ["step-5 5", "step-6 6", "validation-8 8"]),
-        ("vit", ["step-4 4", "step-8 8"]),
-        ("marian", ["step-5 5", "saving-6 6"]),
+        long("vit", ["step-4 4", "step-8 8"]),
+        long("marian", ["step-5 5", "saving-6 6"]),
     ],
 )
 def test_a_fine_tuning_stopped_by_signals_ends_with_the_same_bits(
@@ -217,6 +218,7 @@ def test_a_fine_tuning_stopped_by_signals_ends_with_the_same_bits(
     assert cut.curve == whole(kind).curve
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["gpt2", "marian"])
 def test_a_validation_made_up_for_is_in_the_precision_of_the_training(kind, inputs, tmp_path):
     runs = []
@@ -261,6 +263,7 @@ def test_a_stopped_snakemake_lets_its_fine_tuning_save_and_resumes_from_there(tm
 # --- checkpoints of something else ----------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_checkpoint_of_other_parameters_is_not_resumed_and_is_removed(whole, inputs, tmp_path):
     (tmp_path / "cut").mkdir()
     cut = FineTuning(tmp_path / "cut", "gpt2", inputs("gpt2"), learning_rate=2e-3)
@@ -273,6 +276,7 @@ def test_a_checkpoint_of_other_parameters_is_not_resumed_and_is_removed(whole, i
     assert cut.weights.read_bytes() == whole("gpt2").weights.read_bytes()
 
 
+@pytest.mark.long
 def test_checkpoints_depend_on_parameters_code_inputs_and_threads(inputs, tmp_path):
     tuning = FineTuning(tmp_path, "gpt2", inputs("gpt2"))
     threads = 1
@@ -299,6 +303,7 @@ def test_checkpoints_depend_on_parameters_code_inputs_and_threads(inputs, tmp_pa
 # --- several devices ------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", DROPOUTS)
 def test_two_processes_do_the_same_steps_as_one(kind, inputs, tmp_path):
     from ffmerge.method.tie import count_sublayers
@@ -328,6 +333,7 @@ def test_two_processes_do_the_same_steps_as_one(kind, inputs, tmp_path):
     assert record["command"].startswith(f"env PYTHONPATH=workflow {variables} python {SCRIPT} ")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "kill"), [("gpt2", os.kill), ("marian", os.killpg)])
 def test_two_processes_stopped_by_a_signal_end_with_the_same_bits(kind, kill, inputs, tmp_path):
     for name in ("whole", "cut"):
