@@ -1,11 +1,11 @@
-"""Check on a GPU what a processor cannot show, with the wheels and models of the repository.
+"""Check results, speed and memory on a GPU, with the wheels and models of the repository.
 
 make check-gpu                                          all parts, at most eight minutes
 python benchmarks/check_gpu.py --parts int8 tool        only these
 python benchmarks/check_gpu.py --device cpu --small     the same code on a processor, tiny sizes
 
-Each part is a process with its own time limit. Its result goes into a JSON report as soon as it
-ends, so that a run that is cut off can be continued with the same --out.
+Each part is a process with its own time limit. Its result is added to a JSON report as soon as it
+ends. Running the command again with the same --out continues an interrupted check.
 """
 
 import argparse
@@ -42,12 +42,12 @@ CPU_BUILD = (
 UNUSABLE = "check-gpu: there is a GPU ({card}, driver {driver}), but torch {torch} cannot use it"
 ENDED = ("ok", "FAILED", "skipped")  # verdicts after which a part is not run again
 SECONDS = 480  # all parts
-SIGNALS: list[int] = []  # that have come; noted, so that none comes between a process and its end
+SIGNALS: list[int] = []  # received so far; a handler that raised could leave a process behind
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the check. limit: seconds. needs: parts whose figures it compares with."""
+    """A part of the check. limit: seconds. needs: parts whose figures it compares its own with."""
 
     module: str
     limit: int
@@ -71,9 +71,9 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """How a part is to run.
+    """The setting that a part runs in.
 
-    small: with tiny sizes, to test the code. scratch: a directory that is removed afterwards.
+    small: use tiny sizes, to test the code. scratch: a directory that is removed afterwards.
     earlier: figures of the parts that have ended, by name.
     """
 
@@ -85,7 +85,7 @@ class Setting:
 
 @dataclass
 class Findings:
-    """What a part found. shown: key figures, in a few words. rates: rows of config/rates.yaml."""
+    """The result of a part. shown: key figures in a few words. rates: rows of config/rates.yaml."""
 
     figures: dict[str, Any] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
@@ -93,10 +93,10 @@ class Findings:
     skipped: bool = False
     rates: dict[str, Any] = field(default_factory=dict)
 
-    def require(self, holds: bool, otherwise: str) -> None:
-        """Note a fault unless something holds."""
-        if not holds:
-            self.faults.append(otherwise)
+    def require(self, condition: bool, fault: str) -> None:
+        """Note a fault unless a condition holds."""
+        if not condition:
+            self.faults.append(fault)
 
     @property
     def verdict(self) -> str:
@@ -113,9 +113,9 @@ def run_part(name: str, setting: Setting) -> Findings:
 
 
 def part_process(name: str, options: argparse.Namespace, limit: float) -> dict[str, Any]:
-    """Run a part in a process of its own, and return its entry of the report.
+    """Run a part in a new process, and return its entry in the report.
 
-    What the process started ends with it, also when this one is stopped.
+    The processes that it starts end with it, even if this one is stopped.
     """
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="check-gpu-", dir=options.scratch) as scratch:
@@ -151,7 +151,7 @@ def part_process(name: str, options: argparse.Namespace, limit: float) -> dict[s
 
 
 def _ends_within(limit: float, process: subprocess.Popen) -> bool:
-    """Whether a process ends in time. Raises SystemExit if a signal has come to this one."""
+    """Wait for a process; False if it takes too long. Raises SystemExit after a signal."""
     end = time.monotonic() + limit
     while process.poll() is None:
         if SIGNALS:
@@ -163,14 +163,14 @@ def _ends_within(limit: float, process: subprocess.Popen) -> bool:
 
 
 def _end_group(process: subprocess.Popen) -> None:
-    """End a process with all that it started (its session is its own)."""
+    """Kill a process that leads a session, and all others in its group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def main_of_part(name: str, options: argparse.Namespace) -> None:
-    """Run one part and leave its result in the scratch directory."""
+    """Run one part and write its result to the scratch directory."""
     try:
         earlier = _figures(options.out)
         findings = run_part(name, Setting(options.device, options.small, options.scratch, earlier))
@@ -192,7 +192,7 @@ def _figures(report: Path) -> dict[str, dict[str, Any]]:
 
 
 class Report:
-    """The JSON file: `header`, `parts` by name, and `rates` as the rules of config/rates.yaml."""
+    """The JSON report: `header`, `parts` by name, and `rates` in the form of config/rates.yaml."""
 
     def __init__(self, file: Path, header: dict[str, Any], again: bool) -> None:
         self.file, self.content = file, {"header": header, "parts": {}, "rates": {}}
@@ -202,15 +202,15 @@ class Report:
             if all(earlier["header"].get(key) == header[key] for key in same):
                 self.content = {**earlier, "header": header}
             else:
-                print(f"check-gpu: {file} is of another machine or commit: starting over")
+                print(f"check-gpu: {file} is from another machine or commit: starting over")
 
     def entry(self, name: str) -> dict[str, Any] | None:
-        """A part's entry, if it has ended."""
+        """Return the entry of a part that has ended, else None."""
         entry = self.content["parts"].get(name)
         return entry if entry and entry["verdict"] in ENDED else None
 
     def add(self, name: str, entry: dict[str, Any]) -> None:
-        """Add a part's entry, and write the file."""
+        """Add the entry of a part, and write the file."""
         self.content["parts"][name] = entry
         self.content["rates"] = self._rates()
         self.write()
@@ -228,7 +228,7 @@ class Report:
         }
 
     def write(self) -> None:
-        """Write the file, all of it or nothing."""
+        """Write the file atomically."""
         from provenance.record import as_text, write_atomically
 
         write_atomically(self.file, as_text(self.content).encode())
@@ -239,7 +239,7 @@ def _hows(tasks: dict[str, Any]) -> str:
 
 
 def header(device: str, small: bool) -> dict[str, Any]:
-    """What is checked, on what, with which versions."""
+    """Describe the check: date, machine, versions and commit."""
     import torch
 
     from provenance.record import git_state, machine
@@ -272,7 +272,7 @@ def _version(package: str) -> str | None:
 
 
 def card_and_driver() -> tuple[str | None, str | None]:
-    """Name of the first GPU, and version of its driver; None where nvidia-smi shows none."""
+    """Name of the first GPU and version of its driver, or None if nvidia-smi shows no GPU."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
         shown = subprocess.run(query, capture_output=True, text=True, timeout=60)
@@ -285,7 +285,7 @@ def card_and_driver() -> tuple[str | None, str | None]:
 
 
 def obstacle() -> tuple[str, int] | None:
-    """Why no GPU can be checked here, with the exit status; None where one can."""
+    """Reason why no GPU can be used here, with the exit status; None if one can."""
     import torch
 
     if torch.cuda.is_available():
@@ -301,23 +301,23 @@ def obstacle() -> tuple[str, int] | None:
 
 
 def with_needed(names: Iterable[str]) -> list[str]:
-    """The parts of these names and those that they need, in the order of PARTS."""
+    """Add the parts that these need, and sort all in the order of PARTS."""
     names = list(names)
     needed = {need for name in names for need in PARTS[name].needs}
     return [name for name in PARTS if name in needed.union(names)]
 
 
 def line(name: str, entry: dict[str, Any]) -> str:
-    """A part's line: name, verdict, seconds, key figures or faults."""
-    told = "; ".join(entry.get("faults", [])) or entry.get("shown", "")
+    """Format a part: name, verdict, seconds, and key figures or faults."""
+    text = "; ".join(entry.get("faults", [])) or entry.get("shown", "")
     if entry["verdict"] == "timed out":
-        told = f"not done after {entry['limit']:.0f} s"
+        text = f"not done after {entry['limit']:.0f} s"
     seconds = f"{entry['seconds']:6.1f} s" if "seconds" in entry else " " * 8
-    return f"{name:<17} {entry['verdict']:<9} {seconds}  {told}".rstrip()
+    return f"{name:<17} {entry['verdict']:<9} {seconds}  {text}".rstrip()
 
 
 def check(options: argparse.Namespace) -> int:
-    """Run all parts that have not ended, and return the exit status."""
+    """Run all parts without a result yet, and return the exit status."""
     report = Report(options.out, header(options.device, options.small), options.again)
     report.write()
     begun, failed = time.monotonic(), False
@@ -326,7 +326,7 @@ def check(options: argparse.Namespace) -> int:
         if entry is None:
             left = options.limit - (time.monotonic() - begun)
             if left < 10:
-                entry = {"verdict": "skipped", "shown": "no time left: run this again to go on"}
+                entry = {"verdict": "skipped", "shown": "no time left: run this again to continue"}
                 failed = True
             else:
                 entry = part_process(name, options, min(PARTS[name].limit, left))
@@ -338,7 +338,7 @@ def check(options: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Check, or run one part; returns the exit status."""
+    """Run the check, or one part of it, and return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -346,7 +346,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--small", action="store_true", help="tiny sizes, to test the check itself")
     parser.add_argument("--out", type=Path, default=Path("check-gpu.json"), help="the report")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="NAME")
-    parser.add_argument("--again", action="store_true", help="do not go on with an earlier report")
+    parser.add_argument("--again", action="store_true", help="ignore an earlier report")
     parser.add_argument("--limit", type=float, default=SECONDS, help="seconds for all parts")
     parser.add_argument("--scratch", type=Path, help="directory for temporary files (10 GB)")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
@@ -368,5 +368,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.modules["check_gpu"] = sys.modules["__main__"]  # the parts' modules import it by this name
+    sys.modules["check_gpu"] = sys.modules["__main__"]  # the modules of parts import this name
     sys.exit(main())

@@ -17,8 +17,8 @@ from ffmerge.models.towers import towers
 from gpu_decisions import tolerances
 from provenance.job import prepare_torch
 
-# Relative to the norm of the outputs. A layer: its inputs are rounded to float16 on a processor,
-# too. A model: as 10 bits of mantissa through 12 layers, with another int8 step here and there.
+# Largest errors, relative to the norm of the outputs. A layer's inputs are rounded to float16 on a
+# processor too. A model differs by 10 bits of mantissa in 12 layers, and by some int8 steps.
 INT8_LAYER, INT8_MODEL = 0.005, 0.05
 INT8_STEPS = 1e-3  # share of weights that may be rounded to the neighbouring int8
 
@@ -27,8 +27,8 @@ INT8_STEPS = 1e-3  # share of weights that may be rounded to the neighbouring in
 
 
 def int8(setting: Setting) -> Findings:
-    """LLM.int8() by bitsandbytes' CUDA kernels, against its code for a processor."""
-    found, scratch, device = Findings(), setting.scratch, setting.device
+    """Compare bitsandbytes' CUDA kernels for LLM.int8() with its code for a processor."""
+    findings, scratch, device = Findings(), setting.scratch, setting.device
     base = subjects.REPOSITORY / subjects.DEMO["gpt2"]["base_model"]["path"]
     merge_on_disk(base, groups.window(["decoder"], 3, 5, "first"), None, scratch / "merged")
     models = {}
@@ -40,17 +40,17 @@ def int8(setting: Setting) -> Findings:
     for side in models:
         (scratch / "float32").mkdir(exist_ok=True)
         sizes[side] = storage(base, scratch / "merged", scratch / side, scratch / "float32")
-    found.figures["storage"] = sizes["gpu"]
-    found.require(sizes["cpu"] == sizes["gpu"], f"bytes on disk differ: {sizes}")
+    findings.figures["storage"] = sizes["gpu"]
+    findings.require(sizes["cpu"] == sizes["gpu"], f"bytes on disk differ: {sizes}")
     for side, sizes_of_side in sizes.items():
         parameters = sizes_of_side["int8_bytes"] + sizes_of_side["not_quantized_bytes"]
         buffers = sum(2 * buffer.numel() for buffer in _stored_buffers(models[side]))
         total = sizes_of_side["computed_percent"] / 100 * sizes_of_side["original_bytes"]
-        found.require(  # original_bytes has a header of some kB, of which this is a share
+        findings.require(  # original_bytes has a header of some kB, of which this is a share
             abs(parameters - buffers - total) < 0.01 * total,
             f"{side}: {parameters - buffers} bytes of parameters on disk, {total:.0f} computed",
         )
-    found.figures["int8_weights_apart"] = _int8_apart(found, models["cpu"], models["gpu"])
+    findings.figures["int8_weights_apart"] = _int8_apart(findings, models["cpu"], models["gpu"])
     batch, expected = _batch(setting.small), {}
     hooks = _record_inputs(models["cpu"], expected)
     logits = _logits(models["cpu"], batch)
@@ -61,18 +61,20 @@ def int8(setting: Setting) -> Findings:
             _relative(models["gpu"].get_submodule(name)(x.to(device, _dtype(models["gpu"]))), y)
             for name, (x, y) in expected.items()
         ]
-    found.figures["largest_error_of_a_layer"] = max(errors)
-    found.require(max(errors) <= INT8_LAYER, f"a layer's error is {max(errors):.3g}")
-    loaded = quantization.load(scratch / "cpu", device)  # what one made, the other runs
+    findings.figures["largest_error_of_a_layer"] = max(errors)
+    findings.require(max(errors) <= INT8_LAYER, f"a layer's error is {max(errors):.3g}")
+    loaded = quantization.load(
+        scratch / "cpu", device
+    )  # quantized on the processor, run on the GPU
     for name, model in (("model", models["gpu"]), ("model_loaded", loaded)):
-        error = found.figures[f"error_of_{name}"] = _relative(_logits(model, batch), logits)
-        found.require(error <= INT8_MODEL, f"{name}: error of the logits {error:.3g}")
-    found.shown = (
-        f"{found.figures['storage']['n_quantized_linear_maps']} maps, {sizes['gpu']['int8_bytes']} "
-        f"bytes of int8; error of a layer {max(errors):.2g}, of the logits "
-        f"{found.figures['error_of_model']:.2g}"
+        error = findings.figures[f"error_of_{name}"] = _relative(_logits(model, batch), logits)
+        findings.require(error <= INT8_MODEL, f"{name}: error of the logits {error:.3g}")
+    n_maps, n_bytes = (sizes["gpu"][key] for key in ("n_quantized_linear_maps", "int8_bytes"))
+    findings.shown = (
+        f"{n_maps} maps, {n_bytes} bytes of int8; error of a layer {max(errors):.2g}, of the "
+        f"logits {findings.figures['error_of_model']:.2g}"
     )
-    return found
+    return findings
 
 
 def _stored_buffers(model: nn.Module) -> list[Tensor]:
@@ -80,8 +82,8 @@ def _stored_buffers(model: nn.Module) -> list[Tensor]:
     return [buffer for name, buffer in model.named_buffers() if name in stored]
 
 
-def _int8_apart(found: Findings, cpu: nn.Module, gpu: nn.Module) -> float:
-    """Share of int8 weights that are not equal; they may be one step apart."""
+def _int8_apart(findings: Findings, cpu: nn.Module, gpu: nn.Module) -> float:
+    """Share of int8 weights that differ. One step is allowed, for few weights."""
     apart, n, steps = 0, 0, 0
     for (first, _), (second, _) in zip(
         quantization.linear_maps(cpu), quantization.linear_maps(gpu), strict=True
@@ -89,12 +91,12 @@ def _int8_apart(found: Findings, cpu: nn.Module, gpu: nn.Module) -> float:
         difference = (first.state.CB.int() - second.state.CB.cpu().int()).abs()
         steps = max(steps, int(difference.max()))
         apart, n = apart + int((difference > 0).sum()), n + difference.numel()
-    found.require(steps <= 1 and apart <= INT8_STEPS * n, f"{apart} of {n} int8 weights differ")
+    findings.require(steps <= 1 and apart <= INT8_STEPS * n, f"{apart} of {n} int8 weights differ")
     return apart / n
 
 
 def _record_inputs(model: nn.Module, into: dict[str, tuple[Tensor, Tensor]]) -> list[Any]:
-    """Keep the inputs and outputs of the first and of the last layer's maps in the next pass."""
+    """Record inputs and outputs of the first and last layers' linear maps in the next pass."""
 
     def keep(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -130,8 +132,8 @@ def _dtype(model: nn.Module) -> torch.dtype:
 
 
 def tool(setting: Setting) -> Findings:
-    """`ffmerge.compress` with model and batches on the GPU chooses as it does on a processor."""
-    task, found = subjects.demo_task("gpt2"), Findings()
+    """Compare `ffmerge.compress` with model and batches on the GPU with a run on a processor."""
+    task, findings = subjects.demo_task("gpt2"), Findings()
     context = task.settings.context
     n = 4 if setting.small else 64
     ids = task.token_ids("validation")[: n * context].view(n, context).long()
@@ -148,17 +150,19 @@ def tool(setting: Setting) -> Findings:
             device=device,
         )
         model = ffmerge.load(setting.scratch / side, device)
-        found.require(
+        findings.require(
             bool(_logits(model, ids[:1]).isfinite().all()), f"{side}: logits are not finite"
         )
     cpu, gpu = results["cpu"], results["gpu"]
-    found.figures = {
+    findings.figures = {
         "groups": [group.as_json() for group in gpu.groups],
         "losses": {"cpu": list(cpu.losses), setting.device: list(gpu.losses)},
     }
-    found.require(cpu.groups == gpu.groups, f"groups: {cpu.groups} and {gpu.groups}")
+    findings.require(cpu.groups == gpu.groups, f"groups: {cpu.groups} and {gpu.groups}")
     bound = tolerances("score_windows")["loss"]
     for ours, theirs in zip(cpu.losses, gpu.losses, strict=True):
-        found.require(abs(ours - theirs) <= bound, f"losses {ours} and {theirs}")
-    found.shown = f"layers {[list(g.layers) for g in gpu.groups]}, loss {gpu.losses[1]:.4f} on both"
-    return found
+        findings.require(abs(ours - theirs) <= bound, f"losses {ours} and {theirs}")
+    findings.shown = (
+        f"layers {[list(g.layers) for g in gpu.groups]}, loss {gpu.losses[1]:.4f} on both"
+    )
+    return findings

@@ -1,7 +1,7 @@
-"""Parts of check_gpu.py: a GPU decides as a processor does, from features to the test score.
+"""Parts of check_gpu.py: the same decisions on a GPU as on a processor.
 
-Both sides run the workflow's own functions on the demo's models, and are held to the tolerances
-that the workflow's rules state for a second run (`reproduces`).
+Both run the workflow's functions on the demo's models, from features to the test score. Results may
+differ by the tolerances that the workflow's rules state for a second run (`reproduces`).
 """
 
 import json
@@ -29,27 +29,27 @@ from ffmerge.models import checkpoint
 from provenance.job import prepare_torch
 
 METHODS = ("permute", "vanilla")
-# Mean correlation of matched neurons that another permutation may lack. Of the same features, only
-# a float32 product differs; of each device's own, the features do, too, by about 1e-5.
+# Largest loss of mean correlation by another permutation. With the same features, only a float32
+# product differs; if each device collects its own, the features differ too, by about 1e-5.
 SAME_FEATURES, OWN_FEATURES = 2e-6, 1e-5
 
 
 @cache
 def tolerances(rule: str) -> dict[str, float]:
-    """The tolerances that a rule of the workflow states for a second run of its job."""
+    """Read the tolerances that a rule of the workflow states for a second run of its job."""
     for file in sorted((subjects.REPOSITORY / "workflow/rules").glob("*.smk")):
         pattern = rf'job\(\s*"{rule}",.*?reproduces=(\{{.*?\}})'
-        if found := re.search(pattern, file.read_text().partition(f"rule {rule}:")[2], re.DOTALL):
-            return json.loads(found[1])
+        if match := re.search(pattern, file.read_text().partition(f"rule {rule}:")[2], re.DOTALL):
+            return json.loads(match[1])
     raise ValueError(f"no rule of the workflow states tolerances of {rule}")
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of the demo is run.
+    """Changes of the demo's size.
 
-    features, validation, test: keys of these parts of the task that are other than the demo's. k:
-    sizes of the windows, None for the demo's. n_starts: windows scored of each size.
+    features, validation, test: changed keys of these parts of the task. k: sizes of windows, None
+    for the demo's. n_starts: how many windows of each size are scored, None for all.
     """
 
     features: dict[str, int]
@@ -75,23 +75,23 @@ SMALL = {
 
 
 def decisions_gpt2(setting: Setting) -> Findings:
-    """Perplexity, and all before it."""
+    """Compare the language model, up to its perplexity."""
     return _decisions("gpt2", setting)
 
 
 def decisions_vit(setting: Setting) -> Findings:
-    """Top-1 accuracy, and all before it."""
+    """Compare the image classifier, up to its top-1 accuracy."""
     return _decisions("vit", setting)
 
 
 def decisions_marian(setting: Setting) -> Findings:
-    """BLEU, and all before it."""
+    """Compare the translator, up to its BLEU."""
     return _decisions("marian", setting)
 
 
 @dataclass
 class Outcome:
-    """What a device computed.
+    """Everything that one device computed.
 
     features: file. alignments: tower -> pair -> alignment. cka: (tower, sublayer) -> matrix.
     candidates: (method, k, start) -> score and loss. test: score and loss of the base model.
@@ -112,44 +112,44 @@ def _decisions(name: str, setting: Setting) -> Findings:
     )
     cpu = _outcome(name, task, size, "cpu", setting.scratch / "cpu")
     gpu = _outcome(name, task, size, setting.device, setting.scratch / "gpu")
-    found = Findings()
-    figures = found.figures
+    findings = Findings()
+    figures = findings.figures
     figures["features_difference"] = _largest(
         (cpu.features.layer(tower, i) - gpu.features.layer(tower, i)).abs().max().item()
         for tower, n_layers in cpu.features.towers().items()
         for i in range(n_layers)
     )
-    _within(found, "collect_features", "features", figures["features_difference"])
-    figures["own_features"] = _compared(found, cpu, gpu.alignments, OWN_FEATURES, "own features")
+    _within(findings, "collect_features", "features", figures["features_difference"])
+    figures["own_features"] = _compared(findings, cpu, gpu.alignments, OWN_FEATURES, "own features")
     again = _aligned(cpu.features, _pairs(task, name, size), setting.device)
-    figures["same_features"] = _compared(found, cpu, again, SAME_FEATURES, "the same features")
+    figures["same_features"] = _compared(findings, cpu, again, SAME_FEATURES, "the same features")
     figures["cka_difference"] = _largest(
         (matrix - gpu.cka[key]).abs().max().item() for key, matrix in cpu.cka.items()
     )
-    _within(found, "compute_cka", "cka", figures["cka_difference"])
+    _within(findings, "compute_cka", "cka", figures["cka_difference"])
     for i, value in enumerate(("score", "loss")):
         apart = [abs(cpu.candidates[c][i] - gpu.candidates[c][i]) for c in cpu.candidates]
         figures[f"windows_{value}_difference"] = _largest(apart)
-        _within(found, "score_windows", value, figures[f"windows_{value}_difference"])
+        _within(findings, "score_windows", value, figures[f"windows_{value}_difference"])
         figures[f"test_{value}"] = {"cpu": cpu.test[i], setting.device: gpu.test[i]}
-        _within(found, "score_test", value, abs(cpu.test[i] - gpu.test[i]))
+        _within(findings, "score_test", value, abs(cpu.test[i] - gpu.test[i]))
     figures["n_windows"] = len(cpu.candidates)
     figures["selection"] = gpu.selection
-    found.require(
+    findings.require(
         cpu.selection == gpu.selection,
         f"selection: {cpu.selection} on the processor, {gpu.selection} on the GPU",
     )
     own, same = figures["own_features"], figures["same_features"]
-    found.shown = (
+    findings.shown = (
         f"{own['n_pairs']} pairs: {own['n_differing']} of {own['n_matches']} matches differ "
         f"({same['n_differing']} of the same features); {len(cpu.candidates)} windows: score "
         f"± {figures['windows_score_difference']:.1g}; {task.metric.name} {gpu.test[0]:.2f}"
     )
-    return found
+    return findings
 
 
 def _outcome(name: str, task: Task, size: Size, device: str, scratch: Path) -> Outcome:
-    """Run the steps of the workflow's jobs on a device."""
+    """Do on a device what the workflow's jobs do."""
     prepare_torch(torch.get_num_threads(), device)
     scratch.mkdir()
     model = checkpoint.load(task.base_model, device)
@@ -216,15 +216,15 @@ def _aligned(
 
 
 def _compared(
-    found: Findings,
+    findings: Findings,
     cpu: Outcome,
     others: dict[str, dict[Pair, Alignment]],
     bound: float,
     features: str,
 ) -> dict[str, float]:
-    """Matches in which permutations differ, and how much less correlation the others reach.
+    """Count differing matches, and measure how much less correlation the others reach.
 
-    Both are measured on the processor's features. Where neurons tie, other matches are as good.
+    The processor's features decide. Neurons that tie may be matched in either way.
     """
     n_differing, n_matches, gap, n_pairs = 0, 0, 0.0, 0
     for tower, solved in cpu.alignments.items():
@@ -237,7 +237,7 @@ def _compared(
                 correlation, rows = cross_correlation(*layers).double(), torch.arange(len(ours))
                 reached = [correlation[rows, columns].mean().item() for columns in (ours, theirs)]
                 gap = max(gap, reached[0] - reached[1])
-    found.require(
+    findings.require(
         gap <= bound, f"permutations of {features}: mean correlation {gap:.2g} less than {bound:g}"
     )
     return {
@@ -249,9 +249,11 @@ def _compared(
     }
 
 
-def _within(found: Findings, rule: str, value: str, difference: float) -> None:
+def _within(findings: Findings, rule: str, value: str, difference: float) -> None:
     bound = tolerances(rule)[value]
-    found.require(difference <= bound, f"{rule}: {value} differs by {difference:.3g} > {bound:g}")
+    findings.require(
+        difference <= bound, f"{rule}: {value} differs by {difference:.3g} > {bound:g}"
+    )
 
 
 def _largest(differences: Any) -> float:

@@ -1,6 +1,6 @@
-"""From measured speeds to rows of config/rates.yaml, and to shares of a card's peak.
+"""Convert measured speeds to rows of config/rates.yaml and to shares of a card's peak.
 
-The size of each job is config/paper.yaml's, its data's as their publishers state it.
+Sizes of jobs are those of config/paper.yaml; sizes of data are those that their publishers state.
 """
 
 import re
@@ -44,7 +44,10 @@ IMAGENET_VALIDATION, TATOEBA_TEST = 50_000, 10_000
 
 
 def paper_task(name: str, setting: Setting, batch_size: int | None = None) -> dict[str, Any]:
-    """The part of a task of config/paper.yaml that a job depends on, with another batch size."""
+    """Select the keys of a task of config/paper.yaml that a job depends on.
+
+    batch_size: another one than the paper's, for all parts.
+    """
     raw = yaml.safe_load((subjects.REPOSITORY / "config/paper.yaml").read_text())
     settings = Config.model_validate(raw).tasks[name].model_dump(mode="json")
     tuning = settings["fine_tuning"]
@@ -58,20 +61,23 @@ def paper_task(name: str, setting: Setting, batch_size: int | None = None) -> di
 
 
 def peak_flops(card: str) -> float | None:
-    """A card's entry in PEAK_FLOPS."""
+    """Look up a card in PEAK_FLOPS by its name."""
     return next((n for name, n in PEAK_FLOPS.items() if re.search(rf"\b{name}\b", card)), None)
 
 
 def peak_share(
-    found: Findings, model: nn.Module, config: Any, positions: int, steps: float
+    findings: Findings, model: nn.Module, config: Any, positions: int, steps: float
 ) -> None:
-    """Share of the card's peak: 6 FLOP a parameter and position, and 12 · L · d · context for
-    attention (forward and backward, as if no half of the matrix were masked)."""
+    """Note the share of the card's peak that tuning reaches.
+
+    Forward and backward take 6 FLOP a parameter and position, and 12 · L · d · context a position
+    for attention, of which the masked half counts too. positions: a step; steps: a second.
+    """
     n_parameters = sum(p.numel() for p in model.parameters())
     attention = 12 * config.n_layer * config.n_embd * config.n_positions
     flops = (6 * n_parameters + attention) * positions * steps
     peak = peak_flops(card_and_driver()[0] or "")
-    found.figures |= {
+    findings.figures |= {
         "n_parameters": n_parameters,
         "tuning_flops_per_second": flops,
         "peak_flops": peak or "unknown",
@@ -79,21 +85,21 @@ def peak_share(
     }
 
 
-def add_rate(found: Findings, rule: str, task: str, seconds: float, how: str) -> None:
-    """Add a row of config/rates.yaml: a job of the paper at the speed that was measured."""
+def add_rate(findings: Findings, rule: str, task: str, seconds: float, how: str) -> None:
+    """Add a row of config/rates.yaml: a job of the paper at the measured speed."""
     raw = yaml.safe_load((subjects.REPOSITORY / "config/paper.yaml").read_text())
     file = subjects.REPOSITORY / "config/rates.yaml"
     gb = find_rate(read_rates(file, part_for(raw, file)), rule, task).gb
     row = {"seconds": round(START_UP + seconds, 1), "gb": gb, "how": how}
-    found.rates.setdefault(rule, {})[task] = row
+    findings.rates.setdefault(rule, {})[task] = row
 
 
 def tuning_rate(
-    found: Findings, setting: Setting, task: str, steps: float, validation: float
+    findings: Findings, setting: Setting, task: str, steps: float, validation: float
 ) -> None:
-    """The row of fine-tuning. steps: a second; validation: seconds of one."""
+    """Add the row of fine-tuning. steps: a second; validation: seconds of one validation."""
     training = paper_task(task, setting)["fine_tuning"]
     n_validations = training["max_steps"] // training["evaluate_every"]
     seconds = training["max_steps"] / steps + n_validations * validation
     how = f"{steps:.4g} steps/s in {training['precision']}, validations of {validation:.1f} s"
-    add_rate(found, "fine_tune", task, seconds, how)
+    add_rate(findings, "fine_tune", task, seconds, how)

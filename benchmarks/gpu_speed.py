@@ -1,7 +1,6 @@
-"""Parts of check_gpu.py: speed and memory of the paper's models, random weights, on a GPU.
+"""Parts of check_gpu.py: speed and memory of the paper's models, with random weights.
 
-What is measured becomes rows of config/rates.yaml, from which a run is planned: the size of each
-job is config/paper.yaml's, its data's as their publishers state it.
+The measured rates are rows for config/rates.yaml, from which a run is planned (gpu_rates.py).
 """
 
 import gc
@@ -51,7 +50,7 @@ GIGA = 1e9
 
 @dataclass(frozen=True)
 class Size:
-    """What is run. model: keys of the configuration other than the paper's model's."""
+    """Amounts of work. model: changed keys of the model's configuration."""
 
     model: dict[str, Any] = field(default_factory=dict)
     n_steps: int = 20
@@ -82,7 +81,7 @@ SMALL_MARIAN = {"d_model": 16, "vocab_size": 6000, "decoder_vocab_size": 6000} |
 
 
 def speed_gpt2(setting: Setting) -> Findings:
-    """Features, alignment, scoring and tuning of GPT-2 large."""
+    """Time features, alignment, scoring and tuning of GPT-2 large."""
     size = Size(n_examples=32)
     if setting.small:
         size = Size(SMALL_GPT2, n_steps=2, n_tokens=100, n_pairs=2, n_examples=3)
@@ -100,63 +99,64 @@ def speed_gpt2(setting: Setting) -> Findings:
     data = dict.fromkeys(("train", "validation", "test"), file)
     task = task_for(task_settings, setting.scratch, data)
 
-    found, device = Findings(), setting.device
+    findings, device = Findings(), setting.device
     model = _random(transformers.GPT2LMHeadModel, config, device)
     file = setting.scratch / "features.safetensors"
-    with _timed(found, "features", device):
+    with _timed(findings, "features", device):
         collect_features(model, task.feature_batches(), size.n_tokens, file, device)
     features = Features(file)
     pairs = pairs_in_windows(config.n_layer, [13 if not setting.small else 2])[: size.n_pairs]
     layer, workers = partial(features.layer, "decoder"), min(len(pairs), torch.get_num_threads())
     list(align_all_pairs(layer, pairs[:1], 1, device=device))  # loads solver and kernels
-    with _timed(found, "alignment", device):
+    with _timed(findings, "alignment", device):
         solved = list(align_all_pairs(layer, pairs, workers, device=device))
-    found.require(len(solved) == len(pairs), "not all pairs were solved")
+    findings.require(len(solved) == len(pairs), "not all pairs were solved")
     file.unlink()
     task.evaluate(model, "validation", device)  # warms up
-    with _timed(found, "scoring", device):
+    with _timed(findings, "scoring", device):
         result = task.evaluate(model, "test", device)
     windows = sliding_windows(task_settings["test"]["max_tokens"], context, context // 2)
-    positions = len(windows) * context / found.figures["scoring_seconds"]
-    found.figures |= {
+    positions = len(windows) * context / findings.figures["scoring_seconds"]
+    findings.figures |= {
         "alignment_pairs": len(pairs),
         "alignment_workers": workers,
-        "scored_tokens_per_second": result.details["n_tokens"] / found.figures["scoring_seconds"],
+        "scored_tokens_per_second": result.details["n_tokens"]
+        / findings.figures["scoring_seconds"],
         "scored_positions_per_second": positions,
     }
-    steps = _tuned(found, task, model, size, setting)
+    steps = _tuned(findings, task, model, size, setting)
     batch = task.settings.fine_tuning.batch_size
-    peak_share(found, model, config, batch * context, steps)
+    peak_share(findings, model, config, batch * context, steps)
 
     passes = {  # positions that are computed for a score
         split: len(sliding_windows(WIKITEXT[split], 1024, stride)) * 1024 / positions
         for split, stride in (("validation", 1023), ("test", 512))
     }
     add_rate(
-        found,
+        findings,
         "collect_features",
         "gpt2",
-        found.figures["features_seconds"],
+        findings.figures["features_seconds"],
         f"{size.n_tokens:,} positions",
     )
     for rule in ("score_windows", "score_layer_drops"):
-        add_rate(found, rule, "gpt2", passes["validation"], f"{positions:.4g} positions/s")
-    add_rate(found, "score_test", "gpt2", passes["test"], f"{positions:.4g} positions/s")
-    tuning_rate(found, setting, "gpt2", steps, passes["validation"])
-    found.shown = (
-        f"tuning {steps:.3g} steps/s, {_share(found)} of peak, {_memory(found)}; scoring "
-        f"{found.figures['scored_tokens_per_second']:.4g} tokens/s; features "
-        f"{found.figures['features_seconds']:.1f} s; {len(pairs)} pairs "
-        f"{found.figures['alignment_seconds']:.1f} s"
+        add_rate(findings, rule, "gpt2", passes["validation"], f"{positions:.4g} positions/s")
+    add_rate(findings, "score_test", "gpt2", passes["test"], f"{positions:.4g} positions/s")
+    tuning_rate(findings, setting, "gpt2", steps, passes["validation"])
+    findings.shown = (
+        f"tuning {steps:.3g} steps/s, {_share(findings)} of peak, {_memory(findings)}; scoring "
+        f"{findings.figures['scored_tokens_per_second']:.4g} tokens/s; features "
+        f"{findings.figures['features_seconds']:.1f} s; {len(pairs)} pairs "
+        f"{findings.figures['alignment_seconds']:.1f} s"
     )
-    return found
+    return findings
 
 
 # --- ViT-base -------------------------------------------------------------------------------------
 
 
 class Decoded(ImageClassification):
-    """The task with images that are decoded and resized already: loading takes no time."""
+    """The task with images that are already decoded and resized, so that loading takes no time."""
 
     pixels: torch.Tensor
 
@@ -169,7 +169,7 @@ class Decoded(ImageClassification):
 
 
 def speed_vit(setting: Setting) -> Findings:
-    """Tuning of ViT-base from decoded images and from JPEG files, and its scoring."""
+    """Time tuning of ViT-base from decoded images and from JPEG files, and scoring."""
     size = Size()
     if setting.small:
         size = Size(SMALL_VIT, n_steps=2, batch_size=4, n_tokens=20, n_examples=8)
@@ -179,27 +179,27 @@ def speed_vit(setting: Setting) -> Findings:
     images = _jpeg_files(setting.scratch / "images.parquet", size.n_examples, setting.small)
     _processor(setting.scratch, config.image_size)
     data = dict.fromkeys(("train", "validation", "test"), images)
-    found, device = Findings(), setting.device
+    findings, device = Findings(), setting.device
     task = task_for(settings, setting.scratch, data)
     rows = task.rows("train")
     task.collate([rows[0]])  # warms up
-    with _timed(found, "loading", "cpu"):
+    with _timed(findings, "loading", "cpu"):
         pixels = task.collate([rows[i] for i in range(batch)])["pixel_values"]
     model = _random(transformers.ViTForImageClassification, config, device)
-    with _timed(found, "features", device):
+    with _timed(findings, "features", device):
         file = setting.scratch / "features"
         collect_features(model, task.feature_batches(), size.n_tokens, file, device)
     _forward(model, pixels, device)
-    with _timed(found, "forward", device):
+    with _timed(findings, "forward", device):
         for _ in range(size.n_steps):
             _forward(model, pixels, device)
     decoded = Decoded(task.settings, setting.scratch, data)
     decoded.pixels = pixels
-    steps = _tuned(found, decoded, model, size, setting, "decoded_")
+    steps = _tuned(findings, decoded, model, size, setting, "decoded_")
     model = _random(transformers.ViTForImageClassification, config, device)
     few = Size(size.model, max(2, size.n_steps // 4))
-    from_files = _tuned(found, task, model, few, setting, "jpeg_")
-    figures = found.figures
+    from_files = _tuned(findings, task, model, few, setting, "jpeg_")
+    figures = findings.figures
     figures |= {
         "loaded_images_per_second": batch / figures["loading_seconds"],
         "tuned_images_per_second": {"decoded": steps * batch, "jpeg": from_files * batch},
@@ -209,22 +209,22 @@ def speed_vit(setting: Setting) -> Findings:
     slower = min(figures["loaded_images_per_second"], figures["scored_images_per_second"])
     scoring = IMAGENET_VALIDATION / slower
     add_rate(
-        found,
+        findings,
         "collect_features",
         "vit",
         figures["features_seconds"],
         f"{size.n_tokens:,} positions",
     )
     for rule in ("score_windows", "score_layer_drops", "score_test"):
-        add_rate(found, rule, "vit", scoring, f"{slower:.4g} images/s, loaded in one process")
-    tuning_rate(found, setting, "vit", from_files, scoring)
+        add_rate(findings, rule, "vit", scoring, f"{slower:.4g} images/s, loaded in one process")
+    tuning_rate(findings, setting, "vit", from_files, scoring)
     keeps_up = "keeps up" if figures["loading_keeps_up"] else "does NOT keep up"
-    found.shown = (
+    findings.shown = (
         f"tuning {steps * batch:.4g} images/s decoded, {from_files * batch:.4g} from JPEG "
         f"({figures['loaded_images_per_second']:.4g} loaded: {keeps_up}); scoring "
-        f"{figures['scored_images_per_second']:.4g} images/s; {_memory(found, 'decoded_')}"
+        f"{figures['scored_images_per_second']:.4g} images/s; {_memory(findings, 'decoded_')}"
     )
-    return found
+    return findings
 
 
 @torch.inference_mode()
@@ -233,7 +233,7 @@ def _forward(model: nn.Module, pixels: torch.Tensor, device: str) -> None:
 
 
 def _jpeg_files(file: Path, n: int, small: bool) -> Path:
-    """A Parquet file of JPEG images of ImageNet's usual 500 × 375 pixels and about 110 kB."""
+    """Write a Parquet file of JPEG images of 500 × 375 pixels and about 110 kB, as ImageNet's."""
     import datasets
     from PIL import Image
 
@@ -263,7 +263,7 @@ def _processor(directory: Path, side: int) -> None:
 
 
 def speed_marian(setting: Setting) -> Findings:
-    """Beam search and tuning of a model of opus-mt-zh-en's size, on the demo's sentences."""
+    """Time beam search and tuning of a model of opus-mt-zh-en's size on the demo's sentences."""
     size = Size(n_examples=256)
     if setting.small:
         size = Size(SMALL_MARIAN, n_steps=2, batch_size=2, n_examples=4, max_length=4)
@@ -280,42 +280,42 @@ def speed_marian(setting: Setting) -> Findings:
     demo, scratch = subjects.DEMO["marian"], setting.scratch / "base"
     shutil.copytree(subjects.REPOSITORY / demo["base_model"]["path"], scratch)  # its tokenizer
     data = {s: subjects.REPOSITORY / demo["dataset"][s]["path"] for s in ("train", "test")}
-    found, device = Findings(), setting.device
+    findings, device = Findings(), setting.device
     task = task_for(settings, scratch, data)
     model = _random(transformers.MarianMTModel, config, device)
     beams, batch = settings["test"]["num_beams"], settings["test"]["batch_size"]
-    with _timed(found, "first_translation", device):
+    with _timed(findings, "first_translation", device):
         task.evaluate(model, "test", device)
-    with _timed(found, "translation", device):
+    with _timed(findings, "translation", device):
         task.evaluate(model, "test", device)
-    seconds = found.figures["translation_seconds"]
+    seconds = findings.figures["translation_seconds"]
     n_batches = -(-size.n_examples // batch)
-    found.figures |= {
+    findings.figures |= {
         "num_beams": beams,
         "translated_sentences_per_second": size.n_examples / seconds,
         "seconds_per_batch_and_token": seconds / n_batches / size.max_length,
     }
-    steps = _tuned(found, task, model, size, setting)
-    rate = found.figures["translated_sentences_per_second"]
+    steps = _tuned(findings, task, model, size, setting)
+    rate = findings.figures["translated_sentences_per_second"]
     how = f"{rate:.4g} sentences/s with {beams} beams, {size.max_length} tokens a batch"
     validation = paper_task("marian", setting)["validation"]["max_examples"] / rate
-    add_rate(found, "score_test", "marian", TATOEBA_TEST / rate, how)
+    add_rate(findings, "score_test", "marian", TATOEBA_TEST / rate, how)
     for rule in ("score_windows", "score_layer_drops"):
-        add_rate(found, rule, "marian", validation, how)
-    tuning_rate(found, setting, "marian", steps, validation)
-    found.shown = (
+        add_rate(findings, rule, "marian", validation, how)
+    tuning_rate(findings, setting, "marian", steps, validation)
+    findings.shown = (
         f"{rate:.4g} sentences/s with {beams} beams "
-        f"({1000 * found.figures['seconds_per_batch_and_token']:.3g} ms a batch and token); "
-        f"tuning {steps:.3g} steps/s, {_memory(found)}"
+        f"({1000 * findings.figures['seconds_per_batch_and_token']:.3g} ms a batch and token); "
+        f"tuning {steps:.3g} steps/s, {_memory(findings)}"
     )
-    return found
+    return findings
 
 
 # --- for all --------------------------------------------------------------------------------------
 
 
 def _random(model_class: type, config: Any, device: str) -> nn.Module:
-    """A model with random weights, made on the device; as a job sets torch."""
+    """Make a model with random weights on the device, after setting torch as a job does."""
     prepare_torch(torch.get_num_threads(), device)
     torch.manual_seed(0)
     with torch.device(device):
@@ -323,13 +323,13 @@ def _random(model_class: type, config: Any, device: str) -> nn.Module:
 
 
 @contextmanager
-def _timed(found: Findings, name: str, device: str) -> Iterator[None]:
-    """Note the seconds that something takes, what it started on the GPU included."""
+def _timed(findings: Findings, name: str, device: str) -> Iterator[None]:
+    """Note the seconds that a block takes, with the work that it starts on the GPU."""
     _synchronize(device)
     begun = time.perf_counter()
     yield
     _synchronize(device)
-    found.figures[f"{name}_seconds"] = time.perf_counter() - begun
+    findings.figures[f"{name}_seconds"] = time.perf_counter() - begun
 
 
 def _synchronize(device: str) -> None:
@@ -338,18 +338,18 @@ def _synchronize(device: str) -> None:
 
 
 class Enough(Exception):
-    """All steps that are timed are done: nothing is saved."""
+    """Ends a training after the timed steps, before it saves anything."""
 
 
 def _tuned(
-    found: Findings,
+    findings: Findings,
     task: Task,
     model: nn.Module,
     size: Size,
     setting: Setting,
     prefix: str = "",
 ) -> float:
-    """Steps a second of the workflow's training, from the fourth on, and its peak memory."""
+    """Time steps of the workflow's training after a warm-up, and note its peak memory."""
     device, begun = setting.device, []
 
     def begin(*_: Any) -> None:
@@ -366,7 +366,7 @@ def _tuned(
     gc.collect()  # the optimizer's state
     steps = size.n_steps / (begun[-1] - begun[WARM_UP])
     peak = torch.cuda.max_memory_allocated() if device != "cpu" else usage()["peak_memory_bytes"]
-    found.figures |= {
+    findings.figures |= {
         f"{prefix}tuning_steps_per_second": steps,
         f"{prefix}tuning_precision": training.precision,
         f"{prefix}tuning_peak_memory_bytes": peak,
@@ -374,10 +374,10 @@ def _tuned(
     return steps
 
 
-def _memory(found: Findings, prefix: str = "") -> str:
-    return f"{found.figures[f'{prefix}tuning_peak_memory_bytes'] / GIGA:.1f} GB"
+def _memory(findings: Findings, prefix: str = "") -> str:
+    return f"{findings.figures[f'{prefix}tuning_peak_memory_bytes'] / GIGA:.1f} GB"
 
 
-def _share(found: Findings) -> str:
-    share = found.figures["share_of_peak"]
+def _share(findings: Findings) -> str:
+    share = findings.figures["share_of_peak"]
     return f"{share:.1%}" if isinstance(share, float) else f"{share} share"

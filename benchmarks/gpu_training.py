@@ -1,7 +1,7 @@
-"""Parts of check_gpu.py: fine-tuning on a GPU, by the workflow's own job, stopped and resumed.
+"""Parts of check_gpu.py: fine-tuning on a GPU by the workflow's job, interrupted and resumed.
 
-The job `fine_tune` tunes the demo's GPT-2, five of its sublayers merged. A training that SIGTERM
-stops in the middle has to end with the weights of one that nothing stops, bit for bit.
+The job `fine_tune` tunes the demo's GPT-2 with five merged sublayers. Training that SIGTERM
+interrupts has to end with the same weights as uninterrupted training, bit for bit.
 """
 
 import csv
@@ -37,7 +37,7 @@ POINTS = ("score", "validation_loss")  # of a learning curve, held to the rule's
 
 @dataclass(frozen=True)
 class FineTuning:
-    """A job `fine_tune` in a folder of its own."""
+    """A job `fine_tune` in its own folder."""
 
     folder: Path
     inputs: dict[str, Path]
@@ -46,23 +46,23 @@ class FineTuning:
 
     @property
     def weights(self) -> bytes:
-        """The file of weights that it wrote."""
+        """The bytes of the tuned weights."""
         return (self.folder / "tuned" / WEIGHTS).read_bytes()
 
     @property
     def curve(self) -> list[dict[str, float]]:
-        """Its learning curve."""
+        """The learning curve."""
         with (self.folder / "curve.csv").open(newline="") as stream:
             rows = csv.DictReader(stream)
             return [{key: float(value) for key, value in row.items() if value} for row in rows]
 
     @property
     def validations(self) -> list[dict[str, float]]:
-        """The points of its learning curve that have a score."""
+        """The points of the learning curve that have a score."""
         return [point for point in self.curve if "score" in point]
 
     def start(self) -> subprocess.Popen:
-        """Start or resume it; its output goes to this process's."""
+        """Start or resume the job."""
         self.folder.mkdir(exist_ok=True)
         description = {
             "rule": "fine_tune",
@@ -86,12 +86,12 @@ class FineTuning:
         )
 
     def finish(self, process: subprocess.Popen | None = None) -> None:
-        """Wait for its end, or run it. Raises RuntimeError with its log if it fails."""
+        """Wait for a started job, or run it. Raises RuntimeError with its log if it fails."""
         if (process or self.start()).wait():
             raise RuntimeError(f"fine_tune on {self.device}: {(self.folder / 'log').read_text()}")
 
     def stop(self, after_step: int) -> str | None:
-        """Run it until some time after a checkpoint; returns what it says, None if it ended."""
+        """Run it, send SIGTERM after a checkpoint, and return its message; None if it had ended."""
         process = self.start()
         name = f"checkpoint-{after_step}/complete"
         while process.poll() is None and not any(self.folder.glob(f".checkpoints/*/{name}")):
@@ -99,29 +99,29 @@ class FineTuning:
         process.send_signal(signal.SIGTERM)
         if process.wait() == 0:
             return None
-        said = [x for x in (self.folder / "log").read_text().splitlines() if "stopped by" in x]
-        return said[-1] if said else f"failed: {(self.folder / 'log').read_text()}"
+        messages = [x for x in (self.folder / "log").read_text().splitlines() if "stopped by" in x]
+        return messages[-1] if messages else f"failed: {(self.folder / 'log').read_text()}"
 
 
 def training_fp32(setting: Setting) -> Findings:
-    """The same score as on a processor, and the same bits after a signal."""
+    """Compare scores with a processor's, and the bits after an interruption."""
     return _training("fp32", setting, resumes=True)
 
 
 def training_fp16(setting: Setting) -> Findings:
-    """The same with a gradient scaler."""
+    """Do the same with a gradient scaler."""
     if setting.device == "cpu":
         return Findings(skipped=True, shown="fp16 needs a GPU")
     return _training("fp16", setting, resumes=True)
 
 
 def training_bf16(setting: Setting) -> Findings:
-    """The same score as on a processor."""
+    """Compare scores with a processor's."""
     return _training("bf16", setting, resumes=False)
 
 
 def _training(precision: str, setting: Setting, resumes: bool) -> Findings:
-    found, inputs = Findings(), _inputs(setting.scratch)
+    findings, inputs = Findings(), _inputs(setting.scratch)
     task = _task(precision, setting)
     whole = FineTuning(setting.scratch / "whole", inputs, task, setting.device)
     reference = None
@@ -130,53 +130,55 @@ def _training(precision: str, setting: Setting, resumes: bool) -> Findings:
         reference = plain, plain.start()
     begun = time.perf_counter()
     whole.finish()
-    found.figures["seconds_of_a_whole_run"] = round(time.perf_counter() - begun, 1)
+    findings.figures["seconds_of_a_whole_run"] = round(time.perf_counter() - begun, 1)
     if resumes:
-        _resume(found, whole, FineTuning(setting.scratch / "cut", inputs, task, setting.device))
+        _resume(findings, whole, FineTuning(setting.scratch / "cut", inputs, task, setting.device))
     if reference:
         plain.finish(reference[1])
-        found.figures["cpu"] = plain.validations
+        findings.figures["cpu"] = plain.validations
     elif precision == "fp32":
-        found.figures["cpu"] = whole.validations
+        findings.figures["cpu"] = whole.validations
     else:
-        found.figures["cpu"] = setting.earlier.get("training_fp32", {}).get("cpu", [])
-    found.figures[setting.device if setting.device != "cpu" else "here"] = whole.validations
-    _compare(found, whole)
-    return found
+        findings.figures["cpu"] = setting.earlier.get("training_fp32", {}).get("cpu", [])
+    findings.figures[setting.device if setting.device != "cpu" else "here"] = whole.validations
+    _compare(findings, whole)
+    return findings
 
 
-def _resume(found: Findings, whole: FineTuning, cut: FineTuning) -> None:
+def _resume(findings: Findings, whole: FineTuning, cut: FineTuning) -> None:
     every = whole.task["fine_tuning"]["evaluate_every"]
-    said = cut.stop(after_step=every)
-    found.figures["stopped"] = said
-    found.require(
-        said is not None and "stopped by SIGTERM at step" in said,
-        "it ended before the signal came" if said is None else f"at SIGTERM: {said}",
+    message = cut.stop(after_step=every)
+    findings.figures["stopped"] = message
+    findings.require(
+        message is not None and "stopped by SIGTERM at step" in message,
+        "it ended before the signal" if message is None else f"at SIGTERM: {message}",
     )
     cut.finish()
-    same = found.figures["same_bits"] = cut.weights == whole.weights
-    found.require(same, "resumed, it ends with other weights")
-    found.require(cut.curve == whole.curve, "resumed, it has another learning curve")
+    same = findings.figures["same_bits"] = cut.weights == whole.weights
+    findings.require(same, "resumed, it ends with other weights")
+    findings.require(cut.curve == whole.curve, "resumed, it has another learning curve")
 
 
-def _compare(found: Findings, whole: FineTuning) -> None:
-    cpu, gpu = found.figures["cpu"], whole.validations
+def _compare(findings: Findings, whole: FineTuning) -> None:
+    cpu, gpu = findings.figures["cpu"], whole.validations
     losses = [value for point in whole.curve for key, value in point.items() if "loss" in key]
-    found.require(all(map(math.isfinite, losses)), "a loss is not finite")
+    findings.require(all(map(math.isfinite, losses)), "a loss is not finite")
     steps = [[point["step"] for point in points] for points in (cpu, gpu)]
-    found.require(steps[0] == steps[1], f"no validations of a processor at the same steps: {steps}")
+    findings.require(
+        steps[0] == steps[1], f"no validations of a processor at the same steps: {steps}"
+    )
     if steps[0] != steps[1]:
         return
     for value in POINTS:
         apart = max(abs(a[value] - b[value]) for a, b in zip(cpu, gpu, strict=True))
-        found.figures[f"{value}_difference"] = apart
+        findings.figures[f"{value}_difference"] = apart
         bound = tolerances("fine_tune")[value]
-        found.require(apart <= bound, f"{value} differs by {apart:.3g} > {bound:g}")
+        findings.require(apart <= bound, f"{value} differs by {apart:.3g} > {bound:g}")
     bits = {True: ", same bits when resumed", False: ", OTHER BITS when resumed", None: ""}
-    found.shown = (
+    findings.shown = (
         f"{gpu[-1]['step']:.0f} steps: perplexity {gpu[-1]['score']:.2f} "
-        f"(± {found.figures['score_difference']:.2g} of the processor's)"
-        f"{bits[found.figures.get('same_bits')]}"
+        f"(± {findings.figures['score_difference']:.2g} of the processor's)"
+        f"{bits[findings.figures.get('same_bits')]}"
     )
 
 
@@ -191,7 +193,7 @@ def _task(precision: str, setting: Setting) -> dict[str, Any]:
 
 
 def _inputs(scratch: Path) -> dict[str, Path]:
-    """Base model, merged model and data of the demo, of whose training text the first rows."""
+    """Prepare the job's inputs: the demo's model and data, with the first rows of its text."""
     demo = subjects.DEMO["gpt2"]
     base = subjects.REPOSITORY / demo["base_model"]["path"]
     merge_on_disk(base, groups.window(["decoder"], 3, 5, "first"), None, scratch / "merged")

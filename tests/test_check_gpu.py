@@ -1,4 +1,4 @@
-"""check_gpu.py on a processor: every part at a tiny size, and what becomes of a run that is cut."""
+"""check_gpu.py on a processor: every part at a tiny size, and interrupted checks."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def one_thread():
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", WITHOUT_TRAINING)
-def test_a_part_at_a_tiny_size_agrees_with_itself(name, tmp_path):
+def test_a_part_at_a_tiny_size_finds_no_fault_on_a_processor(name, tmp_path):
     findings = check_gpu.run_part(name, Setting("cpu", True, tmp_path))
     assert findings.verdict == "ok", findings.faults
     assert findings.shown and json.loads(json.dumps(findings.figures))
@@ -51,7 +51,7 @@ def test_a_part_at_a_tiny_size_agrees_with_itself(name, tmp_path):
 
 
 @pytest.mark.long
-def test_trainings_are_run_stopped_and_resumed_and_a_second_run_has_nothing_to_do(
+def test_training_is_interrupted_and_resumed_and_a_second_check_runs_nothing(
     tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -74,7 +74,7 @@ def test_trainings_are_run_stopped_and_resumed_and_a_second_run_has_nothing_to_d
     assert time.monotonic() - begun < parts["training_fp32"]["seconds"] / 2
 
 
-# --- a run that is cut ----------------------------------------------------------------------------
+# --- interrupted checks ---------------------------------------------------------------------------
 
 
 def test_a_part_that_takes_too_long_is_ended(tmp_path):
@@ -97,9 +97,9 @@ def test_a_part_whose_process_dies_has_failed(tmp_path):
     options = Namespace(device="cpu", small=True, out=tmp_path / "report.json", scratch=tmp_path)
     with ThreadPoolExecutor(1) as pool:
         entry = pool.submit(check_gpu.part_process, "int8", options, 120)
-        while not (found := _running_in(tmp_path)):
+        while not (pids := _running_in(tmp_path)):
             time.sleep(0.01)
-        os.kill(found[0], signal.SIGKILL)
+        os.kill(pids[0], signal.SIGKILL)
     assert entry.result()["faults"] == ["the process ended with status -9"]
 
 
@@ -118,19 +118,19 @@ def test_a_check_that_is_stopped_leaves_a_report_and_no_process(tmp_path):
 
 
 def _running_in(scratch: Path) -> list[int]:
-    """The processes whose command line names the directory."""
-    found = []
+    """Find the processes whose command line names the directory."""
+    pids = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if os.fsencode(scratch) in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
-    return found
+                pids.append(int(process.name))
+    return pids
 
 
 HEADER = dict.fromkeys(("device", "small", "card", "torch", "commit", "cpu"), "x")
 
 
-def test_a_report_is_gone_on_with_only_on_the_same_machine_and_commit(tmp_path, capsys):
+def test_a_check_continues_a_report_only_of_the_same_machine_and_commit(tmp_path, capsys):
     file = tmp_path / "report.json"
     report = Report(file, HEADER, again=False)
     for verdict in ("ok", "FAILED", "timed out"):
@@ -169,7 +169,7 @@ def test_without_a_gpu_one_line_says_so_and_it_is_no_failure(monkeypatch, tmp_pa
 
 
 @pytest.mark.skipif(torch.version.cuda is not None, reason="torch was built with CUDA")
-def test_a_gpu_that_this_torch_cannot_use_is_named_with_the_environment_to_make(
+def test_a_gpu_that_this_torch_cannot_use_is_named_with_the_command_to_run(
     monkeypatch, tmp_path, capsys
 ):
     shown = tmp_path / "nvidia-smi"
@@ -209,9 +209,9 @@ def test_other_matches_are_a_fault_unless_neurons_tie(tmp_path):
     )
     counted = []
     for order in (ours, tied, worse):
-        found, others = Findings(), {"decoder": {(0, 1): Alignment(order, 0.0, 0.0)}}
-        figures = gpu_decisions._compared(found, cpu, others, 1e-6, "x")
-        counted.append((figures["n_differing"], found.verdict))
+        findings, others = Findings(), {"decoder": {(0, 1): Alignment(order, 0.0, 0.0)}}
+        figures = gpu_decisions._compared(findings, cpu, others, 1e-6, "x")
+        counted.append((figures["n_differing"], findings.verdict))
     assert counted == [(0, "ok"), (2, "ok"), (2, "FAILED")]
 
 
