@@ -12,6 +12,7 @@ from check_gpu import Findings, Setting
 from experiment.evaluation.storage import storage
 from ffmerge.method import groups, quantization
 from ffmerge.method.merge_on_disk import merge_on_disk
+from ffmerge.method.tie import count_parameters
 from ffmerge.models import checkpoint
 from ffmerge.models.towers import towers
 from gpu_decisions import tolerances
@@ -42,12 +43,13 @@ def int8(setting: Setting) -> Findings:
         sizes[side] = storage(base, scratch / "merged", scratch / side, scratch / "float32")
     findings.figures["storage"] = sizes["gpu"]
     findings.require(sizes["cpu"] == sizes["gpu"], f"bytes on disk differ: {sizes}")
+    n_original = count_parameters(checkpoint.load(base))
     for side, sizes_of_side in sizes.items():
         parameters = sizes_of_side["int8_bytes"] + sizes_of_side["not_quantized_bytes"]
         buffers = sum(2 * buffer.numel() for buffer in _stored_buffers(models[side]))
-        total = sizes_of_side["computed_percent"] / 100 * sizes_of_side["original_bytes"]
-        findings.require(  # original_bytes has a header of some kB, of which this is a share
-            abs(parameters - buffers - total) < 0.01 * total,
+        total = sizes_of_side["computed_percent"] / 100 * 4 * n_original
+        findings.require(
+            abs(parameters - buffers - total) < 1,
             f"{side}: {parameters - buffers} bytes of parameters on disk, {total:.0f} computed",
         )
     findings.figures["int8_weights_apart"] = _int8_apart(findings, models["cpu"], models["gpu"])
@@ -63,9 +65,7 @@ def int8(setting: Setting) -> Findings:
         ]
     findings.figures["largest_error_of_a_layer"] = max(errors)
     findings.require(max(errors) <= INT8_LAYER, f"a layer's error is {max(errors):.3g}")
-    loaded = quantization.load(
-        scratch / "cpu", device
-    )  # quantized on the processor, run on the GPU
+    loaded = quantization.load(scratch / "cpu", device)  # quantized on the processor
     for name, model in (("model", models["gpu"]), ("model_loaded", loaded)):
         error = findings.figures[f"error_of_{name}"] = _relative(_logits(model, batch), logits)
         findings.require(error <= INT8_MODEL, f"{name}: error of the logits {error:.3g}")

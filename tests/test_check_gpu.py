@@ -21,6 +21,7 @@ import gpu_decisions
 import gpu_rates
 from check_gpu import PARTS, Findings, Report, Setting
 from experiment.plan import read_rates
+from ffmerge.method import quantization
 from ffmerge.method.features import Features
 from ffmerge.method.permutation import Alignment
 
@@ -48,6 +49,24 @@ def test_a_part_at_a_tiny_size_finds_no_fault_on_a_processor(name, tmp_path):
         if name.startswith("speed")
         else set()
     )
+
+
+@pytest.mark.slow
+def test_a_device_that_rounds_weights_otherwise_is_noticed(tmp_path, monkeypatch):
+    right, calls = quantization.quantize, []
+
+    def quantize(model):
+        calls.append(model)
+        quantized = right(model)
+        if len(calls) == 2:  # the GPU's
+            quantized.transformer.h[0].mlp.c_fc.state.CB.bitwise_not_()
+        return quantized
+
+    monkeypatch.setattr(quantization, "quantize", quantize)
+    findings = check_gpu.run_part("int8", Setting("cpu", True, tmp_path))
+    assert findings.verdict == "FAILED"
+    assert findings.faults[0].endswith("int8 weights differ")
+    assert any("a layer's error" in fault for fault in findings.faults)
 
 
 @pytest.mark.long
