@@ -30,7 +30,7 @@ rehearsal: environment ## Run every stage at the paper's size with random weight
 test: lint ## Check style, workflow and every promise of the README (10 minutes on two cores)
 	@$(IN_VENV) -m pytest -m "not long" -n 2 --dist loadgroup
 
-test-all: environment ## Check what takes longer: kills by the dozen, full size, another processor
+test-all: environment ## Run the tests that take longer: dozens of kills, full size, other kernels of the processor
 	@$(IN_VENV) -m pytest -m long
 	@ATEN_CPU_CAPABILITY=avx2 OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -m "not slow and not long" -n 2
 
