@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
-from experiment.config import reference
+import reference
 from experiment.config.run import Config, validated
 from provenance.digest import sha256_of
 from provenance.project import configuration_files
@@ -78,7 +78,7 @@ def test_no_two_configurations_share_their_results():
 def test_the_reference_follows_from_the_classes(tmp_path, name):
     reference.write(tmp_path)
     made, kept = (tmp_path / name).read_text(), (REPOSITORY / "config" / name).read_text()
-    assert made == kept, "run `python -m experiment.config.reference`"
+    assert made == kept, "run `python config/reference.py`"
 
 
 def test_the_reference_has_a_row_for_every_key():

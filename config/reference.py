@@ -1,4 +1,4 @@
-"""Write the configuration's documentation: `python -m experiment.config.reference`.
+"""Write the configuration's documentation: `python config/reference.py`.
 
 Fills `config/README.md.jinja` with a table for each group of keys to make `config/README.md`, and
 writes `config/schema.json` for editors. Both follow from the classes of experiment.config.
@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from experiment.config.run import Config, Schema, in_words, resolved
 from experiment.config.tasks import KINDS, TaskBase
 
-DIRECTORY = Path(__file__).parents[3] / "config"
+DIRECTORY = Path(__file__).parent
 
 
 def schema() -> str:
