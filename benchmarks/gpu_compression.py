@@ -135,7 +135,7 @@ def tool(setting: Setting) -> Findings:
     """Compare `ffmerge.compress` with model and batches on the GPU with a run on a processor."""
     task, findings = subjects.demo_task("gpt2"), Findings()
     context = task.settings.context
-    n = 4 if setting.small else 64
+    n = 4 if setting.small else 32
     ids = task.token_ids("validation")[: n * context].view(n, context).long()
     results = {}
     for side, device in (("cpu", "cpu"), ("gpu", setting.device)):
@@ -146,7 +146,7 @@ def tool(setting: Setting) -> Findings:
             out=setting.scratch / side,
             remove=1 if setting.small else "1/3",
             strategy="correlation" if setting.small else "window",
-            n_tokens=200 if setting.small else 4000,
+            n_tokens=200 if setting.small else 2000,
             device=device,
         )
         model = ffmerge.load(setting.scratch / side, device)

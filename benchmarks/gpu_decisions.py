@@ -60,9 +60,9 @@ class Size:
 
 
 SIZES = {
-    "gpt2": Size({}, {"max_tokens": 8192}, {"max_tokens": 16384}),
-    "vit": Size({}, {"max_examples": 500}, {"max_examples": 2000}),
-    "marian": Size({}, {"max_examples": 50}, {"max_examples": 100}),
+    "gpt2": Size({}, {"max_tokens": 4096}, {"max_tokens": 8192}),
+    "vit": Size({}, {"max_examples": 250}, {"max_examples": 1000}),
+    "marian": Size({}, {"max_examples": 40}, {"max_examples": 100}),
 }
 SMALL = {
     name: Size({"n_tokens": 150, "batch_size": 4}, limits, limits, k=(2,), n_starts=2)
