@@ -1,4 +1,4 @@
-"""A copy of the repository to run Snakemake in, sharing only what is never written to."""
+"""A copy of the repository to run Snakemake in."""
 
 import os
 import re
@@ -11,8 +11,7 @@ from pathlib import Path
 import yaml
 
 REPOSITORY = Path(__file__).parent.parent
-COPIED = ("Snakefile", "workflow", "config", "containers", "docs", "envs")
-SHARED = ("resources",)
+COPIED = ("Snakefile", "workflow", "config", "containers", "docs", "envs", "resources")
 
 
 class Copy:
@@ -33,8 +32,6 @@ class Copy:
                 shutil.copytree(source, root / name, ignore=ignored)
             else:
                 shutil.copy(source, root / name)
-        for name in SHARED:
-            (root / name).symlink_to(REPOSITORY / name)
         self.config = yaml.safe_load((root / configuration).read_text())
         self.config["tasks"] = {
             name: task for name, task in self.config["tasks"].items() if not tasks or name in tasks

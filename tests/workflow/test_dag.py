@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from workflow_copy import COPIED, REPOSITORY, SHARED
+from workflow_copy import COPIED, REPOSITORY
 
 JOB = (  # rule, and wildcards if it has any
     r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    jobid: .*\n"
@@ -19,7 +19,7 @@ JOB = (  # rule, and wildcards if it has any
 def jobs(request, tmp_path_factory) -> list[str]:
     """Rule and wildcards of every job of `everything`, without any results yet."""
     copy = tmp_path_factory.mktemp(request.param)
-    for name in (*COPIED, *SHARED):
+    for name in COPIED:
         (copy / name).symlink_to(REPOSITORY / name)
     command = [sys.executable, "-m", "snakemake", "everything", "--dry-run", "--cores", "2"]
     printed = subprocess.run(

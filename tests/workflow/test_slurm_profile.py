@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from workflow_copy import COPIED, REPOSITORY, SHARED
+from workflow_copy import COPIED, REPOSITORY
 
 MODEL = "permute-k2-first-best"
 
 
 def asked_for(folder: Path, devices: int) -> dict[str, dict[str, str]]:
     """The resources of each rule's jobs up to a tuned model, by name."""
-    for name in (*COPIED, *SHARED):
+    for name in COPIED:
         (folder / name).symlink_to(REPOSITORY / name)
     config = yaml.safe_load((folder / "config/pico.yaml").read_text())
     config["tasks"] = {"vit": config["tasks"]["vit"]}

@@ -7,6 +7,7 @@ may have more); a list of one shape for all entries; a tuple of alternatives; `M
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,27 +42,52 @@ class Mapped:
 
 
 def a_path(value: Any) -> bool:
-    """Return whether a value is text that can name a file."""
-    if not isinstance(value, str) or not value or "\0" in value:
+    """Return whether a value can name a file, and is no option to a command that takes files."""
+    if not isinstance(value, str) or not re.fullmatch(r"[^-\0\r\n][^\0\r\n]*", value):
         return False
     encoded = value.encode(errors="replace")
     return len(encoded) <= PATH_BYTES and max(map(len, encoded.split(b"/"))) <= NAME_BYTES
+
+
+def a_source_file(value: Any) -> bool:
+    """Return whether a value is a path that does not lead out of the repository."""
+    return a_path(value) and not Path(value).is_absolute() and ".." not in Path(value).parts
+
+
+def a_name(value: Any) -> bool:
+    """Return whether a value is the name of a rule, or the dotted name of a module."""
+    return isinstance(value, str) and bool(re.fullmatch(r"\w{1,200}(\.\w{1,200})*", value))
+
+
+def a_commit(value: Any) -> bool:
+    """Return whether a value is a git commit, and so no option to git and no path."""
+    return isinstance(value, str) and bool(re.fullmatch(r"[0-9a-f]{40}", value))
+
+
+def is_inside(path: Path, folders: Iterable[Path]) -> bool:
+    """Return whether a file, and all in it if it is a directory, is in one of some folders.
+
+    Links are followed: a link that leads out of the folders is not inside.
+    """
+    resolved = [folder.resolve() for folder in folders]
+    within = [path, *path.rglob("*")] if path.is_dir() else [path]
+    return all(any(map(each.resolve().is_relative_to, resolved)) for each in within)
 
 
 FILE = {"path": a_path, "sha256": str}
 FILES = Mapped((FILE, [FILE]))
 NUMBER = int | float
 SHAPE = {  # of a record; see Job._record
-    "rule": str,
+    "rule": a_name,
     "wildcards": Maybe(Mapped(str)),
     "params": Maybe(dict),
     "reproduces": Maybe(str | dict),
-    "imports": Maybe([str]),
+    "imports": Maybe([a_name]),
     "command": Maybe(str),
     "input": FILES,
     "output": FILES,
-    "code": Maybe({"digest": Maybe(str), "files": Maybe(Mapped(str, keys=a_path))}),
-    "git": Maybe({"commit": Maybe(str), "patch": Maybe(a_path)}),
+    "code": Maybe({"digest": Maybe(str), "files": Maybe(Mapped(str, keys=a_source_file))}),
+    "git": Maybe({"commit": Maybe(a_commit), "patch": Maybe(a_path)}),
     "environment": Maybe(
         {
             **dict.fromkeys(("python", "image_sha256"), Maybe(str)),

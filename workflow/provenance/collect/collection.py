@@ -8,7 +8,7 @@ from pathlib import Path
 
 from provenance.numbers import Ledger, read_ledgers
 from provenance.project import PROJECT
-from provenance.records import Record, Records
+from provenance.records import Record, Records, a_source_file, is_inside
 
 READABLE = {".csv", ".html", ".json", ".md", ".patch", ".pdf", ".png", ".txt", ".yaml"}
 """Suffixes of small files that hold or explain numbers; other files hold weights or data."""
@@ -50,7 +50,25 @@ class Collection:
 
     @cached_property
     def files(self) -> list[str]:
-        """The paths to copy, as far as they exist: files, and directories with weights."""
+        """The paths to copy: files, and directories with weights."""
+        return [path for path in self._existing if path not in self.outside]
+
+    @cached_property
+    def outside(self) -> set[str]:
+        """The paths outside the repository, which stay where they are.
+
+        They are absolute, begin with `..`, or are behind a link. The folder of results may itself
+        be a link, as to a cluster's large disk.
+        """
+        root, results = self.records.root, self.records.root / self.records.results
+        return {
+            path
+            for path in self._existing
+            if not a_source_file(path) or not is_inside(root / path, [root, results])
+        }
+
+    @cached_property
+    def _existing(self) -> list[str]:
         wanted = {str(record.file) for record in self.ancestry} | self._patches
         wanted |= {path for path in self.recorded if self.weights or _is_readable(path)}
         wanted |= {str(ledger.file) for ledger in self.ledgers}
@@ -67,7 +85,12 @@ class Collection:
             for path in self.records.origins(*self.targets)
             if Path(path).is_relative_to(self.records.results)
         }
-        return sorted(gone | unanswered)
+        shown = {path for ledger in self.ledgers for path in ledger.content["files"]}
+        beyond = {
+            f"{path} (a number comes from it, and it is outside the repository)"
+            for path in self.outside & shown
+        }
+        return sorted(gone | unanswered | beyond)
 
     def altered(self, digests: Mapping[str, str]) -> list[str]:
         """List the files that are not what their job left or read. digests: path -> sha256."""
@@ -85,6 +108,8 @@ def collection(records: Records, targets: Iterable[str] = (), weights: bool = Fa
     """
     if not records.by_file:
         raise ValueError(f"{records.root / records.results} holds no records")
+    if not a_source_file(str(records.results)):
+        raise ValueError(f"{records.results} is outside the repository, so it cannot be collected")
     if not (records.root / PROJECT.snakefile).is_file():
         raise ValueError(f"{records.root.resolve()} has no {PROJECT.snakefile} to collect")
     ledgers, _ = read_ledgers(records.results, records.root)

@@ -48,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
     wrong += [f"not a record: {name}" for name in records.broken]
     wrong += [f"altered: {record.file}" for record in chosen.ancestry if record.altered]
     wrong += [f"altered: {path}" for path in chosen.altered(digests)]
-    for line in wrong:
+    kept = [f"outside the repository, not copied: {path}" for path in sorted(chosen.outside)]
+    for line in kept + wrong:
         print(line, file=sys.stderr)
     copied = [file for file in options.to.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in copied)
@@ -91,13 +92,18 @@ def _require_new(chosen: Collection, folder: Path) -> None:
 
 
 def _copy(source: Path, copy: Path) -> str:
-    """Copy a file or a directory; return the digest of the bytes that were copied."""
+    """Copy a file or a directory; return the digest of the bytes that were copied.
+
+    Never opens a file that is there already: it was copied with its directory.
+    """
+    if copy.exists():
+        return sha256_of(copy)
     if source.is_dir():
         shutil.copytree(source, copy)
         return sha256_of(copy)
     copy.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    with source.open("rb") as read, copy.open("wb") as written:
+    with source.open("rb") as read, copy.open("xb") as written:
         while chunk := read.read(CHUNK_BYTES):
             digest.update(chunk)
             written.write(chunk)

@@ -192,7 +192,7 @@ def _as_it_was(file: str, digest: str, commit: str) -> tuple[str, str] | None:
     """Return the text with a digest, and a commit that has it: the recorded one, or a later one."""
     later = _git("log", "--format=%H", "-50", "--", file) or b""
     for each in [commit, *later.decode().split()]:
-        text = _git("show", f"{each}:{file}") if each else None
+        text = _git("show", "--end-of-options", f"{each}:{file}") if each else None
         if text is not None and sha256(text).hexdigest() == digest:
             return text.decode(), each
     return None
@@ -212,11 +212,15 @@ def _code_of(file: str, text: str) -> str:
 def _not_loaded(record: Record, commit: str) -> Iterator[SourceChange]:
     """Yield the changed files that the job could have imported and did not."""
     script = PROJECT.scripts / f"{record.rule}.py"
-    for path in closure(script, record.content.get("imports") or []):
+    try:
+        files = closure(script, record.content.get("imports") or [])
+    except FileNotFoundError:  # a record may name anything
+        return
+    for path in files:
         file = os.path.relpath(path)
         if file in record.sources or file.startswith(".."):
             continue
-        old = _git("show", f"{commit}:{file}") if commit else None
+        old = _git("show", "--end-of-options", f"{commit}:{file}") if commit else None
         if old is None:
             yield SourceChange(file, "is new")
         elif _code_of(file, old.decode()) != _code_of(file, path.read_text()):

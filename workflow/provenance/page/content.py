@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 
 from provenance.numbers import Ledger, Number
 from provenance.project import PROJECT
-from provenance.records import Record, Records
+from provenance.records import Record, Records, a_source_file
 from provenance.text_format import leaves
 from provenance.verify.findings import UNCHECKED, Report
 
@@ -92,7 +92,7 @@ def against_paper(ledger: Ledger) -> dict[str, Any]:
 def picture(ledger: Ledger, root: Path = Path()) -> str | None:
     """Return a figure's PNG as a data URI; None if it is not there."""
     for path in ledger.about:
-        if path.endswith(".png") and (root / path).exists():
+        if path.endswith(".png") and a_source_file(path) and (root / path).exists():
             return "data:image/png;base64," + base64.b64encode((root / path).read_bytes()).decode()
     return None
 

@@ -256,14 +256,19 @@ def compare_jobs(
 def made_files(number: Number, records: Records) -> list[str]:
     """Return what to make again: the outputs that a number is read from, or its table.
 
-    Raises ValueError if no job makes it: a number that is copied from the repository.
+    Raises ValueError if no job makes it: a number that is copied from the repository; and for a
+    file outside these results, which a second run must not overwrite.
     """
-    if number.cell["derivation"] == JOB:  # only the table's own job can compute it
-        return [*number.ledger.about, str(number.ledger.file)]
     files = [file for file in number.files if not PROJECT.embeds(file)]
-    if not files:
+    if number.cell["derivation"] == JOB:  # only the table's own job can compute it
+        outputs = [*number.ledger.about, str(number.ledger.file)]
+    elif files:
+        outputs = [_output_with(file, records.maker(file)) for file in files]
+    else:
         raise ValueError(f"{number.id} stands in {', '.join(number.files)}: no job makes that")
-    outputs = [_output_with(file, records.maker(file)) for file in files]
+    for path in outputs:
+        if ".." in Path(path).parts or not Path(path).is_relative_to(records.results):
+            raise ValueError(f"{number.id} stands in {path}, which is not in {records.results}")
     return list(dict.fromkeys(outputs))
 
 

@@ -12,6 +12,7 @@ What follows `--` is for Snakemake: `ffmerge reproduce table5:7:permute -- --cor
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -127,7 +128,7 @@ def folder_for(name: str, chosen: Path | None, results: str, resume: bool) -> st
     Raises ValueError if the folder is not empty, unless it is to be resumed, and for a folder in
     `results`, where the new records would count as the first run's.
     """
-    folder = Path(os.path.relpath(chosen or PROJECT.reproductions / name.replace(":", "-")))
+    folder = Path(os.path.relpath(chosen or PROJECT.reproductions / re.sub(r"\W+", "-", name)))
     if Path(results).resolve() in [folder.resolve(), *folder.resolve().parents]:
         raise ValueError(f"{folder} is in {results}, whose numbers it is to be compared with")
     if folder.exists() and any(folder.iterdir()) and not resume:

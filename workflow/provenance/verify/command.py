@@ -50,7 +50,7 @@ def verify(
         cells._content.cache_clear()  # files may have changed since the last call
         records = Records(results)
         ledgers, broken = read_ledgers(results)
-        if not records.by_file and not ledgers:
+        if not (records.by_file or records.broken or ledgers or broken):
             raise ValueError(f"{results} holds neither records nor ledgers: nothing to verify")
         reach = Reach(records, ledgers)
         scope = chosen(targets, records, ledgers, broken, reach)
