@@ -12,9 +12,9 @@ import yaml
 from experiment import config
 from experiment.config.run import Config
 from experiment.variants import (
-    DROPPED,
-    MERGED,
-    MODEL,
+    DROPPED_PATTERN,
+    MERGED_PATTERN,
+    MODEL_PATTERN,
     UNCOMPRESSED,
     Candidate,
     Variant,
@@ -125,17 +125,17 @@ def test_each_expression_matches_its_own_names_and_no_others():
     def matched(expression: str) -> set[str]:
         return {name for name in every if re.fullmatch(expression, name)}
 
-    assert matched(MERGED) == merged
-    assert matched(DROPPED) == {"drop-k2-best"}
-    assert matched(MODEL) == {*NAMES, "base", "base-tuned"}
+    assert matched(MERGED_PATTERN) == merged
+    assert matched(DROPPED_PATTERN) == {"drop-k2-best"}
+    assert matched(MODEL_PATTERN) == {*NAMES, "base", "base-tuned"}
 
 
 def test_the_expressions_can_be_part_of_a_longer_one():
     """Snakemake inserts a wildcard's expression between other text."""
     models = {
-        MERGED: ["permute-k5-first-best"],
-        DROPPED: ["drop-k2-best"],
-        MODEL: ["base", "drop-k2-best", "permute-k5-first-best-int8"],
+        MERGED_PATTERN: ["permute-k5-first-best"],
+        DROPPED_PATTERN: ["drop-k2-best"],
+        MODEL_PATTERN: ["base", "drop-k2-best", "permute-k5-first-best-int8"],
     }
     for expression, own in models.items():
         path = re.compile(rf"results/{expression}/tuned")

@@ -16,11 +16,11 @@ from ffmerge.method.windows import ANCHORS, printed_starts, starts
 
 BASE, TUNED_BASE = "base", "base-tuned"
 PROPOSED = ("correlation", "cka")  # roles of groups proposed from features
-ROLES = rf"best|random\d+|{'|'.join(PROPOSED)}"
-MERGED = rf"(?:permute|vanilla)-k\d+-(?:{'|'.join(ANCHORS)})-(?:{ROLES})"
-DROPPED = r"drop-k\d+-best"
-INT8 = "-int8"
-MODEL = f"(?:{BASE}|{TUNED_BASE}|{DROPPED}|{MERGED}(?:{INT8})?)"
+ROLE_PATTERN = rf"best|random\d+|{'|'.join(PROPOSED)}"
+MERGED_PATTERN = rf"(?:permute|vanilla)-k\d+-(?:{'|'.join(ANCHORS)})-(?:{ROLE_PATTERN})"
+DROPPED_PATTERN = r"drop-k\d+-best"
+INT8_SUFFIX = "-int8"
+MODEL_PATTERN = f"(?:{BASE}|{TUNED_BASE}|{DROPPED_PATTERN}|{MERGED_PATTERN}(?:{INT8_SUFFIX})?)"
 RANDOM_WINDOWS = 3  # of Table 2
 
 
@@ -51,16 +51,18 @@ class Variant:
 
     def __str__(self) -> str:
         anchor = [self.anchor] if self.anchor else []
-        return "-".join([self.method, f"k{self.k}", *anchor, self.role]) + INT8 * self.int8
+        return "-".join([self.method, f"k{self.k}", *anchor, self.role]) + INT8_SUFFIX * self.int8
 
     @classmethod
     def parse(cls, name: str) -> "Variant":
         """Parse a variant's name. Raises ValueError for any other text."""
-        if not re.fullmatch(f"{DROPPED}|{MERGED}(?:{INT8})?", name):
-            raise ValueError(f"{name!r} is not METHOD-kK-ANCHOR-ROLE, drop-kK-ROLE, or one{INT8}")
-        method, k, *anchor, role = name.removesuffix(INT8).split("-")
+        if not re.fullmatch(f"{DROPPED_PATTERN}|{MERGED_PATTERN}(?:{INT8_SUFFIX})?", name):
+            raise ValueError(
+                f"{name!r} is not METHOD-kK-ANCHOR-ROLE, drop-kK-ROLE, or one{INT8_SUFFIX}"
+            )
+        method, k, *anchor, role = name.removesuffix(INT8_SUFFIX).split("-")
         return cls(
-            method, int(k[1:]), anchor[0] if anchor else None, role, int8=name.endswith(INT8)
+            method, int(k[1:]), anchor[0] if anchor else None, role, int8=name.endswith(INT8_SUFFIX)
         )
 
 

@@ -33,8 +33,8 @@ for name, task in TASKS.items():
 
 wildcard_constraints:
     task="|".join(TASKS),
-    variant=variants.MERGED,
-    model=variants.MODEL,
+    variant=variants.MERGED_PATTERN,
+    model=variants.MODEL_PATTERN,
     part=r"\d+-of-\d+",
 
 
@@ -94,9 +94,7 @@ def plain(value):
 
 def loader(model):
     """The module that loads a model, by the name of its folder."""
-    return (
-        f"ffmerge.{'method.quantization' if model.endswith(variants.INT8) else 'models.checkpoint'}"
-    )
+    return f"ffmerge.{'method.quantization' if model.endswith(variants.INT8_SUFFIX) else 'models.checkpoint'}"
 
 
 def command(script, offline=True, folder=SCRIPTS):

@@ -14,7 +14,7 @@ rule compress:
     log:
         "{results}/{task}/logs/compress-{variant}.log",
     wildcard_constraints:
-        variant=variants.MERGED,
+        variant=variants.MERGED_PATTERN,
     params:
         job=job("compress", variant_params),
         files=files,
@@ -33,7 +33,7 @@ rule drop_layers:
     log:
         "{results}/{task}/logs/drop_layers-{variant}.log",
     wildcard_constraints:
-        variant=variants.DROPPED,
+        variant=variants.DROPPED_PATTERN,
     params:
         job=job("drop_layers", variant_params),
         files=files,

@@ -133,7 +133,7 @@ def finished_model(wildcards):
     """Input function: the base model, a fine-tuned model, or its quantized form."""
     if wildcards.model == variants.BASE:
         return base_model(wildcards)
-    made = "quantized" if wildcards.model.endswith(variants.INT8) else "tuned"
+    made = "quantized" if wildcards.model.endswith(variants.INT8_SUFFIX) else "tuned"
     return f"{{results}}/{{task}}/models/{wildcards.model}/{made}"
 
 
@@ -154,7 +154,7 @@ def rehearsed(wildcards):
     records = []
     for name, task in TASKS.items():
         model = str(variants.main_variant(task))
-        int8 = f"{model}{variants.INT8}"
+        int8 = f"{model}{variants.INT8_SUFFIX}"
         made = [] if task.base_model.path else [Path(base_model_of(name)).name]
         scored = [f"windows/{i}-of-{task.windows.jobs}" for i in range(1, task.windows.jobs + 1)]
         tokens = ["dataset/train_tokens"] * (task.kind == "language_modeling")
@@ -184,7 +184,7 @@ def tuned_models(shown, kind=None):
         (task, model)
         for task, models in shown.items()
         for model in models
-        if model != variants.BASE and not model.endswith(variants.INT8)
+        if model != variants.BASE and not model.endswith(variants.INT8_SUFFIX)
         if kind in (None, TASKS[task].kind)
     ]
 

@@ -13,7 +13,7 @@ from pandas import DataFrame
 from experiment.evaluation.metrics import Metric, metric_named
 from experiment.tables.layout import Row
 from experiment.tables.tested import by_model
-from experiment.variants import BASE, INT8, TUNED_BASE, Variant
+from experiment.variants import BASE, INT8_SUFFIX, TUNED_BASE, Variant
 from provenance.cells import Cell, Source, in_row
 from provenance.job import Job
 
@@ -56,7 +56,7 @@ class Measured:
         Quantization is compared with the model that was quantized, on test data.
         """
         int8 = Variant.parse(model).int8
-        before = model.removesuffix(INT8) if int8 else BASE
+        before = model.removesuffix(INT8_SUFFIX) if int8 else BASE
         scores = [self._tested, self._tested] if int8 else [self._untuned, self._tuned]
         untuned, tuned = ((score(model), score(before)) for score in scores)
         change = f"{{:+z.2f}} {self.metric.short_unit}"  # z: no negative zero
