@@ -24,7 +24,7 @@ def wrong(key: str, allowed: str, value: object) -> ValueError:
 # --- compression ----------------------------------------------------------------------------------
 
 
-class Features(Strict):
+class FeatureSettings(Strict):
     """Exemplar features from the validation split (Section 3.3)."""
 
     n_tokens: Positive = Field(10_000, description="positions (tokens or patches) for each layer")

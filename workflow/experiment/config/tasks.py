@@ -8,7 +8,7 @@ from experiment.config.inputs import BaseModelSource, Dataset
 from experiment.config.settings import (
     AccuracyEvaluation,
     BleuEvaluation,
-    Features,
+    FeatureSettings,
     LayerDrop,
     Merge,
     PerplexityEvaluation,
@@ -30,7 +30,7 @@ class TaskBase(Strict):
         False, description="whether the uncompressed model is fine-tuned as well (Section 4.1)"
     )
     dataset: Dataset = Field(description="source of the three splits")
-    features: Features = Field(description="features that neurons are aligned by")
+    features: FeatureSettings = Field(description="features that neurons are aligned by")
     merge: Merge = Field(description="merging")
     windows: Windows = Field(Windows(), description="window search")
     layer_drop: LayerDrop = Field(description="the baseline that drops layers")
