@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiment.claims.evidence import Evidence, Settings, TaskEvidence
+from experiment.claims.evidence import Evidence, ResamplingSettings, TaskEvidence
 from experiment.claims.paired_tests import scored_models
 from experiment.claims.run import about_run, untuned_scores
 from experiment.claims.similarity import more_similar, read_cka
@@ -25,7 +25,7 @@ from experiment.evaluation.metrics import ACCURACY, metric_named
 from provenance.cells import Interval
 
 REPORTED = Path(__file__).parents[3] / "config" / "paper_reported"
-SETTINGS = Settings(draws=1999, confidence=0.95, seed=0)
+SETTINGS = ResamplingSettings(draws=1999, confidence=0.95, seed=0)
 PERPLEXITY = metric_named("perplexity")
 MARGINS = {"close": 1.0, "similar": 1.2, "equal": 0.1}
 N = 400  # test windows or images

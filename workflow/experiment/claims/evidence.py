@@ -44,7 +44,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ResamplingSettings:
     """The settings of the tests.
 
     draws: number of random swaps and of bootstrap resamples; confidence: of intervals; tests have
@@ -74,7 +74,7 @@ class TaskEvidence:
     metric: Metric
     models: dict[str, Scored]
     margins: dict[str, float]
-    settings: Settings
+    settings: ResamplingSettings
 
     @property
     def sign(self) -> int:

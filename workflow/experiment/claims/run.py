@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas
 
-from experiment.claims.evidence import Evidence, Settings, TaskEvidence
+from experiment.claims.evidence import Evidence, ResamplingSettings, TaskEvidence
 from experiment.claims.paired_tests import scored_models
 from experiment.claims.similarity import more_similar, read_cka
 from experiment.claims.statements import about_task
@@ -28,7 +28,7 @@ def about_run(job: Job) -> Iterator[Evidence]:
     Inputs: see read_tests; each task's base model has to be among them, for its size. Parameters:
     `tasks`, name -> `label` and `models` (see about_task); `draws`, `confidence`, `seed`.
     """
-    settings = Settings(job.params.draws, job.params.confidence, job.params.seed)
+    settings = ResamplingSettings(job.params.draws, job.params.confidence, job.params.seed)
     reported = read_reported(job.input.reported)
     tested: dict[str, dict[str, Tested]] = {task: {} for task in job.params.tasks}
     for test in read_tests(job.input.scores, job.input.per_example):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy
 import pandas
 
-from experiment.claims.evidence import Evidence, Settings
+from experiment.claims.evidence import Evidence, ResamplingSettings
 from experiment.claims.paired_tests import bound_test
 from experiment.evaluation.intervals import Values
 
@@ -28,7 +28,7 @@ def read_cka(file: Path) -> Iterator[tuple[str, Values, Values]]:
 
 
 def more_similar(
-    claim: str, label: str, feed_forward: Values, attention: Values, settings: Settings
+    claim: str, label: str, feed_forward: Values, attention: Values, settings: ResamplingSettings
 ) -> Evidence:
     """Test that pairs of FF sublayers have a higher mean CKA than pairs of attention sublayers.
 
