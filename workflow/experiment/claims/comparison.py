@@ -27,10 +27,10 @@ OF_SCORES, OF_PERCENT = "of scores", "percent"  # which tolerance of tolerances.
 METRICS = {"%": "accuracy", "perplexity": "perplexity", "BLEU": "bleu"}  # by a score's unit
 
 PrintedRow = dict[str, str]  # of a file of config/paper_reported/
-Number = Callable[[Recomputed, PrintedRow], Cell | None]  # our unrounded number for a printed row
+OurNumber = Callable[[Recomputed, PrintedRow], Cell | None]  # unrounded, for a printed row
 
 
-def _of_table(number: Callable[[Recomputed, Result], Cell]) -> Number:
+def _of_table(number: Callable[[Recomputed, Result], Cell]) -> OurNumber:
     """Look up the model of a row of scores.csv, and take a number of it."""
 
     def number_of(task: Recomputed, row: PrintedRow) -> Cell | None:
@@ -46,7 +46,7 @@ def _stored(task: Recomputed, result: Result) -> Cell:
     return cells.of(task.storage, f"/{'measured' if result.int8 else 'merged'}_percent")
 
 
-def _removed(ratio: str) -> Number:
+def _removed(ratio: str) -> OurNumber:
     """The parameters that our method removes at a ratio, in %."""
 
     def number_of(task: Recomputed, row: PrintedRow) -> Cell | None:
@@ -56,7 +56,7 @@ def _removed(ratio: str) -> Number:
     return number_of
 
 
-def _from_scores(derivation: str, *models: tuple[str, str]) -> Number:
+def _from_scores(derivation: str, *models: tuple[str, str]) -> OurNumber:
     """Derive a number from the scores of models, each given as (method, ratio)."""
 
     def number_of(task: Recomputed, row: PrintedRow) -> Cell | None:
@@ -68,29 +68,32 @@ def _from_scores(derivation: str, *models: tuple[str, str]) -> Number:
     return number_of
 
 
-TABLES: dict[str, tuple[str, Number]] = {  # quantity of scores.csv -> tolerance, our number
+TABLES: dict[str, tuple[str, OurNumber]] = {  # quantity of scores.csv -> tolerance, our number
     "score": (OF_SCORES, _of_table(lambda task, r: replace(r.score_cell(), rule="{}"))),
     "storage_percent": (OF_PERCENT, _of_table(_stored)),
     "merged_indices": (EXACT, _of_table(lambda task, r: r.window_cell())),
     "ffs_removed": (EXACT, _of_table(lambda task, r: r.removed_cell())),
 }
-SETTINGS = (
+COMPARED_SETTINGS = (
     *("n_layers", "d_ff", "feature_tokens", "feature_patches", "max_steps", "batch_size"),
     *("context", "test_window", "resolution", "patch_size", "classes", "anchors"),
     "validation_sentences",
 )
-UNCOMPRESSED, THIRD = ("base", ""), ("permute", "third")
-TEXT: dict[str, tuple[str, Number]] = {  # quantity of text.csv -> tolerance, our number
+UNCOMPRESSED_MODEL, THIRD = ("base", ""), ("permute", "third")
+TEXT: dict[str, tuple[str, OurNumber]] = {  # quantity of text.csv -> tolerance, our number
     "parameters_removed": (AT_LEAST, _removed("third")),
     "parameters_removed_at_half": (AT_LEAST, _removed("half")),
-    "performance_kept": (OF_PERCENT, _from_scores("percent", THIRD, UNCOMPRESSED)),
-    "score_drop_at_third": (OF_SCORES, _from_scores("difference", UNCOMPRESSED, THIRD)),
-    "score_rise_at_third": (OF_SCORES, _from_scores("difference", THIRD, UNCOMPRESSED)),
+    "performance_kept": (OF_PERCENT, _from_scores("percent", THIRD, UNCOMPRESSED_MODEL)),
+    "score_drop_at_third": (OF_SCORES, _from_scores("difference", UNCOMPRESSED_MODEL, THIRD)),
+    "score_rise_at_third": (OF_SCORES, _from_scores("difference", THIRD, UNCOMPRESSED_MODEL)),
     "storage_with_quantization": (
         OF_PERCENT,
         lambda task, row: cells.of(task.storage, "/measured_percent"),
     ),
-    **{name: (EXACT, lambda task, row: task.settings.get(row["quantity"])) for name in SETTINGS},
+    **{
+        name: (EXACT, lambda task, row: task.settings.get(row["quantity"]))
+        for name in COMPARED_SETTINGS
+    },
 }
 
 
@@ -123,7 +126,7 @@ def _rows(reported: Reported, tasks: dict[str, Recomputed]) -> Iterator[Row]:
 def _row(
     row: PrintedRow,
     where: str,
-    known: tuple[str, Number] | None,
+    known: tuple[str, OurNumber] | None,
     near: dict[str, float],
     tasks: dict[str, Recomputed],
 ) -> Row:

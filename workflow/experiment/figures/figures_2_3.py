@@ -12,7 +12,7 @@ from experiment.tables.scores import Result
 
 REMOVED, SCORE = "parameters removed (%)", "test score"
 BASE = {"color": "#444444", "linestyle": ":", "linewidth": 1.2}
-UNCOMPRESSED = "Uncompressed"
+UNCOMPRESSED_LABEL = "Uncompressed"
 
 
 def points(results: Sequence[Result]) -> list[Row]:
@@ -21,7 +21,9 @@ def points(results: Sequence[Result]) -> list[Row]:
         {
             "panel": result.model,
             "metric": result.metric,
-            "series": style.METHODS[result.method]["label"] if result.method else UNCOMPRESSED,
+            "series": style.METHODS[result.method]["label"]
+            if result.method
+            else UNCOMPRESSED_LABEL,
             REMOVED: result.reduction_cell(),
             SCORE: result.score_cell(),
         }
@@ -35,9 +37,9 @@ def draw(points: Sequence[Row]) -> Figure:
 
 
 def _draw_panel(axis: Axes, points: Sequence[Row]) -> None:
-    (base,) = (point for point in points if point["series"] == UNCOMPRESSED)
+    (base,) = (point for point in points if point["series"] == UNCOMPRESSED_LABEL)
     metric = metric_named(base["metric"])
-    axis.axhline(base[SCORE].raw, label=UNCOMPRESSED, **BASE)
+    axis.axhline(base[SCORE].raw, label=UNCOMPRESSED_LABEL, **BASE)
     for method, curve in style.curves(points):
         curve.sort(key=lambda point: point[REMOVED].raw)
         scores = [point[SCORE] for point in curve]

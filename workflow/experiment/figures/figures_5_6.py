@@ -18,7 +18,10 @@ from provenance import cells
 from provenance.cells import Cell, Source
 
 SHOWN = {5: "feed_forward", 6: "attention"}
-NAMES = {"feed_forward": ("FF sublayer", "FF"), "attention": ("attention sublayer", "attention")}
+SUBLAYER_NAMES = {
+    "feed_forward": ("FF sublayer", "FF"),
+    "attention": ("attention sublayer", "attention"),
+}
 PAIR, MEAN = "layers", "mean off-diagonal"
 
 
@@ -41,8 +44,8 @@ def _pairs(file: Path, label: str, shown: str) -> Iterator[Row]:
     several = rows["tower"].nunique() > 1
     for tower, tower_rows in rows.groupby("tower", sort=False):
         panel = f"{label} {tower}" if several else label
-        for sublayer in (shown, *(name for name in NAMES if name != shown)):
-            named = {"panel": panel, "sublayer": NAMES[sublayer][0]}
+        for sublayer in (shown, *(name for name in SUBLAYER_NAMES if name != shown)):
+            named = {"panel": panel, "sublayer": SUBLAYER_NAMES[sublayer][0]}
             pairs = tower_rows[tower_rows["sublayer"] == sublayer]
             if sublayer == shown:
                 for n, i, j in pairs.sort_values(["i", "j"])[["i", "j"]].itertuples():
@@ -56,7 +59,7 @@ def _pairs(file: Path, label: str, shown: str) -> Iterator[Row]:
 def draw(points: Sequence[Row]) -> Figure:
     """Draw a heat map for each tower on one scale from 0 to 1, layer 0 at the top left."""
     panels = style.by_panel(points)
-    names = dict(NAMES.values())
+    names = dict(SUBLAYER_NAMES.values())
     seaborn.set_theme(context="paper", style="ticks", font_scale=1.05)
     size = (style.WIDTH * len(panels) / 4 + 0.6, style.HEIGHT)  # the rest is the colour bar's
     figure, axes = pyplot.subplots(1, len(panels), figsize=size, squeeze=False)

@@ -11,7 +11,7 @@ from pandas import DataFrame
 
 from provenance.cells import Cell, Printed, Source
 
-NAMES = {  # those of the paper as it prints them, then the others
+ROW_NAMES = {  # those of the paper as it prints them, then the others
     "learning_rate": "Start LR",
     "schedule": "LR Schedule",
     "decay_steps": "decay_steps",
@@ -33,7 +33,7 @@ SCHEDULES = {  # keys that only some schedules use
     "minimum_learning_rate": ("linear_to_minimum", "cosine"),
     "timescale": ("inverse_sqrt",),
 }
-SETTINGS = "/params/task/fine_tuning"  # in a record
+IN_RECORD = "/params/task/fine_tuning"  # in a record
 
 
 def hyperparameters(
@@ -47,7 +47,7 @@ def hyperparameters(
     rule = f"counted of {len(records)}"
     rows = {
         name: Cell(_used(key, records), rule, "values", printed=printing(key))
-        for key, name in NAMES.items()
+        for key, name in ROW_NAMES.items()
     }
     rows |= {
         name: Cell(tuple(sources), rule, "values")
@@ -69,10 +69,10 @@ def _used(key: str, records: Iterable[Path]) -> tuple[Source, ...]:
     """The setting in the record of every run whose schedule uses it."""
     sources = []
     for record in records:
-        settings = Source(record, SETTINGS).value()
+        settings = Source(record, IN_RECORD).value()
         if settings["schedule"] in SCHEDULES.get(key, (settings["schedule"],)):
             all_steps = key == "decay_steps" and settings[key] is None
-            sources.append(Source(record, f"{SETTINGS}/{'max_steps' if all_steps else key}"))
+            sources.append(Source(record, f"{IN_RECORD}/{'max_steps' if all_steps else key}"))
     return tuple(sources)
 
 
