@@ -244,7 +244,7 @@ def test_every_model_has_a_panel_with_its_points(tested):
 
 
 def test_methods_differ_without_colour():
-    styles = [(m["marker"], m["linestyle"]) for m in style.METHODS.values()]
+    styles = [(m["marker"], m["linestyle"]) for m in style.METHOD_STYLES.values()]
     assert len({marker for marker, _ in styles}) == len({line for _, line in styles}) == 3
     assert figures_2_3.BASE["linestyle"] not in {line for _, line in styles}
 

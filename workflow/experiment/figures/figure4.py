@@ -41,7 +41,7 @@ def _windows(task: dict[str, Any], file: Path) -> Iterator[Row]:
         yield {
             "panel": task["label"],
             "unit": f"{'loss (nats)' if as_loss else metric.unit} {better}",
-            "series": style.METHODS[method]["label"],
+            "series": style.METHOD_STYLES[method]["label"],
             WINDOW: Cell(window, "span", "values"),
             SCORE: cells.of(file, f"/{n}/{column}", f"{{:.{decimals}f}}"),
         }

@@ -21,7 +21,7 @@ def points(results: Sequence[Result]) -> list[Row]:
         {
             "panel": result.model,
             "metric": result.metric,
-            "series": style.METHODS[result.method]["label"]
+            "series": style.METHOD_STYLES[result.method]["label"]
             if result.method
             else UNCOMPRESSED_LABEL,
             REMOVED: result.reduction_cell(),

@@ -15,7 +15,7 @@ from provenance.ledger import Rows, write_ledger
 
 WIDTH = 10.0  # inches, three panels side by side
 HEIGHT = 3.2
-METHODS = {  # safe for colour-blind readers, and different in marker and line alone
+METHOD_STYLES = {  # safe for colour-blind readers, and different in marker and line alone
     "permute": {"label": "Permute FF Merge", "color": "#0072B2", "marker": "o", "linestyle": "-"},
     "vanilla": {"label": "Vanilla FF Merge", "color": "#D55E00", "marker": "s", "linestyle": "--"},
     "drop": {"label": "Layer Drop", "color": "#009E73", "marker": "^", "linestyle": "-."},
@@ -44,7 +44,7 @@ def draw_panels(points: Rows, draw_panel: Callable[[Axes, list], None]) -> Figur
 
 def curves(points: Rows) -> Iterator[tuple[dict, list]]:
     """Yield the line style and the points of each method that has any."""
-    for method in METHODS.values():
+    for method in METHOD_STYLES.values():
         if curve := [point for point in points if point["series"] == method["label"]]:
             yield method, curve
 

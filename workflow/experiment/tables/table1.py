@@ -23,7 +23,7 @@ ASSESSMENT = {  # motivation, training required, run time savings
     "Distillation": ("train smaller student from teacher", "yes", "yes"),
     "Merging": ("combine redundant parameters", "fine-tuning", "no"),
 }
-METHODS = {"permute": "Merging", "vanilla": "Merging", "drop": "Pruning"}
+KIND_OF_METHOD = {"permute": "Merging", "vanilla": "Merging", "drop": "Pruning"}
 NUMBERS = ("Measured on", "Run Time", "Memory", "Score Untuned", "Score Tuned")
 
 
@@ -113,7 +113,7 @@ def table1(tasks: Sequence[Measured]) -> DataFrame:
     for task in tasks:
         for model in task.models:
             variant = Variant.parse(model)
-            method = "Quantization" if variant.int8 else METHODS[variant.method]
+            method = "Quantization" if variant.int8 else KIND_OF_METHOD[variant.method]
             rows[method].append(task.numbers(model))
     return DataFrame(
         {
