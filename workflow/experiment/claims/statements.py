@@ -16,7 +16,7 @@ from experiment.claims.paired_tests import holm
 from experiment.tables.layout import Row, as_text
 from provenance.cells import JOB, Cell, Interval, Source
 
-RATIOS = {"third": "1/3", "half": "1/2", "all": "all but one"}  # of the FF sublayers, removed
+RATIO_LABELS = {"third": "1/3", "half": "1/2", "all": "all but one"}  # of the FF sublayers, removed
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 
 
@@ -88,7 +88,9 @@ def about_task(
     """
     merged, windows = models["merged"], models["windows"]
     if "permute" in models and "vanilla" in models:
-        pairs = {ratio: (models["permute"][ratio], models["vanilla"][ratio]) for ratio in RATIOS}
+        pairs = {
+            ratio: (models["permute"][ratio], models["vanilla"][ratio]) for ratio in RATIO_LABELS
+        }
         for ratio, pair in pairs.items():
             yield replace(evidence.gains("permuting_beats_averaging", *pair), ratio=ratio)
         yield evidence.gain_grows("gain_grows", pairs["all"], pairs["third"])
@@ -122,7 +124,7 @@ def judged(evidence: Sequence[Evidence], confidence: float) -> DataFrame:
             return Cell(sources, derivation=JOB, interval=interval, computed=number)
 
         statement, bound = STATEMENTS[entry.claim], f"{entry.bound:.4g}"
-        ratio = RATIOS.get(entry.ratio, "")
+        ratio = RATIO_LABELS.get(entry.ratio, "")
         over = f"bootstrap over {entry.over}"
         interval = Interval(entry.low, entry.high, confidence, over)
         rows.append(

@@ -11,14 +11,14 @@ from experiment.tables.scores import Result
 from provenance import cells
 from provenance.cells import Cell, in_row
 
-ROLES = {"window": "best", "correlation": "correlation", "cka": "cka"}
-STRATEGIES = {
+ROLE_OF_STRATEGY = {"window": "best", "correlation": "correlation", "cka": "cka"}
+STRATEGY_LABELS = {
     "window": "window search",
     "correlation": "clusters by aligned correlation",
     "cka": "clusters by CKA",
 }
-RATIOS = {"third": "1/3", "half": "1/2"}
-NOTHING = "–"
+RATIO_LABELS = {"third": "1/3", "half": "1/2"}
+DASH = "–"
 
 
 def strategies(
@@ -37,12 +37,12 @@ def strategies(
     for task, (groups, untuned) in files.items():
         base = tuned[task, None, None]
         decimals = metric_named(base.metric).decimals
-        nothing = dict.fromkeys(("FFs Removed", "Strategy", "Merged", "Untuned"), NOTHING)
+        nothing = dict.fromkeys(("FFs Removed", "Strategy", "Merged", "Untuned"), DASH)
         rows.append({**base.names, **nothing, "Tuned": base.score_cell()})
-        for ratio, removed in RATIOS.items():
+        for ratio, removed in RATIO_LABELS.items():
             k = ratios[task][ratio]
-            for strategy, label in STRATEGIES.items():
-                result = tuned.get((task, k, ROLES[strategy]))
+            for strategy, label in STRATEGY_LABELS.items():
+                result = tuned.get((task, k, ROLE_OF_STRATEGY[strategy]))
                 score = in_row(untuned, "score", strategy=strategy, k=k)
                 rows.append(
                     {
@@ -51,7 +51,7 @@ def strategies(
                         "Strategy": label,
                         "Merged": cells.of(groups, f"/{k}/{strategy}", "groups"),
                         "Untuned": Cell((score,), f"{{:.{decimals}f}}"),
-                        "Tuned": result.score_cell() if result else NOTHING,
+                        "Tuned": result.score_cell() if result else DASH,
                     }
                 )
     return DataFrame(rows)

@@ -21,7 +21,7 @@ WINDOWS = {
     "random2": "Random 2",
     "random3": "Random 3",
 }
-ANCHORS = {"first": "Anchor First", "middle": "Anchor Middle", "last": "Anchor Last"}
+ANCHOR_LABELS = {"first": "Anchor First", "middle": "Anchor Middle", "last": "Anchor Last"}
 STORED = {  # whether quantized -> keys of storage.json: measured on disk, and computed
     False: ("merged_percent", "merged_computed_percent"),
     True: ("measured_percent", "computed_percent"),
@@ -66,7 +66,7 @@ def table2(results: Sequence[Result], printing: Printing) -> DataFrame:
 
 def table3(results: Sequence[Result], printing: Printing) -> DataFrame:
     """Table 3: a row for each model, a column for each anchor."""
-    return _scores_by("anchor", ANCHORS, results, printing)
+    return _scores_by("anchor", ANCHOR_LABELS, results, printing)
 
 
 def _scores_by(

@@ -25,7 +25,7 @@ from ffmerge.method.cka import mean_off_diagonal
 from ffmerge.method.tie import count_parameters
 from ffmerge.models.towers import Tower, towers
 
-RATIOS = {"1/6": "1/6", "1/3": "1/3", "1/2": "1/2", "all but one": None}
+SHARES = {"1/6": "1/6", "1/3": "1/3", "1/2": "1/2", "all but one": None}
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ def tower_sizes(model: nn.Module) -> list[TowerSizes]:
 
 
 def removals(model: nn.Module, bytes_per_parameter: int) -> list[Removal]:
-    """Compute what a window of each of RATIOS would remove."""
+    """Compute what a window of each of SHARES would remove."""
     parameters = {sizes.tower: sizes.parameters for sizes in tower_sizes(model)}
     n_layers = {tower: len(of_layers) for tower, of_layers in parameters.items()}
     computed = []
-    for share, request in RATIOS.items():
+    for share, request in SHARES.items():
         n = sum(n_layers.values()) - len(n_layers) if request is None else request
         try:
             removed = n_to_remove(n, n_layers)
