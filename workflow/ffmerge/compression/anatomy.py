@@ -19,7 +19,7 @@ from ffmerge.compression.select import (
     widths_of,
 )
 from ffmerge.compression.settings import Settings
-from ffmerge.compression.source import Source, load_original, with_safetensors
+from ffmerge.compression.source import SourceModel, load_original, with_safetensors
 from ffmerge.compression.summary import table
 from ffmerge.method.cka import mean_off_diagonal
 from ffmerge.method.tie import count_parameters
@@ -94,7 +94,7 @@ def removals(model: nn.Module, bytes_per_parameter: int) -> list[Removal]:
     return computed
 
 
-def bytes_per_parameter(source: Source) -> int:
+def bytes_per_parameter(source: SourceModel) -> int:
     """Size of the dtype that most values are stored in; 4 if the files are pickles."""
     n_values: dict[torch.dtype, int] = {}
     for stored in source.stored.values():
@@ -102,7 +102,7 @@ def bytes_per_parameter(source: Source) -> int:
     return max(n_values, key=n_values.get).itemsize if n_values else 4
 
 
-def as_json(model: nn.Module, source: Source) -> dict[str, Any]:
+def as_json(model: nn.Module, source: SourceModel) -> dict[str, Any]:
     """Everything as plain values."""
     return {
         "model": source.name,
@@ -114,7 +114,7 @@ def as_json(model: nn.Module, source: Source) -> dict[str, Any]:
     }
 
 
-def as_text(model: nn.Module, source: Source) -> str:
+def as_text(model: nn.Module, source: SourceModel) -> str:
     """Everything as two tables for people."""
     n_all = count_parameters(model)
     n_bytes = sum(file.stat().st_size for file in source.weights)
@@ -157,7 +157,7 @@ def _span(ends: tuple[float, float], form: str) -> str:
 
 
 def similarities(
-    source: Source, features: Sequence[str | Path], settings: Settings, entry: dict | None
+    source: SourceModel, features: Sequence[str | Path], settings: Settings, entry: dict | None
 ) -> dict[str, Tensor]:
     """Compute linear CKA of all pairs of FF sublayers' outputs, (n_layers, n_layers) by tower.
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from ffmerge.compression.record import Lineage
-from ffmerge.compression.source import Source
+from ffmerge.compression.source import SourceModel
 from ffmerge.compression.summary import Compressed, Exported, layers_text, windows_table
 from ffmerge.method.groups import Group
 
@@ -25,7 +25,7 @@ model = CLASS.from_pretrained("PATH")  # of full size: merged sublayers are stor
 }
 
 
-def card(result: Compressed, source: Source, digests: dict[str, str], model_class: str) -> str:
+def card(result: Compressed, source: SourceModel, digests: dict[str, str], model_class: str) -> str:
     """Write the text of a compressed model's card.
 
     digests: the original's files, name -> sha256. model_class: in transformers.

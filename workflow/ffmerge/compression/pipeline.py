@@ -21,7 +21,7 @@ from ffmerge.compression.loss import loss_for
 from ffmerge.compression.read import read_examples
 from ffmerge.compression.select import Selector
 from ffmerge.compression.settings import Settings
-from ffmerge.compression.source import Source
+from ffmerge.compression.source import SourceModel
 from ffmerge.compression.summary import Compressed
 from ffmerge.compression.write import (
     check_new,
@@ -179,7 +179,7 @@ def files_of(features: UserData) -> list[Path] | None:
 
 
 def data_of_files(
-    model: nn.Module, original: Source, files: list[Path], settings: Settings
+    model: nn.Module, original: SourceModel, files: list[Path], settings: Settings
 ) -> Data:
     """Read the data in a user's files, in two parts."""
     encoding = encoding_for(model, original.directory, settings.max_length)
@@ -190,7 +190,7 @@ def data_of_files(
 
 
 def _check(
-    outline: nn.Module, original: Source, files: list[Path] | None, settings: Settings
+    outline: nn.Module, original: SourceModel, files: list[Path] | None, settings: Settings
 ) -> None:
     """Check layers, processor, files and columns before any weights are read."""
     Selector(outline, settings, Path())
@@ -200,7 +200,7 @@ def _check(
             next(read_examples([file], encoding.wanted, settings.columns), None)
 
 
-def _check_dtype(dtype: str, original: Source) -> None:
+def _check_dtype(dtype: str, original: SourceModel) -> None:
     """Raise ValueError if computing in a dtype would lose bits of layers that are not merged."""
     computed = getattr(torch, dtype)
     for name, stored in original.stored.items():

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ffmerge.compression.batches import Batch, Data
-from ffmerge.compression.source import Source
+from ffmerge.compression.source import SourceModel
 from ffmerge.models.pretrained import SOURCE
 from provenance import record as job_record
 from provenance.digest import sha256_of
@@ -21,7 +21,7 @@ from provenance.record import read_record
 FILE = "ffmerge_record.json"
 
 
-def inputs(source: Source, files: Sequence[Path] | None, data: Data) -> dict[str, Any]:
+def inputs(source: SourceModel, files: Sequence[Path] | None, data: Data) -> dict[str, Any]:
     """Digests of the inputs: the model's files and the data. files: None for batches."""
     model = {
         file.name: sha256_of(file) for file in (source.directory / "config.json", *source.weights)

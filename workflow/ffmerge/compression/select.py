@@ -36,7 +36,7 @@ Tried = list[tuple[list[Group], float]]
 """Windows that were scored, one group per tower, with their losses."""
 Widths = dict[str, list[tuple[int, int]]]
 """Tower -> (d_model, d_ff) of each layer; layers of equal widths can be merged."""
-Stage = Callable[[str], AbstractContextManager[None]]
+StageTimer = Callable[[str], AbstractContextManager[None]]
 """Times a named stage."""
 
 
@@ -88,7 +88,7 @@ class Selector:
         )
         return 4 * n_tokens * sum(widths)
 
-    def select(self, data: Data, loss: Loss, stage: Stage) -> Selected:
+    def select(self, data: Data, loss: Loss, stage: StageTimer) -> Selected:
         """Choose the groups to merge and solve their alignments.
 
         Raises OSError if the disk has no room for the features.

@@ -26,11 +26,11 @@ REFUSED = {  # key of config.json -> what such a model is, and what to do instea
     "ffmerge_int8": "quantized; take the model that it was made from",
     "ffmerge_groups": "merged already; take the model that it was made from, and remove more of it",
 }
-VALUES = 2**20  # checked at a time
+VALUES_AT_A_TIME = 2**20  # checked at a time
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceModel:
     """A model's files. name: as the user gave it. revision: commit on the hub, if it is from there.
 
     weights: safetensors files or, if there are none, pickles.
@@ -48,7 +48,7 @@ class Source:
         return {n: stored for file in files for n, stored in tensor_file.read_head(file).items()}
 
 
-def find(model: str | Path, revision: str | None = None) -> Source:
+def find(model: str | Path, revision: str | None = None) -> SourceModel:
     """Find a model's files: in a directory, or on the hub, from which they are fetched.
 
     Raises OSError if there is no such model. Raises ValueError naming a file that is missing or
@@ -57,7 +57,7 @@ def find(model: str | Path, revision: str | None = None) -> Source:
     directory = Path(model) if Path(model).is_dir() else _fetched(str(model), revision)
     commit = directory.name if directory.parent.name == "snapshots" else None
     _check_configuration(directory)
-    source = Source(str(model), directory, _weights(directory), commit)
+    source = SourceModel(str(model), directory, _weights(directory), commit)
     for name, stored in source.stored.items():
         if name.endswith("weight") and not stored.dtype.is_floating_point:
             raise ValueError(
@@ -129,7 +129,7 @@ def _fetched(model: str, revision: str | None) -> Path:
 
 
 def outline(
-    source: Source, architecture: Mapping[str, Any] | None, known: bool = True
+    source: SourceModel, architecture: Mapping[str, Any] | None, known: bool = True
 ) -> nn.Module:
     """Make the model on torch's meta device: modules and shapes, no values.
 
@@ -143,7 +143,7 @@ def outline(
     return model.eval()
 
 
-def with_safetensors(source: Source, scratch: Path) -> Source:
+def with_safetensors(source: SourceModel, scratch: Path) -> SourceModel:
     """Convert pickled weights to safetensors in `scratch`; other sources are returned unchanged.
 
     Raises ValueError like `pretrained.unpickle`.
@@ -160,7 +160,7 @@ def with_safetensors(source: Source, scratch: Path) -> Source:
 
 
 def load_original(
-    source: Source,
+    source: SourceModel,
     dtype: torch.dtype = torch.float32,
     architecture: Mapping[str, Any] | None = None,
 ) -> nn.Module:
@@ -177,7 +177,7 @@ def _check_finite(files: tuple[Path, ...]) -> None:
     places = [(file, item) for file in files for item in tensor_file.read_head(file).items()]
     for file, (name, stored) in progress(places, desc="weights"):
         if stored.dtype.is_floating_point:
-            for values in tensor_file.read(file, stored).flatten().split(VALUES):
+            for values in tensor_file.read(file, stored).flatten().split(VALUES_AT_A_TIME):
                 if not torch.isfinite(values).all():
                     what = "NaN" if torch.isnan(values).any() else "an infinity"
                     raise ValueError(f"{file}: {name} holds {what}; the model is damaged")

@@ -5,7 +5,7 @@ from torch import Tensor
 
 # Values to centre at a time. Their float64 copy fits into a core's cache, and torch does not share
 # so few with other threads, for which this one would wait at every step on a busy machine.
-VALUES = 2**15
+VALUES_PER_BLOCK = 2**15
 
 
 def standardize(features: Tensor, overwrite: bool = False) -> Tensor:
@@ -29,7 +29,7 @@ def centre(columns: Tensor, what: str, overwrite: bool = False) -> tuple[Tensor,
     float64: columns far from zero would otherwise lose their variation.
     Raises ValueError naming the first column with a value that is not finite.
     """
-    n_rows = max(1, VALUES // columns.shape[1])
+    n_rows = max(1, VALUES_PER_BLOCK // columns.shape[1])
     blocks = columns.split(n_rows)
     mean = sum(rows.sum(dim=0, dtype=torch.float64) for rows in blocks) / len(columns)
     if not torch.isfinite(mean).all():
