@@ -8,9 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ffmerge.method.correlation import correlation_of_standardized, standardize
-from ffmerge.method.permutation import best_permutation
-
-Pair = tuple[int, int]
+from ffmerge.method.permutation import Pair, best_permutation
 
 
 def sample(pairs: Sequence[Pair], n: int) -> list[Pair]:

@@ -15,7 +15,7 @@ SENTENCE_END = re.compile(
 )
 
 
-class Pair(NamedTuple):
+class QueryPassage(NamedTuple):
     """A query and its own passage."""
 
     query: str
@@ -27,7 +27,7 @@ def sentences(paragraph: str) -> list[str]:
     return SENTENCE_END.split(paragraph)
 
 
-def inverse_cloze(paragraph: str, min_words: int) -> Pair | None:
+def inverse_cloze(paragraph: str, min_words: int) -> QueryPassage | None:
     """Split a paragraph into a sentence and the rest; None if either would be too short.
 
     min_words: minimum number of words of both. The choice of the sentence depends on the paragraph
@@ -41,4 +41,4 @@ def inverse_cloze(paragraph: str, min_words: int) -> Pair | None:
         return None
     digest = hashlib.sha256(paragraph.encode()).digest()
     chosen = long[int.from_bytes(digest[:8], "big") % len(long)]
-    return Pair(parts[chosen], " ".join(parts[:chosen] + parts[chosen + 1 :]))
+    return QueryPassage(parts[chosen], " ".join(parts[:chosen] + parts[chosen + 1 :]))

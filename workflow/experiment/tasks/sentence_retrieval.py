@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 from experiment.config import Training
 from experiment.evaluation.accuracy import accuracy, top1_correct
 from experiment.evaluation.metrics import Evaluation
-from experiment.evaluation.retrieval import Pair, inverse_cloze
+from experiment.evaluation.retrieval import QueryPassage, inverse_cloze
 from experiment.tasks.task import Batch, Task
 from provenance.progress import progress
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import datasets
 
 
-class Pairs(Dataset):
+class QueryPassages(Dataset):
     """Queries and passages of rows of text; only the rows' numbers are kept in memory.
 
     limit: number of pairs to keep. Raises ValueError if there are none.
@@ -46,7 +46,7 @@ class Pairs(Dataset):
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, i: int) -> Pair:
+    def __getitem__(self, i: int) -> QueryPassage:
         return inverse_cloze(self.texts[self.places[i]], self.min_words)
 
 
@@ -58,14 +58,14 @@ class SentenceRetrieval(Task):
         """The base model's tokenizer."""
         return AutoTokenizer.from_pretrained(self.base_model)
 
-    def pairs(self, split: str, limit: int | None = None) -> Pairs:
+    def pairs(self, split: str, limit: int | None = None) -> QueryPassages:
         """A split's queries with their passages, in order."""
-        return Pairs(self.rows(split), self.settings.min_words, limit)
+        return QueryPassages(self.rows(split), self.settings.min_words, limit)
 
-    def training_examples(self, training: Training, seed: int) -> Pairs:
+    def training_examples(self, training: Training, seed: int) -> QueryPassages:
         return self.pairs("train")
 
-    def collate(self, examples: Sequence[Pair]) -> Batch:
+    def collate(self, examples: Sequence[QueryPassage]) -> Batch:
         """The queries of the examples, then their passages: (2 · n_examples, length)."""
         queries, passages = zip(*examples, strict=True)
         return self._tokenized([*queries, *passages])
