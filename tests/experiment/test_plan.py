@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from experiment.plan import (
-    duration,
     find_rate,
     job_table,
     longest_path,
+    minutes_or_hours,
     part_for,
     read_rates,
     summarize,
@@ -102,7 +102,11 @@ def test_a_rate_has_seconds_and_gigabytes_and_says_whether_it_was_measured(
 
 
 def test_durations_are_in_the_unit_that_fits():
-    assert [duration(seconds) for seconds in (30, 5400, 864000)] == ["0.5 min", "1.5 h", "240.0 h"]
+    assert [minutes_or_hours(seconds) for seconds in (30, 5400, 864000)] == [
+        "0.5 min",
+        "1.5 h",
+        "240.0 h",
+    ]
 
 
 # --- plans of the paper's and the demo's configurations, by the real Snakemake --------------------

@@ -139,7 +139,7 @@ def text(jobs: Sequence[PlannedJob], rates: Rates) -> str:
         for value in values
     )
     path = longest_path(jobs, table.seconds)
-    steps = [f"{duration(table.seconds[i]):>9}  {jobs[i]}" for i in path]
+    steps = [f"{minutes_or_hours(table.seconds[i]):>9}  {jobs[i]}" for i in path]
     sources = [
         textwrap.fill(f"{', '.join(rules)}: {source}", 100, subsequent_indent="    ")
         for source, rules in table.groupby("source", sort=False).rule.unique().items()
@@ -149,7 +149,7 @@ def text(jobs: Sequence[PlannedJob], rates: Rates) -> str:
         f"{cpu} CPU hours.\nOf these hours {measured} are measured and {assumed} are assumed.",
         f"{table.gb.sum():.1f} GB are written (1 GB is 1e9 bytes). Of these, "
         f"{table.temporary_gb.sum():.1f} GB are removed\nwhen every job that reads them has ended.",
-        f"The longest path takes {duration(table.seconds[path].sum())}, on any number of "
+        f"The longest path takes {minutes_or_hours(table.seconds[path].sum())}, on any number of "
         "machines:\n" + "\n".join(steps),
         "By rule: mean seconds of a job, hours and GB of all jobs\n"
         + as_text(summarize(table, ["rule"])).rstrip(),
@@ -158,6 +158,6 @@ def text(jobs: Sequence[PlannedJob], rates: Rates) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def duration(seconds: float) -> str:
+def minutes_or_hours(seconds: float) -> str:
     """Format seconds as minutes or hours."""
     return f"{seconds / HOUR:.1f} h" if seconds >= HOUR else f"{seconds / 60:.1f} min"

@@ -151,7 +151,7 @@ def broken(files: Iterable[Path]) -> list[str]:
     ]
 
 
-def measured(results: Path) -> Rates:
+def measured_rates(results: Path) -> Rates:
     """Read rates of the rules in SAME_WORK from the records of a finished run.
 
     Raises FileNotFoundError if the run did not measure its alignment.
@@ -204,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="put what was measured into the file")
     options = parser.parse_args(arguments)
     try:
-        rates, planned = measured(options.results), read_rates(options.rates, PART)
+        rates, planned = measured_rates(options.results), read_rates(options.rates, PART)
         before = {key: find_rate(planned, *key) for key in rates}
         content = replaced(options.rates.read_text(), rates)
     except (OSError, ValueError) as error:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Cost of a model's forward pass.
+class ForwardCost:
+    """ForwardCost of a model's forward pass.
 
     seconds: median; ratio, low, high: median and quartiles of its seconds divided by the first
     model's in the same round. weight_bytes: memory of its weights, shared ones once.
@@ -46,7 +46,7 @@ def _scales(model: nn.Module) -> Iterable[Tensor]:
 @torch.inference_mode()
 def measure(
     models: dict[str, nn.Module], batch: dict[str, Tensor], rounds: int, device: str = "cpu"
-) -> dict[str, Cost]:
+) -> dict[str, ForwardCost]:
     """Measure forward passes on a batch, relative to the first model.
 
     rounds: measured passes of each model, after one to warm up.
@@ -62,7 +62,7 @@ def measure(
         counted = seconds[name][1:]
         ratios = [a / b for a, b in zip(counted, base, strict=True)]
         low, ratio, high = statistics.quantiles(ratios, n=4, method="inclusive")
-        costs[name] = Cost(statistics.median(counted), ratio, low, high, weight_bytes(model))
+        costs[name] = ForwardCost(statistics.median(counted), ratio, low, high, weight_bytes(model))
     return costs
 
 

@@ -97,7 +97,7 @@ class Measured:
         return Source(curve, f"/{best}/score")
 
 
-def measured(job: Job) -> list[Measured]:
+def measured_tasks(job: Job) -> list[Measured]:
     """Sort the inputs of a job by task."""
     tests, curves = by_model(job.input.tests), by_model(job.input.curves)
     files = zip(job.input.costs, job.input.windows, job.input.layer_drops, strict=True)
