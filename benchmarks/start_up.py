@@ -19,7 +19,7 @@ STARTS = {  # kind of job -> one of its scripts, and what that imports later, be
         "from transformers import ViTForImageClassification",
     ),
     "of alignment": ("align_feed_forwards", "import scipy.optimize"),
-    "of a table": ("make_score_table", ""),
+    "of a table": ("make_tables_2_to_5", ""),
 }
 
 

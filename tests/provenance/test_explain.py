@@ -203,7 +203,7 @@ def test_a_hyperparameter_is_followed_to_the_numbers_it_reaches(run, tmp_path, c
     (cause,) = found["causes"]
     assert cause["text"] == "fine_tuning.learning_rate of task vit: 0.001 -> 0.002"
     assert len(cause["begins_with"]) == 9 and cause["begins_with"][0].startswith("fine_tune vit")
-    assert {"score_test vit drop-k1-best", "make_score_table 5"} <= set(cause["reruns"])
+    assert {"score_test vit drop-k1-best", "make_tables_2_to_5 5"} <= set(cause["reruns"])
     reached = {name for name in found["numbers"] if name.startswith("table5")}
     assert "table5:6:permute" in reached  # of a tuned ViT
     assert not {"table5:2:permute", "table5:5:permute"} & reached  # GPT-2, and ViT as it was

@@ -165,8 +165,8 @@ def test_a_click_shows_the_digest_of_the_file_that_is_on_disk(browser, finished,
 def test_a_chain_leads_from_data_and_base_model_to_the_number(browser):
     shown = click(browser, "table5:2:permute")
     rules = [job.split()[0] for job in shown["jobs"]]
-    assert rules[0] == "train_base_model" and rules[-1] == "make_score_table"
-    expected = ["align_feed_forwards", "compress", "fine_tune", "score_test", "make_score_table"]
+    assert rules[0] == "train_base_model" and rules[-1] == "make_tables_2_to_5"
+    expected = ["align_feed_forwards", "compress", "fine_tune", "score_test", "make_tables_2_to_5"]
     assert [rule for rule in rules if rule in expected] == expected
     for word in ("resources/demo/data/text", "Seed", "Commit", "Host", "Lock", "max_steps"):
         assert word in shown["text"]

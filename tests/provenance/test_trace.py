@@ -71,7 +71,7 @@ def test_a_chain_has_the_jobs_of_the_number_and_not_those_of_its_table(run):
     assert [job["rule"] for job in jobs] == [
         *("train_base_model", "collect_features", "align_feed_forwards", "score_windows"),
         *("select_windows", "compress", "tokenize_text", "fine_tune", "score_test"),
-        "make_score_table",
+        "make_tables_2_to_5",
     ]
     read = {each["path"] for job in jobs for each in job["inputs"]}
     assert f"{MODEL}/test.json" in read and not any("vit" in path for path in read)
@@ -122,7 +122,7 @@ def test_machines_are_told_the_same_in_full(run, capsys):
 @pytest.mark.parametrize(
     ("file", "why", "shown"),
     [
-        (f"{MODEL}/test.record.json", f"made {MODEL}/test.json", "make_score_table 5"),
+        (f"{MODEL}/test.record.json", f"made {MODEL}/test.json", "make_tables_2_to_5 5"),
         (f"{MODEL}/compressed.record.json", f"made {MODEL}/compressed", "fine_tune gpt2"),
         (
             f"{MODEL}/test.json",

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 PAGE = ["everything", "make_report"]  # of all tables and figures
 AGAINST_PAPER = ["compare_with_paper", "evaluate_claims"]
-TABLE, FIGURES = "make_score_table", ["plot_scores", "plot_scores_and_layer_drops"]
+TABLE, FIGURES = "make_tables_2_to_5", ["plot_figure2", "plot_figure3"]
 OF_SCORES = [TABLE, TABLE, TABLE, *FIGURES]
 AFTER_TESTS = Counter([*OF_SCORES, "make_table1", TABLE, *AGAINST_PAPER, *PAGE])
 EVERY_JOB = Counter(
@@ -32,10 +32,10 @@ EVERY_JOB = Counter(
         **dict.fromkeys(["train_base_model", "collect_features", "align_feed_forwards"], 3),
         **dict.fromkeys(["collect_outputs", "compute_cka", "select_windows"], 3),
         **dict.fromkeys(["score_layer_drops", "select_layer_drops", "quantize"], 3),
-        **dict.fromkeys(["measure_cost", "make_hyperparameters"], 3),
+        **dict.fromkeys(["measure_cost", "make_tables_6_to_8"], 3),
         **{"score_windows": 4, "compress": 24, "drop_layers": 6, "tokenize_text": 1},
         **{"fine_tune": 31, "score_test": 37},
-        **{"plot_figure1": 1, "plot_figure4": 1, "plot_similarity": 2},
+        **{"plot_figure1": 1, "plot_figure4": 1, "plot_figures_5_6": 2},
         **AFTER_TESTS,
     }
 )
@@ -165,7 +165,7 @@ CHANGES = [
         edits(
             "workflow/ffmerge/method/cka.py", "\n    return matrix\n", "\n    return 1 * matrix\n"
         ),
-        Counter(["plot_similarity", "plot_similarity", "evaluate_claims", *PAGE])
+        Counter(["plot_figures_5_6", "plot_figures_5_6", "evaluate_claims", *PAGE])
         + Counter({"compute_cka": 3}),
         edits("tune_library.py", "one", "two"),
         ALL_PLAIN,
@@ -224,7 +224,7 @@ CHANGES = [
         configures(lambda config: config["tasks"]["vit"]["fine_tuning"].update(learning_rate=2e-3)),
         AFTER_TESTS
         + Counter({"fine_tune": 9, "score_test": 10, "quantize": 1, "measure_cost": 1})
-        + Counter(["make_hyperparameters"]),
+        + Counter(["make_tables_6_to_8"]),
         edits("config.yaml", "rate: 5", "rate: 6"),
         ALL_PLAIN,
         SAME,

@@ -33,7 +33,7 @@ rule plot_figure1:
         command("plot_figure1")
 
 
-rule plot_scores:
+rule plot_figure2:
     """Figure 2: performance against compression, with and without alignment."""
     input:
         scores=tests("test.json", TABLE5),
@@ -47,13 +47,13 @@ rule plot_scores:
         "{results}/logs/plot_figure2.log",
     localrule: True
     params:
-        job=job("plot_scores", lambda w: table_params(TABLE5)),
+        job=job("plot_figures_2_3", lambda w: table_params(TABLE5)),
         files=files,
     shell:
-        command("plot_scores")
+        command("plot_figures_2_3")
 
 
-use rule plot_scores as plot_scores_and_layer_drops with:
+use rule plot_figure2 as plot_figure3 with:
     # Figure 3: merging at 1/3 and 1/2 against dropping 1/6 and 1/3 of the layers
     input:
         scores=tests("test.json", FIGURE3),
@@ -67,7 +67,7 @@ use rule plot_scores as plot_scores_and_layer_drops with:
     log:
         "{results}/logs/plot_figure3.log",
     params:
-        job=job("plot_scores", lambda w: table_params(FIGURE3)),
+        job=job("plot_figures_2_3", lambda w: table_params(FIGURE3)),
         files=files,
 
 
@@ -90,7 +90,7 @@ rule plot_figure4:
         command("plot_figure4")
 
 
-rule plot_similarity:
+rule plot_figures_5_6:
     """Figure 5 or 6: CKA of all pairs of FF sublayers, or of self-attention sublayers."""
     input:
         cka=task_files("cka.csv"),
@@ -105,7 +105,7 @@ rule plot_similarity:
         n="5|6",
     localrule: True
     params:
-        job=job("plot_similarity", lambda w: {"tasks": figure_tasks()}),
+        job=job("plot_figures_5_6", lambda w: {"tasks": figure_tasks()}),
         files=files,
     shell:
-        command("plot_similarity")
+        command("plot_figures_5_6")

@@ -42,7 +42,7 @@ rule make_table1:
         command("make_table1")
 
 
-rule make_score_table:
+rule make_tables_2_to_5:
     """Table 2, 3, 4 or 5: test scores by window, by anchor, with LLM.int8(), or of all ratios."""
     input:
         reported=ancient(REPORTED),
@@ -61,13 +61,13 @@ rule make_score_table:
         n="|".join(map(str, SCORE_TABLES)),
     localrule: True
     params:
-        job=job("make_score_table", lambda w: printed_params(SCORE_TABLES[int(w.n)])),
+        job=job("make_tables_2_to_5", lambda w: printed_params(SCORE_TABLES[int(w.n)])),
         files=files,
     shell:
-        command("make_score_table")
+        command("make_tables_2_to_5")
 
 
-rule make_hyperparameters:
+rule make_tables_6_to_8:
     """Tables 6 to 8: the hyperparameters of fine-tuning, from the records of its jobs."""
     input:
         reported=ancient(REPORTED),
@@ -90,10 +90,10 @@ rule make_hyperparameters:
         n="|".join(map(str, HYPERPARAMETER_TABLES)),
     localrule: True
     params:
-        job=job("make_hyperparameters", lambda w: {"reported": reported_digests()}),
+        job=job("make_tables_6_to_8", lambda w: {"reported": reported_digests()}),
         files=files,
     shell:
-        command("make_hyperparameters")
+        command("make_tables_6_to_8")
 
 
 rule make_strategies:

@@ -9,7 +9,7 @@ import runpy
 import signal
 import sys
 
-from experiment.training import checkpoints, trainer
+from experiment.training import resumption, trainer
 from experiment.training.trainer import ResumableTrainer
 
 moment, name, *sys.argv = sys.argv[1:]
@@ -38,7 +38,7 @@ match kind:
     case "validation":
         at(ResumableTrainer, "evaluate", lambda self, *_: self.state.global_step)
     case "saving":
-        at(checkpoints, "complete", lambda path: int(path.name.split("-")[1]), times=2)
+        at(resumption, "complete", lambda path: int(path.name.split("-")[1]), times=2)
 
 sys.path[0] = os.path.dirname(sys.argv[0])
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -235,7 +235,7 @@ def test_a_validation_made_up_for_is_in_the_precision_of_the_training(kind, inpu
 
 def test_a_stopped_snakemake_lets_its_fine_tuning_save_and_resumes_from_there(tmp_path):
     repository = Copy(tmp_path / "copy", ["gpt2"])
-    with (repository.root / "workflow/experiment/training/checkpoints.py").open("a") as module:
+    with (repository.root / "workflow/experiment/training/resumption.py").open("a") as module:
         module.write((HOLD / "sitecustomize.py").read_text())
     tuning = repository.config["tasks"]["gpt2"]["fine_tuning"]
     tuning |= {"max_steps": STEPS, "evaluate_every": EVALUATE_EVERY}

@@ -25,7 +25,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from experiment.config import Training
 from experiment.tasks import Task
-from experiment.training import checkpoints
+from experiment.training import resumption
 from experiment.training.processes import Interrupted, StopRequest, n_processes
 from experiment.training.schedules import learning_rate_factor
 from ffmerge.models import checkpoint
@@ -100,7 +100,7 @@ class ResumableTrainer(Trainer):
 
     def run(self) -> list[dict]:
         """Train from the last complete checkpoint, or from the start; load the best weights."""
-        self.last = checkpoints.last_complete(self.directory)
+        self.last = resumption.last_complete(self.directory)
         if self.last:
             self.state = TrainerState.load_from_json(str(self.last / TRAINER_STATE_NAME))
             note(f"going on from step {self.state.global_step}")
@@ -113,7 +113,7 @@ class ResumableTrainer(Trainer):
             self.accelerator.prepare_model(self.model, evaluation_mode=True)
             self.catch_up()
         if self.args.should_save:
-            best = checkpoints.best_weights(self.directory, self._best())
+            best = resumption.best_weights(self.directory, self._best())
             checkpoint.load_weights(self.model, best)
         self.accelerator.end_training()  # several processes end independently from here
         return _learning_curve(self.state.log_history)
@@ -236,9 +236,9 @@ class ResumableTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: None) -> None:
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
-        self.last = checkpoints.checkpoint_of(self.directory, self.state.global_step)
+        self.last = resumption.checkpoint_of(self.directory, self.state.global_step)
         if self.args.should_save:
-            checkpoints.complete(self.last)
+            resumption.complete(self.last)
         self._tidy()
         if self.stop.anywhere(self.args.device) and (
             self.stopping or self.state.global_step < self.training.max_steps
@@ -255,7 +255,7 @@ class ResumableTrainer(Trainer):
 
     def _tidy(self) -> None:
         if self.args.should_save:
-            checkpoints.tidy(self.directory, self.last, self._best())
+            resumption.tidy(self.directory, self.last, self._best())
 
 
 class _Watch(TrainerCallback):

@@ -9,9 +9,9 @@ import signal
 import time
 
 if step := os.environ.get("HOLD_AT_STEP"):
-    from experiment.training import checkpoints
+    from experiment.training import resumption
 
-    unheld = checkpoints.complete
+    unheld = resumption.complete
 
     def held(checkpoint) -> None:
         """Mark a checkpoint as complete; if it is that of the step, wait for the signal."""
@@ -26,4 +26,4 @@ if step := os.environ.get("HOLD_AT_STEP"):
             time.sleep(0.01)
         signal.signal(signal.SIGTERM, handler)
 
-    checkpoints.complete = held
+    resumption.complete = held
