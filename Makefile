@@ -25,7 +25,7 @@ demo-all: environment ## Compute every table and figure on the embedded data, an
 rehearsal: environment ## Run every stage at the paper's size with random weights (1 h, 16 GB of memory, 40 GB of disk)
 	@$(IN_VENV) workflow/run.py results/rehearsal/stages.csv --cores $(CORES) --configfile config/rehearsal.yaml --workflow-profile workflow/profiles/default
 	@cat results/rehearsal/stages.txt
-	@$(IN_VENV) -m experiment.rehearsal results/rehearsal
+	@$(IN_VENV) benchmarks/rehearsal_rates.py results/rehearsal
 
 test: lint ## Check style, workflow and every promise of the README (10 minutes on two cores)
 	@$(IN_VENV) -m pytest -m "not long" -n 2 --dist loadgroup

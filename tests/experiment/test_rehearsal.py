@@ -18,18 +18,15 @@ from experiment.config.run import validated
 from experiment.plan import Rate, read_rates
 from experiment.rehearsal import (
     MEMORY_BARS,
-    SAME_WORK,
     Stage,
     alignment_row,
-    broken,
-    main,
-    replaced,
     rows,
 )
 from ffmerge.method.permutation import align_all_pairs, load_permutations
 from ffmerge.method.windows import pairs_in_windows, select_windows, start_of_role
 from provenance.csv_files import read_csv
 from provenance.record import read_record
+from rehearsal_rates import SAME_WORK, broken, main, replaced
 from workflow_copy import REPOSITORY, Copy
 
 RAW = yaml.safe_load((REPOSITORY / "config/rehearsal.yaml").read_text())
@@ -174,7 +171,7 @@ def test_a_finished_rehearsal_has_nothing_to_do(rehearsed):
 @pytest.mark.long
 def test_measured_rates_replace_those_of_the_plan_and_no_others(rehearsed, tmp_path):
     shutil.copy(RATES, tmp_path / "rates.yaml")
-    command = [sys.executable, "-m", "experiment.rehearsal", "results/pico"]
+    command = [sys.executable, REPOSITORY / "benchmarks/rehearsal_rates.py", "results/pico"]
     done = subprocess.run(
         [*command, "--rates", str(tmp_path / "rates.yaml"), "--write"],
         cwd=rehearsed.root,
