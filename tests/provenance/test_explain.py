@@ -10,7 +10,7 @@ import yaml
 from experiment.cli import main
 from provenance.dag import PlannedJob
 from provenance.explain.causes import ABSENT, causes, differences
-from provenance.explain.command import Staleness, cost
+from provenance.explain.command import Staleness
 from provenance.numbers import Ledger
 from provenance.project import find_configuration
 from provenance.record import digests, write_record
@@ -53,7 +53,6 @@ def folder(tmp_path, monkeypatch) -> Path:
             "files": {SCRIPT: digests({"s": SCRIPT})["s"]["sha256"]},
         },
         "git": {"commit": commit.strip(), "dirty": False},
-        "time": {"seconds": 3.0, "start_up_seconds": 1.0},
     }
     write_record(Path(OUTPUTS["record"]), record)
     return tmp_path
@@ -160,11 +159,6 @@ def test_a_number_is_stale_if_its_file_is_and_not_because_its_table_is_made_agai
     assert [each.id for each in edited.numbers()] == ["tuned", "other"]
 
 
-def test_a_rerun_is_expected_to_take_what_its_record_says(folder):
-    expected = cost([planned(), planned()], Records(Path("results/r")))
-    assert (expected.seconds, expected.longest_chain, expected.n_known) == (8.0, 4.0, 2)
-
-
 def test_a_folder_of_results_that_two_configurations_name_is_refused(folder):
     Path("workflow/Snakefile").touch()
     Path("config").mkdir()
@@ -207,7 +201,6 @@ def test_a_hyperparameter_is_followed_to_the_numbers_it_reaches(run, tmp_path, c
     reached = {name for name in found["numbers"] if name.startswith("table5")}
     assert "table5:6:permute" in reached  # of a tuned ViT
     assert not {"table5:2:permute", "table5:5:permute"} & reached  # GPT-2, and ViT as it was
-    assert found["seconds"] > found["seconds_of_longest_chain"] > 0
     assert main(["explain", "table5:6:permute", "--configfile", str(changed)]) == 1
     printed = capsys.readouterr().out
     assert "parameter: fine_tuning.learning_rate of task vit: 0.001 -> 0.002" in printed

@@ -154,12 +154,6 @@ class Record:
         """Path -> sha256 of the source files that ran."""
         return self.part("code").get("files") or {}
 
-    @property
-    def seconds(self) -> float:
-        """How long the job took, its start included."""
-        time = self.part("time")
-        return (time.get("seconds") or 0.0) + (time.get("start_up_seconds") or 0.0)
-
     @cached_property
     def inputs(self) -> dict[str, str]:
         """Path -> sha256, as they were when the job ran."""

@@ -22,7 +22,7 @@ from provenance.explain.causes import Cause, causes
 from provenance.numbers import Ledger, Number, named, read_ledgers
 from provenance.project import add_configuration_arguments, find_configuration
 from provenance.records import Records
-from provenance.text_format import duration, tallied
+from provenance.text_format import tallied
 
 N_NAMED = 4  # numbers of a table, and details of a cause, that are named and not only counted
 WIDTH = 100
@@ -99,31 +99,6 @@ def staleness(
     return Staleness(jobs, of_jobs, ledgers)
 
 
-@dataclass(frozen=True)
-class Cost:
-    """How many seconds jobs take. n_known: those with a record, or a record of the same rule."""
-
-    seconds: float
-    longest_chain: float
-    n_known: int
-
-
-def cost(jobs: Sequence[PlannedJob], records: Records) -> Cost:
-    """Add up recorded seconds; a job without a record takes the mean of its rule."""
-    by_rule: dict[str, list[float]] = {}
-    for record in records.by_file.values():
-        by_rule.setdefault(record.rule, []).append(record.seconds)
-    ends: list[float] = []
-    total, n_known = 0.0, 0
-    for job in jobs:
-        record = records.by_file.get(Path(job.outputs["record"]))
-        known = [record.seconds] if record else by_rule.get(job.rule, [])
-        seconds = sum(known) / len(known) if known else 0.0
-        total, n_known = total + seconds, n_known + bool(known)
-        ends.append(seconds + max((ends[before] for before in job.after), default=0.0))
-    return Cost(total, max(ends, default=0.0), n_known)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ffmerge explain`."""
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="default: everything")
@@ -143,9 +118,9 @@ def run(options: argparse.Namespace) -> int:
     except RuntimeError as error:
         raise ValueError(error) from None
     if options.json:
-        print(json.dumps(_content(stale, records, file, targets), indent=2, ensure_ascii=False))
+        print(json.dumps(_content(stale, file, targets), indent=2, ensure_ascii=False))
     else:
-        print("\n".join(_lines(stale, records, file, targets)))
+        print("\n".join(_lines(stale, file, targets)))
     return int(bool(stale.jobs))
 
 
@@ -156,7 +131,7 @@ def _file(target: str, ledgers: Iterable[Ledger]) -> str:
     return next(iter(ledger.about)) if ledger else target
 
 
-def _lines(stale: Staleness, records: Records, file: Path, targets: list[str]) -> Iterator[str]:
+def _lines(stale: Staleness, file: Path, targets: list[str]) -> Iterator[str]:
     if not stale.jobs:
         n = sum(len(ledger.numbers) for ledger in stale.ledgers)
         yield f"Nothing is stale: {' '.join(targets)} by {file}. Numbers on disk: {n}."
@@ -175,7 +150,6 @@ def _lines(stale: Staleness, records: Records, file: Path, targets: list[str]) -
         yield ""
     n_jobs = "1 job" if len(stale.jobs) == 1 else f"{len(stale.jobs)} jobs"
     yield _wrapped(f"{n_jobs} would run: ", tallied(job.rule for job in stale.jobs), indent=4)
-    yield _cost(stale.jobs, records)
     yield from _summary(stale)
     yield VERIFY
 
@@ -209,20 +183,7 @@ def _per_table(numbers: list[Number]) -> str:
     return f"{len(numbers)} numbers: {', '.join(counts)}"
 
 
-def _cost(jobs: Sequence[PlannedJob], records: Records) -> str:
-    spent = cost(jobs, records)
-    if not spent.n_known:
-        return "No record tells how long that takes."
-    unknown = len(jobs) - spent.n_known
-    without = f", without {unknown} jobs that nothing is known of" if unknown else ""
-    return (
-        f"By their records that takes {duration(spent.seconds)} one after the other, and at least "
-        f"{duration(spent.longest_chain)} on any number of cores{without}."
-    )
-
-
-def _content(stale: Staleness, records: Records, file: Path, targets: list[str]) -> dict:
-    spent = cost(stale.jobs, records)
+def _content(stale: Staleness, file: Path, targets: list[str]) -> dict:
     return {
         "targets": targets,
         "configuration": str(file),
@@ -242,7 +203,4 @@ def _content(stale: Staleness, records: Records, file: Path, targets: list[str])
             for job in stale.jobs
         ],
         "numbers": [number.id for number in stale.numbers()],
-        "seconds": spent.seconds,
-        "seconds_of_longest_chain": spent.longest_chain,
-        "jobs_without_estimate": len(stale.jobs) - spent.n_known,
     }
