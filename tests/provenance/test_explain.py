@@ -104,7 +104,7 @@ def test_changed_code_is_named_with_the_way_to_see_it(folder):
     assert said(job) == [f"code: {SCRIPT}"]
     (cause,) = causes(job, Records(Path("results/r")), set())
     (hint,) = cause.details
-    assert hint.startswith("+1 -1 lines: git diff ") and hint.endswith(f" -- {SCRIPT}")
+    assert hint.startswith("git diff ") and hint.endswith(f" -- {SCRIPT}")
 
 
 def test_a_file_with_a_new_comment_is_not_blamed(folder):

@@ -149,7 +149,7 @@ def test_git_takes_no_option_from_a_record(repository, tmp_path):
     content = {"rule": "score_test", "git": commit, "code": {"files": {"tool.py": "0" * 64}}}
     before = contents(tmp_path)
     (change,) = changed_sources(Record(RECORD, content))
-    assert (change.file, change.hint) == ("tool.py", "no commit has it as it was")
+    assert (change.file, change.hint) == ("tool.py", "its commit does not have it")
     assert contents(tmp_path) == before
 
 

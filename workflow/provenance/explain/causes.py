@@ -1,6 +1,5 @@
 """Find why a job has to run again, by comparing its record with the job that would run now."""
 
-import difflib
 import json
 import os
 import re
@@ -140,7 +139,7 @@ def _digest(path: Path, modified: float) -> str:
 
 @dataclass(frozen=True)
 class SourceChange:
-    """A source file whose code changed. hint: by how much, and how to see it."""
+    """A source file whose code changed. hint: how to see it."""
 
     file: str
     hint: str
@@ -151,19 +150,13 @@ def changed_sources(record: Record) -> list[SourceChange]:
 
     If there are none, list those that the job could have imported.
     """
-    commit = record.part("git").get("commit") or ""
-    now = {file: _digest_now(file) for file in record.sources}
+    commit, patch = record.part("git").get("commit") or "", record.patch or ""
+    files = {Path(file): digest for file, digest in record.sources.items()}
+    now = {file: sha256_of(file) if file.is_file() else None for file in files}
     changes = [
-        _change(file, digest, now[file], commit, record.patch or "")
-        for file, digest in record.sources.items()
-        if now[file] != digest
+        _change(str(f), files[f], now[f], commit, patch) for f in files if files[f] != now[f]
     ]
     return [change for change in changes if change] or list(_not_loaded(record, commit))
-
-
-def _digest_now(file: str) -> str | None:
-    path = Path(file)
-    return sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 @cache
@@ -176,26 +169,12 @@ def _change(
     """
     if now is None:
         return SourceChange(file, "is gone")
-    old = _as_it_was(file, digest, commit)
-    if old is None:
-        where = f"it was not in a commit ({patch})" if patch else "no commit has it as it was"
+    old = _git("show", "--end-of-options", f"{commit}:{file}") or b""
+    if sha256(old).hexdigest() != digest:
+        where = f"it was not in a commit ({patch})" if patch else "its commit does not have it"
         return SourceChange(file, where)
-    (text, held_by), new = old, Path(file).read_text()
-    if _code_of(file, text) == _code_of(file, new):
-        return None
-    lines = list(difflib.ndiff(text.splitlines(), new.splitlines()))
-    added, removed = (sum(line.startswith(sign) for line in lines) for sign in "+-")
-    return SourceChange(file, f"+{added} -{removed} lines: git diff {held_by[:10]} -- {file}")
-
-
-def _as_it_was(file: str, digest: str, commit: str) -> tuple[str, str] | None:
-    """Return the text with a digest, and a commit that has it: the recorded one, or a later one."""
-    later = _git("log", "--format=%H", "-50", "--", file) or b""
-    for each in [commit, *later.decode().split()]:
-        text = _git("show", "--end-of-options", f"{each}:{file}") if each else None
-        if text is not None and sha256(text).hexdigest() == digest:
-            return text.decode(), each
-    return None
+    same = _code_of(file, old.decode()) == _code_of(file, Path(file).read_text())
+    return None if same else SourceChange(file, f"git diff {commit[:10]} -- {file}")
 
 
 def _code_of(file: str, text: str) -> str:
