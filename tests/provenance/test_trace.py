@@ -15,7 +15,7 @@ from provenance.digest import sha256_of
 from provenance.numbers import named, read_ledgers
 from provenance.record import digests, write_record
 from provenance.records import Records
-from provenance.trace.chain import Chain
+from provenance.trace.command import Chain
 
 pytestmark = pytest.mark.slow
 

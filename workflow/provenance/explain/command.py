@@ -22,7 +22,7 @@ from provenance.explain.causes import Cause, causes
 from provenance.numbers import Ledger, Number, named, read_ledgers
 from provenance.project import add_configuration_arguments, find_configuration
 from provenance.records import Records
-from provenance.text_format import tallied
+from provenance.text_format import counted, tallied
 
 N_NAMED = 4  # numbers of a table, and details of a cause, that are named and not only counted
 WIDTH = 100
@@ -148,8 +148,11 @@ def _lines(stale: Staleness, file: Path, targets: list[str]) -> Iterator[str]:
             yield f"  reruns      {len(following)} jobs, with all that follows"
         yield _wrapped("  reaches     ", _per_table(stale.numbers(roots)))
         yield ""
-    n_jobs = "1 job" if len(stale.jobs) == 1 else f"{len(stale.jobs)} jobs"
-    yield _wrapped(f"{n_jobs} would run: ", tallied(job.rule for job in stale.jobs), indent=4)
+    yield _wrapped(
+        f"{counted(len(stale.jobs), 'job')} would run: ",
+        tallied(job.rule for job in stale.jobs),
+        indent=4,
+    )
     yield from _summary(stale)
     yield VERIFY
 
