@@ -100,6 +100,16 @@ def test_results_that_are_outside_the_repository_are_not_collected(repository, t
     assert not target.exists()
 
 
+def test_a_workflow_behind_a_link_is_not_collected(repository, tmp_path, capsys):
+    write({})
+    Path("workflow").rename(tmp_path / "elsewhere")
+    Path("workflow").symlink_to(tmp_path / "elsewhere")
+    before = contents(tmp_path)
+    assert collected(tmp_path / "crate") == 2
+    assert "has no workflow/Snakefile to collect" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
 def test_results_on_another_disk_are_collected(repository, tmp_path):
     write({})
     Path("results").rename(tmp_path / "disk")

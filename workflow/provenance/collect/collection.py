@@ -110,7 +110,8 @@ def collection(records: Records, targets: Iterable[str] = (), weights: bool = Fa
         raise ValueError(f"{records.root / records.results} holds no records")
     if not a_source_file(str(records.results)):
         raise ValueError(f"{records.results} is outside the repository, so it cannot be collected")
-    if not (records.root / PROJECT.snakefile).is_file():
+    snakefile = records.root / PROJECT.snakefile
+    if not (snakefile.is_file() and is_inside(snakefile, [records.root])):
         raise ValueError(f"{records.root.resolve()} has no {PROJECT.snakefile} to collect")
     ledgers, _ = read_ledgers(records.results, records.root)
     shown = {ledger.name: list(ledger.about) for ledger in ledgers}
