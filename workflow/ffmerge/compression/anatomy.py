@@ -20,7 +20,7 @@ from ffmerge.compression.select import (
 )
 from ffmerge.compression.settings import Settings
 from ffmerge.compression.source import SourceModel, load_original, with_safetensors
-from ffmerge.compression.summary import table
+from ffmerge.compression.summary import aligned_columns
 from ffmerge.method.cka import mean_off_diagonal
 from ffmerge.method.tie import count_parameters
 from ffmerge.models.towers import Tower, towers
@@ -138,7 +138,7 @@ def as_text(model: nn.Module, source: SourceModel) -> str:
             )
         shares.append((removal.share, str(removal.sublayers), *savings))
     head = f"{source.name}: {type(model).__name__}, {n_all:,} parameters, {n_bytes:,} bytes"
-    return "\n".join([head, "", *table(rows), "", *table(shares)])
+    return "\n".join([head, "", *aligned_columns(rows), "", *aligned_columns(shares)])
 
 
 def _n_parameters(model: nn.Module, tower: Tower, layer: int) -> int:

@@ -16,8 +16,8 @@ Row = dict[str, Any]
 Columns = Mapping[str, str | None]
 """Role of a column -> its name as the user gave it, `translation.en` within a nested one."""
 
-TEXTS = (".txt", ".md")
-IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+TEXT_SUFFIXES = (".txt", ".md")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 ROLES = {  # kind of example that a model takes -> the roles that an example needs
     "text": ("text",),
     "pairs": ("source", "target"),
@@ -61,8 +61,8 @@ def read_examples(paths: Sequence[Path], wanted: str, columns: Columns) -> Itera
 
 def _in_directory(directory: Path, wanted: str, columns: Columns) -> Iterator[Example]:
     files = sorted(f for f in directory.rglob("*") if f.is_file() and not f.name.startswith("."))
-    images = [file for file in files if file.suffix.lower() in IMAGES]
-    others = [file for file in files if file.suffix in (*TEXTS, *READERS)]
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    others = [file for file in files if file.suffix in (*TEXT_SUFFIXES, *READERS)]
     if wanted == "images" and images:
         for file in Random(SHUFFLED).sample(images, len(images)):
             label = file.relative_to(directory).parts[0] if file.parent != directory else None
@@ -77,7 +77,7 @@ def _in_directory(directory: Path, wanted: str, columns: Columns) -> Iterator[Ex
 
 
 def _in_file(file: Path, wanted: str, columns: Columns) -> Iterator[Example]:
-    if file.suffix in TEXTS:
+    if file.suffix in TEXT_SUFFIXES:
         if wanted != "text":
             raise ValueError(_unfit(file, "a text", wanted))
         for paragraph in _paragraphs(file):
@@ -86,9 +86,9 @@ def _in_file(file: Path, wanted: str, columns: Columns) -> Iterator[Example]:
         optional = ["label"] if wanted == "images" else []
         for row in _rows(file, ROLES[wanted], columns, optional):
             yield _with_image(file, row) if "image" in row else row
-    elif file.suffix.lower() in IMAGES and wanted == "images":
+    elif file.suffix.lower() in IMAGE_SUFFIXES and wanted == "images":
         yield {"image": file, "label": None}
-    elif file.suffix.lower() in IMAGES:
+    elif file.suffix.lower() in IMAGE_SUFFIXES:
         raise ValueError(_unfit(file, "an image", wanted))
     else:
         raise ValueError(f"{file}: this kind of file cannot be read here: give {_known()}")
@@ -119,7 +119,7 @@ def _unfit(path: Path, what: str, wanted: str) -> str:
 
 
 def _known() -> str:
-    return f"{', '.join((*TEXTS, *READERS))}, or a folder of images"
+    return f"{', '.join((*TEXT_SUFFIXES, *READERS))}, or a folder of images"
 
 
 # --- tables ---------------------------------------------------------------------------------------

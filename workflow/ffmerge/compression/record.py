@@ -18,7 +18,7 @@ from provenance import record as job_record
 from provenance.digest import sha256_of
 from provenance.record import read_record
 
-FILE = "ffmerge_record.json"
+RECORD_FILE = "ffmerge_record.json"
 
 
 def inputs(source: SourceModel, files: Sequence[Path] | None, data: Data) -> dict[str, Any]:
@@ -69,8 +69,8 @@ def write(
         },
         "warnings": result["warnings"],
     }
-    job_record.write_record(directory / FILE, content)
-    return read_record(directory / FILE)["digest"]
+    job_record.write_record(directory / RECORD_FILE, content)
+    return read_record(directory / RECORD_FILE)["digest"]
 
 
 def digest_of_batches(batches: Sequence[Batch]) -> str:
@@ -116,9 +116,9 @@ def lineage_of(model: Path) -> Lineage:
 
     Raises ValueError naming a file that differs from its record.
     """
-    if (model / FILE).exists():
-        outputs = {name: model / name for name in read_record(model / FILE)["output"]}
-        record = _checked(model / FILE, outputs)
+    if (model / RECORD_FILE).exists():
+        outputs = {name: model / name for name in read_record(model / RECORD_FILE)["output"]}
+        record = _checked(model / RECORD_FILE, outputs)
         if "lineage" in record["input"]:  # the model is itself an export
             earlier = Lineage(**record["input"]["lineage"])
             return replace(earlier, records={**earlier.records, "export": record["digest"]})

@@ -30,7 +30,7 @@ from ffmerge.models.towers import towers
 from provenance.progress import progress
 
 FEATURES, OUTPUT = None, "down"  # outputs to align (see features.Tap), outputs that CKA compares
-FILES = {FEATURES: "features.safetensors", OUTPUT: "outputs.safetensors"}
+FEATURE_FILES = {FEATURES: "features.safetensors", OUTPUT: "outputs.safetensors"}
 
 Tried = list[tuple[list[Group], float]]
 """Windows that were scored, one group per tower, with their losses."""
@@ -119,11 +119,11 @@ class Selector:
             with stage("search"):
                 selected, tried = by_loss(self._model, self._n_removed, anchor, permutations, loss)
         for kind in files:
-            (self._scratch / FILES[kind]).unlink()
+            (self._scratch / FEATURE_FILES[kind]).unlink()
         return Selected(selected, permutations, tried)
 
     def _collected(self, data: Data, kind: str | None) -> Features:
-        file = self._scratch / FILES[kind]
+        file = self._scratch / FEATURE_FILES[kind]
         return collected(self._model, data.features, kind, data.n_tokens, file)
 
 

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-DTYPES = ("float32", "bfloat16", "float16")
+from ffmerge.method.windows import ANCHORS
+
+COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 METHODS = ("permute", "vanilla")
 STRATEGIES = ("window", "correlation", "cka")
 FORMS = ("tied", "code", "expanded")
-ANCHORS = ("first", "middle", "last")
 
 
 def _option(default: Any, help: str, **more: Any) -> Any:
@@ -33,7 +34,7 @@ class Settings:
         "the similarity of aligned neurons or of outputs, without trying any",
         choices=STRATEGIES,
     )
-    anchor: str = _option("first", "the layer that others are aligned to", choices=ANCHORS)
+    anchor: str = _option("first", "the layer that others are aligned to", choices=tuple(ANCHORS))
     n_tokens: int | None = _option(None, "positions for features (10,000, or all there are)")
     n_held_out: int | None = _option(
         None, "examples for the loss (16 sequences of text, or 128 pairs or images)"
@@ -41,7 +42,7 @@ class Settings:
     max_length: int | None = _option(None, "tokens of a sequence (512, or what the model takes)")
     batch_size: int = _option(2, "examples at a time")
     device: str = _option("cpu", "where to compute, such as cuda")
-    dtype: str = _option("float32", "dtype to compute in", choices=DTYPES)
+    dtype: str = _option("float32", "dtype to compute in", choices=COMPUTE_DTYPES)
     form: str = _option(
         "tied",
         "what is written: the small model, which transformers loads after `import ffmerge.auto`; "

@@ -57,7 +57,7 @@ class Compressed:
             f"{self.model} -> {self.out} ({self.form})",
             f"merged: {layers_text(self.groups)}",
             "",
-            *table([("", "before", "after", ""), *rows]),
+            *aligned_columns([("", "before", "after", ""), *rows]),
             "",
             f"loss: {self.loss}, on {self.n_held_out:,} held-out examples, before any tuning",
         ]
@@ -115,10 +115,10 @@ def windows_table(tried: Tried, chosen: list[Group]) -> list[str]:
     for window, loss in tried:
         mark = "chosen" if all(group in chosen for group in window) else ""
         rows.append((layers_text(window), f"{loss:.4f}", mark))
-    return table(rows)
+    return aligned_columns(rows)
 
 
-def table(rows: list[tuple[str, ...]]) -> list[str]:
+def aligned_columns(rows: list[tuple[str, ...]]) -> list[str]:
     """Align columns: the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
