@@ -16,9 +16,9 @@ from experiment.plan import (
     longest_path,
     minutes_or_hours,
     part_for,
+    plan_text,
     read_rates,
     summarize,
-    text,
 )
 from provenance.dag import PlannedJob, dry_run
 from workflow_copy import REPOSITORY, Copy
@@ -164,13 +164,13 @@ def test_each_job_of_the_longest_path_waits_for_the_one_before(part, jobs):
 
 def test_the_text_has_the_totals_and_tells_measured_from_assumed(jobs):
     rates = read_rates(RATES, "paper")
-    table, printed = job_table(jobs["paper"], rates), text(jobs["paper"], rates)
+    table, printed = job_table(jobs["paper"], rates), plan_text(jobs["paper"], rates)
     hours = table.seconds.groupby(table.basis).sum() / 3600
     assert printed.startswith(f"{len(jobs['paper'])} jobs")
     assert f"{hours['measured']:.1f} are measured and {hours['assumed']:.1f} are" in printed
     words = " ".join(printed.split())
     assert all(rate.source in words for rate in rates.values())
-    assert "0.0 are assumed" in text(jobs["demo"], read_rates(RATES, "demo"))
+    assert "0.0 are assumed" in plan_text(jobs["demo"], read_rates(RATES, "demo"))
 
 
 def test_only_compressed_models_are_removed_on_the_way(jobs):

@@ -130,7 +130,7 @@ def longest_path(jobs: Sequence[PlannedJob], seconds: Sequence[float]) -> list[i
     return path[::-1]
 
 
-def text(jobs: Sequence[PlannedJob], rates: Rates) -> str:
+def plan_text(jobs: Sequence[PlannedJob], rates: Rates) -> str:
     """Describe a run: totals, the longest path, each rule, and the sources of all numbers."""
     table = job_table(jobs, rates)
     gpu, cpu, measured, assumed = (

@@ -106,7 +106,7 @@ def alignment_row(task: str, seconds: float, alone: dict[str, Any]) -> Row:
     }
 
 
-def text(table: Sequence[Row], alignment: Sequence[Row]) -> str:
+def stages_text(table: Sequence[Row], alignment: Sequence[Row]) -> str:
     """Lay out both tables, the limits, and how many of them are kept."""
     judged = [row["within"] for row in (*table, *alignment) if row["within"]]
     bars = "; ".join(f"{rule} {words}" for rule, (words, _) in MEMORY_BARS.items())

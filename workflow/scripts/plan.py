@@ -1,6 +1,6 @@
 """Plan a whole run: jobs, hours and disk of each rule and task, and the longest path."""
 
-from experiment.plan import job_table, part_for, read_rates, summarize, text
+from experiment.plan import job_table, part_for, plan_text, read_rates, summarize
 from provenance.dag import dry_run
 from provenance.job import Job
 
@@ -11,4 +11,4 @@ if __name__ == "__main__":
         jobs = dry_run(job.params.configuration)
         table = summarize(job_table(jobs, rates), ["rule", "task"])
         table.to_csv(job.output.table, index=False)
-        job.output.text.write_text(text(jobs, rates))
+        job.output.text.write_text(plan_text(jobs, rates))

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from experiment.rehearsal import Stage, alignment_row, rows, size_on_disk, text
+from experiment.rehearsal import Stage, alignment_row, rows, size_on_disk, stages_text
 from ffmerge.models.format import WEIGHTS
 from provenance.csv_files import write_csv
 from provenance.job import Job
@@ -22,4 +22,4 @@ if __name__ == "__main__":
         ]
         write_csv(table, job.output.table)
         write_csv(alignment, job.output.alignment)
-        job.output.text.write_text(text(table, alignment))
+        job.output.text.write_text(stages_text(table, alignment))

@@ -17,7 +17,7 @@ from experiment.claims.comparison import (
     COMPARED_SETTINGS,
     DIFFERS,
     EXACT,
-    METRICS,
+    METRIC_OF_UNIT,
     MISSING,
     NO_RESULT,
     OTHER_MODEL,
@@ -113,7 +113,7 @@ def result(task: str, row: dict[str, str], indices: str) -> Result:
         Result(
             task=task,
             model=settings.label,
-            metric=METRICS[row["unit"]],
+            metric=METRIC_OF_UNIT[row["unit"]],
             variant="",
             method=row["method"] if merged else None,
             k=k,
@@ -365,7 +365,7 @@ def test_a_drop_in_the_text_is_in_the_unit_of_its_score():
     ):
         row = the_row(RUN, task=task, quantity=quantity)
         assert row["ours"].raw == pytest.approx(drop)
-        assert float(row["tolerance"]) == near[METRICS[row["unit"]]]
+        assert float(row["tolerance"]) == near[METRIC_OF_UNIT[row["unit"]]]
 
 
 def test_another_base_model_is_not_comparable_but_its_numbers_are_shown():

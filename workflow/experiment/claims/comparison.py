@@ -24,7 +24,7 @@ MISSING = "not computed"
 NO_RESULT = "not a result"
 EXACT, AT_LEAST = "exact", "at least"  # instead of a tolerance
 OF_SCORES, OF_PERCENT = "of scores", "percent"  # which tolerance of tolerances.csv
-METRICS = {"%": "accuracy", "perplexity": "perplexity", "BLEU": "bleu"}  # by a score's unit
+METRIC_OF_UNIT = {"%": "accuracy", "perplexity": "perplexity", "BLEU": "bleu"}  # by a score's unit
 
 PrintedRow = dict[str, str]  # of a file of config/paper_reported/
 OurNumber = Callable[[Recomputed, PrintedRow], Cell | None]  # unrounded, for a printed row
@@ -135,7 +135,7 @@ def _row(
     task = tasks.get(row["task"])
     ours = number(task, row) if number and task else None
     if kind == OF_SCORES:
-        kind = METRICS[row["unit"]]
+        kind = METRIC_OF_UNIT[row["unit"]]
     tolerance = near.get(kind, kind)
     if number is None:
         verdict = NO_RESULT

@@ -105,7 +105,7 @@ PATTERNS = {
     "^[0-9a-f]{40}$": "commit, 40 hexadecimal digits",
     "^[0-9a-f]{64}$": "sha256, 64 hexadecimal digits",
 }
-TYPES = {"string": "text", "boolean": "true or false", "integer": "whole number"}
+TYPE_NAMES = {"string": "text", "boolean": "true or false", "integer": "whole number"}
 BOUNDS = {"exclusiveMinimum": "above", "minimum": "of at least", "exclusiveMaximum": "below"}
 NULL = {"type": "null"}
 
@@ -218,7 +218,7 @@ def in_words(allowed: Schema) -> str:
         case {"type": kind, **keywords}:
             known = [(word, keywords[key]) for key, word in BOUNDS.items() if key in keywords]
             bounds = " and ".join(f"{word} {bound}" for word, bound in known)
-            return f"{TYPES.get(kind, kind)} {bounds}".rstrip()
+            return f"{TYPE_NAMES.get(kind, kind)} {bounds}".rstrip()
 
 
 def one_of(names: Iterable[str]) -> str:

@@ -27,7 +27,7 @@ INK, GREY, LIGHT, TINT, DARK = "#222222", "#808080", "#ececec", "#cfe3f2", "#005
 SMALL, MEDIUM, LARGE = 6.5, 8.0, 11.0  # points
 Span = tuple[float, float]
 
-WIDTH = 5.2
+WINDOW_WIDTH = 5.2
 WINDOW, ROW = 3.4, (0.2, 0.46)  # height of all layers of a window, and of one (min, max)
 OUTSIDE, THIN = 1.2, (0.05, 0.14)  # the same for the layers outside it
 
@@ -204,7 +204,7 @@ def draw(points: Sequence[Row]) -> Figure:
     seaborn.set_theme(context="paper", style="white")
     rows = [windows[i : i + COLUMNS] for i in range(0, len(windows), COLUMNS)]
     stacks = [max(window.bottom(window.n_layers) for window in row) for row in rows]
-    width = WIDTH * len(rows[0]) + GAP * (len(rows[0]) - 1)
+    width = WINDOW_WIDTH * len(rows[0]) + GAP * (len(rows[0]) - 1)
     legend = _lines(width)
     height = sum(stacks) + (HEADER + FOOTER) * len(rows) + LINE * len(legend)
     # a unit of the axis is an inch, so that text in points keeps its size relative to the boxes
@@ -217,7 +217,7 @@ def draw(points: Sequence[Row]) -> Figure:
         top -= HEADER
         for column, window in enumerate(row):
             bottom = top - window.bottom(window.n_layers)
-            draw_window(Pen(axis, column * (WIDTH + GAP), bottom), window)
+            draw_window(Pen(axis, column * (WINDOW_WIDTH + GAP), bottom), window)
         top -= stack + FOOTER
     for n, line in enumerate(reversed(legend)):
         pen, x = Pen(axis, 0, (n + 0.5) * LINE), 0.0
