@@ -1,18 +1,19 @@
 """Size of models on disk after LLM.int8(): the compression ratios of Table 4."""
 
-import json
 import re
 import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ffmerge.method.quantization import SCALES, linear_maps
 from ffmerge.method.tie import count_parameters
 from ffmerge.models import checkpoint
 from ffmerge.models.format import WEIGHTS
+from ffmerge.models.tensor_file import CODES, read_head
 
 
 def inventory(directory: Path) -> dict[str, Any]:
@@ -21,15 +22,14 @@ def inventory(directory: Path) -> dict[str, Any]:
     Tensors that are not int8 are listed by name, with `*` for the number of a layer.
     """
     n, int8, scales, rest = 0, 0, 0, {}
-    for name, entry in _header(directory).items():
-        size = entry["data_offsets"][1] - entry["data_offsets"][0]
-        if entry["dtype"] == "I8":
-            n, int8 = n + 1, int8 + size
+    for name, stored in read_head(directory / WEIGHTS).items():
+        if stored.dtype == torch.int8:
+            n, int8 = n + 1, int8 + stored.n_bytes
         elif name.endswith(SCALES):
-            scales += size
+            scales += stored.n_bytes
         else:
             group = rest.setdefault(re.sub(r"\.\d+\.", ".*.", name), Counter())
-            group.update(n_tensors=1, bytes=size)
+            group.update(n_tensors=1, bytes=stored.n_bytes)
     return {
         "file_bytes": (directory / WEIGHTS).stat().st_size,
         "n_quantized_linear_maps": n,  # one where several layers share it
@@ -58,8 +58,9 @@ def storage(base_model: Path, merged: Path, quantized: Path, scratch: Path) -> d
     scratch: directory for a temporary copy of the base model in float32.
     Raises ValueError naming the merged model's types if it is not float32.
     """
-    if types := {entry["dtype"] for entry in _header(merged).values()} - {"F32"}:
-        raise ValueError(f"{merged / WEIGHTS} has to be float32 throughout, not {sorted(types)}")
+    types = {CODES[stored.dtype] for stored in read_head(merged / WEIGHTS).values()}
+    if others := types - {"F32"}:
+        raise ValueError(f"{merged / WEIGHTS} has to be float32 throughout, not {sorted(others)}")
     original, model = checkpoint.load(base_model), checkpoint.build(merged)
     checkpoint.save(original, scratch / "original")
     original_bytes = (scratch / "original" / WEIGHTS).stat().st_size
@@ -80,10 +81,3 @@ def storage(base_model: Path, merged: Path, quantized: Path, scratch: Path) -> d
         "computed_percent": 100 * computed_ratio(model, n_original),
         **parts,
     }
-
-
-def _header(directory: Path) -> dict[str, dict[str, Any]]:
-    """Type, shape and offsets of every tensor in a safetensors file."""
-    with (directory / WEIGHTS).open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return {name: entry for name, entry in header.items() if name != "__metadata__"}
