@@ -8,28 +8,6 @@ from torch import Tensor
 from ffmerge.method.correlation import centre
 
 
-def normalize(outputs: Tensor) -> Tensor:
-    """Centre the columns of X and scale it to ‖XᵀX‖_F = 1, so that CKA(X, Y) is just ‖XᵀY‖²_F.
-
-    outputs: (n_tokens, d). Returns float32 of the same shape; all 0 if every feature is constant.
-    The means are float64: features far from zero would otherwise lose their variation.
-    Raises ValueError naming the first feature with a value that is not finite.
-    """
-    centred = _centred(outputs)
-    return centred * _scale(centred)
-
-
-def linear_cka(x: Tensor, y: Tensor) -> float:
-    """‖XᵀY‖²_F / (‖XᵀX‖_F ‖YᵀY‖_F) of centred X and Y: the biased, linear form of CKA.
-
-    x, y: (n_tokens, d_x) and (n_tokens, d_y), outputs at the same tokens. Returns a number in
-    [0, 1]; 0 if all features of x or all features of y are constant. Equals the n × n Gram form,
-    but costs d²n instead of dn².
-    Raises ValueError if the token counts differ or a feature is not finite.
-    """
-    return _cka_of_normalized(normalize(x), normalize(y))
-
-
 def cka_matrix(
     layer: Callable[[int], Tensor],
     n_layers: int,
@@ -37,6 +15,8 @@ def cka_matrix(
 ) -> Tensor:
     """Linear CKA of all pairs of layers, (n_layers, n_layers) float64.
 
+    ‖XᵀY‖²_F / (‖XᵀX‖_F ‖YᵀY‖_F) of the centred outputs X and Y of two layers: the biased form, in
+    [0, 1]. It equals the n × n Gram form, but costs d²n instead of dn².
     layer: number of a layer -> its (n_tokens, d) outputs, called about n²/2 times, so that only
     two layers are in memory. done: called after each pair i < j.
     Symmetric, with a diagonal of exactly 1. A layer whose features are all constant has CKA 0 with
@@ -74,12 +54,13 @@ def mean_by_distance(matrix: Tensor) -> dict[int, float]:
 
 
 def _centred(outputs: Tensor) -> Tensor:
+    """Centre the columns of X, (n_tokens, d); a constant one becomes 0."""
     centred, norm = centre(outputs, "the outputs of feature")
     return torch.where(norm > 0, centred, 0.0)  # scaling would amplify the rounding noise
 
 
 def _scale(centred: Tensor) -> float:
-    """1 / √‖XᵀX‖_F, or 0 if X is all zeros."""
+    """1 / √‖XᵀX‖_F, or 0 if X is all zeros; CKA of so scaled X and Y is just ‖XᵀY‖²_F."""
     size = torch.linalg.vector_norm(centred, dtype=torch.float64).item()
     if size == 0:
         return 0.0
