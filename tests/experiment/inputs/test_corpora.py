@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from corpora import images, text, translation, write_split
+from corpora import images, read_member, text, translation, write_split
 from corpora.libreoffice_help import page_paragraphs
 from corpora.wikitext import prose_paragraphs
 from experiment.inputs.packages import (
@@ -24,7 +24,6 @@ from experiment.inputs.packages import (
     download_command,
     fetch_package,
     iter_members,
-    read_member,
 )
 from provenance.digest import sha256_of
 from provenance.sources import REPOSITORY

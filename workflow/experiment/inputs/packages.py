@@ -104,14 +104,6 @@ def iter_members(package: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
         raise ValueError(f"{package.name} holds no file that matches {pattern!r}")
 
 
-def read_member(package: Path, pattern: str) -> bytes:
-    """Content of the one file in `package` that matches `pattern`; ValueError if not one."""
-    members = list(iter_members(package, pattern))
-    if len(members) != 1:
-        raise ValueError(f"{package.name} holds {len(members)} files that match {pattern!r}, not 1")
-    return members[0][1]
-
-
 def _iter_files(package: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
     if package.suffix == ".whl":
         with zipfile.ZipFile(package) as wheel:

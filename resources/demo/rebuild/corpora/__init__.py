@@ -12,6 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from experiment.inputs.packages import iter_members
+
 Row = dict[str, Any]
 
 REBUILD_ADVICE = (
@@ -19,6 +21,14 @@ REBUILD_ADVICE = (
     "in resources/demo/rebuild has changed, or the libraries are not those named under "
     "`written_with` in resources/demo/sources.yaml."
 )
+
+
+def read_member(package: Path, pattern: str) -> bytes:
+    """Content of the one file in `package` that matches `pattern`; ValueError if not one."""
+    members = list(iter_members(package, pattern))
+    if len(members) != 1:
+        raise ValueError(f"{package.name} holds {len(members)} files that match {pattern!r}, not 1")
+    return members[0][1]
 
 
 def order_key(text: str) -> str:

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from corpora import Row, order_key
-from experiment.inputs.packages import read_member
+from corpora import Row, order_key, read_member
 
 CLASS_NAMES = [
     "T-shirt/top",

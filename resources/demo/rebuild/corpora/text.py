@@ -11,10 +11,10 @@ import bz2
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-from corpora import Row, order_key
+from corpora import Row, order_key, read_member
 from corpora.wikitext import normalise, prose_paragraphs
 from experiment.evaluation.retrieval import sentences
-from experiment.inputs.packages import iter_members, read_member
+from experiment.inputs.packages import iter_members
 
 Articles = dict[str, list[str]]  # title -> paragraphs
 
