@@ -18,8 +18,8 @@ N_LAYERS, D_MODEL, D_FF, VOCABULARY = 4, 8, 16, 50
 PAD, END = 0, 1
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)  # before pytest deselects by markers and xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Begin with the tests of the finished run, all in the one process that makes it."""
     items.sort(key=lambda item: "finished" not in item.fixturenames)
     for item in items:
@@ -27,6 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
         if "finished" in item.fixturenames:
             item.add_marker(pytest.mark.xdist_group("finished"))
+    return (yield)
 
 
 @pytest.fixture(scope="session")
