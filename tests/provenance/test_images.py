@@ -165,7 +165,7 @@ def test_without_a_place_for_the_cache_the_digest_is_computed_each_time(built, c
 @pytest.fixture
 def in_image(monkeypatch):
     """Pretend that this environment is that of an image."""
-    monkeypatch.setattr(image, "OF_THE_IMAGE", Path(sys.prefix))
+    monkeypatch.setattr(image, "IMAGE_FOLDER", Path(sys.prefix))
 
 
 @pytest.mark.usefixtures("in_image")
@@ -184,7 +184,7 @@ def test_a_package_from_elsewhere_is_refused(name, tmp_path, monkeypatch):
 
 
 def test_a_package_that_is_mounted_over_the_image_s_is_refused(monkeypatch):
-    monkeypatch.setattr(image, "OF_THE_IMAGE", Path("/proc"))  # of another device
+    monkeypatch.setattr(image, "IMAGE_FOLDER", Path("/proc"))  # of another device
     with pytest.raises(SystemExit, match=r"^error: torch is from "):
         image.check_origins(SCRIPT)
 
