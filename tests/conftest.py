@@ -1,7 +1,9 @@
 """Pico models of each architecture with random weights, batches for them, and results of tests."""
 
+import fcntl
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -18,25 +20,32 @@ N_LAYERS, D_MODEL, D_FF, VOCABULARY = 4, 8, 16, 50
 PAD, END = 0, 1
 
 
-@pytest.hookimpl(wrapper=True)  # before pytest deselects by markers and xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Begin with the tests of the finished run, all in the one process that makes it."""
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests of the finished run, and count a long test among the slow ones."""
     items.sort(key=lambda item: "finished" not in item.fixturenames)
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker("slow")
-        if "finished" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("finished"))
-    return (yield)
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Copy:
-    """A run of everything for all three tasks; who changes it puts it back, or copies it."""
-    repository = Copy(tmp_path_factory.mktemp("finished"), ["gpt2", "vit", "marian"])
-    repository.commit()  # so that records name one
-    repository.run()
-    return repository
+    """A run of everything for all three tasks; a test that changes it restores it, or copies it.
+
+    Of several processes of pytest-xdist the first makes it; each has a copy of its own.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished-run"
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (done := shared.with_suffix(".done")).exists():
+            repository = Copy(shared, ["gpt2", "vit", "marian"])
+            repository.commit()  # so that records name one
+            repository.run()
+            done.touch()
+    root = tmp_path_factory.mktemp("finished") / "run"
+    return Copy.at(Path(shutil.copytree(shared, root, symlinks=True)))
 
 
 @pytest.fixture(params=MODEL_TYPES)

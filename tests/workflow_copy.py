@@ -38,6 +38,13 @@ class Copy:
         }
         self.write_config()
 
+    @classmethod
+    def at(cls, root: Path) -> "Copy":
+        """The copy that is at `root` already."""
+        copy = cls.__new__(cls)
+        copy.root, copy.config = root, yaml.safe_load((root / "config/run.yaml").read_text())
+        return copy
+
     def write_config(self) -> None:
         """Write the configuration as it now is."""
         (self.root / "config/run.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
