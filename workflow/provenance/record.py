@@ -38,7 +38,8 @@ def source_digests(script: Path) -> dict[str, str]:
     loaded = {
         file
         for file in (Path(file) for file in files if file)
-        if WORKFLOW in file.parents or script.parent in file.parents
+        # in a package: what Python itself loads, such as a sitecustomize.py, is not a job's import
+        if WORKFLOW in file.parent.parents or script.parent in file.parents
     }
     return {
         os.path.relpath(file, REPOSITORY): sha256_of(file) for file in sorted({script, *loaded})
