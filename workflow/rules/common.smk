@@ -1,12 +1,15 @@
 # The configuration, and the functions that turn a rule into a command line.
 import json
 import sys
+import threading
 from functools import cache
 from pathlib import Path
 
 WORKFLOW = Path(workflow.current_basedir).parent
 SCRIPTS = "workflow/scripts"
 sys.path.insert(0, str(WORKFLOW))
+
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 from experiment import config as configuration
 from provenance import sources
@@ -29,6 +32,16 @@ for name, task in TASKS.items():
             Architecture.from_entry(task.base_model.architecture)
     except (ValueError, TypeError, AttributeError) as error:
         sys.exit(f"error: configuration: tasks.{name}.base_model.architecture: {error}")
+
+
+def exit_in_thread(scheduler, *args, exit_gracefully=JobScheduler.exit_gracefully):
+    """Handle SIGTERM in a thread. Snakemake's handler takes the scheduler's lock in the main thread:
+    with a second SIGTERM on top of the first, as SLURM and workflow/run.py send it, that waits forever.
+    """
+    threading.Thread(target=exit_gracefully, args=(scheduler, *args)).start()
+
+
+JobScheduler.exit_gracefully = exit_in_thread
 
 
 wildcard_constraints:

@@ -247,6 +247,8 @@ def test_a_stopped_snakemake_lets_its_fine_tuning_save_and_resumes_from_there(tm
         run = repository.start(target=target)
     wait_for_checkpoint(model, run)
     os.killpg(run.pid, signal.SIGTERM)  # as SLURM does, shells and Snakemake included
+    for _ in range(3):  # each is passed on to Snakemake, on top of the one it is handling
+        os.kill(run.pid, signal.SIGTERM)
     printed = run.communicate(timeout=CEILING)[0]
     assert run.returncode != 0
     steps = re.findall(r"stopped by SIGTERM at step (\d+); the next run goes on", printed)
