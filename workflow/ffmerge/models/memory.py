@@ -1,4 +1,4 @@
-"""Return freed memory to the system.
+"""Check the device to compute on, and return freed memory to the system.
 
 Otherwise the C library keeps as much of it as a layer's features take: activations have some
 megabytes each, and its threshold for keeping them grows with every one that is freed.
@@ -7,8 +7,28 @@ megabytes each, and its threshold for keeping them grows with every one that is 
 import ctypes
 import gc
 
+import torch
+
 M_MMAP_THRESHOLD = -3  # glibc's number of the option, from malloc.h
 LARGE = 2**22  # bytes; pieces of this size or more go back when they are freed
+
+
+def check_device(device: str) -> None:
+    """Raise ValueError unless this machine has a device: `cpu`, `cuda`, or one GPU, `cuda:1`.
+
+    Call it before anything is loaded: torch fails only when it uses the device, and the Trainer
+    computes on the processor where there is no GPU.
+    """
+    try:
+        place = torch.device(device)
+        module = torch.get_device_module(place)
+    except RuntimeError:
+        raise ValueError(f"device {device!r}: torch knows no such device; use cpu or cuda") from None
+    n_devices = module.device_count() if module.is_available() else 0
+    if not n_devices:
+        raise ValueError(f"device {device!r}: this machine has no such device that torch can use")
+    if place.type != "cpu" and (place.index or 0) >= n_devices:
+        raise ValueError(f"device {device!r}: this machine has {n_devices}, numbered from 0")
 
 
 def give_back_large() -> None:
