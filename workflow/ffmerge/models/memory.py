@@ -23,7 +23,7 @@ def check_device(device: str) -> None:
         place = torch.device(device)
         module = torch.get_device_module(place)
     except RuntimeError:
-        raise ValueError(f"device {device!r}: torch knows no such device; use cpu or cuda") from None
+        raise ValueError(f"device {device!r}: torch knows none such; use cpu or cuda") from None
     n_devices = module.device_count() if module.is_available() else 0
     if not n_devices:
         raise ValueError(f"device {device!r}: this machine has no such device that torch can use")
