@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 
 import subjects
 from experiment.tasks import Task
-from experiment.training.schedules import learning_rate_factor
-from experiment.training.trainer import train
+from ffmerge.training.schedules import learning_rate_factor
+from ffmerge.training.trainer import train
 from timing import Measured, Sample, compared
 
 

@@ -28,10 +28,10 @@ from experiment.evaluation.perplexity import sliding_windows
 from experiment.tasks import Task, task_for
 from experiment.tasks.image_classification import ImageClassification
 from experiment.tasks.language_modeling import TOKENS
-from experiment.training.trainer import train
 from ffmerge.method.features import Features, collect_features
 from ffmerge.method.permutation import align_all_pairs
 from ffmerge.method.windows import pairs_in_windows
+from ffmerge.training.trainer import train
 from gpu_rates import (
     IMAGENET_VALIDATION,
     TATOEBA_TEST,

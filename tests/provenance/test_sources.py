@@ -115,12 +115,12 @@ CLOSURES = {  # scripts -> what their closure has nothing of
     "align_feed_forwards": {CONFIGURATION, "experiment", f"{MODELS}.tied_model"},
     "compress": {CONFIGURATION, "experiment", f"{MODELS}.tied_model"},
     "compute_cka": {CONFIGURATION, "experiment", f"{MODELS}.tied_model", "ffmerge.method.merge"},
-    "collect_*": {"experiment.training", "ffmerge.method.merge", "ffmerge.method.quantization"},
-    "score_*": {"experiment.training", "experiment.tables", "ffmerge.method.quantization"},
+    "collect_*": {"ffmerge.training", "ffmerge.method.merge", "ffmerge.method.quantization"},
+    "score_*": {"ffmerge.training", "experiment.tables", "ffmerge.method.quantization"},
     "fine_tune": {"experiment.tables", "experiment.claims", "ffmerge.method.quantization"},
-    "quantize": {CONFIGURATION, "experiment.tasks", "experiment.training"},
-    "make_[hst]*": {MODELS, "ffmerge.method.merge", "experiment.training", "experiment.figures"},
-    "plot_*": {f"{MODELS}.checkpoint", "experiment.training", "experiment.claims"},
+    "quantize": {CONFIGURATION, "experiment.tasks", "ffmerge.training"},
+    "make_[hst]*": {MODELS, "ffmerge.method.merge", "ffmerge.training", "experiment.figures"},
+    "plot_*": {f"{MODELS}.checkpoint", "ffmerge.training", "experiment.claims"},
 }
 ALLOWED = {  # what of that the names of a model's files are worth
     "fetch_base_model": {MODELS, f"{MODELS}.format"},

@@ -114,7 +114,7 @@ def stages_text(table: Sequence[Row], alignment: Sequence[Row]) -> str:
     return f"""{as_text(table)}
 Bars of memory (peak of the process, 1 GB is 1e9 bytes): {bars}.
 On disk: {disk:.1f} GB. Besides, fine-tuning keeps 16 bytes a parameter,
-and 28 while a checkpoint is written (experiment.training.resumption).
+and 28 while a checkpoint is written (ffmerge.training.resumption).
 
 All pairs aligned, and their matrix products and assignments alone, in seconds:
 {as_text(alignment)}

@@ -114,7 +114,7 @@ def command(script, offline=True, folder=SCRIPTS):
     """The command line of a rule, which anybody can copy from a record and run.
 
     The script replaces its shell; a signal to the whole job would otherwise end the shell before
-    the script has saved its state (experiment.training.processes). Without MKL_CBWR the bits of a
+    the script has saved its state (ffmerge.training.processes). Without MKL_CBWR the bits of a
     product would depend on the position of its arrays in memory.
     """
     hub = "HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 " if offline else ""

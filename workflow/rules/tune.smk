@@ -37,7 +37,7 @@ rule fine_tune:
     log:
         "{results}/{task}/logs/fine_tune-{model}.log",
     resources:
-        # one process for each device (experiment.training.processes)
+        # one process for each device (ffmerge.training.processes)
         gpu=lambda w: TASKS[w.task].fine_tuning.devices,
         cpus_per_task=lambda w: TASKS[w.task].fine_tuning.devices,
     params:

@@ -1,8 +1,8 @@
 """Train an embedded base model from scratch, with its tokenizer or image processor."""
 
+from experiment.base_model import train_base_model
 from experiment.config import TrainedFromScratch
-from experiment.training.base_model import train_base_model
-from experiment.training.trainer import write_curve
+from ffmerge.training.trainer import write_curve
 from provenance.job import Job
 
 if __name__ == "__main__":

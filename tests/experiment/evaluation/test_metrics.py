@@ -14,7 +14,7 @@ from experiment.evaluation.bleu import COUNTS, bleu_from_counts, corpus_bleu, se
 from experiment.evaluation.intervals import bootstrap_interval, resampled_sums, score_columns
 from experiment.evaluation.metrics import METRICS
 from experiment.evaluation.perplexity import mean_loss, perplexity, sliding_windows, window_losses
-from experiment.training.schedules import learning_rate_factor
+from ffmerge.training.schedules import learning_rate_factor
 
 # --- perplexity -----------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from experiment import config
+from experiment.base_model import shared_bpe
 from experiment.config import Training
 from experiment.config.run import validated
 from experiment.evaluation.accuracy import accuracy
@@ -21,9 +22,8 @@ from experiment.evaluation.retrieval import inverse_cloze, sentences
 from experiment.inputs.model_files import model_in_package
 from experiment.tasks import task_for
 from experiment.tasks.sentence_retrieval import contrastive_losses, sentence_embeddings
-from experiment.training.base_model import shared_bpe
-from experiment.training.trainer import train
 from ffmerge.models import checkpoint
+from ffmerge.training.trainer import train
 from provenance.sources import REPOSITORY
 
 PARAGRAPHS = [
@@ -256,7 +256,7 @@ def test_features_are_of_queries_and_passages_without_padding(task, encoder):
 
 
 def test_an_encoder_and_its_tokenizer_are_trained_from_scratch(task, encoder, tmp_path):
-    from experiment.training.base_model import train_base_model
+    from experiment.base_model import train_base_model
 
     own = task()
     architecture = {"model_type": "bert", "architectures": ["BertModel"], "vocab_size": 200}

@@ -12,28 +12,45 @@ import math
 import random
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from experiment.config import Training
-from experiment.tasks import Task
-from experiment.training import resumption
-from experiment.training.processes import Interrupted, StopRequest, n_processes
-from experiment.training.schedules import learning_rate_factor
 from ffmerge.models import checkpoint
+from ffmerge.training import resumption
+from ffmerge.training.processes import Interrupted, StopRequest, n_processes
+from ffmerge.training.schedules import Training, learning_rate_factor
 from provenance.csv_files import write_csv
 from provenance.progress import note, progress
 
 CURVE = ("step", "loss", "learning_rate", "score", "validation_loss")  # columns
 TRAINER_NAMES = {"eval_score": "score", "eval_loss": "validation_loss"}  # in the Trainer's log
+
+
+class Task(Protocol):
+    """What a training asks of a task; `experiment.tasks.task.Task` has more."""
+
+    metric: Any
+    """Has `higher_is_better`, of the validation score."""
+
+    def training_examples(self, training: Training, seed: int) -> Dataset:
+        """Examples for `collate`."""
+
+    def collate(self, examples: list) -> dict[str, Tensor]:
+        """Put examples into one batch for the model's forward pass or for `loss`."""
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor | None:
+        """Training loss of a batch; None: the model's own."""
+
+    def evaluate(self, model: nn.Module, split: str, device: str = "cpu") -> Any:
+        """Evaluate on the split `validation`; returns an object with `score` and `loss`."""
 
 
 def train(

@@ -135,9 +135,9 @@ def made_inputs(kind: str, dropout: float, folder: Path) -> dict[str, Path]:
     from pyarrow import parquet
     from safetensors.torch import load_file, save_file
 
+    from experiment.base_model import write_processor
     from experiment.tasks import task_for
     from experiment.tasks.language_modeling import TOKENS
-    from experiment.training.base_model import write_processor
     from ffmerge.method.merge_on_disk import merge_on_disk
     from ffmerge.models import checkpoint
     from ffmerge.models.architectures import ARCHITECTURES
@@ -235,7 +235,7 @@ def test_a_validation_made_up_for_is_in_the_precision_of_the_training(kind, inpu
 
 def test_a_stopped_snakemake_lets_its_fine_tuning_save_and_resumes_from_there(tmp_path):
     repository = Copy(tmp_path / "copy", ["gpt2"])
-    with (repository.root / "workflow/experiment/training/resumption.py").open("a") as module:
+    with (repository.root / "workflow/ffmerge/training/resumption.py").open("a") as module:
         module.write((HOLD / "sitecustomize.py").read_text())
     tuning = repository.config["tasks"]["gpt2"]["fine_tuning"]
     tuning |= {"max_steps": STEPS, "evaluate_every": EVALUATE_EVERY}

@@ -33,7 +33,7 @@ def run_on(devices: int, device: str) -> None:
     if devices == 1 or n_processes() > 1:
         return
     if device == "cuda" and (visible := torch.cuda.device_count()) < devices:
-        raise SystemExit(f"error: fine_tuning.devices: {devices}, but the job sees {visible} GPUs")
+        raise SystemExit(f"error: devices: {devices}, but there are {visible} GPUs")
     forwarded = ",".join(number.name for number in (*SIGNALS, signal.SIGINT))
     launcher = [
         *("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"),

@@ -58,7 +58,7 @@ def settings(**changed) -> Training:
 
 
 def tuned(pico, task, training, checkpoints):
-    from experiment.training.trainer import train
+    from ffmerge.training.trainer import train
 
     torch.manual_seed(0)
     model = pico("gpt2")
@@ -103,7 +103,7 @@ def test_the_weights_of_the_best_validation_score_are_kept(pico, tmp_path):
 
 
 def test_tied_sublayers_stay_tied_through_training_and_resuming(pico, tmp_path):
-    from experiment.training.trainer import train
+    from ffmerge.training.trainer import train
     from merged_windows import merge_window
 
     model = pico("gpt2")
@@ -118,7 +118,7 @@ def test_tied_sublayers_stay_tied_through_training_and_resuming(pico, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_names_its_step(pico, tmp_path):
-    from experiment.training.trainer import train
+    from ffmerge.training.trainer import train
 
     model = pico("gpt2")
     with torch.no_grad():
@@ -148,7 +148,7 @@ def test_a_batch_that_devices_cannot_share_evenly_is_refused(pico):
 def test_one_process_uses_one_of_several_gpus(tmp_path, monkeypatch):
     from transformers import TrainingArguments
 
-    from experiment.training.trainer import _arguments
+    from ffmerge.training.trainer import _arguments
 
     def sees_two_gpus(arguments):  # as transformers does where there is no launcher
         arguments._n_gpu, arguments.distributed_state = 2, None
@@ -174,7 +174,7 @@ def deterministic():
 def test_steps_are_deterministic_and_what_comes_between_them_only_warns(
     pico, tmp_path, deterministic, monkeypatch
 ):
-    from experiment.training import trainer
+    from ffmerge.training import trainer
 
     seen = {"step": [], "validation": []}
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled

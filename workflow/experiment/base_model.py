@@ -23,8 +23,8 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 from experiment import config
 from experiment.tasks import task_for
 from experiment.tasks.task import Task
-from experiment.training.trainer import set_seed, train
 from ffmerge.models import checkpoint
+from ffmerge.training.trainer import set_seed, train
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 TEXT_END = "<|endoftext|>"

@@ -9,8 +9,8 @@ import runpy
 import signal
 import sys
 
-from experiment.training import resumption, trainer
-from experiment.training.trainer import ResumableTrainer
+from ffmerge.training import resumption, trainer
+from ffmerge.training.trainer import ResumableTrainer
 
 moment, name, *sys.argv = sys.argv[1:]
 kind, _, step = moment.partition("-")

@@ -9,7 +9,7 @@ import signal
 import time
 
 if step := os.environ.get("HOLD_AT_STEP"):
-    from experiment.training import resumption
+    from ffmerge.training import resumption
 
     unheld = resumption.complete
 

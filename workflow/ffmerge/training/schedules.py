@@ -5,8 +5,27 @@ Each maps a step to a factor on the peak learning rate, for `torch.optim.lr_sche
 
 import math
 from collections.abc import Callable
+from typing import Literal, Protocol
 
-from experiment.config import Training
+
+class Training(Protocol):
+    """Settings of a training. `config/README.md` says what each of them means."""
+
+    learning_rate: float
+    schedule: Literal["inverse_sqrt", "linear_to_minimum", "cosine", "constant"]
+    warmup_steps: int
+    timescale: int
+    decay_steps: int | None
+    minimum_learning_rate: float
+    batch_size: int
+    max_steps: int
+    evaluate_every: int
+    precision: Literal["fp32", "fp16", "bf16"]
+    weight_decay: float
+    adam_epsilon: float
+    adam_beta2: float
+    group_by_length: bool
+    max_gradient_norm: float
 
 
 def learning_rate_factor(training: Training) -> Callable[[int], float]:
