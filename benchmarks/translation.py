@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 import subjects
-from experiment.evaluation.bleu import corpus_bleu
+from ffmerge.evaluation.bleu import corpus_bleu
 from timing import Measured, compared, in_turns
 
 

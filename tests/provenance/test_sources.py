@@ -80,7 +80,7 @@ def test_of_the_kinds_of_task_a_job_reaches_the_one_that_its_parameters_name(mod
     assert not modules(code) & kinds
     reached = modules(code, imports=("experiment.tasks.translation",))
     assert reached & kinds == {"experiment.tasks.translation"}
-    assert "experiment.evaluation.bleu" in reached - modules(code)
+    assert "ffmerge.evaluation.bleu" in reached - modules(code)
 
 
 def test_a_missing_script_or_module_is_an_error(tmp_path):

@@ -174,7 +174,7 @@ CHANGES = [
     Change(
         "a library module that several rules reach",
         edits(
-            "workflow/experiment/evaluation/intervals.py",
+            "workflow/ffmerge/evaluation/intervals.py",
             "100 * (1 - confidence) / 2",
             "50 * (1 - confidence)",
         ),

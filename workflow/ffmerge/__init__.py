@@ -1,8 +1,8 @@
 """Merge feed-forward sublayers of Transformers: `compress`, `export` and `load`.
 
-`method` has the paper's equations, `models` reads and writes models, `training` trains them, and
-`compression` is the tool for a user's own model. Imports go compression -> training -> method ->
-models.
+`method` has the paper's equations, `models` reads and writes models, `training` and `evaluation`
+train and score them, and `compression` is the tool for a user's own model. Imports go compression
+-> training and evaluation -> method -> models.
 """
 
 from typing import Any

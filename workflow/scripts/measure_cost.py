@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from importlib import import_module
 
-from experiment.evaluation.cost import measure
 from experiment.tasks import task_for
+from ffmerge.evaluation.cost import measure
 from provenance.csv_files import write_csv
 from provenance.job import Job
 

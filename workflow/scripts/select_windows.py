@@ -2,7 +2,7 @@
 
 import json
 
-from experiment.evaluation.metrics import METRICS
+from ffmerge.evaluation.metrics import METRICS
 from ffmerge.method.windows import select_windows
 from provenance.csv_files import read_csv, write_csv
 from provenance.job import Job

@@ -21,7 +21,7 @@ from experiment.claims.statements import (
     as_report,
     judged,
 )
-from experiment.evaluation.metrics import ACCURACY, metric_named
+from ffmerge.evaluation.metrics import ACCURACY, metric_named
 from provenance.cells import Interval
 
 REPORTED = Path(__file__).parents[3] / "config" / "paper_reported"

@@ -17,7 +17,7 @@ from experiment.claims.paired_tests import (
     two_sided,
     widest,
 )
-from experiment.evaluation.bleu import bleu_from_counts, sentence_counts
+from ffmerge.evaluation.bleu import bleu_from_counts, sentence_counts
 
 WORDS = ["the", "a", "cat", "dog", "sat", "ran", "on", "under", "mat", "tree", "big", "small"]
 

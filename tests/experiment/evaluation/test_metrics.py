@@ -9,11 +9,11 @@ import torch
 from sacrebleu.metrics import BLEU
 
 from experiment.config import Training
-from experiment.evaluation.accuracy import accuracy, top1_correct
-from experiment.evaluation.bleu import COUNTS, bleu_from_counts, corpus_bleu, sentence_counts
-from experiment.evaluation.intervals import bootstrap_interval, resampled_sums, score_columns
-from experiment.evaluation.metrics import METRICS
 from experiment.evaluation.perplexity import mean_loss, perplexity, sliding_windows, window_losses
+from ffmerge.evaluation.accuracy import accuracy, top1_correct
+from ffmerge.evaluation.bleu import COUNTS, bleu_from_counts, corpus_bleu, sentence_counts
+from ffmerge.evaluation.intervals import bootstrap_interval, resampled_sums, score_columns
+from ffmerge.evaluation.metrics import METRICS
 from ffmerge.training.schedules import learning_rate_factor
 
 # --- perplexity -----------------------------------------------------------------------------------

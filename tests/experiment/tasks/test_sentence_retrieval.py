@@ -16,12 +16,12 @@ from experiment import config
 from experiment.base_model import shared_bpe
 from experiment.config import Training
 from experiment.config.run import validated
-from experiment.evaluation.accuracy import accuracy
-from experiment.evaluation.metrics import METRICS
 from experiment.evaluation.retrieval import inverse_cloze, sentences
 from experiment.inputs.model_files import model_in_package
 from experiment.tasks import task_for
 from experiment.tasks.sentence_retrieval import contrastive_losses, sentence_embeddings
+from ffmerge.evaluation.accuracy import accuracy
+from ffmerge.evaluation.metrics import METRICS
 from ffmerge.models import checkpoint
 from ffmerge.training.trainer import train
 from provenance.sources import REPOSITORY

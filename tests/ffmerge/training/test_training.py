@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from experiment.config import Training
-from experiment.evaluation.metrics import Evaluation
 from experiment.tasks import Task
+from ffmerge.evaluation.metrics import Evaluation
 from ffmerge.method.tie import count_parameters
 from provenance.sources import REPOSITORY
 
@@ -20,7 +20,7 @@ class RandomTokens(Task):
 
     @property
     def metric(self):
-        from experiment.evaluation.metrics import METRICS
+        from ffmerge.evaluation.metrics import METRICS
 
         return METRICS["language_modeling"]
 

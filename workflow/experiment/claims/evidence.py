@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy
 
 from experiment.claims.paired_tests import Scored, bound_test, spread_test, swap_test, widest
-from experiment.evaluation.intervals import Values
-from experiment.evaluation.metrics import Metric
+from ffmerge.evaluation.intervals import Values
+from ffmerge.evaluation.metrics import Metric
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy
 
-from experiment.evaluation.intervals import OfSums, Values, resampled_sums, score_columns
+from ffmerge.evaluation.intervals import OfSums, Values, resampled_sums, score_columns
 
 SWAPS_AT_ONCE = 2**22  # examples times swaps that are in memory together
 ROUNDING = 1e-9  # scores that differ by less count as equal

@@ -11,10 +11,10 @@ from experiment.claims.evidence import Evidence, ResamplingSettings, TaskEvidenc
 from experiment.claims.paired_tests import scored_models
 from experiment.claims.similarity import more_similar, read_cka
 from experiment.claims.statements import about_task
-from experiment.evaluation.metrics import metric_named
 from experiment.reported import read_reported, tolerances
 from experiment.tables.tested import Tested, read_tests
 from experiment.variants import BASE, Variant
+from ffmerge.evaluation.metrics import metric_named
 from provenance.job import Job
 
 MARGINS = ("close", "similar", "equal")

@@ -8,7 +8,7 @@ import pandas
 
 from experiment.claims.evidence import Evidence, ResamplingSettings
 from experiment.claims.paired_tests import bound_test
-from experiment.evaluation.intervals import Values
+from ffmerge.evaluation.intervals import Values
 
 
 def read_cka(file: Path) -> Iterator[tuple[str, Values, Values]]:

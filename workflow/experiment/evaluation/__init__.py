@@ -1,1 +1,1 @@
-"""Metrics, confidence intervals, cost and storage."""
+"""Perplexity with a sliding window, retrieval, and storage."""

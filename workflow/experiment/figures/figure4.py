@@ -8,9 +8,9 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiment.evaluation.metrics import METRICS
 from experiment.figures import style
 from experiment.tables.layout import Row
+from ffmerge.evaluation.metrics import METRICS
 from provenance import cells
 from provenance.cells import Cell, Source
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiment.evaluation.metrics import metric_named
 from experiment.figures import style
 from experiment.tables.layout import Row
 from experiment.tables.scores import Result
+from ffmerge.evaluation.metrics import metric_named
 
 REMOVED, SCORE = "parameters removed (%)", "test score"
 BASE = {"color": "#444444", "linestyle": ":", "linewidth": 1.2}

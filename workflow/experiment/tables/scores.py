@@ -6,11 +6,11 @@ from pathlib import Path
 
 from pandas import DataFrame
 
-from experiment.evaluation.intervals import bootstrap_interval
-from experiment.evaluation.metrics import metric_named
 from experiment.tables.layout import write_csv
 from experiment.tables.tested import read_tests
 from experiment.variants import BASE, Variant
+from ffmerge.evaluation.intervals import bootstrap_interval
+from ffmerge.evaluation.metrics import metric_named
 from provenance import cells
 from provenance.cells import JOB, Cell, Interval, Printed, Source
 from provenance.job import Job

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pandas import DataFrame
 
-from experiment.evaluation.metrics import metric_named
 from experiment.tables.layout import Row
 from experiment.tables.scores import Result
+from ffmerge.evaluation.metrics import metric_named
 from provenance import cells
 from provenance.cells import Cell, in_row
 

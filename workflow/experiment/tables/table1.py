@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas
 from pandas import DataFrame
 
-from experiment.evaluation.metrics import Metric, metric_named
 from experiment.tables.layout import Row
 from experiment.tables.tested import by_model
 from experiment.variants import BASE, INT8_SUFFIX, TUNED_BASE, Variant
+from ffmerge.evaluation.metrics import Metric, metric_named
 from provenance.cells import Cell, Source, in_row
 from provenance.job import Job
 

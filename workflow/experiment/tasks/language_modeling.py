@@ -10,9 +10,9 @@ from torch import nn
 from transformers import AutoTokenizer
 
 from experiment.config import Training
-from experiment.evaluation.metrics import Evaluation
 from experiment.evaluation.perplexity import mean_loss, perplexity, window_losses
 from experiment.tasks.task import Batch, Task
+from ffmerge.evaluation.metrics import Evaluation
 
 ROWS_A_BLOCK = 1000  # rows that are joined and tokenized at a time
 TOKENS, TOKENS_SUFFIX = "token_ids", ".safetensors"

@@ -17,10 +17,10 @@ from torch.utils.data import Dataset
 from transformers import AutoTokenizer
 
 from experiment.config import Training
-from experiment.evaluation.accuracy import accuracy, top1_correct
-from experiment.evaluation.metrics import Evaluation
 from experiment.evaluation.retrieval import QueryPassage, inverse_cloze
 from experiment.tasks.task import Batch, Task
+from ffmerge.evaluation.accuracy import accuracy, top1_correct
+from ffmerge.evaluation.metrics import Evaluation
 from provenance.progress import progress
 
 if TYPE_CHECKING:

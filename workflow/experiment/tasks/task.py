@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from experiment.config import Training
-from experiment.evaluation.metrics import METRICS, Evaluation, Metric
+from ffmerge.evaluation.metrics import METRICS, Evaluation, Metric
 
 if TYPE_CHECKING:
     import datasets

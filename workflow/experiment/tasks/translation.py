@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 from transformers import AutoTokenizer
 
 from experiment.config import Training
-from experiment.evaluation.bleu import corpus_bleu, sentence_counts
-from experiment.evaluation.metrics import Evaluation
 from experiment.tasks.task import Batch, Task
+from ffmerge.evaluation.bleu import corpus_bleu, sentence_counts
+from ffmerge.evaluation.metrics import Evaluation
 from ffmerge.models.format import IGNORED
 from provenance.progress import progress
 

@@ -8,8 +8,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.pytorch_utils import Conv1D
 
-from experiment.evaluation import cost
-from experiment.evaluation.cost import measure, weight_bytes
+from ffmerge.evaluation import cost
+from ffmerge.evaluation.cost import measure, weight_bytes
 from ffmerge.method import quantization
 from ffmerge.method.layer_drop import without_layers
 from ffmerge.method.tie import count_parameters

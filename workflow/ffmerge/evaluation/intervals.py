@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 import numpy
 from numpy.typing import NDArray
 
-from experiment.evaluation.bleu import COUNTS, bleu_from_counts
-
 Values = NDArray[numpy.float64]
 OfSums = Callable[[Values], Values]
 AT_ONCE = 64  # resamples whose draws are in memory at the same time
@@ -53,6 +51,8 @@ def score_columns(
             columns = numpy.stack([correct, numpy.ones_like(correct)], axis=1)
             return columns, lambda s: 100 * s[..., 0] / s[..., 1]
         case "bleu":
+            from ffmerge.evaluation.bleu import COUNTS, bleu_from_counts  # needs sacrebleu
+
             columns = numpy.stack([column(name) for name in COUNTS], axis=1)
             return columns, lambda s: numpy.apply_along_axis(bleu_from_counts, -1, s)
     raise ValueError(f"metric {metric!r}: known are perplexity, accuracy and bleu")
