@@ -12,6 +12,7 @@ from ffmerge.method.permutation import (
     Alignment,
     Permutations,
     align_all_pairs,
+    auction_prices,
     best_permutation,
     inverse,
     load_permutations,
@@ -123,6 +124,65 @@ def test_a_feature_that_is_not_finite_is_an_error_that_names_the_neuron(value):
 def test_best_permutation_is_equation_2(d, seed):
     c = random(d, d, seed=seed)
     assert best_permutation(c).tolist() == equation_2(c.double().numpy())
+
+
+def is_optimal(c: torch.Tensor, pi: torch.Tensor) -> bool:
+    """Whether dual prices prove that no permutation has a larger sum than π, to rounding.
+
+    Wanted are prices v with c(j, k) - v(k) <= c(j, π(j)) - v(π(j)) for all j and k. Raising them
+    where that is broken ends within n rounds if π is optimal, and never otherwise.
+    """
+    c = c.double()
+    matched, prices = c[torch.arange(len(c)), pi], torch.zeros(len(c), dtype=torch.float64)
+    for _ in range(len(c) + 1):
+        needed = (c + (prices[pi] - matched)[:, None]).amax(dim=0)
+        if (needed <= prices + 1e-12).all():
+            return True
+        prices = torch.maximum(prices, needed)
+    return False
+
+
+def low_rank(d: int, seed: int) -> torch.Tensor:
+    """Correlations of features that share a few directions, as those of trained models do."""
+    shared = random(500, 30, seed=seed)
+    x, y = (shared @ random(30, d, seed=seed + n) + random(500, d, seed=seed - n) for n in (1, 2))
+    return cross_correlation(x, y)
+
+
+ALIKE = low_rank(300, seed=40)
+ALIKE[:, 5:] = ALIKE[:, :1]  # all neurons but five of one kind
+CORRELATIONS = {
+    "noise": random(400, 400).clamp(-1, 1),
+    "low rank": low_rank(600, seed=10),
+    "constant neurons": torch.nn.functional.pad(low_rank(300, seed=20), (0, 60, 0, 60)),
+    "neurons alike": ALIKE,
+    "copies": low_rank(150, seed=30).repeat(2, 2),
+    "all the same": torch.full((300, 300), 0.5),
+    "far from zero": 0.999 + 1e-5 * random(300, 300),
+    "one large": torch.zeros(300, 300).index_put_(
+        (torch.tensor(3), torch.tensor(7)), torch.tensor(1.0)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CORRELATIONS)
+def test_dual_prices_prove_that_a_permutation_of_many_neurons_is_best(name):
+    c = CORRELATIONS[name]
+    pi = best_permutation(c)
+    assert pi.sort().values.tolist() == list(range(len(c)))
+    assert is_optimal(c, pi)
+    worse = pi.clone()
+    worse[[0, 1]] = pi[[1, 0]]
+    loses = c[[0, 1], pi[:2]].double().sum() - c[[0, 1], worse[:2]].double().sum()
+    assert is_optimal(c, worse) == bool(loses < 1e-12)
+
+
+def test_the_auction_leaves_little_to_the_exact_solver():
+    c = low_rank(600, seed=10)
+    gain = c - auction_prices(c, (c.max() - c.min()).item())
+    wanted = gain.argmax(dim=1).unique()
+    assert len(wanted) > 0.75 * len(c)  # columns that some row prefers after their prices
+    assert len(c.argmax(dim=1).unique()) < 0.65 * len(c)  # and before
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

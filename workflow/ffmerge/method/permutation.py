@@ -18,6 +18,13 @@ from ffmerge.method.correlation import correlation_of_standardized, standardize
 
 Pair = tuple[int, int]
 
+# Of the auction that prepares an assignment, chosen by processor time on features of trained models
+# and of random weights with 512 to 8192 neurons.
+LEAST_FOR_AUCTION = 256  # neurons; below, scipy alone is as fast
+SCALES = (0.03, 0.006, 0.0012)  # ε over the spread of the correlations
+FREE_SHARE = 0.02
+MOST_BIDS = 40  # a row, on average
+
 
 @dataclass(frozen=True)
 class Alignment:
@@ -35,7 +42,7 @@ class Alignment:
 def best_permutation(correlation: Tensor) -> Tensor:
     """The permutation π that maximises Σ_j C(j, π(j)) (Eq. 2), by scipy's Jonker-Volgenant solver.
 
-    correlation: (d_ff, d_ff), row j is anchor neuron j. Returns (d_ff,) int64.
+    correlation: (d_ff, d_ff), row j is anchor neuron j. Returns (d_ff,) int64 on the processor.
     Raises ValueError if an entry is not finite.
     """
     least, greatest = torch.aminmax(correlation)  # NaN if any is; needs no memory
@@ -43,13 +50,56 @@ def best_permutation(correlation: Tensor) -> Tensor:
         raise ValueError("a correlation is not finite")
     from scipy.optimize import linear_sum_assignment  # half a second that only this needs
 
-    # Subtract each column's best. This shifts the sums of all permutations alike, and scipy, which
-    # does not reduce columns itself, is two to three times as fast if many neurons are similar.
+    # Adding a number to a row or a column shifts the sums of all permutations alike, so the best
+    # one stays the best. After near-optimal prices scipy finds most columns free at once.
     # The cost is float64 and minimised, because scipy would otherwise make such a copy.
+    prices = auction_prices(correlation, (greatest - least).item())
     cost = correlation.to("cpu", torch.float64, copy=True).neg_()
-    cost -= cost.min(dim=0).values
+    cost += prices.to("cpu", torch.float64)
+    cost -= cost.amin(dim=1, keepdim=True)
+    cost -= cost.amin(dim=0)
     _, columns = linear_sum_assignment(cost.numpy())
     return torch.from_numpy(columns)
+
+
+def auction_prices(correlation: Tensor, spread: float) -> Tensor:
+    """Near-optimal dual prices of the columns of an assignment problem, by an auction.
+
+    correlation: (n, n), finite; spread: its largest minus its smallest entry. Returns (n,) float32.
+    In each round all rows without a column bid for the one that gains them most after its price.
+    A bid raises the price by what the row gains over its second best, and by ε; the highest wins.
+    ε shrinks from 3 % to 0.1 % of the spread. A scale ends when 2 % of the rows are free, because
+    the last ones would take most rounds, and an exact solver has to finish anyway.
+    Source: Bertsekas, "Auction algorithms for network flow problems" (1992), with all rows bidding
+    at once.
+    """
+    n, device = len(correlation), correlation.device
+    prices = torch.zeros(n, device=device)
+    if n < LEAST_FOR_AUCTION or not spread:
+        return prices
+    bids_left = MOST_BIDS * n  # many equal rows would outbid each other by ε only
+    for epsilon in (spread * scale for scale in SCALES):
+        owner = torch.full((n,), -1, device=device)  # column -> row
+        free = torch.arange(n, device=device)
+        while len(free) > FREE_SHARE * n and bids_left > 0:
+            bids_left -= len(free)
+            gain = correlation[free].sub_(prices) if len(free) < n else correlation - prices
+            best, column = gain.max(dim=1)
+            second = gain.scatter_(1, column[:, None], -torch.inf).amax(dim=1)
+            bid = best.sub_(second).add_(epsilon)
+            highest = torch.zeros_like(prices).scatter_reduce_(0, column, bid, "amax")
+            won = (bid >= highest[column]).nonzero()[:, 0]
+            winner = torch.full_like(owner, -1).scatter_(0, column[won], free[won])
+            prices += highest
+            sold = (winner >= 0).nonzero()[:, 0]
+            outbid = owner[sold]
+            owner[sold] = winner[sold]
+            is_free = torch.zeros(n, dtype=torch.bool, device=device)
+            is_free[free] = True
+            is_free[winner[sold]] = False
+            is_free[outbid[outbid >= 0]] = True
+            free = is_free.nonzero()[:, 0]
+    return prices
 
 
 def inverse(permutation: Tensor) -> Tensor:
