@@ -7,6 +7,7 @@ as a Provenance Run Crate (Workflow Run RO-Crate), for other people's tools.
 
     ffmerge collect --to demo-crate             all tables and figures of results/demo
     ffmerge collect table5 --to table5-crate    one, with what it comes from
+    ffmerge collect --to DIR --sign KEY         signed by an SSH key (see `ffmerge sign`)
     cd demo-crate && ffmerge verify             what is in it; `trace` works there, too
 """
 
@@ -24,6 +25,8 @@ from provenance.hashing import OMITTED
 from provenance.progress import progress
 from provenance.project import PROJECT, add_results_argument
 from provenance.records import Records, split_targets
+from provenance.seal import sign
+from provenance.verify.command import require_unbroken
 
 CHUNK_BYTES = 1 << 20
 
@@ -36,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", action="store_true", help="copy models, features and data, too"
     )
+    text = "an SSH key to sign the digests of all files with"
+    parser.add_argument("--sign", type=Path, metavar="KEY", help=text)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -43,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     results, targets = split_targets(options.targets, options.results)
     records = Records(results)
     chosen = collection(records, targets, options.weights)
-    digests = collect(chosen, options.to)
+    digests = collect(chosen, options.to, options.sign)
     wrong = [f"missing: {name}" for name in chosen.missing]
     wrong += [f"not a record: {name}" for name in records.broken]
     wrong += [f"altered: {record.file}" for record in chosen.ancestry if record.altered]
@@ -57,11 +62,12 @@ def run(options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def collect(chosen: Collection, folder: Path) -> dict[str, str]:
+def collect(chosen: Collection, folder: Path, key: Path | None = None) -> dict[str, str]:
     """Copy a collection into a new folder, as an RO-Crate. Return path -> sha256 of its content.
 
-    Raises ValueError if the folder exists or is in one that is collected from. If anything fails,
-    no folder is left.
+    key: an SSH key to sign all of it with.
+    Raises ValueError if the folder exists or is in one that is collected from, or cannot be signed.
+    If anything fails, no folder is left.
     """
     _require_new(chosen, folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +82,9 @@ def collect(chosen: Collection, folder: Path) -> dict[str, str]:
         (partial / OMITTED).write_text("".join(lines))
         digests[str(OMITTED)] = sha256_of(partial / OMITTED)
         write_crate(chosen, partial, digests)
+        if key:
+            require_unbroken(chosen.records.results, partial)
+            sign(key, Records(chosen.records.results, partial))
         _require_new(chosen, folder)  # os.replace would take an empty folder made meanwhile
         os.replace(partial, folder)
     finally:

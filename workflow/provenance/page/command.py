@@ -22,7 +22,7 @@ from provenance.project import PROJECT, configurations_of
 from provenance.record import write_atomically
 from provenance.records import Records
 from provenance.verify.command import verify
-from provenance.verify.findings import HOLDS, STALE, UNCHECKED, Report
+from provenance.verify.findings import HOLDS, UNCHECKED, Report
 
 
 def write_page(
@@ -40,22 +40,14 @@ def write_page(
     write_atomically(out, render(page, root).encode())
 
 
-def checked_on_disk(results: Path) -> Report:
-    """Verify only what is on disk, while the workflow runs.
-
-    Snakemake has just made again what was out of date, and knows better than a file that is edited.
-    """
-    report = verify(results, configuration=None)
-    faults = [fault for fault in report.faults if fault.state != STALE]
-    return Report(faults, report.remarks, report.counts, report.numbers)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ffmerge report`."""
     out = f"file to write, by default {PROJECT.page} in the results"
     parser.add_argument("--results", type=Path, default=PROJECT.results, help="folder of results")
     parser.add_argument("--out", type=Path, help=out)
     parser.add_argument("--no-check", action="store_true", help="do not verify anything first")
+    text = "show who signed the results: OpenSSH's file of allowed signers"
+    parser.add_argument("--signers", type=Path, metavar="FILE", help=text)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -64,7 +56,9 @@ def run(options: argparse.Namespace) -> int:
     out = options.out or page
     if out == page and out.with_suffix(".record.json").exists():
         raise ValueError(f"{out} has a record of the job that made it: name another file by --out")
-    report = None if options.no_check else verify(options.results)
+    if options.no_check and options.signers:
+        raise ValueError("--signers is a check: leave out --no-check")
+    report = None if options.no_check else verify(options.results, signers=options.signers)
     write_page(out, options.results, report)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     if report and report.faults:
@@ -103,6 +97,7 @@ def gather(
         "results": str(results),
         "made": now.isoformat(timespec="seconds"),
         "run": content.run_facts(graph) | {"configuration": configurations},
+        "signed": report.signed if report else [],
         "check": _check(report, states) | {"unreadable": [*map(str, records.broken + broken)]},
         "n_numbers": len(numbers),
         "tables": [

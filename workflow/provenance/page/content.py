@@ -5,7 +5,6 @@ import base64
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from markdown_it import MarkdownIt
 from provenance.numbers import Ledger, Number
 from provenance.project import PROJECT
 from provenance.records import Record, Records, a_source_file
+from provenance.seal import digest_of_records
 from provenance.text_format import leaves
 from provenance.verify.findings import UNCHECKED, Report
 
@@ -293,7 +293,6 @@ def _purpose(rule: str, root: Path = Path()) -> str:
 def run_facts(graph: Graph) -> dict[str, Any]:
     """Sum up when, where and from which code the jobs ran, with a seal of all records."""
     jobs = graph.jobs
-    digests = sorted(str(job["digest"]) for job in jobs)
     commits: dict[str, list[bool]] = defaultdict(list)
     for job in jobs:
         commits[job["commit"] or "no commit known"].append(bool(job["dirty"]))
@@ -319,7 +318,7 @@ def run_facts(graph: Graph) -> dict[str, Any]:
             {"path": path, "sha256": digest, "python": python}
             for (path, digest), python in environments.items()
         ],
-        "seal": sha256("\n".join(digests).encode()).hexdigest(),
+        "seal": digest_of_records(job["digest"] for job in jobs),
     }
 
 

@@ -17,6 +17,7 @@ from provenance.numbers import Ledger, Number, Reach, name_of, read_ledger
 from provenance.project import PROJECT
 from provenance.records import SHAPE as RECORD
 from provenance.records import Record, Records, read_json
+from provenance.seal import SEAL
 from provenance.verify.findings import BROKEN, MISSING, STALE, Findings
 from provenance.verify.workflow_checks import Plan, check_job
 
@@ -215,7 +216,8 @@ class Checks:
         others = {tables.parent for tables in results.glob("*/tables") if tables.is_dir()}
         for path in sorted(results.rglob("*")):
             parts = path.relative_to(results).parts
-            if not path.is_file() or path in known or str(path) in made:
+            signs = path.parent == results and path.name.startswith(SEAL)
+            if not path.is_file() or signs or path in known or str(path) in made:
                 continue
             if any(part.startswith(".") for part in parts) or NOT_OUTPUTS.intersection(parts):
                 continue

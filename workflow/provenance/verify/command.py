@@ -8,6 +8,7 @@ Modification times count for nothing.
     ffmerge verify                                 all of results/demo
     ffmerge verify results/demo/tables/table5.csv  a table and what it comes from
     ffmerge verify table5:7:permute                one number and what it comes from
+    ffmerge verify --signers FILE                  and who signed it (see `ffmerge sign`)
 """
 
 import argparse
@@ -24,8 +25,10 @@ from provenance.hashing import OMITTED, digests, omitted_files
 from provenance.numbers import Ledger, Number, Reach, name_of, named, read_ledgers
 from provenance.project import PROJECT, add_results_argument
 from provenance.records import Records, split_targets
+from provenance.text_format import counted
 from provenance.verify.checks import Checks, Scope
-from provenance.verify.findings import Counts, Findings, Report, as_text
+from provenance.verify.findings import BROKEN, STALE, Counts, Findings, Report, as_text
+from provenance.verify.seal_checks import check_seal
 from provenance.verify.workflow_checks import planned
 
 FIND = Path()  # in place of a configuration: find the one that made the results
@@ -36,16 +39,19 @@ def verify(
     targets: Sequence[str] = (),
     root: Path = Path(),
     configuration: Path | None = FIND,
+    signers: Path | None = None,
 ) -> Report:
     """Hash everything on disk against records and ledgers, and compute all numbers again.
 
     targets: ids of numbers, or tables, figures and other files, to check these and what they come
     from; without any, everything. configuration: the file whose workflow the records are compared
     with (by a dry run of Snakemake at `root`); FIND: the one in config/ that made the results;
-    None: do not compare.
+    None: do not compare. signers: a file that says whose SSH keys may sign; None: do not ask who
+    signed.
     Raises ValueError for a target that is none of these, or if there is nothing to verify.
     """
-    began, findings = time.monotonic(), Findings()
+    began, findings, signed = time.monotonic(), Findings(), []
+    signers = signers and signers.resolve()
     with chdir(root):
         cells._content.cache_clear()  # files may have changed since the last call
         records = Records(results)
@@ -67,6 +73,8 @@ def verify(
             why = f"{n} files did not come along when this was collected, and go unchecked"
             findings.remark(OMITTED, why)
         Checks(scope, records, plan, hashed, reach, findings).run()
+        if signers:
+            signed = check_seal(signers, scope, records, reach, findings)
     numbers = frozenset(number.id for number in scope.numbers)
     counts = Counts(
         hashed.n_files,
@@ -77,7 +85,22 @@ def verify(
         round(time.monotonic() - began, 2),
     )
     name = str(plan.file) if plan.file else None
-    return Report(findings.faults, findings.remarks, counts, numbers, name)
+    return Report(findings.faults, findings.remarks, counts, numbers, name, signed)
+
+
+def on_disk(results: Path, root: Path = Path()) -> Report:
+    """Verify that files are what the jobs made, not whether the workflow now says otherwise."""
+    report = verify(results, root=root, configuration=None)
+    faults = [fault for fault in report.faults if fault.state != STALE]
+    return Report(faults, report.remarks, report.counts, report.numbers)
+
+
+def require_unbroken(results: Path, root: Path = Path()) -> None:
+    """Raise ValueError if anything on disk is not what the jobs made. Files may be missing."""
+    broken = [fault for fault in on_disk(results, root).faults if fault.state == BROKEN]
+    if broken:
+        n, first = counted(len(broken), "fault"), f"{broken[0].what}: {broken[0].why}"
+        raise ValueError(f"not signed, since `ffmerge verify` finds {n}, such as {first}")
 
 
 def chosen(
@@ -173,13 +196,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the configuration to compare the jobs with, or the one in config/ with these results",
     )
+    text = "check who signed the results: OpenSSH's file of allowed signers"
+    parser.add_argument("--signers", type=Path, metavar="FILE", help=text)
     parser.add_argument("--json", action="store_true", help="the same for machines")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what is wrong; return 1 if anything is."""
     results, targets = split_targets(options.targets, options.results)
-    report = verify(results, targets, configuration=options.configfile)
+    report = verify(results, targets, configuration=options.configfile, signers=options.signers)
     if options.json:
         print(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
     else:

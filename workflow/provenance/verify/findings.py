@@ -109,7 +109,7 @@ class Report:
     """The result of a verification.
 
     numbers: ids of those that were checked. configuration: the file whose workflow the records
-    were compared with; None if only the files on disk were checked.
+    were compared with; None if only the files on disk were checked. signed: who signed what.
     """
 
     faults: Sequence[Fault]
@@ -117,6 +117,7 @@ class Report:
     counts: Counts
     numbers: frozenset[str] = frozenset()
     configuration: str | None = None
+    signed: Sequence[str] = ()
     _by_number: dict[str, list[Fault]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -140,6 +141,7 @@ class Report:
         return {
             "holds": not self.faults,
             "configuration": self.configuration,
+            "signed": list(self.signed),
             "counts": asdict(self.counts),
             "faults": [asdict(fault) for fault in self.faults],
             "remarks": [asdict(remark) for remark in self.remarks],
@@ -156,6 +158,7 @@ def as_text(report: Report) -> str:
     if (more := len(report.remarks) - NAMED_REMARKS) > 0:
         remarks.append(f"          and {more} more (--json has all)")
     blocks += ["\n".join(remarks)] * bool(remarks)
+    blocks += [f"signed    {line}" for line in report.signed]
     return "\n\n".join([*blocks, _summary(report)])
 
 

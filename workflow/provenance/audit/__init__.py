@@ -1,0 +1,1 @@
+"""`ffmerge audit`: make a random sample of the numbers again."""

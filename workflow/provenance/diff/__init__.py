@@ -1,0 +1,1 @@
+"""`ffmerge diff`: where two runs of one configuration part."""

@@ -1,0 +1,1 @@
+"""`ffmerge sign`: vouch for a run with one's own SSH key."""
