@@ -27,6 +27,7 @@ def write(
     loss: float = 3.0,
     best: int = 4,
     score: float = 20.0,
+    data: str = "data",
     machine: Mapping[str, object] | None = None,
     ended: str = "2026-01-01T00:00:00+00:00",
 ) -> None:
@@ -37,9 +38,9 @@ def write(
     root.mkdir(parents=True, exist_ok=True)
     cells._content.cache_clear()  # of a run with the same paths
     with chdir(root):
-        data = Path(DATA)
-        data.parent.mkdir(exist_ok=True)
-        data.write_text("data")
+        read_first = Path(DATA)
+        read_first.parent.mkdir(exist_ok=True)
+        read_first.write_text(data)
         model, losses, chosen, tested, table, ledger = (
             Path(results, name) for name in (*TRAINED, CHOSEN, TESTED, TABLE, LEDGER)
         )
@@ -71,7 +72,7 @@ def write(
             first = Path(next(iter(outputs.values())))
             write_record(first.with_name(f"{first.name.split('.')[0]}.record.json"), content)
 
-        record("train", {"data": data}, {"model": model, "loss": losses}, {"loss": 0.5})
+        record("train", {"data": read_first}, {"model": model, "loss": losses}, {"loss": 0.5})
         record("choose", {"loss": losses}, {"selection": chosen}, "decisions")
         read = {"model": model, "selection": chosen}
         record("score_test", read, {"score": tested}, {"score": 0.5})

@@ -31,6 +31,10 @@ COMMANDS = {
         "provenance.collect.command",
         "put records, tables and figures in one folder, as a Workflow Run RO-Crate",
     ),
+    "diff": (
+        "provenance.diff.command",
+        "say where two runs of one configuration part, and which numbers differ",
+    ),
     "sign": (
         "provenance.sign.command",
         "sign the digests of all records, ledgers and tables with an SSH key",

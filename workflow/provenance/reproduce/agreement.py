@@ -11,6 +11,7 @@ A rule declares what a second run on the same inputs gives again (`reproduces` i
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf, isnan
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from provenance.csv_files import read_csv
 from provenance.digest import sha256_of
 from provenance.numbers import Number, read_ledgers
 from provenance.project import PROJECT
-from provenance.records import Record, Records
+from provenance.records import Record, Records, a_source_file, is_inside
 
 TEXTS = (".json", ".csv", ".txt")
-SAME_BITS = "same bits"
+SAME_BITS, SAME_DECISIONS = "same bits", "same decisions"
+UNJUDGED = "not judged: what it reads differs"
 SURROUNDINGS = {
     "machine": ("cpu", "gpu", "threads", "arithmetic"),
     "environment": ("python", "image_sha256", "packages"),
@@ -47,12 +49,18 @@ class Pair:
     """Two runs of a job, with outputs in two folders of results.
 
     tolerances: what values may differ by because of the jobs before; this job's own raise them.
+    roots: the two repositories or collected folders that the folders of results are in.
     """
 
     def __init__(
-        self, old: Record, new: Record, folders: tuple[str, str], tolerances: dict[str, float]
+        self,
+        old: Record,
+        new: Record,
+        folders: tuple[str, str],
+        tolerances: dict[str, float],
+        roots: tuple[Path, Path] = (Path(), Path()),
     ) -> None:
-        self.old, self.new, self.folders = old, new, folders
+        self.old, self.new, self.folders, self.roots = old, new, folders, roots
         self.promised: str | dict[str, float] = new.content["reproduces"]
         promised = self.promised if isinstance(self.promised, dict) else {}
         self.tolerances = {
@@ -60,26 +68,34 @@ class Pair:
             for name in {*tolerances, *promised}
         }
 
+    @cached_property
+    def differing(self) -> list[str]:
+        """The outputs of the first run that have other bytes in the second."""
+        return [path for path in self.old.outputs if not self._same_bits(path)]
+
     def agreement(self) -> Agreement:
         """Judge whether the second run gives what the rule promises, by the first one's record."""
-        differing = [path for path in self.old.outputs if not self._same_bits(path)]
+        differing = self.differing
         if not differing:
             return Agreement(True, SAME_BITS)
         same_inputs = self._same_inputs()
         if not same_inputs and not isinstance(self.promised, dict):
-            return Agreement(True, "not judged: what it reads differs")
+            return Agreement(True, UNJUDGED)
         if self.promised == "bits":
             return Agreement(False, f"other bits in {', '.join(differing)}")
         telling = [path for path in differing if Path(path).suffix in (*TEXTS, ".safetensors")]
-        altered = [path for path in telling if not self._as_recorded(path)]
-        if altered:
-            return Agreement(None, f"{altered[0]} is not there as the first run left it")
+        for path in telling:
+            if gone := self._not_as_recorded(path):
+                return Agreement(None, gone)
         if self.promised == "decisions":
-            pairs = {path: (Path(path), Path(self._counterpart(path))) for path in differing}
-            other = [path for path, files in pairs.items() if not same_decisions(*files)]
-            reason = f"other decisions in {', '.join(other)}" if other else "same decisions"
-            return Agreement(not other, reason)
+            return self.decisions()
         return self._within(self.promised if same_inputs else self.tolerances)
+
+    def decisions(self) -> Agreement:
+        """Judge whether both runs chose the same, whatever they read."""
+        other = [path for path in self.differing if not same_decisions(*self._both(path))]
+        reason = f"other decisions in {', '.join(other)}" if other else SAME_DECISIONS
+        return Agreement(not other, reason)
 
     def other_work(self) -> list[str]:
         """List which of parameters and code differ: then nothing was promised."""
@@ -101,13 +117,19 @@ class Pair:
     def _counterpart(self, path: str) -> str:
         return counterpart(path, self.folders)
 
+    def _both(self, path: str) -> tuple[Path, Path]:
+        """Return where an output is, in the first and in the second run."""
+        paths = zip(self.roots, self.folders, (path, self._counterpart(path)), strict=True)
+        old, new = (file_in(*each) for each in paths)
+        return old, new
+
     def _same_bits(self, path: str) -> bool:
         other = self._counterpart(path)
         if self.old.outputs[path] == self.new.outputs.get(other):
             return True
-        if Path(path).suffix not in TEXTS or not self._as_recorded(path):
+        if Path(path).suffix not in TEXTS or self._not_as_recorded(path):
             return False
-        return same_text(Path(path), Path(other), self.folders)
+        return same_text(*self._both(path), self.folders)
 
     def _same_inputs(self) -> bool:
         """Return whether both read the same; not counting records, which hold times."""
@@ -117,14 +139,20 @@ class Pair:
             if not path.endswith(".record.json")
         )
 
-    def _as_recorded(self, path: str) -> bool:
-        return Path(path).exists() and sha256_of(Path(path)) == self.old.outputs[path]
+    def _not_as_recorded(self, path: str) -> str:
+        """Say in which run an output is not what its record says; empty if it is in both."""
+        recorded = self.old.outputs[path], self.new.outputs.get(self._counterpart(path))
+        for file, digest, run in zip(self._both(path), recorded, ("first", "second"), strict=True):
+            if not (file.is_file() and sha256_of(file) == digest):
+                return f"{path} is not there as the {run} run left it"
+        return ""
 
     def _within(self, tolerances: dict[str, float]) -> Agreement:
         largest: dict[str, float] = {}
         for name, path, _ in self.old.files("output"):
-            files = Path(path), Path(self._counterpart(path))
-            for metric, distance in distances(name, *files, set(tolerances)):
+            if Path(path).suffix not in (*TEXTS, ".safetensors"):
+                continue
+            for metric, distance in distances(name, *self._both(path), set(tolerances)):
                 distance = inf if isnan(distance) else distance
                 largest[metric] = max(largest.get(metric, 0.0), distance)
         if unseen := sorted(set(self.promised) - set(largest)):
@@ -137,6 +165,13 @@ def counterpart(path: str, folders: tuple[str, str]) -> str:
     """Return the same path in the second folder of results, if it is in the first."""
     old, new = folders
     return new + path.removeprefix(old) if path.startswith(f"{old}/") else path
+
+
+def file_in(root: Path, results: str, path: str) -> Path:
+    """Return where a recorded file is. Raises ValueError if that is outside root and results."""
+    if not (a_source_file(path) and is_inside(root / path, [root, root / results])):
+        raise ValueError(f"{path} leads out of {root}")
+    return root / path
 
 
 def _differences(name: str, old: Any, new: Any) -> Iterator[tuple[str, str]]:
@@ -247,9 +282,13 @@ def compare_jobs(
         if first is None:
             compared.append((None, Agreement(None, f"the first run has no record of {record}")))
             continue
-        pair = Pair(first, record, folders, inherited)
+        pair = Pair(first, record, folders, inherited, (old.root, new.root))
         tolerances[record.file] = pair.tolerances
-        compared.append((pair, pair.agreement()))
+        try:
+            agreement = pair.agreement()
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            agreement = Agreement(None, f"cannot be compared: {error}")
+        compared.append((pair, agreement))
     return compared
 
 
@@ -300,27 +339,34 @@ def remade(number: Number, compared: Compared, folders: tuple[str, str]) -> Rema
         values = [_source(source, folders).value() for source in cell["sources"]]
         after = DERIVATIONS[cell["derivation"]](values)
         text = shown(after, cell["rule"])
-    agreement = _number_agreement(cell, after, compared, folders)
+    agreement = number_agreement(cell, after, compared, folders)
     return Remade(cell["raw"], after, cell["shown"], text, agreement)
 
 
-def _source(source: dict[str, str], folders: tuple[str, str]) -> Source:
+def _source(source: dict[str, str], folders: tuple[str, str], root: Path = Path()) -> Source:
     """Return a source of a number in the second run."""
-    return Source(Path(counterpart(source["file"], folders)), source["pointer"])
+    file = file_in(root, folders[1], counterpart(source["file"], folders))
+    return Source(file, source["pointer"])
 
 
-def _number_agreement(
-    cell: dict[str, Any], after: Any, compared: Compared, folders: tuple[str, str]
+def number_agreement(
+    cell: dict[str, Any],
+    after: Any,
+    compared: Compared,
+    folders: tuple[str, str],
+    roots: tuple[Path, Path] = (Path(), Path()),
 ) -> Agreement:
+    """Judge a number of the first run (an entry of its ledger) by its value in the second."""
     if cell["raw"] == after:
         return Agreement(True, "the same number")
     if cell["derivation"] == JOB:
         return Agreement(None, "another number; what it may differ by, no rule declares")
     for source in cell["sources"]:
         try:
-            old = Source(Path(source["file"]), source["pointer"]).value()
-            new = _source(source, folders).value()
-        except (OSError, ValueError) as error:
+            first = file_in(roots[0], folders[0], source["file"])
+            old = Source(first, source["pointer"]).value()
+            new = _source(source, folders, roots[1]).value()
+        except (OSError, ValueError, RecursionError) as error:
             return Agreement(None, f"another number, and what it came from is gone: {error}")
         metric = source["pointer"].rpartition("/")[2]
         pairs = (pair for pair, _ in compared if pair and source["file"] in pair.old.outputs)
