@@ -8,7 +8,7 @@ import pytest
 
 from workflow_copy import Copy
 
-pytestmark = pytest.mark.slow  # Snakemake starts three times
+pytestmark = pytest.mark.slow  # Snakemake starts several times
 
 
 @pytest.fixture
@@ -60,19 +60,18 @@ def test_a_key_on_the_command_line_is_checked_and_does_not_replace_the_demo(copy
     ]
 
 
-def test_a_custom_architecture_is_checked_before_any_job(copy):
-    base_model = copy.config["tasks"]["gpt2"]["base_model"]
-    base_model["architecture"] = {"prefix": "model", "tower": {}}
-    copy.write_config()
-    told = refused(copy, "--dry-run", "--configfile", "config/run.yaml")
-    assert told == [
-        "error: configuration: tasks.gpt2.base_model.architecture: is for a model of a repository "
-        "or a package; one that is here has it in its config.json, under ffmerge_architecture"
-    ]
-    del base_model["from_scratch"]
-    base_model |= {"repository": "owner/name", "revision": "0" * 40}
-    copy.write_config()
+def test_a_file_without_tasks_does_not_become_the_demo(copy):
+    (copy.root / "config/run.yaml").write_text("results: results/mine\n")
     assert refused(copy, "--dry-run", "--configfile", "config/run.yaml") == [
-        "error: configuration: tasks.gpt2.base_model.architecture: an architecture has the keys "
-        "prefix and towers (found: prefix, tower)"
+        "error: configuration: tasks: is missing, allowed: names, each with group of keys"
     ]
+
+
+def test_a_recipe_is_built_before_the_first_job(copy):
+    recipe = copy.config["tasks"]["gpt2"]["base_model"]["from_scratch"]
+    recipe["architecture"]["n_head"] = 3
+    copy.write_config()
+    told = refused(copy, "--cores", "1", "--configfile", "config/run.yaml", "--quiet", "all")
+    begin = "error: configuration: tasks.gpt2.base_model.from_scratch.architecture: GPT2LMHeadModel"
+    assert [line for line in told if line.startswith("error")] == told[-1:]
+    assert told[-1].startswith(begin)

@@ -15,23 +15,24 @@ from experiment import config as configuration
 from provenance import sources
 from experiment import variants
 from ffmerge.method import windows
-from ffmerge.models.architectures import Architecture
+from experiment.config.checks import recipe_errors
 from experiment.config.run import validated
 from provenance.digest import sha256_of
+
+
+def refuse(errors):
+    """End the run with a line for each error of the configuration, if there are any."""
+    if errors := list(errors):
+        sys.exit("\n".join(f"error: configuration: {line}" for line in errors))
+
 
 try:
     CONFIG = validated(config)
 except ValueError as error:
-    sys.exit("\n".join(f"error: configuration: {line}" for line in str(error).splitlines()))
+    refuse(str(error).splitlines())
 
 RESULTS = CONFIG.results
 TASKS = CONFIG.tasks
-for name, task in TASKS.items():
-    try:
-        if task.base_model.architecture is not None:
-            Architecture.from_entry(task.base_model.architecture)
-    except (ValueError, TypeError, AttributeError) as error:
-        sys.exit(f"error: configuration: tasks.{name}.base_model.architecture: {error}")
 
 
 def exit_in_thread(scheduler, *args, exit_gracefully=JobScheduler.exit_gracefully):

@@ -2,7 +2,9 @@
 
 import copy
 import json
+import math
 import re
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import yaml
 
 import reference
+from experiment.config.checks import OWN_FOLDERS, recipe_errors
 from experiment.config.run import Config, validated
 from provenance.digest import sha256_of
 from provenance.project import configuration_files
@@ -190,7 +193,7 @@ BAD = {
     ),
     "digest that is none": (
         {"tasks.gpt2.dataset.test.sha256": "12"},
-        "tasks.gpt2.dataset.test.sha256: String should match pattern '^[0-9a-f]{64}$' (is '12')",
+        "tasks.gpt2.dataset.test.sha256: should be a sha256, 64 hexadecimal digits (is '12')",
     ),
     "missing base model": (
         {"tasks.gpt2.base_model.path": "resources/none"},
@@ -201,7 +204,7 @@ BAD = {
             "tasks.gpt2.base_model.repository": "openai-community/gpt2",
             "tasks.gpt2.base_model.revision": "main",
         },
-        "tasks.gpt2.base_model.revision: String should match pattern '^[0-9a-f]{40}$' (is 'main')",
+        "tasks.gpt2.base_model.revision: should be a commit, 40 hexadecimal digits (is 'main')",
     ),
     "repository without a commit": (
         {"tasks.gpt2.base_model.repository": "openai-community/gpt2"},
@@ -218,7 +221,7 @@ BAD = {
     ),
     "learning rate that is not a number": (
         {"tasks.gpt2.fine_tuning.learning_rate": float("nan")},
-        "tasks.gpt2.fine_tuning.learning_rate: should be greater than 0 (is nan)",
+        "tasks.gpt2.fine_tuning.learning_rate: should be a finite number (is nan)",
     ),
     "unknown schedule": (
         {"tasks.gpt2.fine_tuning.schedule": "linear"},
@@ -237,7 +240,8 @@ BAD = {
     ),
     "bad name of a task": (
         {"tasks.GPT-2": GOOD["tasks"]["gpt2"]},
-        "tasks.GPT-2: String should match pattern '^[a-z][a-z0-9_]*$' (is 'GPT-2')",
+        "tasks.GPT-2: should be a name of up to 60 small letters, digits and _, a letter first "
+        "(is 'GPT-2')",
     ),
     "task that is no group": (
         {"tasks.gpt2": "gpt2"},
@@ -266,6 +270,360 @@ BAD = {
 @pytest.mark.parametrize(("changes", "line"), BAD.values(), ids=BAD)
 def test_an_error_is_one_line_with_key_value_and_what_is_allowed(changes, line):
     assert errors(changed(changes)) == [line]
+
+
+# --- values that are of the right type and mean nothing -------------------------------------------
+
+GPT2, VIT, MARIAN = (f"tasks.{name}" for name in ("gpt2", "vit", "marian"))
+RECIPE = f"{GPT2}.base_model.from_scratch"
+WHEEL = {
+    "registry": "pypi",
+    "name": "minilm",
+    "version": "0.1.0",
+    "file": "minilm-0.1.0-py3-none-any.whl",
+    "sha256": DIGEST,
+    "directory": "minilm",
+}
+
+
+def packaged(**changes: str) -> dict:
+    """A base model in a package with other values."""
+    return {f"{GPT2}.base_model": {"n_layers": 4, "package": WHEEL | changes}}
+
+
+NONSENSE = {  # changes, and how the line begins
+    **{
+        f"results in {folder!r}"[:40]: ({"results": folder}, f"results: {told}")
+        for told, folders in {
+            "has to be a folder of its own": (
+                *("/", "/tmp", "config", ".git", ".git/hooks", "workflow/experiment", "slurm"),
+                *(str(REPOSITORY), str(REPOSITORY.parent), str(REPOSITORY / "tests")),
+                *("resources", ".snakemake", "."),
+            ),
+            "has to be a folder without": (
+                "..",
+                "../other",
+                "results//x",
+                "results/",
+                "-n",
+                "a/./b",
+            ),
+            "has to be a folder whose name has only": (
+                *("results/{task}", "results/my run", "results/*", "results/$HOME", "~/results"),
+                *("results/it's", "results;ls", "results\\x"),
+            ),
+            "has to be one line": ("", " ", "x" * 300, "results\nmine", "results\0"),
+            "has to be a folder with names of at most 100 bytes": ("ü" * 60,),
+            "has to be a folder, and there is a file": ("README.md", "/dev/null"),
+        }.items()
+        for folder in folders
+    },
+    "seed beyond 32 bits": ({"seed": 2**32}, "seed: should be less than 4294967296"),
+    "seed beyond 64 bits": ({"seed": 2**70}, "seed: has to be a number of at most 64 bits"),
+    "seed that is true": ({"seed": True}, "seed: has to be a number"),
+    "a million resamples too many": (
+        {"intervals.resamples": 10**7},
+        "intervals.resamples: should be less than or equal to 1000000",
+    ),
+    "weights that are removed twice": (
+        {"temporary": ["tuned", "tuned"]},
+        "temporary: has to be a list of different values (is 'tuned')",
+    ),
+    "one task with two names": (
+        {"tasks.other": GOOD["tasks"]["gpt2"]},
+        "tasks.other.label: has to be another than that of gpt2 (is 'pico GPT-2')",
+    ),
+    "a task with a long name": ({f"tasks.{'x' * 300}": GOOD["tasks"]["gpt2"]}, "tasks.xxx"),
+    "a task named like a folder": ({"tasks.logs": GOOD["tasks"]["gpt2"]}, "tasks.logs: a name"),
+    "a label without text": ({f"{GPT2}.label": " "}, f"{GPT2}.label: has to be one line"),
+    "a label of two lines": ({f"{GPT2}.label": "a\nb"}, f"{GPT2}.label: has to be one line"),
+    "a label of 300 letters": ({f"{GPT2}.label": "x" * 300}, f"{GPT2}.label: has to be one line"),
+    "a label with mathematics": (
+        {f"{GPT2}.label": r"$\foo$"},
+        f"{GPT2}.label: has to be without $",
+    ),
+    # the model
+    "layers that the model has not": (
+        {f"{GPT2}.base_model.n_layers": 5},
+        f"{GPT2}.base_model.n_layers: has to be 4, n_layer of the decoder in base_model.from_",
+    ),
+    "a side with other layers": (
+        {f"{MARIAN}.base_model.from_scratch.architecture.decoder_layers": 3},
+        f"{MARIAN}.base_model.n_layers: has to be 3, decoder_layers of the decoder",
+    ),
+    "layers of a model that is here": (
+        {f"{GPT2}.base_model.path": "resources/demo/models/gpt2"},
+        f"{GPT2}.base_model.n_layers: has to be 12, n_layer of the decoder in resources/demo/",
+    ),
+    "a billion layers": (
+        {f"{GPT2}.base_model.n_layers": 10**9},
+        f"{GPT2}.base_model.n_layers: should be less than or equal to 1000",
+    ),
+    "a folder that holds no model": (
+        {f"{GPT2}.base_model.path": "resources/demo/data"},
+        f"{GPT2}.base_model.path: resources/demo/data has no model.safetensors",
+    ),
+    "a file for a model": (
+        {f"{GPT2}.base_model.path": "README.md"},
+        f"{GPT2}.base_model.path: has to be a folder, README.md is a file",
+    ),
+    "a model type of nobody": (
+        {f"{RECIPE}.architecture.model_type": "gpt5"},
+        f"{GPT2}.base_model: base_model.from_scratch.architecture: architecture 'gpt5' has no",
+    ),
+    "a recipe without a type": (
+        {f"{RECIPE}.architecture.model_type": ...},
+        f"{RECIPE}.architecture.model_type: has to be the name of a model type",
+    ),
+    "a recipe without a class": (
+        {f"{RECIPE}.architecture.architectures": ...},
+        f"{RECIPE}.architecture.architectures: has to be a list of one model class",
+    ),
+    "a recipe of two classes": (
+        {f"{RECIPE}.architecture.architectures": ["GPT2Model", "GPT2LMHeadModel"]},
+        f"{RECIPE}.architecture.architectures: has to be a list of one model class",
+    ),
+    "text without a vocabulary": (
+        {f"{RECIPE}.vocabulary": ...},
+        f"{RECIPE}.vocabulary: is missing",
+    ),
+    "more tokens than rows of the embedding": (
+        {f"{RECIPE}.vocabulary": 301},
+        f"{RECIPE}.vocabulary: has to be at most architecture.vocab_size, 300 (is 301)",
+    ),
+    "a vocabulary of images": (
+        {f"{VIT}.base_model.from_scratch.vocabulary": 300},
+        f"{VIT}.base_model.from_scratch.vocabulary: is for text only",
+    ),
+    "images without a size": (
+        {f"{VIT}.base_model.from_scratch.architecture.image_size": ...},
+        f"{VIT}.base_model.from_scratch.architecture.image_size: is missing",
+    ),
+    "a recipe in fp16 on a CPU": (
+        {f"{RECIPE}.training.precision": "fp16"},
+        f"{RECIPE}.training.precision: has to be fp32 or bf16 with device cpu",
+    ),
+    "an entry of the table of architectures that is none": (
+        {
+            f"{GPT2}.base_model": {
+                "n_layers": 4,
+                "repository": "a/b",
+                "revision": "0" * 40,
+                "architecture": {"prefix": "", "towers": {"decoder": {"layers": "h.*"}}},
+            }
+        },
+        f"{GPT2}.base_model.architecture: towers.decoder: up, down missing",
+    ),
+    "an entry for a model that is trained here": (
+        {f"{GPT2}.base_model.architecture": {"prefix": "", "towers": {}}},
+        f"{GPT2}.base_model.architecture: is for a model of a repository or a package",
+    ),
+    "a repository that is a URL": (
+        {
+            f"{GPT2}.base_model": {
+                "n_layers": 4,
+                "repository": "https://hub.example/a/b",
+                "revision": "0" * 40,
+            }
+        },
+        f"{GPT2}.base_model.repository: should be a repository",
+    ),
+    # lengths
+    "a context beyond the positions": (
+        {f"{GPT2}.context": 33},
+        f"{GPT2}.context: has to be at most 32, the model's positions",
+    ),
+    "a context of one token": ({f"{GPT2}.context": 1}, f"{GPT2}.context: should be greater than 1"),
+    "a window beyond the positions": (
+        {f"{GPT2}.test.context": 64},
+        f"{GPT2}.test.context: has to be at most 32",
+    ),
+    "sentences beyond the positions": (
+        {f"{MARIAN}.max_tokens": 65},
+        f"{MARIAN}.max_tokens: has to be at most 64",
+    ),
+    "translations beyond the positions": (
+        {f"{MARIAN}.validation.max_length": 65},
+        f"{MARIAN}.validation.max_length: has to be at most 64",
+    ),
+    "one token to score": (
+        {f"{GPT2}.test.max_tokens": 1},
+        f"{GPT2}.test.max_tokens: has to be at least 2",
+    ),
+    # the data
+    "a password file for data": (
+        {f"{GPT2}.dataset.validation.path": "/etc/passwd"},
+        f"{GPT2}.dataset.validation.path: /etc/passwd cannot be read as Parquet",
+    ),
+    "an endless device for data": (
+        {f"{GPT2}.dataset.train.path": "/dev/zero"},
+        f"{GPT2}.dataset.train.path: has to be a file or folder, /dev/zero is a device",
+    ),
+    "a device with a digest": (
+        {f"{GPT2}.dataset.test": {"path": "/dev/zero", "sha256": DIGEST}},
+        f"{GPT2}.dataset.test.path: has to be a file or folder, /dev/zero is a device",
+    ),
+    "every file for data": (
+        {f"{GPT2}.dataset.train.path": "/"},
+        f"{GPT2}.dataset.train.path: / holds this repository",
+    ),
+    "no name for data": (
+        {f"{GPT2}.dataset.train.path": ""},
+        f"{GPT2}.dataset.train.path: has to be one line",
+    ),
+    "two lines for data": (
+        {f"{GPT2}.dataset.train.path": "a\nb"},
+        f"{GPT2}.dataset.train.path: has to be one line",
+    ),
+    "a device for a recipe's data": (
+        {f"{RECIPE}.train.path": "/dev/zero"},
+        f"{RECIPE}.train.path: has to be a file or folder",
+    ),
+    "a folder for a devkit": (
+        {f"{VIT}.dataset.devkit": "resources"},
+        f"{VIT}.dataset.devkit: has to be a file, resources is a folder",
+    ),
+    "more tokens than the text has bytes": (
+        {f"{GPT2}.features.n_tokens": 10**9},
+        f"{GPT2}.features.n_tokens: has to be at most",
+    ),
+    "more patches than the images have": (
+        {f"{VIT}.features.n_tokens": 10**9},
+        f"{VIT}.features.n_tokens: has to be at most",
+    ),
+    "a URL without a host": (
+        {f"{MARIAN}.dataset.url": "https://", f"{MARIAN}.dataset.sides": {"s": "zh", "t": "en"}},
+        f"{MARIAN}.dataset.url: has to be http:// or https://, a host and a path",
+    ),
+    "a file's URL": (
+        {f"{MARIAN}.dataset.url": "file:///a", f"{MARIAN}.dataset.sides": {"s": "zh", "t": "en"}},
+        f"{MARIAN}.dataset.url: has to be http:// or https://",
+    ),
+    "two sides in one column": (
+        {f"{MARIAN}.dataset.url": "http://a/b", f"{MARIAN}.dataset.sides": {"s": "en", "t": "en"}},
+        f"{MARIAN}.dataset.sides: has to be a different column for each side",
+    ),
+    "a translation into its own column": (
+        {f"{MARIAN}.target": "zh"},
+        f"{MARIAN}.target: has to be another column than source",
+    ),
+    # the method
+    "a method twice": (
+        {f"{GPT2}.merge.methods": ["permute", "permute"]},
+        f"{GPT2}.merge.methods: has to be a list of different values (is 'permute')",
+    ),
+    "a ratio twice": (
+        {f"{GPT2}.merge.k": {"third": 2, "half": 2, "all": 4}},
+        f"{GPT2}.merge.k: has to grow",
+    ),
+    "a window twice": (
+        {f"{GPT2}.windows.only": {"third": [0, 0]}},
+        f"{GPT2}.windows.only.third: has to be a list of different values (is 0)",
+    ),
+    "a window that is true": (
+        {f"{GPT2}.windows.only": {"third": [True]}},
+        f"{GPT2}.windows.only.third.0: has to be a number",
+    ),
+    "a million jobs for windows": (
+        {f"{VIT}.windows.jobs": 10**6},
+        f"{VIT}.windows.jobs: has to be at most 6, the number of windows (is 1000000)",
+    ),
+    "a million jobs for windows of layers": (
+        {f"{VIT}.layer_drop.jobs": 10**6},
+        f"{VIT}.layer_drop.jobs: has to be at most 8, the number of windows (is 1000000)",
+    ),
+    "sorted text": (
+        {f"{GPT2}.fine_tuning.group_by_length": True},
+        f"{GPT2}.fine_tuning.group_by_length: has to be false",
+    ),
+    # packages
+    "a package from a URL": (
+        packaged(name="https://evil.example/x.tar.gz"),
+        f"{GPT2}.base_model.package.name: has to be the name of a package of pypi",
+    ),
+    "a package from a file": (
+        packaged(name="minilm @ file:///tmp/x"),
+        f"{GPT2}.base_model.package.name: has to be the name of a package of pypi",
+    ),
+    "an option for a package": (
+        packaged(name="--index-url=https://evil.example"),
+        f"{GPT2}.base_model.package.name: has to be the name of a package of pypi",
+    ),
+    "any version of a package": (
+        packaged(version="*"),
+        f"{GPT2}.base_model.package.version: has to be the version of a package of pypi",
+    ),
+    "a package's source": (
+        packaged(file="minilm-0.1.0.tar.gz"),
+        f"{GPT2}.base_model.package.file: has to be the file of a package of pypi",
+    ),
+    "a package's file elsewhere": (
+        packaged(file="../minilm-0.1.0-py3-none-any.whl"),
+        f"{GPT2}.base_model.package.file: has to be the file of a package of pypi",
+    ),
+    "a version that npm gets from git": (
+        packaged(registry="npm", version="git+https://evil.example/x", file="x.tgz"),
+        f"{GPT2}.base_model.package.version: has to be the version of a package of npm",
+    ),
+    "a package that apt makes two of": (
+        packaged(registry="debian", name="a b", file="a_1_all.deb"),
+        f"{GPT2}.base_model.package.name: has to be the name of a package of debian",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "line"), NONSENSE.values(), ids=NONSENSE)
+def test_nonsense_is_refused_in_one_line(changes, line):
+    told = errors(changed(changes))[0]
+    assert told.startswith(line), told
+    assert len(told) < 900
+
+
+def leaves(raw: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every dotted key of a configuration that holds a number, true or false, and its value."""
+    for key, value in raw.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{above}{key}.")
+        elif isinstance(value, bool | int | float) and ".architecture." not in above:
+            yield f"{above}{key}", value
+
+
+@pytest.mark.parametrize("key", [key for key, _ in leaves(GOOD)])
+def test_a_number_is_neither_true_nor_endless_and_true_is_no_number(key):
+    value = dict(leaves(GOOD))[key]
+    junk = [1, 0, "yes"] if isinstance(value, bool) else [True, False, 2**64, math.inf, -math.inf]
+    for other in junk:
+        assert errors(changed({key: other}))[0].startswith(f"{key}: "), other
+
+
+def test_the_folders_of_the_repository_hold_no_results():
+    listed = subprocess.run(
+        ["git", "ls-files"], capture_output=True, text=True, check=True
+    ).stdout.split("\n")
+    tracked = {name.split("/")[0] for name in listed if "/" in name} | {"slurm"}
+    assert tracked - {"results"} <= set(OWN_FOLDERS)
+
+
+UNBUILDABLE = {
+    "heads that do not divide the width": ({"n_head": 3}, "divisible"),
+    "text for a number": ({"n_embd": "wide"}, "n_embd"),
+    "a negative width": ({"n_embd": -16}, ""),
+    "a class of nobody": ({"architectures": ["GPT6LMHeadModel"]}, "GPT6LMHeadModel"),
+    "a class that is no model": ({"architectures": ["Trainer"]}, "Trainer cannot be built"),
+    "another model's class": ({"architectures": ["ViTModel"]}, "ViTModel cannot be built"),
+    "an unknown activation": ({"activation_function": "gelu_odd"}, "gelu_odd"),
+}
+
+
+@pytest.mark.parametrize(("keys", "fault"), UNBUILDABLE.values(), ids=UNBUILDABLE)
+def test_a_recipe_that_cannot_be_built_is_refused_before_a_job(tmp_path, keys, fault):
+    raw = changed({f"{RECIPE}.architecture.{key}": value for key, value in keys.items()})
+    (told,) = recipe_errors(validated(raw).tasks, tmp_path)
+    assert told.startswith(f"{RECIPE}.architecture: "), told
+    assert fault in told
+    assert "\n" not in told
+    (tmp_path / "gpt2/trained_base_model").mkdir(parents=True)
+    assert list(recipe_errors(validated(raw).tasks, tmp_path)) == []
 
 
 def keys(raw: dict, above: tuple[str, ...] = ()) -> Iterator[str]:
@@ -310,6 +668,8 @@ def test_a_task_may_have_the_name_of_a_kind():
 
 
 def test_the_digest_of_a_base_model_is_that_of_its_directory(tmp_path):
+    architecture = GOOD["tasks"]["gpt2"]["base_model"]["from_scratch"]["architecture"]
+    (tmp_path / "config.json").write_text(json.dumps(architecture))
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     model = {"tasks.gpt2.base_model.path": str(tmp_path)}
     digest = sha256_of(tmp_path)

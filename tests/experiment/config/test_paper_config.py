@@ -163,9 +163,9 @@ def changed(**dataset) -> dict:
             {"url": None, "sides": None, "repository": "a/b"},
             "a hub repository needs a 40-hex commit",
         ),
-        ({"url": "ftp://example.org/x.tar"}, "does not begin with http"),
+        ({"url": "ftp://example.org/x.tar"}, "has to be http"),
         ({"sides": {"src": "en", "trg": "de"}}, "zh and en have to be columns of dataset.sides"),
-        ({"sha256": "0"}, "dataset.sha256: .* pattern"),
+        ({"sha256": "0"}, "dataset.sha256: .* sha256"),
         ({"url": None, "sides": None, "devkit": "/none"}, r"dataset.devkit: /none does not exist"),
     ],
 )

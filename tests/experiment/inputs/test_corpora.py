@@ -259,8 +259,10 @@ def test_a_package_in_the_named_folder_is_taken_if_its_digest_is_right(tmp_path,
 def test_a_missing_client_is_named_with_the_way_to_do_without_it(tmp_path, monkeypatch):
     monkeypatch.delenv("FFMERGE_PACKAGES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(OSError, match=r"npm package x 1.0 needs the program npm.*FFMERGE_PACKAGES"):
-        fetch_package("npm", "x", "1.0", "x-1.0.tgz", "00ff", tmp_path / "copy")
+    with pytest.raises(
+        OSError, match=r"npm package x 1.0.0 needs the program npm.*FFMERGE_PACKAGES"
+    ):
+        fetch_package("npm", "x", "1.0.0", "x-1.0.0.tgz", "00ff", tmp_path / "copy")
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path):

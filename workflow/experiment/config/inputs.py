@@ -1,16 +1,28 @@
 """Sources of a task's data and of its base model."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from experiment.config.settings import Commit, Positive, Sha256, Strict, Training, wrong
+from experiment.config.settings import (
+    Commit,
+    FilePath,
+    Line,
+    Positive,
+    Sha256,
+    Strict,
+    Training,
+    wrong,
+)
+
+Repository = Annotated[str, Field(pattern=r"^([\w-][\w.-]*/)?[\w-][\w.-]*$", max_length=200)]
 
 
 class DataFile(Strict):
     """One split of a data set."""
 
-    path: str = Field(
+    path: FilePath = Field(
         description="Parquet file, or directory of such, from the top of this repository. With "
         "`dataset.repository`: pattern of Parquet files in it; with `url`: file in the archive, "
         "without the suffix of its side; with `devkit`: tar file of images"
@@ -33,18 +45,18 @@ class Dataset(Strict):
     Without `repository`, `url` and `devkit`, the splits are local Parquet files.
     """
 
-    repository: str | None = Field(None, description="data set on the hub, `owner/name`")
+    repository: Repository | None = Field(None, description="data set on the hub, `owner/name`")
     revision: Commit | None = Field(None, description="commit of that repository; branches move")
-    url: str | None = Field(
+    url: FilePath | None = Field(
         None, description="URL of a tar of aligned lines (`train.src.gz`, `train.trg.gz`, …)"
     )
     sha256: Sha256 | None = Field(
         None, description="digest of that tar; unset: the job's record holds the digest found"
     )
-    sides: dict[str, str] | None = Field(
+    sides: dict[Line, Line] | None = Field(
         None, description="column of each suffix in that tar, such as `{src: en, trg: zh}`"
     )
-    devkit: str | None = Field(
+    devkit: FilePath | None = Field(
         None,
         description="path of `ILSVRC2012_devkit_t12.tar.gz`, if the splits are the tar files of "
         "ILSVRC 2012",
@@ -62,8 +74,12 @@ class Dataset(Strict):
         if bool(self.url) != bool(self.sides):
             are = f"(are {self.url!r}, {self.sides!r})"
             raise ValueError(f"url, sides: an archive of text needs the columns of its sides {are}")
-        if self.url and not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"url: does not begin with http:// or https:// (is {self.url!r})")
+        if self.url:
+            parts = urlsplit(self.url)
+            if parts.scheme not in ("http", "https") or not parts.netloc or " " in self.url:
+                raise wrong("url", "http:// or https://, a host and a path", self.url)
+        if self.sides and len(set(self.sides.values())) < len(self.sides):
+            raise wrong("sides", "a different column for each side", self.sides)
         if self.sha256 and not self.url:
             raise ValueError(f"sha256: is for a url, a split has its own (is {self.sha256!r})")
         return self
@@ -88,9 +104,16 @@ class TrainedFromScratch(Strict):
     )
 
     @model_validator(mode="after")
-    def _takes_one_device(self) -> "TrainedFromScratch":
+    def _names_a_model(self) -> "TrainedFromScratch":
         if self.training is not None and self.training.devices != 1:
             raise wrong("training.devices", "1", self.training.devices)
+        for key, kind, allowed in (
+            ("model_type", str, "the name of a model type in transformers, such as gpt2"),
+            ("architectures", list, "a list of one model class, such as [GPT2LMHeadModel]"),
+        ):
+            value = self.architecture.get(key)
+            if not isinstance(value, kind) or (kind is list and len(value) != 1):
+                raise wrong(f"architecture.{key}", allowed, value)
         return self
 
 
@@ -100,11 +123,13 @@ class Package(Strict):
     registry: Literal["pypi", "npm", "debian"] = Field(
         description="the registry, whose own client fetches it: `pip`, `npm` or `apt-get`"
     )
-    name: str = Field(description="name of the package")
-    version: str = Field(description="version of the package")
-    file: str = Field(description="file name that the client gives it: `.whl`, `.tgz` or `.deb`")
+    name: Line = Field(description="name of the package")
+    version: Line = Field(description="version of the package")
+    file: Line = Field(description="file name that the client gives it: `.whl`, `.tgz` or `.deb`")
     sha256: Sha256 = Field(description="digest of that file")
-    directory: str = Field(description="folder in that file that holds weights and `config.json`")
+    directory: FilePath = Field(
+        description="folder in that file that holds weights and `config.json`"
+    )
 
 
 PACKAGE_FILE = ("registry", "name", "version", "file", "sha256")
@@ -114,14 +139,16 @@ PACKAGE_FILE = ("registry", "name", "version", "file", "sha256")
 class BaseModelSource(Strict):
     """The model that is compressed."""
 
-    n_layers: Positive = Field(description="number of layers; in an encoder-decoder, on each side")
-    path: str | None = Field(
+    n_layers: Positive = Field(
+        le=1000, description="number of layers; in an encoder-decoder, on each side"
+    )
+    path: FilePath | None = Field(
         None, description="directory of a local model: weights (safetensors) and tokenizer"
     )
     sha256: Sha256 | None = Field(
         None, description="digest of that directory, made like `dataset.train.sha256`"
     )
-    repository: str | None = Field(None, description="model on the hub, `owner/name`")
+    repository: Repository | None = Field(None, description="model on the hub, `owner/name`")
     revision: Commit | None = Field(None, description="commit of that repository; branches move")
     package: Package | None = Field(None, description="package of a registry that ships the model")
     architecture: dict[str, Any] | None = Field(

@@ -1,18 +1,17 @@
 """The whole run: settings that all tasks share, and the check of a configuration and its files."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from experiment.config.settings import Positive, Strict, wrong
-from experiment.config.tasks import KINDS, Task, TaskBase
-from provenance.digest import sha256_of
+from experiment.config.checks import folder_of_results, task_errors
+from experiment.config.settings import Number, Once, Positive, Strict, Whole, wrong
+from experiment.config.tasks import KINDS, Task
 
 FOLDERS = ("figures", "logs", "packages", "patches", "rebuild", "tables")
 """Folders of `results` that hold no task."""
@@ -21,10 +20,13 @@ FOLDERS = ("figures", "logs", "packages", "patches", "rebuild", "tables")
 class Intervals(Strict):
     """Statistics over per-example scores: bootstrap intervals and paired tests."""
 
-    resamples: Positive = Field(1000, description="bootstrap resamples of the test examples")
-    confidence: float = Field(0.95, gt=0, lt=1, description="confidence level of the intervals")
+    resamples: Positive = Field(
+        1000, le=1_000_000, description="bootstrap resamples of the test examples"
+    )
+    confidence: Number = Field(0.95, gt=0, lt=1, description="confidence level of the intervals")
     permutations: Positive = Field(
         10_000,
+        le=1_000_000,
         description="random swaps of two models' examples, and resamples, in a claim's test",
     )
 
@@ -32,17 +34,20 @@ class Intervals(Strict):
 class Config(Strict):
     """One run of the whole DAG."""
 
-    results: str = Field(description="directory for all results; no two configurations share one")
+    results: Annotated[str, AfterValidator(folder_of_results)] = Field(
+        description="directory for all results, of its own (letters, digits, `. _ - + /`); no two "
+        "configurations share one"
+    )
     device: Literal["cpu", "cuda"] = Field("cpu", description="where models run")
-    seed: int = Field(0, ge=0, description="seed of every random choice")
+    seed: Whole = Field(0, ge=0, lt=2**32, description="seed of every random choice")
     intervals: Intervals = Field(Intervals(), description="confidence intervals of the scores")
-    temporary: list[Literal["compressed", "tuned"]] = Field(
+    temporary: Annotated[list[Literal["compressed", "tuned"]], Once] = Field(
         [],
         description="weights to remove after the last job has read them, unless the command line "
         "asks for them: compressed models before tuning (made again in seconds), or tuned ones "
         "(made again in hours, when a new score or table needs them)",
     )
-    tasks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Task] = Field(
+    tasks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,59}$")], Task] = Field(
         min_length=1,
         description="models with their data, by the name of their folder in `results`",
     )
@@ -52,9 +57,14 @@ class Config(Strict):
         for name, task in self.tasks.items():
             if name in FOLDERS:
                 raise ValueError(f"tasks.{name}: a name other than {', '.join(FOLDERS)}")
-            if task.fine_tuning.precision == "fp16" and self.device == "cpu":
-                key = f"tasks.{name}.fine_tuning.precision"
-                raise wrong(key, "fp32 or bf16 with device cpu", "fp16")
+            for key, training in task.trainings().items():
+                if training.precision == "fp16" and self.device == "cpu":
+                    allowed = "fp32 or bf16 with device cpu"
+                    raise wrong(f"tasks.{name}.{key}.precision", allowed, "fp16")
+        labels: dict[str, str] = {}
+        for name, task in self.tasks.items():
+            if (first := labels.setdefault(task.label, name)) != name:
+                raise wrong(f"tasks.{name}.label", f"another than that of {first}", task.label)
         return self
 
 
@@ -70,31 +80,9 @@ def validated(raw: dict[str, Any]) -> Config:
         checked = Config.model_validate(raw)
     except ValidationError as error:
         raise ValueError("\n".join(_lines(error, raw))) from None
-    if errors := [e for name, task in checked.tasks.items() for e in _file_errors(name, task)]:
+    if errors := [e for name, task in checked.tasks.items() for e in task_errors(name, task)]:
         raise ValueError("\n".join(errors))
     return checked
-
-
-def _file_errors(name: str, task: TaskBase) -> Iterator[str]:
-    """One line for each local file that is missing or has a digest other than the given one."""
-    data, model = task.dataset, task.base_model
-    if data.devkit is not None:
-        yield from _file_error(f"tasks.{name}.dataset", "devkit", data.devkit)
-    if data.repository is None and data.url is None:
-        for split in ("train", "validation", "test"):
-            file = getattr(data, split)
-            # ILSVRC's tar files have 145 GB: their jobs check the digests, not every start
-            digest = file.sha256 if data.devkit is None else None
-            yield from _file_error(f"tasks.{name}.dataset.{split}", "path", file.path, digest)
-    if model.path is not None:
-        yield from _file_error(f"tasks.{name}.base_model", "path", model.path, model.sha256)
-
-
-def _file_error(group: str, key: str, path: str, expected: str | None = None) -> Iterator[str]:
-    if not Path(path).exists():
-        yield f"{group}.{key}: {path} does not exist, seen from {Path.cwd()}"
-    elif expected is not None and (actual := sha256_of(Path(path))) != expected:
-        yield f"{group}.sha256: has to be that of {path}, {actual} (is {expected!r})"
 
 
 # --- errors of pydantic, one line each ------------------------------------------------------------
@@ -102,12 +90,20 @@ def _file_error(group: str, key: str, path: str, expected: str | None = None) ->
 Schema = dict[str, Any]
 ABOUT_A_KEY = re.compile(r"(\w+(?:\.\w+)*): (.*)", re.DOTALL)  # a key below, and its error
 PATTERNS = {
+    "^[a-z][a-z0-9_]{0,59}$": "name of up to 60 small letters, digits and _, a letter first",
     "^[0-9a-f]{40}$": "commit, 40 hexadecimal digits",
     "^[0-9a-f]{64}$": "sha256, 64 hexadecimal digits",
+    r"^([\w-][\w.-]*/)?[\w-][\w.-]*$": "repository, `owner/name`",
 }
 TYPE_NAMES = {"string": "text", "boolean": "true or false", "integer": "whole number"}
-BOUNDS = {"exclusiveMinimum": "above", "minimum": "of at least", "exclusiveMaximum": "below"}
+BOUNDS = {
+    "exclusiveMinimum": "above",
+    "minimum": "of at least",
+    "exclusiveMaximum": "below",
+    "maximum": "at most",
+}
 NULL = {"type": "null"}
+LONGEST_SHOWN = 150  # characters of a value
 
 
 def _lines(error: ValidationError, raw: Any) -> list[str]:
@@ -131,6 +127,8 @@ def _described(details: ErrorDetails, raw: Any) -> tuple[list, str, str]:
             if about := ABOUT_A_KEY.fullmatch(message):
                 return [*keys, about[1]], about[2], ""
             return keys, message, ""
+        case "string_pattern_mismatch":
+            message = f"should be a {PATTERNS[details['ctx']['pattern']]}"
         case "missing":
             allowed = in_words(_schema_at(location))
             return [*keys, location[-1]], f"is missing, allowed: {allowed}", ""
@@ -146,6 +144,8 @@ def _described(details: ErrorDetails, raw: Any) -> tuple[list, str, str]:
             allowed = f"the nearest is {nearest[0]}" if nearest else f"allowed: {', '.join(names)}"
             message = f"is not a key here, {allowed}"
     shown = "empty" if value in (None, "", [], {}) else repr(value)
+    if len(shown) > LONGEST_SHOWN:
+        shown = f"{shown[:LONGEST_SHOWN]}…"
     return keys, message, f" (is {shown if len(shown) < 100 else f'{shown[:99]}…'})"
 
 

@@ -1,24 +1,66 @@
 """Settings of a task's stages: compression, training and evaluation."""
 
-from typing import Annotated, Literal
+from functools import partial
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-Positive = Annotated[int, Field(gt=0)]
-FromZero = Annotated[int, Field(ge=0)]
-
-
-class Strict(BaseModel):
-    """Base class of all groups of keys: unknown keys are errors, values are immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+LONGEST_NAME = 80  # characters
 
 
 def wrong(key: str, allowed: str, value: object) -> ValueError:
-    """The error of a validator about the value of a key in its group."""
-    return ValueError(f"{key}: has to be {allowed} (is {value!r})")
+    """The error of a validator about the value of a key in its group; no key: of the value's."""
+    return ValueError(f"{key}{': ' if key else ''}has to be {allowed} (is {value!r})")
+
+
+def one_line(text: str, longest: int = LONGEST_NAME) -> str:
+    """Return a text. Raises ValueError unless it is one line of printable characters."""
+    if not text.strip() or len(text) > longest or not text.isprintable():
+        shown = text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}…"
+        raise wrong("", f"one line of 1 to {longest} characters", shown)
+    return text
+
+
+def number(value: Any) -> Any:
+    """Return a value. Raises ValueError if it is true or false, which pydantic takes for 1 and 0.
+
+    A number of more than 64 bits is refused, too: torch cannot count so far.
+    """
+    if isinstance(value, bool) or (isinstance(value, int) and not -(2**63) <= value < 2**63):
+        raise wrong("", "a number of at most 64 bits", value)
+    return value
+
+
+def each_once(values: list[Any]) -> list[Any]:
+    """Return a list. Raises ValueError naming a value that is in it twice."""
+    if twice := [value for i, value in enumerate(values) if value in values[:i]]:
+        raise wrong("", "a list of different values", twice[0])
+    return values
+
+
+Whole = Annotated[int, BeforeValidator(number)]
+Number = Annotated[float, BeforeValidator(number)]
+YesNo = Annotated[bool, Field(strict=True)]
+Positive = Annotated[int, Field(gt=0), BeforeValidator(number)]
+FromZero = Annotated[int, Field(ge=0), BeforeValidator(number)]
+Line = Annotated[str, AfterValidator(one_line)]
+FilePath = Annotated[str, AfterValidator(partial(one_line, longest=1000))]
+Once = AfterValidator(each_once)
+
+
+class Strict(BaseModel):
+    """Base class of all groups of keys: unknown keys are errors, values immutable and finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 # --- compression ----------------------------------------------------------------------------------
@@ -41,9 +83,9 @@ class FeatureSettings(Strict):
 class WindowSizes(Strict):
     """Number k of FF sublayers merged into one, for each ratio of Table 5 (Section 5.1)."""
 
-    third: int = Field(gt=1, description="window size that removes 1/3 of the FF sublayers")
-    half: int = Field(gt=1, description="window size that removes 1/2")
-    all: int = Field(gt=1, description="window size that leaves one: the number of layers")
+    third: Whole = Field(gt=1, description="window size that removes 1/3 of the FF sublayers")
+    half: Whole = Field(gt=1, description="window size that removes 1/2")
+    all: Whole = Field(gt=1, description="window size that leaves one: the number of layers")
 
     @model_validator(mode="after")
     def _grow(self) -> "WindowSizes":
@@ -61,7 +103,7 @@ class Merge(Strict):
     """Which FF sublayers are merged, and how."""
 
     k: WindowSizes = Field(description="window sizes")
-    methods: list[Literal["permute", "vanilla"]] = Field(
+    methods: Annotated[list[Literal["permute", "vanilla"]], Once] = Field(
         ["permute", "vanilla"],
         min_length=1,
         description="`permute`: align, then average (Section 3.2); `vanilla`: only average",
@@ -71,12 +113,15 @@ class Merge(Strict):
     )
 
 
+Starts = Annotated[list[FromZero], Once]
+
+
 class ScoredWindows(Strict):
     """First layers of the windows to score, for each ratio, where not all are."""
 
-    third: list[FromZero] = Field(min_length=1, description="of windows that remove 1/3")
-    half: list[FromZero] = Field([], description="of windows that remove 1/2; empty: none")
-    all: list[FromZero] = Field([], description="of windows of all layers; empty: none")
+    third: Starts = Field(min_length=1, description="of windows that remove 1/3")
+    half: Starts = Field([], description="of windows that remove 1/2; empty: none")
+    all: Starts = Field([], description="of windows of all layers; empty: none")
 
 
 class Windows(Strict):
@@ -120,7 +165,7 @@ class LayerDrop(Strict):
 class Training(Strict):
     """Training: recovery fine-tuning, or a base model from scratch."""
 
-    learning_rate: float = Field(gt=0, description="peak learning rate")
+    learning_rate: Number = Field(gt=0, description="peak learning rate")
     schedule: Literal["inverse_sqrt", "linear_to_minimum", "cosine", "constant"] = Field(
         description="learning rate after the warm-up. `inverse_sqrt`: times √(timescale / "
         "(t + timescale)) at step t (Tables 6 and 8); `linear_to_minimum`: down to the minimum, "
@@ -131,7 +176,7 @@ class Training(Strict):
     decay_steps: Positive | None = Field(
         None, description="steps to the minimum; unset: `max_steps` (not for `linear_to_minimum`)"
     )
-    minimum_learning_rate: float = Field(
+    minimum_learning_rate: Number = Field(
         0.0, ge=0, description="where `linear_to_minimum` and `cosine` end"
     )
     batch_size: Positive = Field(description="examples in an optimizer step, over all devices")
@@ -147,13 +192,13 @@ class Training(Strict):
     precision: Literal["fp32", "fp16", "bf16"] = Field(
         "fp32", description="`fp32`: single; `fp16`, `bf16`: mixed with that half precision"
     )
-    weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
-    adam_epsilon: float = Field(1e-6, gt=0, description="ε of AdamW")
-    adam_beta2: float = Field(0.999, gt=0, lt=1, description="β₂ of AdamW")
-    group_by_length: bool = Field(
+    weight_decay: Number = Field(0.0, ge=0, description="weight decay of AdamW")
+    adam_epsilon: Number = Field(1e-6, gt=0, description="ε of AdamW")
+    adam_beta2: Number = Field(0.999, gt=0, lt=1, description="β₂ of AdamW")
+    group_by_length: YesNo = Field(
         False, description="batches of sentences of similar length (translation only)"
     )
-    max_gradient_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    max_gradient_norm: Number = Field(1.0, gt=0, description="gradients are clipped to this norm")
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "Training":
@@ -187,6 +232,8 @@ class PerplexityEvaluation(Strict):
 
     @model_validator(mode="after")
     def _covers_every_token(self) -> "PerplexityEvaluation":
+        if self.max_tokens == 1:
+            raise wrong("max_tokens", "at least 2, because the first token is not scored", 1)
         if self.stride >= self.context:
             raise wrong("stride", f"from 1 to {self.context - 1}, below context", self.stride)
         return self

@@ -10,13 +10,17 @@ from experiment.config.settings import (
     BleuEvaluation,
     FeatureSettings,
     LayerDrop,
+    Line,
     Merge,
+    Number,
     PerplexityEvaluation,
     Positive,
     RetrievalEvaluation,
     Strict,
     Training,
+    Whole,
     Windows,
+    YesNo,
     wrong,
 )
 
@@ -24,9 +28,9 @@ from experiment.config.settings import (
 class TaskBase(Strict):
     """One model with its data: all that one block of rows in Table 5 needs."""
 
-    label: str = Field(description="name in tables and figures")
+    label: Line = Field(description="name in tables and figures")
     base_model: BaseModelSource = Field(description="source of the model")
-    fine_tune_base: bool = Field(
+    fine_tune_base: YesNo = Field(
         False, description="whether the uncompressed model is fine-tuned as well (Section 4.1)"
     )
     dataset: Dataset = Field(description="source of the three splits")
@@ -35,6 +39,15 @@ class TaskBase(Strict):
     windows: Windows = Field(Windows(), description="window search")
     layer_drop: LayerDrop = Field(description="the baseline that drops layers")
     fine_tuning: Training = Field(description="recovery fine-tuning after compression")
+
+    def trainings(self) -> dict[str, Training]:
+        """The settings of each training, by their key."""
+        recipe = self.base_model.from_scratch
+        chosen = {
+            "fine_tuning": self.fine_tuning,
+            "base_model.from_scratch.training": recipe and recipe.training,
+        }
+        return {key: training for key, training in chosen.items() if training}
 
     @model_validator(mode="after")
     def _fits_the_model(self) -> "TaskBase":
@@ -56,6 +69,13 @@ class TaskBase(Strict):
         if available is not None and wanted > available:
             allowed = f"from 1 to {available}, which dataset.validation holds"
             raise wrong("features.n_tokens", allowed, wanted)
+        if "$" in self.label:
+            raise wrong("label", "without $, which figures take for mathematics", self.label)
+        kind = getattr(self, "kind", "")
+        for key, training in self.trainings().items():
+            if training.group_by_length and kind != "translation":
+                allowed = f"false, for it sorts sentence pairs and the kind is {kind}"
+                raise wrong(f"{key}.group_by_length", allowed, True)
         return self
 
 
@@ -63,7 +83,7 @@ class LanguageModeling(TaskBase):
     """A causal language model, scored by perplexity."""
 
     kind: Literal["language_modeling"] = Field(description="kind of task")
-    context: Positive = Field(description="tokens of an example, in training and for features")
+    context: Whole = Field(gt=1, description="tokens of an example, in training and for features")
     validation: PerplexityEvaluation = Field(description="scores windows and selects the model")
     test: PerplexityEvaluation = Field(description="gives the reported score")
 
@@ -80,8 +100,8 @@ class Translation(TaskBase):
     """An encoder-decoder translator, scored by BLEU; windows are merged on both sides."""
 
     kind: Literal["translation"] = Field(description="kind of task")
-    source: str = Field(description="column of the source sentence")
-    target: str = Field(description="column of the reference translation")
+    source: Line = Field(description="column of the source sentence")
+    target: Line = Field(description="column of the reference translation")
     max_tokens: Positive = Field(128, description="tokens at which either side is truncated")
     validation: BleuEvaluation = Field(description="scores windows and selects the model")
     test: BleuEvaluation = Field(description="gives the reported score")
@@ -89,6 +109,8 @@ class Translation(TaskBase):
     @model_validator(mode="after")
     def _columns_exist(self) -> "Translation":
         sides = self.dataset.sides
+        if self.source == self.target:
+            raise wrong("target", "another column than source", self.target)
         if sides is not None and {self.source, self.target} - set(sides.values()):
             raise ValueError(
                 f"source, target: {self.source} and {self.target} have to be columns of "
@@ -113,7 +135,7 @@ class SentenceRetrieval(TaskBase):
     pooling: Literal["mean", "cls"] = Field(
         "mean", description="a text's embedding: the mean of its tokens' states, or the first one's"
     )
-    temperature: float = Field(0.05, gt=0, description="divisor of the cosines in the loss")
+    temperature: Number = Field(0.05, gt=0, description="divisor of the cosines in the loss")
     validation: RetrievalEvaluation = Field(description="scores windows and selects the model")
     test: RetrievalEvaluation = Field(description="gives the reported score")
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -14,16 +15,38 @@ from typing import BinaryIO
 
 from provenance.digest import sha256_of
 
+_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._+-]*[A-Za-z0-9+])?"
+REGISTRIES = {  # registry -> patterns of a package's name, version and file
+    "pypi": (_NAME, r"[A-Za-z0-9][A-Za-z0-9.!+_-]*", r"[\w.+!-]+(?:-[\w.]+){3}\.whl"),
+    "npm": (rf"(?:@{_NAME}/)?{_NAME}", r"\d+\.\d+\.\d+(?:[-+][A-Za-z0-9.+-]+)?", r"[\w.+-]+\.tgz"),
+    "debian": (_NAME, r"[A-Za-z0-9][A-Za-z0-9.+:~-]*", r"[\w.+:~%-]+\.deb"),
+}
 AR_MAGIC = b"!<arch>\n"
 AR_HEADER_BYTES = 60
+
+
+def check_names(registry: str, name: str, version: str, file: str) -> None:
+    """Raise ValueError unless name, version and file are ones that a registry gives a package.
+
+    A client also takes a URL, a folder or an option there, and would build what it finds.
+    """
+    if registry not in REGISTRIES:
+        raise ValueError(f"registry: has to be one of {', '.join(REGISTRIES)} (is {registry!r})")
+    given = {"name": name, "version": version, "file": file}
+    for (key, value), pattern in zip(given.items(), REGISTRIES[registry], strict=True):
+        if not re.fullmatch(pattern, value, re.ASCII):
+            raise ValueError(
+                f"{key}: has to be the {key} of a package of {registry} (is {value!r})"
+            )
 
 
 def download_command(registry: str, name: str, version: str, file: str) -> Sequence[str]:
     """Command of the registry's own client that puts `file` into the working directory.
 
     registry: "pypi", "npm" or "debian". A wheel is requested by the tags in its file name, so that
-    the machine's own Python and platform do not matter. Raises ValueError for another registry.
+    the machine's own Python and platform do not matter. Raises ValueError as `check_names` does.
     """
+    check_names(registry, name, version, file)
     match registry:
         case "pypi":
             python, abi, platforms = file.removesuffix(".whl").split("-")[-3:]
@@ -37,7 +60,6 @@ def download_command(registry: str, name: str, version: str, file: str) -> Seque
             return ["npm", "pack", "--loglevel=error", f"{name}@{version}"]
         case "debian":
             return ["apt-get", "download", f"{name}={version}"]
-    raise ValueError(f"unknown registry {registry!r} of package {name}")
 
 
 def fetch_package(
