@@ -24,6 +24,7 @@ from experiment import config
 from experiment.tasks import task_for
 from experiment.tasks.task import Task
 from ffmerge.models import checkpoint
+from ffmerge.models.memory import check_device
 from ffmerge.training.trainer import set_seed, train
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
@@ -44,8 +45,9 @@ def train_base_model(
 
     If the recipe has no training settings, the weights stay random, in float32.
     parts: see `task_for`. data: split -> file. checkpoints: directory, see `train`.
-    Returns the learning curve.
+    Returns the learning curve. Raises ValueError for a device that is not here.
     """
+    check_device(device)
     task = task_for(parts, checkpoints / "processor", data)
     write_processor(task, recipe, checkpoints / "processor")
     set_seed(seed)

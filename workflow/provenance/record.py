@@ -121,13 +121,16 @@ def environment(image: dict[str, str] | None = None) -> dict[str, Any]:
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """Describe host, processor and its kernels, GPU if in use, and the SLURM job with its node."""
+    """Describe host, processor and its kernels, and the SLURM job with its node.
+
+    gpu: the one on which this process had tensors; None if it computed on the processor.
+    """
     torch = sys.modules.get("torch")
-    gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
+    used = torch is not None and torch.cuda.is_initialized() and torch.cuda.max_memory_allocated()
     return {
         "host": platform.node(),
         "cpu": _processor(),
-        "gpu": gpu,
+        "gpu": torch.cuda.get_device_name() if used else None,
         "threads": threads,
         "arithmetic": arithmetic(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),

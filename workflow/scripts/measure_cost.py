@@ -12,13 +12,13 @@ if __name__ == "__main__":
     with Job.from_command_line() as job:
         data = {"validation": job.input.validation}
         task = task_for(job.params.task, job.input.base_model, data)
-        batch = next(task.feature_batches())
         models = {
             name: import_module(loader).load(directory, job.params.device)
             for (name, loader), directory in zip(
                 job.params.loaders.items(), job.input.models, strict=True
             )
         }
+        batch = next(task.feature_batches())
         costs = measure(models, batch, job.params.rounds, job.params.device)
         rows = [{"model": name, **asdict(cost)} for name, cost in costs.items()]
         write_csv(rows, job.output.cost)

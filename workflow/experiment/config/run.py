@@ -38,7 +38,9 @@ class Config(Strict):
         description="directory for all results, of its own (letters, digits, `. _ - + /`); no two "
         "configurations share one"
     )
-    device: Literal["cpu", "cuda"] = Field("cpu", description="where models run")
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="where models run; a job ends at once where it is missing"
+    )
     seed: Whole = Field(0, ge=0, lt=2**32, description="seed of every random choice")
     intervals: Intervals = Field(Intervals(), description="confidence intervals of the scores")
     temporary: Annotated[list[Literal["compressed", "tuned"]], Once] = Field(

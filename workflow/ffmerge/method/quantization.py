@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ffmerge.models import checkpoint, tensor_file
 from ffmerge.models.format import INT8, WEIGHTS
+from ffmerge.models.memory import check_device
 from ffmerge.models.tensor_file import Stored
 from ffmerge.models.towers import towers
 
@@ -64,8 +65,10 @@ def load(directory: Path, device: str = "cpu") -> nn.Module:
     """Read a quantized model, with its int8 weights and scales unchanged and its ties kept.
 
     It has to stay on its device: the int8 state of a module does not move with the model.
-    Raises ValueError naming the tensors that are missing, left over, or of another shape or type.
+    Raises ValueError for a device that is not here, and naming the tensors that are missing, left
+    over, or of another shape or type.
     """
+    check_device(device)
     directory = Path(directory)
     model = checkpoint.build(directory)
     model.to(device, _dtype(torch.device(device)))

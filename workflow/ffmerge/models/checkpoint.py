@@ -16,6 +16,7 @@ from transformers.initialization import no_init_weights
 
 from ffmerge.models import tensor_file
 from ffmerge.models.format import GROUPS, INT8, WEIGHTS
+from ffmerge.models.memory import check_device
 from ffmerge.models.tied_model import (
     MODEL_TYPE,
     MergedConfig,
@@ -59,9 +60,11 @@ def save_configuration(model: nn.Module, directory: Path) -> None:
 def load(directory: Path, device: str = "cpu") -> nn.Module:
     """Read a model from disk, its merged sublayers tied, in evaluation mode and float32.
 
-    Raises ValueError for an int8 model, which `quantization.load` reads; if the file lacks a tensor
-    of the model or has another one; and if its number of layers is not the configuration's.
+    Raises ValueError for a device that is not here, before anything is read; for an int8 model,
+    which `quantization.load` reads; if the file lacks a tensor of the model or has another one; and
+    if its number of layers is not the configuration's.
     """
+    check_device(device)
     model = build(directory := Path(directory))
     if hasattr(model.config, INT8):
         raise ValueError(f"{directory} holds int8 weights: quantization.load reads them, not this")

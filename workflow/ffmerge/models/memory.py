@@ -26,7 +26,10 @@ def check_device(device: str) -> None:
         raise ValueError(f"device {device!r}: torch knows none such; use cpu or cuda") from None
     n_devices = module.device_count() if module.is_available() else 0
     if not n_devices:
-        raise ValueError(f"device {device!r}: this machine has no such device that torch can use")
+        raise ValueError(
+            f"device {device!r}: this machine has no such device that torch can use; use cpu, or "
+            "torch with CUDA on a machine with a GPU"
+        )
     if place.type != "cpu" and (place.index or 0) >= n_devices:
         raise ValueError(f"device {device!r}: this machine has {n_devices}, numbered from 0")
 

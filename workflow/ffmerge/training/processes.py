@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import distributed
 
+from ffmerge.models.memory import check_device
+
 SECONDS_TO_SAVE = 3600  # between a signal and the launcher's kill
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -28,8 +30,12 @@ def n_processes() -> int:
 def run_on(devices: int, device: str) -> None:
     """Replace this process by `devices` processes of the same command line, unless it is one.
 
-    Raises SystemExit if the machine has fewer GPUs.
+    Raises SystemExit if the machine has no such device, or fewer GPUs.
     """
+    try:
+        check_device(device)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None
     if devices == 1 or n_processes() > 1:
         return
     if device == "cuda" and (visible := torch.cuda.device_count()) < devices:

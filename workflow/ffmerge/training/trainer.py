@@ -24,6 +24,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from ffmerge.models import checkpoint
+from ffmerge.models.memory import check_device
 from ffmerge.training import resumption
 from ffmerge.training.processes import Interrupted, StopRequest, n_processes
 from ffmerge.training.schedules import Training, learning_rate_factor
@@ -68,9 +69,10 @@ def train(
     training resumes from the last complete checkpoint. Each process uses exactly one device,
     however many the machine has (see `processes`).
     Returns the learning curve: dicts with `step` and `loss`, or `score` and `validation_loss`.
-    Raises ValueError naming the step at which the loss was not finite, and Interrupted naming the
-    step at which a signal stopped it.
+    Raises ValueError for a device that is not here, or naming the step at which the loss was not
+    finite, and Interrupted naming the step at which a signal stopped it.
     """
+    check_device(device)  # the Trainer would take the processor instead
     set_seed(seed)
     with StopRequest() as stop:
         arguments = _arguments(training, directory, seed, device)
