@@ -1,4 +1,4 @@
-"""Merge feed-forward sublayers of Transformers: `compress`, `export` and `load`.
+"""Merge feed-forward sublayers of Transformers: `compress`, `tune`, `export` and `load`.
 
 `method` has the paper's equations, `models` reads and writes models, `training` and `evaluation`
 train and score them, and `compression` is the tool for a user's own model. Imports go compression
@@ -7,7 +7,7 @@ train and score them, and `compression` is the tool for a user's own model. Impo
 
 from typing import Any
 
-__all__ = ["compress", "export", "load"]
+__all__ = ["compress", "export", "load", "tune"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,4 +24,8 @@ def __getattr__(name: str) -> Any:
         from ffmerge.compression.load import load
 
         return load
+    if name == "tune":
+        from ffmerge.compression.tune import tune
+
+        return tune
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

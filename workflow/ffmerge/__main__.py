@@ -9,6 +9,7 @@ from pkgutil import resolve_name
 
 COMMANDS = {  # name -> where its `add_arguments` and `run` are, and its help
     "compress": ("ffmerge.compression.command:Compress", "merge FF sublayers of your own model"),
+    "tune": ("ffmerge.compression.command:Tune", "fine-tune your own model, merged or not"),
     "export": (
         "ffmerge.compression.command:Export",
         "write a merged model in another form, with a card",

@@ -3,7 +3,8 @@
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from tqdm import tqdm
@@ -32,6 +33,17 @@ class _Bar(tqdm):
 def log_to(stream: TextIO) -> None:
     """Write the lines of all later bars to a stream."""
     _Bar.log = stream
+
+
+@contextmanager
+def lines_without_terminal() -> Iterator[None]:
+    """Write the lines of bars to stderr if it is no terminal, for work that takes hours."""
+    before = _Bar.log
+    _Bar.log = before or (None if sys.stderr.isatty() else sys.stderr)
+    try:
+        yield
+    finally:
+        _Bar.log = before
 
 
 def note(line: str) -> None:

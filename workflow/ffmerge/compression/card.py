@@ -1,6 +1,7 @@
-"""The model card (README.md) of a merged model: its origin, its layers and how to load it."""
+"""The model card (README.md) of a merged or tuned model: its origin, and how to load it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import yaml
 
 from ffmerge.compression.record import Lineage
 from ffmerge.compression.source import SourceModel
-from ffmerge.compression.summary import Compressed, Exported, layers_text, windows_table
+from ffmerge.compression.summary import Compressed, Exported, Tuned, layers_text, windows_table
 from ffmerge.method.groups import Group
 
 DONE = {"permute": "aligned, averaged", "vanilla": "averaged without aligning them"}
@@ -22,6 +23,9 @@ model = AutoModel.from_pretrained("PATH", trust_remote_code=True)""",
     "expanded": """from transformers import CLASS
 
 model = CLASS.from_pretrained("PATH")  # of full size: merged sublayers are stored once a layer""",
+    "stock": """from transformers import CLASS
+
+model = CLASS.from_pretrained("PATH")""",
 }
 
 
@@ -35,12 +39,10 @@ def card(result: Compressed, source: SourceModel, digests: dict[str, str], model
     facts = [
         f"- original: `{source.name}` ({model_class}), {revision}",
         *_digests(digests),
-        f"- merged layers: {layers_text(result.groups)}",
-        *(_anchors(result.groups) if result.method == "permute" else ()),
+        *_groups(result.groups, result.method),
         f"- FF sublayers stored: {result.sublayers[1]} of {result.sublayers[0]}",
         f"- parameters: {result.parameters[1]:,} of {result.parameters[0]:,}",
-        f"- {result.loss}: {result.losses[0]:.4f} before, {result.losses[1]:.4f} after, on "
-        f"{result.n_held_out:,} held-out examples",
+        _losses("compress", result.loss, *result.losses, result.n_held_out),
         f"- licence of the original: {licence or 'not stated in its files'}",
         f"- record: `ffmerge_record.json`, digest `{result.record}`",
     ]
@@ -59,6 +61,27 @@ def card(result: Compressed, source: SourceModel, digests: dict[str, str], model
     )
 
 
+def tuned_card(
+    result: Tuned, lineage: Lineage, original: Path, digests: dict[str, str], model_class: str
+) -> str:
+    """Write the text of a tuned model's card.
+
+    lineage, original, digests: of the model that was tuned: its origin, its directory, and its
+    files, name -> sha256. model_class: in transformers.
+    """
+    n_evaluated = sum("score" in point for point in result.curve)
+    facts = [
+        *_groups(result.groups, lineage.method),
+        f"- distinct parameters: {result.parameters:,}",
+        *(_losses(**losses) for losses in lineage.losses),
+        f"- tuned for {result.steps:,} steps on {result.n_examples:,} examples; the weights are "
+        f"those of step {result.kept:,}, the best of {n_evaluated} evaluations",
+        _losses("tune", result.loss, *result.losses, result.n_held_out),
+    ]
+    lineage = replace(lineage, tuned=True, base_model=lineage.base_model or original)
+    return _text_of_step("tuned", result, facts, lineage, digests, model_class)
+
+
 def export_card(
     result: Exported, lineage: Lineage, digests: dict[str, str], model_class: str
 ) -> str:
@@ -66,6 +89,27 @@ def export_card(
 
     digests: the merged model's files, name -> sha256. model_class: in transformers.
     """
+    computed, stored = result.sublayers
+    facts = [
+        *_groups(result.groups, lineage.method),
+        f"- FF sublayers stored: {computed if result.form == 'expanded' else stored} of {computed}",
+        f"- distinct parameters: {result.parameters:,}",
+        *(_losses(**losses) for losses in lineage.losses),
+    ]
+    if lineage.score:
+        facts.append(f"- {lineage.score['metric']} on the test split: {lineage.score['score']:.4g}")
+    return _text_of_step("exported", result, facts, lineage, digests, model_class)
+
+
+def _text_of_step(
+    done: str,
+    result: Tuned | Exported,
+    facts: Sequence[str],
+    lineage: Lineage,
+    digests: dict[str, str],
+    model_class: str,
+) -> str:
+    """The card of a model that was made from a merged one. done: tuned or exported."""
     repository, revision = lineage.origin.get("repository"), lineage.origin.get("revision")
     name = repository or (lineage.base_model or Path(result.model)).name
     if repository:
@@ -75,19 +119,11 @@ def export_card(
     else:
         origin = "named by the records below" if lineage.records else "not recorded"
     licence = _licence(lineage.base_model) if lineage.base_model else None
-    computed, stored = result.sublayers
     facts = [
         f"- original: {origin} ({model_class})",
-        f"- exported from: `{result.model}`, files with these sha256:",
+        f"- {done} from: `{result.model}`, files with these sha256:",
         *_digests(digests),
-        f"- merged layers: {layers_text(result.groups)}",
-        *(_anchors(result.groups) if lineage.method == "permute" else ()),
-        f"- FF sublayers stored: {computed if result.form == 'expanded' else stored} of {computed}",
-        f"- distinct parameters: {result.parameters:,}",
-    ]
-    if lineage.score:
-        facts.append(f"- {lineage.score['metric']} on the test split: {lineage.score['score']:.4g}")
-    facts += [
+        *facts,
         f"- licence of the original: {licence or 'not stated in its files'}",
         f"- record: `ffmerge_record.json`, digest `{result.record}`",
         *(f"  - of `{step}`: digest `{digest}`" for step, digest in lineage.records.items()),
@@ -105,7 +141,7 @@ def export_card(
 
 
 def _text(
-    result: Compressed | Exported,
+    result: Compressed | Exported | Tuned,
     facts: Sequence[str],
     model_class: str,
     *,
@@ -116,24 +152,34 @@ def _text(
     tuned: bool | None,
 ) -> str:
     """The whole card. name, repository (on a hub), licence: the original's."""
-    metadata: dict[str, Any] = {"library_name": "transformers", "tags": ["ffmerge", "compressed"]}
+    metadata: dict[str, Any] = {"library_name": "transformers", "tags": ["ffmerge"]}
+    if result.groups:
+        metadata["tags"].append("compressed")
     if repository:
         metadata["base_model"] = repository
     if licence:
         metadata["license"] = licence
-    after = {True: " It was tuned afterwards.", False: " It was not tuned afterwards.", None: ""}
+    title, intro = f"{name}, tuned", "A Transformer that was fine-tuned (by `ffmerge`)."
+    if result.groups:
+        after = {True: " It was tuned afterwards.", False: " It was not tuned afterwards."}
+        title = f"{name}, with fewer feed-forward sublayers"
+        intro = (
+            f"Feed-forward sublayers of a trained Transformer were {DONE.get(method, 'averaged')} "
+            "and tied into one set of weights, as in "
+            '"Merging Feed-Forward Sublayers for Compressed Transformers" (by `ffmerge`).'
+            f"{after.get(tuned, '')}"
+        )
+    verdict = getattr(result, "verdict", "")
     lines = [
         "---",
         yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).strip(),
         "---",
         "",
-        f"# {name}, with fewer feed-forward sublayers",
+        f"# {title}",
         "",
-        f"Feed-forward sublayers of a trained Transformer were {DONE.get(method, 'averaged')} and "
-        "tied into one set of weights, as in "
-        '"Merging Feed-Forward Sublayers for Compressed Transformers" (by `ffmerge`).'
-        f"{after[tuned]}",
+        intro,
         "",
+        *([f"**{verdict}**", ""] if verdict else ()),
         *facts,
         "",
         "To load it:",
@@ -149,9 +195,21 @@ def _digests(digests: dict[str, str]) -> list[str]:
     return [f"  - `{name}` `{digest}`" for name, digest in digests.items()]
 
 
-def _anchors(groups: Sequence[Group]) -> list[str]:
-    """The anchor of each group."""
-    return [
+def _losses(step: str, of: str, before: float, after: float, n_held_out: int) -> str:
+    return (
+        f"- {of}: {before:.4f} before, {after:.4f} after `{step}`, on {n_held_out:,} held-out "
+        "examples of its data"
+    )
+
+
+def _groups(groups: Sequence[Group], method: str | None) -> list[str]:
+    """The merged layers and, if they were aligned, the anchor of each group."""
+    if not groups:
+        return []
+    merged = [f"- merged layers: {layers_text(groups)}"]
+    if method != "permute":
+        return merged
+    return merged + [
         f"  - {g.tower} {layers_text([g]).split(' ', 1)[1]}, aligned to layer {g.anchor}"
         for g in groups
     ]

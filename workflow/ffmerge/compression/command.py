@@ -1,4 +1,4 @@
-"""The commands `ffmerge compress`, `export` and `inspect`.
+"""The commands `ffmerge compress`, `tune`, `export` and `inspect`.
 
 A command is a class with `add_arguments` and `run`; its docstring is the command's help. Imports
 that take seconds (torch, transformers) wait until a command runs.
@@ -11,7 +11,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from ffmerge.compression.settings import Settings, add_options
+from ffmerge.compression.settings import Settings, Tuning, add_options
 
 
 class Compress:
@@ -23,7 +23,7 @@ class Compress:
     MODEL is a directory that transformers can load, or the name of one on the hub. The data are
     whatever the model takes: text (.txt, or a column of a table), pairs of texts, or images. The
     first part of them gives the features; a part held out gives the loss that chooses the layers.
-    Nothing is tuned.
+    Nothing is tuned: `ffmerge tune` does that.
     """  # noqa: E501
 
     @staticmethod
@@ -50,6 +50,54 @@ class Compress:
             **{option.name: getattr(options, option.name) for option in fields(Settings)},
         )
         print(json.dumps(result.as_json(), indent=2) if options.json else result)
+        return 0
+
+
+class Tune:
+    """Fine-tune a model: recover what merging has cost, with merged sublayers still tied.
+
+        ffmerge tune smaller --data texts/ --out tuned
+        ffmerge tune smaller --data texts/ --teacher MODEL --steps 2000 --out tuned
+
+    MODEL is what `ffmerge compress` wrote in the form tied or code, or any model that it takes. The
+    data are as for `compress`; a part held out from them decides which step's weights are kept.
+    The defaults are those of the paper's Tables 6 to 8. After Ctrl-C, a signal or a kill, the same
+    command goes on where it was.
+    """
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("model", metavar="MODEL", help="a directory, or a name on the hub")
+        parser.add_argument(
+            "--data", nargs="+", required=True, metavar="DATA", help="files or folders"
+        )
+        parser.add_argument("--out", required=True, metavar="DIR", help="a new directory")
+        add_options(parser, options=Tuning)
+        parser.add_argument("--json", action="store_true", help="the summary for machines")
+
+    @staticmethod
+    def run(options: argparse.Namespace) -> int:
+        from ffmerge.compression.tune import tune
+        from ffmerge.models.pretrained import show_bars_on_a_terminal_only
+        from ffmerge.training.processes import Interrupted, is_first, leave, run_on
+
+        run_on(options.devices, options.device)
+        show_bars_on_a_terminal_only()
+        try:
+            result = tune(
+                options.model,
+                data=options.data,
+                out=options.out,
+                command=_command_line(),
+                **{option.name: getattr(options, option.name) for option in fields(Tuning)},
+            )
+        except Interrupted:
+            if not is_first():
+                leave()  # the launcher would end the first process if another one failed
+            raise
+        if result is not None:
+            print(json.dumps(result.as_json(), indent=2) if options.json else result)
+        leave()
         return 0
 
 

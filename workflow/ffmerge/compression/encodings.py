@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ffmerge.compression.batches import Batch, Encoding
 from ffmerge.compression.read import Example
+from ffmerge.models import checkpoint
 from ffmerge.models.format import IGNORED
 from ffmerge.models.towers import towers
 
@@ -67,8 +68,9 @@ def _tokenizer(directory: Path) -> Any:
 
 
 def _load(auto_class: Any, directory: Path, what: str) -> Any:
+    config = checkpoint.read_configuration(directory)  # transformers knows no merged model's
     try:
-        return auto_class.from_pretrained(directory, local_files_only=True)
+        return auto_class.from_pretrained(directory, local_files_only=True, config=config)
     except (OSError, ValueError, ImportError, TypeError, KeyError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(

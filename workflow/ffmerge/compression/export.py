@@ -12,6 +12,7 @@ from ffmerge.compression.card import export_card
 from ffmerge.compression.load import load
 from ffmerge.compression.record import Lineage, lineage_of
 from ffmerge.compression.settings import FORMS
+from ffmerge.compression.source import groups_in
 from ffmerge.compression.summary import Exported
 from ffmerge.compression.write import (
     check_new,
@@ -75,7 +76,9 @@ def export(
                 warnings=tuple(dict.fromkeys(str(warning.message) for warning in noted)),
             )
             params = {"form": form}
-            digest = record.write(directory, inputs, params, result.as_json(), started, command)
+            digest = record.write(
+                directory, inputs, params, result.as_json(), started, command, "export"
+            )
             result = replace(result, record=digest)
             card = export_card(result, lineage, inputs["model"], type(loaded).__name__)
             (directory / "README.md").write_text(card)
@@ -95,9 +98,7 @@ def _merged_groups(model: Path) -> list[Group]:
             f"nothing is merged in {model} (config.json has no {GROUPS}): transformers loads it as "
             "it is"
         )
-    return [
-        Group(group["tower"], tuple(group["layers"]), group["anchor"]) for group in config[GROUPS]
-    ]
+    return groups_in(config)
 
 
 def _processor_directory(model: Path, lineage: Lineage, chosen: str | Path | None) -> Path:

@@ -4,7 +4,10 @@ It is the model's own objective if the data have what that needs. Otherwise it i
 the outputs from the original model's, 0 for the original itself.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,8 @@ OBJECTIVES = (  # classes of models with labels -> what the cross-entropy is of
     (auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, "masked tokens"),
     (auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES, "the labels"),
 )
+RISE = 1.0  # nats by which the loss of a usable model may rise
+LOST = 0.5  # relative squared error up to which outputs are usable
 OUTPUTS = (("logits",), ("image_embeds", "text_embeds"), ("last_hidden_state",))
 
 
@@ -40,22 +45,50 @@ def loss_for(
     model: the original. scratch: a directory for its outputs. tokenizer: for a masked language
     model, whose special tokens are not masked.
     """
+    objective = objective_of(model, batches, tokenizer)
+    if objective is None:
+        return Divergence(model, batches, scratch)
+    return CrossEntropy(objective.name, objective.with_targets(batches, SEED))
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a model was trained for: to predict targets in the data.
+
+    with_targets: takes batches and a seed, and gives each batch with its targets.
+    """
+
+    name: str
+    with_targets: Callable[[Iterable[Batch], int], Iterable[tuple[Batch, Tensor]]]
+
+
+def objective_of(
+    model: nn.Module, batches: Sequence[Batch], tokenizer: Any = None
+) -> Objective | None:
+    """Find a model's own objective, if the data have what it needs.
+
+    batches: as for `loss_for`. tokenizer: for a masked language model.
+    """
     labelled = all("labels" in batch for batch in batches)
     for names, target in OBJECTIVES if labelled else ():
         if _is_one_of(model, names):
-            return CrossEntropy(f"cross-entropy of {target}", _with_labels(batches))
+            return Objective(f"cross-entropy of {target}", _with_labels)
     if _is_one_of(model, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
-        return CrossEntropy("cross-entropy of the next token", _next_tokens(batches))
+        return Objective("cross-entropy of the next token", _next_tokens)
     if _is_one_of(model, auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES) and tokenizer is not None:
-        return CrossEntropy("cross-entropy of masked tokens", _masked(batches, tokenizer))
-    return Divergence(model, batches, scratch)
+        masked = partial(_masked, tokenizer=tokenizer)
+        return Objective("cross-entropy of masked tokens", masked)
+    return None
 
 
 class CrossEntropy:
     """Mean cross-entropy in nats.
 
-    batches: with targets, one for each position of the logits, or IGNORED.
+    batches: with targets, one for each position of the logits, or IGNORED. n_classes: of the logits
+    that were seen last.
     """
+
+    n_classes = 0
 
     def __init__(self, name: str, batches: Iterable[tuple[Batch, Tensor]]) -> None:
         self.name = f"{name} (nats)"
@@ -68,10 +101,30 @@ class CrossEntropy:
         """Compute the loss of a model; lower is better."""
         total, n = 0.0, 0
         for batch, targets in _small(self._batches, model):
-            total += _summed(model(**on_device_of(model, inputs_of(model, batch))).logits, targets)
+            logits = model(**on_device_of(model, inputs_of(model, batch))).logits
+            self.n_classes = logits.shape[-1]
+            total += _summed(logits, targets)
             n += int((targets != IGNORED).sum())
             drop_cycles()
         return total / n
+
+    def fault(self, before: float, after: float) -> str | None:
+        """Say why a model of this loss cannot be used as it is; None if it can.
+
+        before, after: losses of the original and of the model.
+        """
+        guess = math.log(self.n_classes)
+        if after >= guess:
+            return (
+                f"its loss, {after:.2f} nats, is no better than that of a guess among "
+                f"{self.n_classes:,} classes ({guess:.2f}; the original has {before:.2f})"
+            )
+        if after - before > RISE:
+            return (
+                f"its loss rose by {after - before:.2f} nats: it gives the right answers "
+                f"{math.exp(after - before):.1f} times less probability than the original does"
+            )
+        return None
 
 
 class Divergence:
@@ -79,7 +132,7 @@ class Divergence:
 
     For logits over classes or words, the mean Kullback-Leibler divergence KL(original ‖ model) in
     nats; for other outputs y, the relative squared error Σ‖y - y₀‖² / Σ‖y₀‖².
-    Raises ValueError if the model has none of OUTPUTS.
+    Raises ValueError like `outputs_of`.
     """
 
     def __init__(self, original: nn.Module, batches: Sequence[Batch], scratch: Path) -> None:
@@ -87,7 +140,7 @@ class Divergence:
         for i, batch in enumerate(progress(batches, desc="original's outputs")):
             self._files.append(scratch / f"outputs{i}.safetensors")
             save_file(self._outputs(original, batch), self._files[-1])
-        self._is_kl = _is_distribution(original, load_file(self._files[0]))
+        self._is_kl = is_distribution(original, load_file(self._files[0]))
         self.name = (
             "KL divergence from the original's outputs (nats)"
             if self._is_kl
@@ -97,45 +150,78 @@ class Divergence:
     @torch.inference_mode()
     def of(self, model: nn.Module) -> float:
         """Compute the distance of a model; lower is better."""
-        apart, size = 0.0, 0.0
+        total_apart, total_size = 0.0, 0.0
         for batch, file in zip(self._batches, self._files, strict=True):
-            originals = load_file(file)
-            for name, output in self._outputs(model, batch).items():
-                original = originals[name]
-                if self._is_kl:
-                    p, q = log_softmax(original, dim=-1), log_softmax(output, dim=-1)
-                    apart += kl_div(q, p, reduction="sum", log_target=True).item()
-                    size += original[..., 0].numel()
-                else:
-                    apart += (output - original).double().square().sum().item()
-                    size += original.double().square().sum().item()
+            apart, size = distance(self._outputs(model, batch), load_file(file), self._is_kl)
+            total_apart, total_size = total_apart + apart.item(), total_size + size.item()
             drop_cycles()
-        return apart / size
+        return total_apart / total_size
+
+    def fault(self, before: float, after: float) -> str | None:
+        """Say why a model at this distance cannot be used as it is; None if it can."""
+        if self._is_kl and after > RISE:
+            return (
+                f"its predictions are {after:.2f} nats away from the original's: what the original "
+                f"predicts gets {math.exp(after):.1f} times less probability"
+            )
+        if not self._is_kl and after >= 1:
+            return "nothing is left of the original's outputs: all zeros would be as near to them"
+        if not self._is_kl and after > LOST:
+            return (
+                f"{100 * after:.0f} % of the original's outputs are lost (their squared error as a "
+                "share of their size)"
+            )
+        return None
 
     @staticmethod
     @torch.inference_mode()
     def _outputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Output name -> (n, d) float32, without padding."""
-        inputs = inputs_of(model, batch)
-        output = model(**on_device_of(model, inputs))
-        names = next(
-            (ns for ns in OUTPUTS if all(getattr(output, n, None) is not None for n in ns)), None
+        inputs = on_device_of(model, inputs_of(model, batch))
+        outputs = outputs_of(model(**inputs), inputs)
+        return {name: rows.cpu().contiguous() for name, rows in outputs.items()}
+
+
+def outputs_of(output: Any, inputs: Batch) -> dict[str, Tensor]:
+    """Output name -> (n, d) float32, without padding.
+
+    output: what a model's forward returns for the inputs. Raises ValueError if it has none of
+    OUTPUTS.
+    """
+    names = next(
+        (ns for ns in OUTPUTS if all(getattr(output, n, None) is not None for n in ns)), None
+    )
+    if names is None:
+        raise ValueError(
+            f"{type(output).__name__} has no output that is known here (it has: "
+            f"{', '.join(output)})"
         )
-        if names is None:
-            raise ValueError(
-                f"{type(model).__name__} has no output that is known here (it has: "
-                f"{', '.join(output)})"
-            )
-        masks = [
-            inputs[key] for key in ("decoder_attention_mask", "attention_mask") if key in inputs
-        ]
-        outputs = {}
-        for name in names:
-            values = output[name].float().cpu()
-            mask = next((m for m in masks if m.shape == values.shape[:-1]), None)
-            rows = values[mask.bool()] if mask is not None else values.flatten(0, -2)
-            outputs[name] = rows.contiguous()
-        return outputs
+    masks = [inputs[key] for key in ("decoder_attention_mask", "attention_mask") if key in inputs]
+    outputs = {}
+    for name in names:
+        values = output[name].float()
+        mask = next((m for m in masks if m.shape == values.shape[:-1]), None)
+        outputs[name] = values[mask.bool()] if mask is not None else values.flatten(0, -2)
+    return outputs
+
+
+def distance(
+    outputs: dict[str, Tensor], originals: dict[str, Tensor], is_kl: bool
+) -> tuple[Tensor, Tensor]:
+    """How far outputs are from the original's, and what to divide that by (see `Divergence`).
+
+    outputs, originals: name -> (n, d), of the same positions.
+    """
+    apart, size = [], []
+    for name, output in outputs.items():
+        original = originals[name]
+        if is_kl:
+            p, q = log_softmax(original, dim=-1), log_softmax(output, dim=-1)
+            apart.append(kl_div(q, p, reduction="sum", log_target=True))
+            size.append(torch.tensor(original[..., 0].numel()))
+        else:
+            apart.append((output - original).double().square().sum())
+            size.append(original.double().square().sum())
+    return sum(apart), sum(size)
 
 
 def _summed(logits: Tensor, targets: Tensor) -> float:
@@ -147,7 +233,8 @@ def _summed(logits: Tensor, targets: Tensor) -> float:
     )
 
 
-def _is_distribution(model: nn.Module, outputs: dict[str, Tensor]) -> bool:
+def is_distribution(model: nn.Module, outputs: dict[str, Tensor]) -> bool:
+    """Whether outputs are logits over classes or words."""
     if "logits" not in outputs:
         return False
     config = model.config
@@ -162,11 +249,11 @@ def _is_one_of(model: nn.Module, names: dict[str, Any]) -> bool:
     return type(model).__name__ in set(known)
 
 
-def _with_labels(batches: Sequence[Batch]) -> Iterable[tuple[Batch, Tensor]]:
+def _with_labels(batches: Iterable[Batch], seed: int) -> Iterable[tuple[Batch, Tensor]]:
     return ((batch, batch["labels"]) for batch in batches)
 
 
-def _next_tokens(batches: Sequence[Batch]) -> Iterable[tuple[Batch, Tensor]]:
+def _next_tokens(batches: Iterable[Batch], seed: int) -> Iterable[tuple[Batch, Tensor]]:
     for batch in batches:
         labels = batch.get("labels", batch["input_ids"])
         if "attention_mask" in batch:
@@ -175,9 +262,9 @@ def _next_tokens(batches: Sequence[Batch]) -> Iterable[tuple[Batch, Tensor]]:
         yield batch, torch.cat([labels[:, 1:], none], dim=1)
 
 
-def _masked(batches: Sequence[Batch], tokenizer: Any) -> Iterable[tuple[Batch, Tensor]]:
-    """Replace some tokens by the mask token, always the same ones."""
-    random = torch.Generator().manual_seed(SEED)
+def _masked(batches: Iterable[Batch], seed: int, tokenizer: Any) -> Iterable[tuple[Batch, Tensor]]:
+    """Replace some tokens by the mask token; the same seed chooses the same ones."""
+    random = torch.Generator().manual_seed(seed)
     special = torch.tensor(tokenizer.all_special_ids)
     for batch in batches:
         ids = batch["input_ids"]

@@ -68,7 +68,7 @@ def compress(
     files = files_of(features)
     _check(source.outline(original, entry), original, files, settings)
     with (
-        new_directory(out, _size(original.weights)) as directory,
+        new_directory(out, size_of(original.weights)) as directory,
         warnings.catch_warnings(record=True) as noted,
     ):
         scratch = directory / ".scratch"
@@ -86,7 +86,7 @@ def compress(
                 if files is None
                 else data_of_files(loaded, original, files, settings)
             )
-        before = count_parameters(loaded), _size(readable.weights)
+        before = count_parameters(loaded), size_of(readable.weights)
         with without_cache(loaded):
             with clock.stage("loss before"):
                 tokenizer = tokenizer_if_any(original.directory)
@@ -111,9 +111,10 @@ def compress(
             groups=selected.groups,
             sublayers=count_sublayers(loaded),
             parameters=(before[0], count_parameters(loaded)),
-            bytes=(before[1], _size(directory.glob("*.safetensors"))),
+            bytes=(before[1], size_of(directory.glob("*.safetensors"))),
             loss=loss.name,
             losses=(loss_before, loss_after),
+            fault=loss.fault(loss_before, loss_after),
             tried=selected.tried,
             n_tokens=data.n_tokens,
             n_held_out=data.n_held_out,
@@ -122,7 +123,7 @@ def compress(
         )
         inputs = record.inputs(original, files, data)
         digest = record.write(
-            directory, inputs, asdict(settings), result.as_json(), started, command
+            directory, inputs, asdict(settings), result.as_json(), started, command, "compress"
         )
         result = replace(result, record=digest)
         text = card(result, original, inputs["model"], type(loaded).__name__)
@@ -212,5 +213,5 @@ def _check_dtype(dtype: str, original: SourceModel) -> None:
             )
 
 
-def _size(files: Iterable[Path]) -> int:
+def size_of(files: Iterable[Path]) -> int:
     return sum(file.stat().st_size for file in files)

@@ -23,14 +23,22 @@ RECORD_FILE = "ffmerge_record.json"
 
 def inputs(source: SourceModel, files: Sequence[Path] | None, data: Data) -> dict[str, Any]:
     """Digests of the inputs: the model's files and the data. files: None for batches."""
-    model = {
-        file.name: sha256_of(file) for file in (source.directory / "config.json", *source.weights)
-    }
     if files is None:
         digests = {"batches": digest_of_batches([*data.features, *data.held_out])}
     else:
         digests = {str(file): sha256_of(file) for file in files}
-    return {"name": source.name, "revision": source.revision, "model": model, "data": digests}
+    return {
+        "name": source.name,
+        "revision": source.revision,
+        "model": model_digests(source),
+        "data": digests,
+    }
+
+
+def model_digests(source: SourceModel) -> dict[str, str]:
+    """Digests of a model's files, by name."""
+    files = (source.directory / "config.json", *source.weights)
+    return {file.name: sha256_of(file) for file in files}
 
 
 def write(
@@ -40,11 +48,13 @@ def write(
     result: dict[str, Any],
     started: float,
     command: str | None,
+    step: str,
 ) -> str:
     """Write the record of a directory's content, and return its digest.
 
     inputs: with digests. result: plain values. started: seconds since the epoch. command: None if
-    called from Python. The record leaves out the model card, which holds the record's digest.
+    called from Python. step: compress, tune or export. The record leaves out the model card, which
+    holds the record's digest.
     """
     state = job_record.git_state(directory)
     if state and "patch" in state:
@@ -52,6 +62,7 @@ def write(
     files = sorted(file for file in directory.iterdir() if file.is_file() and file.name[0] != ".")
     content = {
         "format": job_record.FORMAT,
+        "step": step,
         "command": command,
         "params": params,
         "input": inputs,
@@ -96,7 +107,8 @@ class Lineage:
 
     records: step -> digest of its record. base_model: its directory, if it still exists. origin:
     `repository` and `revision` on a hub, or a package. method: permute or vanilla. tuned: whether
-    it was fine-tuned. score: `metric` and `score` on the test split.
+    it was fine-tuned. losses: on held-out data, of each step of the tool in turn: `step`, `of`,
+    `before`, `after`, `n_held_out`. score: `metric` and `score` on the test split.
     """
 
     records: dict[str, str] = field(default_factory=dict)
@@ -104,6 +116,7 @@ class Lineage:
     origin: dict[str, Any] = field(default_factory=dict)
     method: str | None = None
     tuned: bool | None = None
+    losses: list[dict[str, Any]] = field(default_factory=list)
     score: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -119,15 +132,28 @@ def lineage_of(model: Path) -> Lineage:
     if (model / RECORD_FILE).exists():
         outputs = {name: model / name for name in read_record(model / RECORD_FILE)["output"]}
         record = _checked(model / RECORD_FILE, outputs)
-        if "lineage" in record["input"]:  # the model is itself an export
+        step, result = record.get("step", "export"), record["result"]
+        losses = (
+            [{"step": step, **result["loss"], "n_held_out": result["n_held_out"]}]
+            if "loss" in result
+            else []
+        )
+        if "lineage" in record["input"]:  # the model is an export, or tuned
             earlier = Lineage(**record["input"]["lineage"])
-            return replace(earlier, records={**earlier.records, "export": record["digest"]})
+            return replace(
+                earlier,
+                records={**earlier.records, step: record["digest"]},
+                tuned=step == "tune" or earlier.tuned,
+                losses=earlier.losses + losses,
+                score=None if step == "tune" else earlier.score,
+            )
         origin = {"repository": record["input"]["name"], "revision": record["input"]["revision"]}
         return Lineage(
             records={"compress": record["digest"]},
             origin=origin if origin["revision"] else {},
             method=record["params"]["method"],
             tuned=False,
+            losses=losses,
         )
     if job_record_of(model).exists():
         return _of_workflow(model)

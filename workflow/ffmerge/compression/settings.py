@@ -1,4 +1,4 @@
-"""The options of a compression, given on the command line or from Python."""
+"""Options of compressing, tuning and evaluating, given on the command line or from Python."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,16 +10,54 @@ from ffmerge.method.windows import ANCHORS
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 METHODS = ("permute", "vanilla")
 STRATEGIES = ("window", "correlation", "cka")
+SCHEDULES = ("inverse_sqrt", "linear_to_minimum", "cosine", "constant")
+PRECISIONS = ("fp32", "fp16", "bf16")
 FORMS = ("tied", "code", "expanded")
 
 
-def _option(default: Any, help: str, **more: Any) -> Any:
-    return field(default=default, metadata={"help": help, **more})
+def _option(default: Any, help: str, least: int = 1, **more: Any) -> Any:
+    return field(default=default, metadata={"help": help, "least": least, **more})
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Options of a compression. The help of each field is also the command line's."""
+class Options:
+    """Options that every command has. The help of each field is also the command line's."""
+
+    n_held_out: int | None = _option(
+        None, "examples for the loss (16 sequences of text, or 128 pairs or images)"
+    )
+    max_length: int | None = _option(None, "tokens of a sequence (512, or what the model takes)")
+    device: str = _option("cpu", "where to compute, such as cuda")
+    text: str | None = _option(None, "column of texts")
+    source: str | None = _option(None, "column of source texts")
+    target: str | None = _option(None, "column of target texts")
+    image: str | None = _option(None, "column of images")
+    label: str | None = _option(None, "column of labels")
+    revision: str | None = _option(None, "commit, tag or branch of a model from the hub")
+    architecture: str | None = _option(
+        None, "YAML file with the entry of a model that is not in the table of architectures"
+    )
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            choices, value = option.metadata.get("choices"), getattr(self, option.name)
+            if choices and value is not None and value not in choices:
+                raise ValueError(f"{option.name} {value!r}: allowed are {', '.join(choices)}")
+            if "int" in str(option.type) and value is not None and value < option.metadata["least"]:
+                least = option.metadata["least"]
+                raise ValueError(f"{option.name} {value}: has to be at least {least}")
+
+    @property
+    def columns(self) -> dict[str, str | None]:
+        """Names of the data's columns, by role."""
+        return {
+            role: getattr(self, role) for role in ("text", "source", "target", "image", "label")
+        }
+
+
+@dataclass(frozen=True)
+class Settings(Options):
+    """Options of a compression."""
 
     remove: str | float | None = _option(
         None, "share (1/3, 0.33) or number of FF sublayers to remove"
@@ -36,12 +74,7 @@ class Settings:
     )
     anchor: str = _option("first", "the layer that others are aligned to", choices=tuple(ANCHORS))
     n_tokens: int | None = _option(None, "positions for features (10,000, or all there are)")
-    n_held_out: int | None = _option(
-        None, "examples for the loss (16 sequences of text, or 128 pairs or images)"
-    )
-    max_length: int | None = _option(None, "tokens of a sequence (512, or what the model takes)")
     batch_size: int = _option(2, "examples at a time")
-    device: str = _option("cpu", "where to compute, such as cuda")
     dtype: str = _option("float32", "dtype to compute in", choices=COMPUTE_DTYPES)
     form: str = _option(
         "tied",
@@ -49,48 +82,82 @@ class Settings:
         "the same with its code, for trust_remote_code; or one of full size that any tool loads",
         choices=FORMS,
     )
-    text: str | None = _option(None, "column of texts")
-    source: str | None = _option(None, "column of source texts")
-    target: str | None = _option(None, "column of target texts")
-    image: str | None = _option(None, "column of images")
-    label: str | None = _option(None, "column of labels")
-    revision: str | None = _option(None, "commit, tag or branch of a model from the hub")
-    architecture: str | None = _option(
-        None, "YAML file with the entry of a model that is not in the table of architectures"
-    )
 
     def __post_init__(self) -> None:
-        for option in fields(self):
-            choices, value = option.metadata.get("choices"), getattr(self, option.name)
-            if choices and value not in choices:
-                raise ValueError(f"{option.name} {value!r}: allowed are {', '.join(choices)}")
-        for name in ("n_tokens", "n_held_out", "batch_size"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} {value}: has to be at least 1")
+        super().__post_init__()
         if (self.remove is None) == (self.layers is None):
             raise ValueError("say what to remove: either --remove 1/3, or --layers 3-7")
 
-    @property
-    def columns(self) -> dict[str, str | None]:
-        """Names of the data's columns, by role."""
-        return {
-            role: getattr(self, role) for role in ("text", "source", "target", "image", "label")
-        }
+
+@dataclass(frozen=True)
+class Tuning(Options):
+    """Options of a tuning. Defaults in brackets are those of the paper's Tables 6 to 8."""
+
+    steps: int | None = _option(None, "optimizer steps (100,000; images: 50,000)")
+    learning_rate: float | None = _option(None, "peak learning rate (5e-5)")
+    schedule: str | None = _option(
+        None,
+        "how the learning rate falls (inverse_sqrt; images: linear_to_minimum, to 1e-6 in 20,000 "
+        "steps, or in --steps if these are fewer)",
+        choices=SCHEDULES,
+    )
+    batch_size: int | None = _option(
+        None, "examples in an optimizer step (2 sequences of text, 64 pairs, 128 images)"
+    )
+    accumulate: int = _option(
+        1, "parts in which a device takes the examples of a step, to use less memory"
+    )
+    precision: str | None = _option(
+        None, "fp32, or mixed with a half precision (fp16 on a GPU, else fp32)", choices=PRECISIONS
+    )
+    checkpointing: bool = _option(
+        False, "compute activations twice instead of keeping them, to use less memory"
+    )
+    devices: int = _option(1, "GPUs, or processes with --device cpu, that share a step's examples")
+    evaluate_every: int | None = _option(
+        None, "steps between looks at the held-out part (a tenth of --steps, from 10 to 1,000)"
+    )
+    seed: int = _option(0, "seed of the order of examples, and of dropout", least=0)
+    teacher: str | None = _option(
+        None,
+        "the original, whose outputs the model also learns; a model without a head needs it",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.teacher is not None:
+            object.__setattr__(self, "teacher", str(self.teacher))  # as records hold it
+        if self.learning_rate is not None and not self.learning_rate > 0:
+            raise ValueError(f"learning_rate {self.learning_rate}: has to be above 0")
 
 
-def add_options(parser: argparse.ArgumentParser, names: Sequence[str] | None = None) -> None:
-    """Add settings to a command line. names: the fields to add; None for all."""
-    for option in fields(Settings):
+def add_options(
+    parser: argparse.ArgumentParser,
+    names: Sequence[str] | None = None,
+    options: type[Options] = Settings,
+) -> None:
+    """Add options to a command line. names: the fields to add; None for all."""
+    common = {option.name for option in fields(Options)}
+    for option in sorted(fields(options), key=lambda option: option.name in common):
         if names is not None and option.name not in names:
             continue
-        kind = int if "int" in str(option.type) else str
+        flag, text = f"--{option.name.replace('_', '-')}", option.metadata["help"]
+        if option.type is bool:
+            parser.add_argument(flag, action="store_true", help=text)
+            continue
+        kind = next((kind for kind in (int, float) if kind.__name__ in _first(option.type)), str)
         choices = option.metadata.get("choices")
         default = "" if option.default is None else f" (default: {option.default})"
         parser.add_argument(
-            f"--{option.name.replace('_', '-')}",
+            flag,
             type=kind,
             default=option.default,
             choices=choices,
-            metavar=None if choices else {int: "N", str: option.name.upper()}[kind],
-            help=option.metadata["help"] + default,
+            metavar=None if choices else {int: "N", float: "X"}.get(kind, option.name.upper()),
+            help=text + default,
         )
+
+
+def _first(annotation: Any) -> str:
+    """The first type of a union."""
+    return str(annotation).partition(" | ")[0]

@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ffmerge.compression.load import load
+from ffmerge.method.groups import Group
 from ffmerge.models import tensor_file
-from ffmerge.models.format import BESIDE, PICKLES, SAFETENSORS, WEIGHTS
+from ffmerge.models.format import BESIDE, GROUPS, PICKLES, SAFETENSORS, WEIGHTS
 from ffmerge.models.pretrained import configured, load_whole, unpickle
 from ffmerge.models.tensor_file import Stored
 from provenance.progress import progress
@@ -24,7 +26,7 @@ INDEX = ".index.json"  # lists which of several files holds each tensor
 REFUSED = {  # key of config.json -> what such a model is, and what to do instead
     "quantization_config": "quantized; take the model that it was made from",
     "ffmerge_int8": "quantized; take the model that it was made from",
-    "ffmerge_groups": "merged already; take the model that it was made from, and remove more of it",
+    GROUPS: "merged already; take the model that it was made from, and remove more of it",
 }
 VALUES_AT_A_TIME = 2**20  # checked at a time
 
@@ -42,21 +44,27 @@ class SourceModel:
     revision: str | None
 
     @cached_property
+    def groups(self) -> list[Group]:
+        """The merged layers, if there are any."""
+        return groups_in(json.loads((self.directory / "config.json").read_text()))
+
+    @cached_property
     def stored(self) -> dict[str, Stored]:
         """Every tensor by its name in the files; empty for pickles."""
         files = [file for file in self.weights if file.suffix == ".safetensors"]
         return {n: stored for file in files for n, stored in tensor_file.read_head(file).items()}
 
 
-def find(model: str | Path, revision: str | None = None) -> SourceModel:
+def find(model: str | Path, revision: str | None = None, merged: bool = False) -> SourceModel:
     """Find a model's files: in a directory, or on the hub, from which they are fetched.
 
+    merged: whether it may be merged already.
     Raises OSError if there is no such model. Raises ValueError naming a file that is missing or
-    truncated, or if the model is quantized or already merged.
+    truncated, or if the model is quantized, or merged when it may not be.
     """
     directory = Path(model) if Path(model).is_dir() else _fetched(str(model), revision)
     commit = directory.name if directory.parent.name == "snapshots" else None
-    _check_configuration(directory)
+    _check_configuration(directory, merged)
     source = SourceModel(str(model), directory, _weights(directory), commit)
     for name, stored in source.stored.items():
         if name.endswith("weight") and not stored.dtype.is_floating_point:
@@ -66,7 +74,15 @@ def find(model: str | Path, revision: str | None = None) -> SourceModel:
     return source
 
 
-def _check_configuration(directory: Path) -> None:
+def groups_in(config: Mapping[str, Any]) -> list[Group]:
+    """The merged groups that a config.json lists."""
+    return [
+        Group(group["tower"], tuple(group["layers"]), group["anchor"])
+        for group in config.get(GROUPS, [])
+    ]
+
+
+def _check_configuration(directory: Path, merged: bool) -> None:
     file = directory / "config.json"
     if not file.exists():
         hint = ""
@@ -81,7 +97,7 @@ def _check_configuration(directory: Path) -> None:
     if model_type is None:
         raise ValueError(f"{file} names no model_type: transformers cannot tell what it is")
     for key, what in REFUSED.items():
-        if config.get(key):
+        if config.get(key) and not (merged and key == GROUPS):
             raise ValueError(f"{directory} is {what} (config.json has {key})")
 
 
@@ -166,10 +182,13 @@ def load_original(
 ) -> nn.Module:
     """Load the model in evaluation mode, with parameters of `dtype`.
 
-    architecture: an entry for a model that is not in the table of architectures.
+    A merged model is loaded tied. architecture: an entry for a model that is not in the table of
+    architectures.
     Raises ValueError naming a tensor that is not finite, or like `pretrained.load_whole`.
     """
     _check_finite(source.weights)
+    if source.groups:
+        return load(source.directory, dtype=dtype)
     return load_whole(source.weights[0].parent, dtype, architecture)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from ffmerge.compression.select import Tried
@@ -13,7 +14,7 @@ class Compressed:
     """A compressed model. Pairs hold the original's value and the compressed model's.
 
     method: permute or vanilla. bytes: size of the files of weights. loss: its name. tried: windows
-    with their losses. seconds: by stage.
+    with their losses. fault: why the model cannot be used as it is, if so. seconds: by stage.
     """
 
     model: str
@@ -26,12 +27,24 @@ class Compressed:
     bytes: tuple[int, int]
     loss: str
     losses: tuple[float, float]
+    fault: str | None
     tried: Tried
     n_tokens: int | None
     n_held_out: int
     seconds: dict[str, float]
     warnings: tuple[str, ...] = ()
     record: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """Whether the model can be used as it is, and what helps if it cannot."""
+        if self.fault is None:
+            return ""
+        teacher = "" if "cross-entropy" in self.loss else f" --teacher {self.model}"
+        return (
+            f"NOT USABLE AS IT IS: {self.fault}. Fine-tune it before you use it (`ffmerge tune "
+            f"{self.out} --data DATA{teacher} --out DIR`), or remove fewer sublayers."
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The result as plain values."""
@@ -60,12 +73,75 @@ class Compressed:
             *aligned_columns([("", "before", "after", ""), *rows]),
             "",
             f"loss: {self.loss}, on {self.n_held_out:,} held-out examples, before any tuning",
+            *(["", *_filled(self.verdict)] if self.fault else ()),
         ]
         if self.tried:
             lines += ["", *windows_table(self.tried, self.groups)]
-        spent = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in self.seconds.items())
-        lines += ["", f"seconds: {spent}", *(f"note: {warning}" for warning in self.warnings)]
+        lines += ["", _spent(self.seconds), *(f"note: {warning}" for warning in self.warnings)]
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A tuned model. losses: on the held-out part, before and after. bytes: of the weights.
+
+    form: tied, code, or stock if nothing is merged. n_examples: trained on. curve: see
+    `ffmerge.training.trainer.train`. seconds: by stage.
+    """
+
+    model: str
+    out: Path
+    form: str
+    groups: list[Group]
+    parameters: int
+    bytes: int
+    loss: str
+    losses: tuple[float, float]
+    n_held_out: int
+    n_examples: int
+    steps: int
+    curve: list[dict[str, float]]
+    seconds: dict[str, float]
+    warnings: tuple[str, ...] = ()
+    record: str = ""
+
+    @property
+    def kept(self) -> int:
+        """The step whose weights were kept: that of the lowest loss."""
+        scores = {point["step"]: point["score"] for point in self.curve if "score" in point}
+        return int(min(scores, key=scores.__getitem__))
+
+    @property
+    def verdict(self) -> str:
+        """What to say if the tuning was in vain."""
+        before, after = self.losses
+        if after < before:
+            return ""
+        return (
+            "TUNING DID NOT HELP: the loss on held-out examples did not fall. Try a lower "
+            "--learning-rate, or more data."
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The result as plain values."""
+        before, after = self.losses
+        values = vars(self) | _plain(self)
+        del values["losses"]
+        loss = {"of": self.loss, "before": before, "after": after}
+        return values | {"loss": loss, "kept": self.kept}
+
+    def __str__(self) -> str:
+        before, after = self.losses
+        lines = [
+            f"{self.model} -> {self.out} ({self.form})",
+            f"loss: {before:.4f} before, {after:.4f} after ({self.loss}, on {self.n_held_out:,} "
+            "held-out examples)",
+            f"steps: {self.steps:,} on {self.n_examples:,} examples; kept: step {self.kept:,}",
+            f"distinct parameters: {self.parameters:,}; bytes on disk: {self.bytes:,}",
+            *_filled(self.verdict),
+            _spent(self.seconds),
+        ]
+        return "\n".join([*lines, *(f"note: {warning}" for warning in self.warnings)])
 
 
 @dataclass(frozen=True)
@@ -101,7 +177,15 @@ class Exported:
         return "\n".join([*lines, *(f"note: {warning}" for warning in self.warnings)])
 
 
-def _plain(result: Compressed | Exported) -> dict[str, Any]:
+def _filled(text: str) -> list[str]:
+    return wrap(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def _spent(seconds: dict[str, float]) -> str:
+    return f"seconds: {', '.join(f'{stage} {spent:.1f}' for stage, spent in seconds.items())}"
+
+
+def _plain(result: Compressed | Exported | Tuned) -> dict[str, Any]:
     return {
         "out": str(result.out),
         "groups": [group.as_json() for group in result.groups],

@@ -46,7 +46,7 @@ def new_directory(out: Path, n_bytes: int) -> Iterator[Path]:
     partial.mkdir()
     done = False
     try:
-        with _locked(partial), _signals_raised(), _disk_full_errors(n_bytes):
+        with locked(partial), _signals_raised(), _disk_full_errors(n_bytes):
             check_space(partial, n_bytes, "weights")
             yield partial
             (partial / LOCK).unlink()
@@ -93,14 +93,15 @@ def _disk_full_errors(n_bytes: int) -> Iterator[None]:
 def _remove_abandoned(out: Path) -> None:
     for left in out.parent.glob(f".partial.*.{out.name}"):
         try:
-            with _locked(left):
+            with locked(left):
                 shutil.rmtree(left)
         except OSError:  # another process is writing it
             continue
 
 
 @contextmanager
-def _locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path) -> Iterator[None]:
+    """Hold a directory's lock. Raises BlockingIOError if another process holds it."""
     with (directory / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

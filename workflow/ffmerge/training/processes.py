@@ -11,6 +11,8 @@ names some time before.
 import os
 import signal
 import sys
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,6 +27,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 def n_processes() -> int:
     """Number of processes of this training."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this process writes the results."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def run_on(devices: int, device: str) -> None:
@@ -73,14 +80,19 @@ class Interrupted(SystemExit):
 
 
 class StopRequest:
-    """Context manager in which SIGNALS only set a flag; callers poll it."""
+    """Context manager in which signals only set a flag; callers poll it.
 
-    def __init__(self) -> None:
+    Outside the main thread, where Python sets no handlers, no signal is caught.
+    """
+
+    def __init__(self, signals: Sequence[signal.Signals] = SIGNALS) -> None:
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        self._signals = signals if in_main_thread else ()
         self.name = "a signal"  # unknown if only another process received it
         self.came = False
 
     def __enter__(self) -> "StopRequest":
-        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._before = {number: signal.signal(number, self._note) for number in self._signals}
         return self
 
     def __exit__(self, *_: object) -> None:

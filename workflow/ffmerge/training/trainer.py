@@ -10,7 +10,9 @@ processes it takes the same steps as with one.
 import json
 import math
 import random
+import signal
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,12 +28,14 @@ from transformers.trainer import TRAINER_STATE_NAME
 from ffmerge.models import checkpoint
 from ffmerge.models.memory import check_device
 from ffmerge.training import resumption
-from ffmerge.training.processes import Interrupted, StopRequest, n_processes
+from ffmerge.training.processes import SIGNALS, Interrupted, StopRequest, n_processes
 from ffmerge.training.schedules import Training, learning_rate_factor
 from provenance.csv_files import write_csv
 from provenance.progress import note, progress
 
+TARGETS = "targets"  # in a batch of a task with a loss of its own
 CURVE = ("step", "loss", "learning_rate", "score", "validation_loss")  # columns
+SHOWN = {"loss": "loss", "eval_score": "held out"}  # in the Trainer's log -> beside the bar
 TRAINER_NAMES = {"eval_score": "score", "eval_loss": "validation_loss"}  # in the Trainer's log
 
 
@@ -45,7 +49,11 @@ class Task(Protocol):
         """Examples for `collate`."""
 
     def collate(self, examples: list) -> dict[str, Tensor]:
-        """Put examples into one batch for the model's forward pass or for `loss`."""
+        """Put examples into one batch for the model's forward pass or for `loss`.
+
+        With TARGETS, which are -100 where there is none, `loss` is the mean over them, and several
+        processes or parts can share a step.
+        """
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor | None:
         """Training loss of a batch; None: the model's own."""
@@ -62,20 +70,25 @@ def train(
     *,
     seed: int,
     device: str = "cpu",
+    accumulate: int = 1,
+    checkpointing: bool = False,
+    signals: Sequence[signal.Signals] = SIGNALS,
 ) -> list[dict]:
     """Train a model in place and leave it with the weights of its best validation score.
 
     directory: for checkpoints of one set of parameters only; it has to survive a kill, after which
     training resumes from the last complete checkpoint. Each process uses exactly one device,
-    however many the machine has (see `processes`).
+    however many the machine has (see `processes`). accumulate: parts in which a device takes the
+    examples of a step. checkpointing: compute activations again instead of keeping them. signals:
+    at which training saves a checkpoint and stops.
     Returns the learning curve: dicts with `step` and `loss`, or `score` and `validation_loss`.
     Raises ValueError for a device that is not here, or naming the step at which the loss was not
     finite, and Interrupted naming the step at which a signal stopped it.
     """
     check_device(device)  # the Trainer would take the processor instead
     set_seed(seed)
-    with StopRequest() as stop:
-        arguments = _arguments(training, directory, seed, device)
+    with StopRequest(signals) as stop:
+        arguments = _arguments(training, directory, seed, device, accumulate, checkpointing)
         return ResumableTrainer(task, training, model, arguments, stop).run()
 
 
@@ -199,14 +212,31 @@ class ResumableTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The task's own loss, or the model's mean over all labels of a step."""
-        if (loss := self.task.loss(model, inputs)) is not None:
+        """The task's own loss, or the model's; its mean over all targets of a step.
+
+        Each process, and each part that it takes, has the mean over its own targets, which is
+        weighted by their share.
+        """
+        loss, world = self.task.loss(model, inputs), self.args.world_size
+        targets = inputs.get("labels" if loss is None else TARGETS)
+        one_part = world * self.args.gradient_accumulation_steps == 1
+        if loss is not None and (one_part or targets is None):
             return loss
-        if self.args.world_size == 1 or not self.model.config.is_encoder_decoder:
+        # models that are not encoder-decoders take the number of a step's labels
+        if loss is None and (one_part or not self.model.config.is_encoder_decoder):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        # encoder-decoders average over their own share of the labels: weight it by that share
-        weight = inputs["labels"].ne(-100).sum() / num_items_in_batch
-        return model(**inputs).loss * weight * self.args.world_size  # gradients are averaged
+        self.loss_is_scaled_for_ga = True
+        weight = targets.ne(-100).sum() / num_items_in_batch
+        loss = model(**inputs).loss if loss is None else loss
+        return loss * weight * world  # gradients are averaged
+
+    def get_batch_samples(self, *inputs: Any) -> tuple[list, torch.Tensor | None]:
+        """The batches of a step, and the number of targets in all of them and all processes."""
+        batches, n_targets = super().get_batch_samples(*inputs)
+        if batches and TARGETS in batches[0]:
+            n_targets = sum(batch[TARGETS].ne(-100).sum() for batch in batches)
+            n_targets = self.accelerator.gather(n_targets.to(self.args.device)).sum()
+        return batches, n_targets
 
     def evaluate(self, *_: object, **__: object) -> dict[str, float]:
         hook = self.model.register_forward_pre_hook(self.stop.raise_if_here)
@@ -283,6 +313,7 @@ class _Watch(TrainerCallback):
     def __init__(self, trainer: ResumableTrainer) -> None:
         self.trainer = trainer
         self.bar: tqdm | None = None
+        self.shown: dict[str, str] = {}  # beside the bar
 
     def on_train_begin(self, args, state, control, **_: object) -> None:
         self.bar = progress(total=state.max_steps, desc="training steps")
@@ -298,15 +329,23 @@ class _Watch(TrainerCallback):
             self.trainer.stopping = control.should_save = True
 
     def on_log(self, args, state, control, logs: dict, **_: object) -> None:
-        shown = {k.removeprefix("eval_"): v for k, v in logs.items() if k in {"loss", "eval_score"}}
+        shown = {SHOWN[name]: f"{value:.4g}" for name, value in logs.items() if name in SHOWN}
+        self.shown |= shown
         if shown and self.bar:
-            self.bar.set_postfix({k: f"{v:.4g}" for k, v in shown.items()}, refresh=False)
+            self.bar.set_postfix(self.shown, refresh=False)
 
     def on_train_end(self, args, state, control, **_: object) -> None:
         self.bar.close()
 
 
-def _arguments(training: Training, directory: Path, seed: int, device: str) -> TrainingArguments:
+def _arguments(
+    training: Training,
+    directory: Path,
+    seed: int,
+    device: str,
+    accumulate: int = 1,
+    checkpointing: bool = False,
+) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(directory),
         use_cpu=device == "cpu",
@@ -314,7 +353,10 @@ def _arguments(training: Training, directory: Path, seed: int, device: str) -> T
         ddp_find_unused_parameters=False,
         seed=seed,
         max_steps=training.max_steps,
-        per_device_train_batch_size=training.batch_size,  # of all devices, see split_batches
+        # of all devices, see split_batches
+        per_device_train_batch_size=training.batch_size // accumulate,
+        gradient_accumulation_steps=accumulate,
+        **({"gradient_checkpointing": True} if checkpointing else {}),
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
         adam_epsilon=training.adam_epsilon,

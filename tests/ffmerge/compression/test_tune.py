@@ -1,0 +1,289 @@
+"""Tune a user's model: ties hold, the best step is kept, and a kill changes nothing."""
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+import ffmerge
+import own_models
+from families import FAMILIES, batch_of
+from ffmerge.compression.loss import CrossEntropy, Divergence
+from ffmerge.compression.record import lineage_of
+from ffmerge.method.tie import count_parameters, count_sublayers
+from ffmerge.training.processes import Interrupted
+from ffmerge.training.trainer import ResumableTrainer
+from own_models import run
+from provenance.record import read_record
+
+WEIGHTS, RECORD = "model.safetensors", "ffmerge_record.json"
+QUICK = {"steps": 6, "evaluate_every": 2, "batch_size": 4, "learning_rate": 1e-2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Use one thread: for so small a model a second one costs more than it gains."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """made(family, form): its pico model, merged in that form, and data for it."""
+
+    def make(name: str, form: str = "tied") -> tuple[Path, Path, Path]:
+        folder = tmp_path_factory.getbasetemp() / f"tune {name} {form}"
+        model, data, small = folder / "model", folder / "data", folder / "small"
+        if not folder.exists():
+            own_models.save(name, model)
+            own_models.data_for(FAMILIES[name], data)
+            for image in data.glob("*.png"):  # a subfolder is a label, here the same for all
+                (data / "1").mkdir(exist_ok=True)
+                image.rename(data / "1" / image.name)
+            ffmerge.compress(model, features=data, out=small, remove="1/3", n_tokens=12, form=form)
+        return model, data, small
+
+    return make
+
+
+# --- what comes out -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("gpt2", "tied"), ("llama", "code"), ("bert", "tied"), ("marian", "tied"), ("vit", "code")],
+)
+def test_a_merged_model_recovers_and_stays_tied(name, form, made, tmp_path):
+    _, data, small = made(name, form)
+    tuned = ffmerge.tune(small, data=data, out=tmp_path / "out", **QUICK)
+    before, after = tuned.losses
+    scores = {p["step"]: p["score"] for p in tuned.curve if "score" in p}
+    assert after < before and [*scores] == [2, 4, 6]
+    assert scores[tuned.kept] == min(scores.values())
+    assert after == pytest.approx(scores[tuned.kept], rel=1e-5)  # in files of float32
+    loaded, merged = ffmerge.load(tmp_path / "out"), ffmerge.load(small)
+    assert count_parameters(loaded) == count_parameters(merged) == tuned.parameters
+    assert count_sublayers(loaded) == count_sublayers(merged)
+    assert {f.name for f in (tmp_path / "out").iterdir()} == {f.name for f in small.iterdir()}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]  # no checkpoints stay
+
+
+def test_a_model_that_is_not_merged_is_tuned_as_well(made, tmp_path):
+    from transformers import GPT2LMHeadModel
+
+    model, data, _ = made("gpt2")
+    tuned = ffmerge.tune(model, data=data, out=tmp_path / "out", **QUICK)
+    stock = GPT2LMHeadModel.from_pretrained(tmp_path / "out")
+    assert tuned.form == "stock" and tuned.losses[1] < tuned.losses[0]
+    assert count_parameters(stock) == tuned.parameters
+    assert "fewer feed-forward" not in (tmp_path / "out/README.md").read_text()
+
+
+def test_records_and_cards_lead_from_the_original_to_the_tuned_model(made, tmp_path, capsys):
+    _, data, small = made("gpt2")
+    quick = ("--steps", 4, "--learning-rate", "1e-2", "--n-held-out", 3)
+    request = ("tune", small, "--data", data, "--out", tmp_path / "out", *quick)
+    status, printed, error = run(capsys, *request)
+    assert status == 0, error
+    assert "kept: step 4" in printed
+    content = read_record(tmp_path / "out" / RECORD)
+    assert content["input"]["lineage"]["records"] == {
+        "compress": read_record(small / RECORD)["digest"]
+    }
+    recipe = content["params"]["recipe"]  # Table 6, but for what was asked for
+    assert (recipe["schedule"], recipe["batch_size"]) == ("inverse_sqrt", 2)
+    assert (recipe["max_steps"], recipe["learning_rate"]) == (4, 1e-2)
+    lineage = lineage_of(tmp_path / "out")
+    assert lineage.tuned and lineage.records.keys() == {"compress", "tune"}
+    assert [losses["step"] for losses in lineage.losses] == ["compress", "tune"]
+    card = (tmp_path / "out/README.md").read_text()
+    for losses in lineage.losses:  # original, merged, tuned
+        assert f"{losses['before']:.4f} before, {losses['after']:.4f} after" in card
+    assert (
+        run(capsys, "export", tmp_path / "out", "--form", "expanded", "--out", tmp_path / "e")[0]
+        == 0
+    )
+    assert lineage_of(tmp_path / "e").records.keys() == {"compress", "tune", "export"}
+    assert "after `tune`" in (tmp_path / "e/README.md").read_text()
+
+
+def test_python_takes_batches_that_the_user_made(made, tmp_path):
+    model = own_models.save("whisper", tmp_path / "model")
+    batches = [batch_of(FAMILIES["whisper"], seed) for seed in range(5)]
+    batches = [{**batch, "labels": batch["decoder_input_ids"]} for batch in batches]
+    quick = QUICK | {"batch_size": 2}
+    tuned = ffmerge.tune(model, data=batches, out=tmp_path / "out", **quick)
+    assert tuned.losses[1] < tuned.losses[0] and tuned.n_examples == 4
+    assert read_record(tmp_path / "out" / RECORD)["input"]["data"].keys() == {"batches"}
+
+
+@pytest.mark.parametrize("name", ["bert, no head", "clip"])
+def test_a_model_without_a_loss_learns_from_the_original(name, made, tmp_path, capsys):
+    original, data, small = made(name)
+    columns = ["--image", "image"] if name == "clip" else []
+    request = ("tune", small, "--data", data, "--out", tmp_path / "out", "--steps", 8, *columns)
+    status, _, error = run(capsys, *request)
+    assert status == 2 and "--teacher" in error and error.count("\n") == 1
+    rate = ("--learning-rate", "3e-3", "--batch-size", 4)
+    assert run(capsys, *request, "--teacher", original, *rate)[0] == 0
+    result = read_record(tmp_path / "out" / RECORD)["result"]
+    assert result["loss"]["after"] < result["loss"]["before"]
+
+
+def test_a_teacher_is_learned_from_beside_the_data(made, tmp_path):
+    original, data, small = made("marian")
+    with_it = ffmerge.tune(small, data=data, out=tmp_path / "a", teacher=original, **QUICK)
+    without = ffmerge.tune(small, data=data, out=tmp_path / "b", **QUICK)
+    assert with_it.loss == without.loss and with_it.losses[0] == without.losses[0]
+    assert with_it.losses[1] != without.losses[1] < without.losses[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    # parts draw other dropouts than the whole, and LLaMA has none
+    [("llama", {"accumulate": 2}), ("gpt2", {"checkpointing": True})],
+)
+def test_saving_memory_changes_no_step(name, option, made, tmp_path):
+    _, data, small = made(name)
+    plain, saving = (
+        ffmerge.tune(small, data=data, out=tmp_path / f"{i}", **QUICK, **more)
+        for i, more in enumerate(({}, option))
+    )
+    for one, other in zip(plain.curve, saving.curve, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)  # float32 sums in another order
+
+
+# --- kills ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert"])  # bert's masks are drawn
+def test_a_tuning_that_is_stopped_ends_with_the_same_bits(name, made, tmp_path, monkeypatch):
+    _, data, small = made(name)
+    tune = partial(ffmerge.tune, small, data=data, **QUICK)
+    whole = tune(out=tmp_path / "whole")
+    original = ResumableTrainer.training_step
+    for step, number in ((1, signal.SIGINT), (3, signal.SIGTERM), (6, signal.SIGUSR1)):
+
+        def stopped(self, *inputs, step=step, number=number):
+            if self.state.global_step == step - 1:
+                os.kill(os.getpid(), number)
+            return original(self, *inputs)
+
+        monkeypatch.setattr(ResumableTrainer, "training_step", stopped)
+        with pytest.raises(Interrupted, match=f"at step {step}; the next run goes on from there"):
+            tune(out=tmp_path / "cut")
+        assert not (tmp_path / "cut").exists()
+    monkeypatch.setattr(ResumableTrainer, "training_step", original)
+    cut = tune(out=tmp_path / "cut")
+    assert (tmp_path / "cut" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+    assert cut.curve == whole.curve and cut.losses == whole.losses
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "cut"}
+
+
+def test_checkpoints_of_other_parameters_are_not_resumed_and_are_removed(
+    made, tmp_path, monkeypatch
+):
+    _, data, small = made("gpt2")
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
+        patch.setattr(ResumableTrainer, "evaluate", _full_at_step_4(ResumableTrainer.evaluate))
+        ffmerge.tune(small, data=data, out=tmp_path / "out", **QUICK)
+    assert len([*tmp_path.glob(".out.tuning-*/checkpoint-*")]) == 1
+    other = QUICK | {"learning_rate": 1e-3}
+    changed = ffmerge.tune(small, data=data, out=tmp_path / "out", **other)
+    assert changed.curve == ffmerge.tune(small, data=data, out=tmp_path / "again", **other).curve
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "again"}
+
+
+def _full_at_step_4(evaluate):
+    def failing(self, *inputs, **options):
+        if self.state.global_step == 4:
+            raise OSError("no space left")
+        return evaluate(self, *inputs, **options)
+
+    return failing
+
+
+# --- requests that are refused --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch-size", "3", "--accumulate", "2"], "need a multiple of 2"),
+        (["--precision", "fp16"], "fp16 needs a GPU"),
+        (["--device", "cuda:1"], "device 'cuda:1'"),
+        (["--steps", "0"], "steps 0: has to be at least 1"),
+        (["--learning-rate", "0"], "learning_rate 0.0: has to be above 0"),
+        (["--teacher", "nowhere/at/all"], "no directory nowhere/at/all"),
+        (["--max-length", "1"], "--max-length 1"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_refused_in_one_line(
+    options, message, made, tmp_path, capsys
+):
+    _, data, small = made("gpt2")
+    request = ("tune", small, "--data", data, "--out", tmp_path / "out", *options)
+    status, printed, error = run(capsys, *request)
+    assert (status, printed) == (2, "") and message in error
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_that_do_not_suffice_are_refused(made, tmp_path, capsys):
+    *_, small = made("gpt2")
+    (tmp_path / "a.txt").write_text("w3 w4")
+    request = ("tune", small, "--data", tmp_path / "a.txt", "--out", tmp_path / "out")
+    status, _, error = run(capsys, *request)
+    assert status == 2 and "the data hold 1 examples" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+# --- warnings -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (2.0, 2.9, None),
+        (2.0, 3.1, "rose by 1.10 nats"),
+        (3.5, 4.0, "no better than that of a guess among 50 classes"),
+    ],
+)
+def test_a_loss_that_nobody_can_use_is_said_in_words(before, after, words):
+    loss = CrossEntropy("of words", [({}, torch.zeros(1, 2, dtype=torch.long))])
+    loss.n_classes = 50
+    fault = loss.fault(before, after)
+    assert (fault is None) == (words is None) and (words or "") in (fault or "")
+
+
+@pytest.mark.parametrize(
+    ("is_kl", "after", "words"),
+    [
+        (True, 0.5, None),
+        (True, 2.0, "7.4 times less probability"),
+        (False, 0.4, None),
+        (False, 0.6, "60 % of the original's outputs are lost"),
+        (False, 1.2, "nothing is left"),
+    ],
+)
+def test_outputs_that_are_mostly_gone_are_said_in_words(is_kl, after, words):
+    loss = Divergence.__new__(Divergence)
+    loss._is_kl = is_kl
+    fault = loss.fault(0.0, after)
+    assert (fault is None) == (words is None) and (words or "") in (fault or "")
+
+
+def test_compress_warns_of_a_model_that_cannot_be_used(made, tmp_path, capsys):
+    model, data, _ = made("gpt2")  # of random weights: no better than a guess
+    request = ("--remove", "1/3", "--features", data, "--n-tokens", 12, "--out", tmp_path / "out")
+    status, printed, _ = run(capsys, "compress", model, *request)
+    assert status == 0
+    card = (tmp_path / "out/README.md").read_text()
+    for text in (" ".join(printed.split()), card):
+        assert "NOT USABLE AS IT IS: its loss, " in text
+        assert f"`ffmerge tune {tmp_path / 'out'} --data DATA" in text

@@ -1,0 +1,418 @@
+"""Tune a user's model, merged or not, with the trainer of the workflow: `ffmerge.tune`."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import tempfile
+import time
+import warnings
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from ffmerge.compression import record, source
+from ffmerge.compression.batches import (
+    HELD_OUT,
+    SHARE_HELD_OUT,
+    Batch,
+    Data,
+    inputs_of,
+    without_cache,
+)
+from ffmerge.compression.card import tuned_card
+from ffmerge.compression.encodings import Packed, encoding_for, tokenizer_if_any
+from ffmerge.compression.loss import (
+    Loss,
+    Objective,
+    distance,
+    is_distribution,
+    loss_for,
+    objective_of,
+    outputs_of,
+)
+from ffmerge.compression.pipeline import Stopwatch, UserData, files_of, read_entry, size_of
+from ffmerge.compression.read import read_examples
+from ffmerge.compression.record import lineage_of
+from ffmerge.compression.settings import Tuning
+from ffmerge.compression.source import SourceModel
+from ffmerge.compression.summary import Tuned
+from ffmerge.compression.write import (
+    check_new,
+    copy_processor,
+    keep_stored_tensors,
+    locked,
+    new_directory,
+    round_to_stored,
+    store,
+)
+from ffmerge.evaluation.metrics import Metric
+from ffmerge.method.tie import count_parameters
+from ffmerge.models.format import IGNORED
+from ffmerge.models.memory import check_device
+from ffmerge.models.tied_model import CODE
+from ffmerge.training.processes import SIGNALS, is_first
+from ffmerge.training.resumption import last_complete
+from ffmerge.training.trainer import TARGETS, train
+from provenance.progress import lines_without_terminal
+
+RECIPES = {  # by kind of example: Tables 6, 8 and 7 of the paper
+    "text": {"schedule": "inverse_sqrt", "batch_size": 2, "steps": 100_000},
+    "pairs": {"schedule": "inverse_sqrt", "batch_size": 64, "steps": 100_000},
+    "images": {"schedule": "linear_to_minimum", "batch_size": 128, "steps": 50_000},
+    "batches": {"schedule": "inverse_sqrt", "batch_size": 1, "steps": 100_000},
+}
+RECIPES["images with text"] = RECIPES["images"]
+LEARNING_RATE, MINIMUM, DECAY_STEPS = 5e-5, 1e-6, 20_000
+EVALUATIONS, SELDOM, OFTEN = 10, 1000, 10  # of a training; steps between two of them
+COMMON = {  # of Tables 6 to 8, or of the paper's released scripts
+    "warmup_steps": 0,
+    "timescale": 10_000,
+    "weight_decay": 0.0,
+    "adam_epsilon": 1e-6,
+    "adam_beta2": 0.999,
+    "group_by_length": False,
+    "max_gradient_norm": 1.0,
+}
+LOSS = Metric("loss", "Loss ↓", "loss (nats)", "nats", False, 4)
+
+
+def tune(
+    model: str | Path,
+    *,
+    data: UserData,
+    out: str | Path,
+    held_out: Iterable[Batch] | None = None,
+    command: str | None = None,
+    **options: Any,
+) -> Tuned | None:
+    """Tune a model and write it, with the weights of its best held-out loss, to a new directory.
+
+    model: a directory that `compress` wrote in the form `tied` or `code`, or any model that
+    `compress` takes. Merged sublayers stay tied. data, held_out: as `features` and `held_out` of
+    `compress`; a batch of the user's counts as one example. options: see `Tuning`. command: for the
+    record.
+    After a signal or a kill, the same call goes on from the last checkpoint, which lies beside
+    `out`. Returns None in all processes of a training but the first.
+    Raises ValueError or OSError with a message for the user, and Interrupted after a signal.
+    """
+    settings, out, started, clock = Tuning(**options), Path(out), time.time(), Stopwatch()
+    _check(settings)
+    check_new(out)
+    original = source.find(model, settings.revision, merged=True)
+    teaching = settings.teacher and source.find(settings.teacher, merged=True)
+    lineage = lineage_of(original.directory)
+    files = files_of(data)
+    with (
+        tempfile.TemporaryDirectory(prefix="ffmerge") as scratch,
+        warnings.catch_warnings(record=True) as noted,
+    ):
+        with clock.stage("loading"):
+            loaded, readable = _loaded(original, settings, Path(scratch, "model"))
+            teacher = None
+            if teaching:
+                teacher, _ = _loaded(teaching, settings, Path(scratch, "teacher"))
+        with clock.stage("data"):
+            if files is None:
+                examples = _of_batches(data, held_out)
+            else:
+                examples = _of_files(loaded, original, files, settings)
+            recipe = _recipe(settings, examples.kind)
+            inputs = record.inputs(original, files, Data(*examples.batches(), n_tokens=0))
+            inputs["lineage"] = lineage.as_json()
+            if teaching:
+                inputs["teacher"] = record.model_digests(teaching)
+        with without_cache(loaded), clock.stage("loss before"):
+            task = OwnTask(loaded, examples, teacher, original, Path(scratch))
+            before = task.held_out.of(loaded)
+        identity = {"params": recipe | asdict(settings), "input": inputs}
+        with _checkpoints(out, identity) as directory, without_cache(loaded):
+            with clock.stage("training"), lines_without_terminal():
+                curve = train(
+                    loaded,
+                    task,
+                    SimpleNamespace(**recipe),
+                    directory,
+                    seed=settings.seed,
+                    device=settings.device,
+                    accumulate=settings.accumulate if files else recipe["batch_size"],
+                    checkpointing=settings.checkpointing,
+                    signals=(*SIGNALS, signal.SIGINT),
+                )
+            if not is_first():
+                return None
+            with clock.stage("loss after"):
+                loaded.eval()
+                round_to_stored(loaded, readable.stored)
+                after = task.held_out.of(loaded)
+            form = "code" if (original.directory / CODE).exists() else "tied"
+            form = form if original.groups else "stock"
+            with new_directory(out, size_of(readable.weights)) as written:
+                with clock.stage("writing"):
+                    store(loaded, form, readable.stored, written)
+                    copy_processor(original.directory, written)
+                result = Tuned(
+                    model=str(model),
+                    out=out,
+                    form=form,
+                    groups=original.groups,
+                    parameters=count_parameters(loaded),
+                    bytes=size_of(written.glob("*.safetensors")),
+                    loss=task.held_out.name,
+                    losses=(before, after),
+                    n_held_out=examples.n_held_out,
+                    n_examples=len(examples.items),
+                    steps=recipe["max_steps"],
+                    curve=curve,
+                    seconds=clock.seconds,
+                    warnings=tuple(dict.fromkeys(str(warning.message) for warning in noted)),
+                )
+                params = {**asdict(settings), "recipe": recipe}
+                digest = record.write(
+                    written, inputs, params, result.as_json(), started, command, "tune"
+                )
+                result = replace(result, record=digest)
+                text = tuned_card(
+                    result, lineage, original.directory, inputs["model"], type(loaded).__name__
+                )
+                (written / "README.md").write_text(text)
+    return result
+
+
+def _check(settings: Tuning) -> None:
+    check_device(settings.device)
+    if settings.device not in ("cpu", "cuda"):
+        raise ValueError(
+            f"device {settings.device!r}: take cuda; CUDA_VISIBLE_DEVICES chooses which"
+        )
+    if settings.device == "cuda":  # of this process, if there are several
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    if settings.precision == "fp16" and settings.device == "cpu":
+        raise ValueError("precision fp16 needs a GPU (--device cuda); a processor takes bf16")
+
+
+def _loaded(
+    original: SourceModel, settings: Tuning, scratch: Path
+) -> tuple[nn.Module, SourceModel]:
+    """Load a model in float32, with its files as safetensors."""
+    readable = source.with_safetensors(original, scratch)
+    entry = read_entry(settings.architecture)
+    loaded = source.load_original(readable, architecture=entry).to(settings.device)
+    keep_stored_tensors(loaded, readable.stored)
+    return loaded, readable
+
+
+def _recipe(settings: Tuning, kind: str) -> dict[str, Any]:
+    """Settings of the training, as `Training` names them, with the defaults of a kind of example.
+
+    Raises ValueError if a step's examples cannot be shared evenly.
+    """
+    chosen = {key: value for key, value in asdict(settings).items() if value is not None}
+    values = {"learning_rate": LEARNING_RATE, **RECIPES[kind], **chosen}
+    steps, size = values["steps"], values["batch_size"]
+    parts = settings.accumulate * settings.devices
+    if size % parts:
+        raise ValueError(
+            f"batch_size {size}: {settings.devices} devices that take a step's examples in "
+            f"{settings.accumulate} parts need a multiple of {parts}"
+        )
+    linear = values["schedule"] == "linear_to_minimum"
+    precision = "fp16" if settings.device == "cuda" else "fp32"
+    return COMMON | {
+        "learning_rate": values["learning_rate"],
+        "schedule": values["schedule"],
+        "minimum_learning_rate": min(MINIMUM, values["learning_rate"]) if linear else 0.0,
+        "decay_steps": min(DECAY_STEPS, steps) if linear else None,
+        "batch_size": size,
+        "max_steps": steps,
+        "evaluate_every": settings.evaluate_every
+        or min(SELDOM, max(OFTEN, steps // EVALUATIONS), steps),
+        "precision": settings.precision or precision,
+    }
+
+
+@contextmanager
+def _checkpoints(out: Path, identity: dict[str, Any]) -> Iterator[Path]:
+    """Give a directory beside `out` for checkpoints of this tuning alone.
+
+    It survives errors and kills, unless there is no checkpoint yet. At the end it is removed, with
+    those of other parameters.
+    Raises ValueError if another process tunes into the same place.
+    """
+    identity = identity | {"threads": torch.get_num_threads()}
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    out = out.absolute()
+    prefix = f".{out.name}.tuning-"
+    directory = out.with_name(f"{prefix}{key[:32]}")
+    directory.mkdir(parents=True, exist_ok=True)
+    if not is_first():
+        yield directory
+        return
+    try:
+        with locked(directory):
+            yield directory
+    except BlockingIOError:
+        raise ValueError(f"another process is tuning a model into {out}") from None
+    except BaseException:
+        if last_complete(directory) is None:
+            shutil.rmtree(directory)
+        raise
+    for left in out.parent.glob(f"{prefix}*"):
+        shutil.rmtree(left)
+
+
+# --- examples -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples to train on, and a held-out part. encode: makes a batch of some examples.
+
+    kind: of example, a key of RECIPES.
+    """
+
+    items: Sequence[Any]
+    held_out: Sequence[Any]
+    encode: Callable[[Sequence[Any]], Batch]
+    kind: str
+
+    def held_out_batches(self) -> list[Batch]:
+        """The held-out part in small batches."""
+        size = 1 if self.kind == "batches" else 2
+        parts = range(0, len(self.held_out), size)
+        return [self.encode(self.held_out[start : start + size]) for start in parts]
+
+    def batches(self) -> tuple[list[Batch], list[Batch]]:
+        """The user's own batches, in both parts; nothing if the data are files."""
+        own = self.kind == "batches"
+        return (list(self.items), list(self.held_out)) if own else ([], [])
+
+    @property
+    def n_held_out(self) -> int:
+        """Number of examples in the held-out part."""
+        own, held_out = self.batches()
+        return sum(len(next(iter(b.values()))) for b in held_out) if own else len(self.held_out)
+
+
+def _of_files(
+    model: nn.Module, original: SourceModel, files: list[Path], settings: Tuning
+) -> Examples:
+    """Read as many examples as the steps need, and those held out after them; no more.
+
+    Text that is packed is kept as tokens. Other examples are encoded when they are used: images
+    would not fit into memory.
+    """
+    encoding = encoding_for(model, original.directory, settings.max_length)
+    recipe = _recipe(settings, encoding.wanted)
+    wanted = settings.n_held_out or HELD_OUT[encoding.wanted]
+    units = read_examples(files, encoding.wanted, settings.columns)
+    packed = isinstance(encoding, Packed)
+    if packed:
+        units = (array("i", ids) for ids in encoding.encoded(units))
+    read = list(islice(units, recipe["max_steps"] * recipe["batch_size"] + wanted))
+
+    def encode(some: Sequence[Any]) -> Batch:
+        return encoding.batch([*map(list, some)] if packed else [*encoding.encoded(some)])
+
+    return _divided(read, wanted, encode, encoding.wanted)
+
+
+def _of_batches(data: Iterable[Batch], held_out: Iterable[Batch] | None) -> Examples:
+    """Use batches that the user made. Without `held_out`, hold out the last fifth."""
+    items, own = list(data), list(held_out or ())
+    if own:
+        return Examples(items, own, _only, "batches")
+    return _divided(items, len(items), _only, "batches")
+
+
+def _only(batches: Sequence[Batch]) -> Batch:
+    (batch,) = batches
+    return batch
+
+
+def _divided(
+    read: Sequence[Any], wanted: int, encode: Callable[[Sequence[Any]], Batch], kind: str
+) -> Examples:
+    if len(read) < 2:
+        raise ValueError(
+            f"the data hold {len(read)} examples ({kind}); at least two are needed, one to train "
+            "on and one held out"
+        )
+    n_last = min(wanted, max(1, round(SHARE_HELD_OUT * len(read))))
+    return Examples(read[:-n_last], read[-n_last:], encode, kind)
+
+
+# --- the task -------------------------------------------------------------------------------------
+
+
+class OwnTask:
+    """A user's model and data as the trainer takes them (`ffmerge.training.trainer.Task`).
+
+    The loss is the model's own, if the data have what it needs; with a teacher, the mean of it and
+    of the distance from the teacher's outputs; or that distance alone.
+    Raises ValueError if there is neither.
+    """
+
+    metric = LOSS
+
+    def __init__(
+        self,
+        model: nn.Module,
+        examples: Examples,
+        teacher: nn.Module | None,
+        original: SourceModel,
+        scratch: Path,
+    ) -> None:
+        batches, tokenizer = examples.held_out_batches(), tokenizer_if_any(original.directory)
+        self.model, self.examples, self.teacher = model, examples, teacher
+        self.objective: Objective | None = objective_of(model, batches, tokenizer)
+        if self.objective is None and teacher is None:
+            raise ValueError(
+                f"{type(model).__name__} has no loss of its own on these data (no head, or no "
+                "labels): name the original with --teacher, whose outputs it then learns"
+            )
+        self.held_out: Loss = loss_for(teacher or model, batches, scratch, tokenizer)
+
+    def training_examples(self, training: Any, seed: int) -> Sequence[Any]:
+        """The examples that are not held out."""
+        return self.examples.items
+
+    def collate(self, examples: Sequence[Any]) -> Batch:
+        """A batch with `targets`, one for each position of the logits."""
+        batch = self.examples.encode(examples)
+        if self.objective is None:
+            return inputs_of(self.model, batch)
+        seed = int(next(iter(batch.values())).long().sum())  # masks depend on the examples alone
+        [(batch, targets)] = self.objective.with_targets([batch], seed)
+        return {**inputs_of(self.model, batch), TARGETS: targets}
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Compute the loss of a batch of `collate`."""
+        inputs = {key: value for key, value in batch.items() if key != TARGETS}
+        output, losses = model(**inputs), []
+        if self.objective is not None:
+            logits, targets = output.logits.flatten(0, -2).float(), batch[TARGETS].flatten()
+            total = cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED)
+            losses.append(total / (targets != IGNORED).sum().clamp(min=1))
+        if self.teacher is not None:
+            with torch.no_grad():
+                originals = outputs_of(self.teacher(**inputs), inputs)
+            is_kl = is_distribution(self.teacher, originals)
+            apart, size = distance(outputs_of(output, inputs), originals, is_kl)
+            losses.append((apart / size).float())
+        return sum(losses) / len(losses)
+
+    def evaluate(self, model: nn.Module, split: str, device: str = "cpu") -> SimpleNamespace:
+        """Compute the loss of the held-out part; `score` is the same."""
+        loss = self.held_out.of(model.eval())
+        return SimpleNamespace(score=loss, loss=loss)
