@@ -31,6 +31,10 @@ COMMANDS = {
         "provenance.collect.command",
         "put records, tables and figures in one folder, as a Workflow Run RO-Crate",
     ),
+    "audit": (
+        "provenance.audit.command",
+        "make a random sample of the numbers again, and say what follows for all",
+    ),
     "diff": (
         "provenance.diff.command",
         "say where two runs of one configuration part, and which numbers differ",

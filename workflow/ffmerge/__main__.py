@@ -19,7 +19,17 @@ COMMANDS = {  # name -> where its `add_arguments` and `run` are, and its help
         "show a model's FF sublayers and what merging saves",
     ),
 }
-OF_A_CLONE = ("trace", "verify", "explain", "reproduce", "report", "collect", "diff", "sign")
+OF_A_CLONE = (
+    "trace",
+    "verify",
+    "explain",
+    "reproduce",
+    "report",
+    "collect",
+    "audit",
+    "diff",
+    "sign",
+)
 EXTRAS = {  # package -> the optional dependencies of ffmerge that install it
     "pyarrow": "data",
     "PIL": "data",

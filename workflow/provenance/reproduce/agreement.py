@@ -333,7 +333,10 @@ def remade(number: Number, compared: Compared, folders: tuple[str, str]) -> Rema
     cell = number.cell
     if cell["derivation"] == JOB:
         ledgers, _ = read_ledgers(Path(folders[1]))
-        again = next(each for ledger in ledgers for each in ledger.numbers if each.id == number.id)
+        numbers = (each for ledger in ledgers for each in ledger.numbers)
+        again = next((each for each in numbers if each.id == number.id), None)
+        if again is None:
+            raise ValueError(f"the second run has no number {number.id}")
         after, text = again.cell["raw"], again.cell["shown"]
     else:
         values = [_source(source, folders).value() for source in cell["sources"]]

@@ -42,10 +42,15 @@ MARKS = {True: "ok", False: "NOT", None: "?"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ffmerge reproduce`."""
-    folder = f"folder to make it in (default: in {PROJECT.reproductions}/)"
     parser.add_argument("cell", metavar="CELL", help="a number, or a table or figure")
     parser.add_argument("--row", help="its number from 1, or words that are in no other row")
     parser.add_argument("--column", help="its name")
+    add_run_arguments(parser)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that make something again in a folder of its own."""
+    folder = f"folder to make it in (default: in {PROJECT.reproductions}/)"
     parser.add_argument("snakemake", nargs="*", metavar="-- OPTION", help="options for Snakemake")
     add_configuration_arguments(parser)
     parser.add_argument("--in", dest="folder", type=Path, help=folder)
@@ -64,17 +69,13 @@ def run(options: argparse.Namespace) -> int:
     targets = made_files(number, records)
     folders = (old, folder_for(number.id, options.folder, old, options.resume))
     again = elsewhere(configuration, folders)
-    new_targets = [counterpart(target, folders) for target in targets]
-    try:
-        _announce(number, records, targets, len(dry_run(again, *new_targets)), folders[1])
-        _warn_if_stale(configuration, targets, records)
-    except RuntimeError as error:  # with Snakemake's words
-        raise ValueError(error) from None
+    say(f"{number.id} is {number.cell['shown']}.")
+    new_targets = plan_again(configuration, again, targets, records, folders)
     if options.dry_run:
         return 0
     status = run_snakemake(again, new_targets, [*records.deployment(), *options.snakemake])
     if status:
-        _say(f"Snakemake ended with status {status}: nothing to compare. To go on: --resume")
+        say(f"Snakemake ended with status {status}: nothing to compare. To go on: --resume")
         return 1
     jobs = compare_jobs(targets, records, Records(Path(folders[1])), folders)
     result = remade(number, jobs, folders)
@@ -82,30 +83,46 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(_content(number, jobs, result), indent=2, ensure_ascii=False))
     else:
         print("\n".join(_lines(number, jobs, result)))
-    _say(f"All of it is kept in {folders[1]}.")
+    say(f"All of it is kept in {folders[1]}.")
     return int(not (result.agreement.holds and all(agreement.holds for _, agreement in jobs)))
 
 
-def _announce(
-    number: Number, records: Records, targets: Sequence[str], n_jobs: int, folder: str
-) -> None:
+def plan_again(
+    configuration: dict[str, Any],
+    again: dict[str, Any],
+    targets: Sequence[str],
+    records: Records,
+    folders: tuple[str, str],
+) -> list[str]:
+    """Say what making targets again takes, and what is stale. Return the targets in the new folder.
+
+    again: the configuration that makes them there.
+    Raises ValueError in Snakemake's words if that cannot be planned.
+    """
+    new_targets = [counterpart(target, folders) for target in targets]
     ancestry = records.ancestry(*targets)
     seconds = sum(record.part("time").get("cpu_seconds") or 0 for record in ancestry)
-    _say(f"{number.id} is {number.cell['shown']}. To make it again in {folder}: {n_jobs} jobs")
-    rules = tallied(record.rule for record in ancestry)
-    _say(f"  ({rules}), {duration(seconds)} of processor time in the first run.")
+    try:
+        n_jobs = len(dry_run(again, *new_targets))
+        say(f"To make it again in {folders[1]}: {n_jobs} jobs")
+        rules = tallied(record.rule for record in ancestry)
+        say(f"  ({rules}), {duration(seconds)} of processor time in the first run.")
+        _warn_if_stale(configuration, targets, records)
+    except RuntimeError as error:  # with Snakemake's words
+        raise ValueError(error) from None
+    return new_targets
 
 
 def _warn_if_stale(configuration: dict[str, Any], targets: Sequence[str], records: Records) -> None:
     stale = staleness(configuration, targets, records, [])
     if stale.jobs:
-        _say("What is on disk is not what the present code and configuration make:")
+        say("What is on disk is not what the present code and configuration make:")
         for cause in stale.by_cause:
-            _say(f"  {cause.kind}: {cause.text}")
-        _say("  The second run is of the present ones, so it may well differ.")
+            say(f"  {cause.kind}: {cause.text}")
+        say("  The second run is of the present ones, so it may well differ.")
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
