@@ -6,6 +6,7 @@ The competency questions are those that Workflow Run RO-Crate was made for, by t
 
 import json
 import shutil
+import subprocess
 from contextlib import chdir
 from datetime import datetime
 from pathlib import Path
@@ -152,6 +153,17 @@ def test_cq5_how_long_a_step_takes(answer, records):
         if record.content["rule"] == "fine_tune"
     ]
     assert sorted(rows) == sorted(tuned)
+
+
+def test_the_archive_for_readers_is_a_valid_crate(checkers, finished, tmp_path):
+    key, archive = tmp_path / "key", tmp_path / "run.zip"
+    make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key]
+    subprocess.run(make, check=True)
+    collect(finished.root, "--paper", "--to", archive, "--sign", key)
+    shutil.unpack_archive(archive, tmp_path / "run")
+    assert checkers.validate(tmp_path / "run")["issues"] == []
+    readme = (tmp_path / "run/README.md").read_text()
+    assert "data-dictionary.csv" in readme
 
 
 def test_cq6_how_long_the_workflow_takes(answer, records):

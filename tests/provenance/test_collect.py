@@ -10,7 +10,8 @@ import pytest
 from experiment.cli import main
 from provenance import cells
 from provenance.cells import DERIVATIONS, JOB, Source, shown
-from provenance.collect import command
+from provenance.collect import command, paper
+from provenance.collect.collection import collection
 from provenance.digest import sha256_of
 from provenance.numbers import read_ledgers
 from provenance.record import read_record, write_record
@@ -100,6 +101,13 @@ def test_trace_and_verify_miss_nothing_in_the_folder_that_was_moved(collected, c
     assert found.faults == []
     assert found.counts.numbers > 500
     assert any("did not come along" in remark.why for remark in found.remarks)
+
+
+def test_every_column_of_a_table_is_explained(finished):
+    records = Records(RESULTS, finished.root)
+    rows = paper.data_dictionary(collection(records), finished.root)
+    assert len({row["file"] for row in rows}) > 10
+    assert [(row["file"], row["column"]) for row in rows if not row["means"]] == []
 
 
 @pytest.mark.parametrize("file", ["results/pico/vit/models/base/test.json", "left-behind.txt"])

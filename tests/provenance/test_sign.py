@@ -1,6 +1,8 @@
 """Signatures by `ssh-keygen`: what a forger can make agree, a signature tells apart."""
 
+import csv
 import json
+import re
 import shutil
 import subprocess
 from contextlib import chdir
@@ -204,3 +206,48 @@ def test_what_is_collected_is_signed_with_all_its_files(root, keys, tmp_path, ca
         assert main(["verify"]) == 0  # nothing else knows what it was
         [fault] = found(keys).faults
     assert fault.what == "workflow/Snakefile"
+
+
+def test_the_archive_for_readers_is_one_signed_file_that_explains_itself(root, keys, tmp_path):
+    for name in ("workflow/Snakefile", "README.md", "docs/x.md"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("of the repository")
+    (root / "workflow/report").mkdir()
+    (root / "workflow/report/columns.yaml").write_text("PPL: test perplexity\n")
+    key, archive = str(keys / f"{NAMES[0]}.key"), tmp_path / "run.zip"
+    assert main(["collect", "--paper", "--to", str(archive), "--sign", key]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run.zip"]
+    shutil.unpack_archive(archive, tmp_path / "there")
+    with chdir(tmp_path / "there"):
+        assert found(keys).faults == []
+        with Path("data-dictionary.csv").open(newline="") as stream:
+            rows = {row["column"]: row for row in csv.DictReader(stream)}
+        readme = Path("README.md").read_text()
+        metadata = Path("ro-crate-metadata.json").read_text()
+        assert Path("README-workflow.md").read_text() == "of the repository"
+        named = re.findall(r"^\| `([^`…]+)`", readme, re.MULTILINE)
+        assert len(named) > 4
+        assert [name for name in named if not list(Path().glob(name))] == []
+    assert len(readme.splitlines()) < 50  # a page
+    assert "2 numbers of 1 tables" in readme
+    assert rows["PPL"] == {
+        "file": f"results/demo/{small_run.TABLE}",
+        "title": "",
+        "column": "PPL",
+        "means": "test perplexity",
+        "holds": "numbers",
+        "example": "20.0",
+        "shown_as": "{:.1f}",
+        "derived_as": "value",
+        "read_from": "test.json /score",
+    }
+    assert rows["Model"]["holds"] == "text"
+    assert all(name in metadata for name in ("README-workflow.md", "data-dictionary.csv"))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--to", "run.zip"], ["--to", "run", "--sign", "key"]], ids=["unsigned", "no zip"]
+)
+def test_an_archive_for_readers_is_a_zip_and_signed(root, arguments, capsys):
+    assert main(["collect", "--paper", *arguments]) == 2
+    assert "it needs --to NAME.zip and --sign KEY" in capsys.readouterr().err

@@ -29,6 +29,7 @@ class Project:
     scripts: Path = Path("workflow/scripts")
     profile: Path = Path("workflow/profiles/default")
     page_template: Path = Path("workflow/report/page")
+    columns: Path = Path("workflow/report/columns.yaml")  # what the columns of tables hold
     discrepancies: Path = Path("docs/discrepancies.md")
     citation: Path = Path("CITATION.cff")
     data_sources: Path = Path("resources/demo/sources.yaml")  # licences of the embedded data

@@ -1,0 +1,138 @@
+"""Add to a collection what a reader of the paper needs first: a README, and what each column is."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from provenance.collect.collection import Collection
+from provenance.csv_files import read_csv, write_csv
+from provenance.digest import sha256_of
+from provenance.hashing import omitted_files
+from provenance.numbers import Ledger
+from provenance.project import PROJECT
+from provenance.records import a_source_file
+from provenance.seal import SEAL
+
+README, MOVED, DICTIONARY = "README.md", "README-workflow.md", "data-dictionary.csv"
+COLUMNS = (
+    *("file", "title", "column", "means", "holds", "example"),
+    *("shown_as", "derived_as", "read_from"),
+)
+
+
+def add_paper_parts(chosen: Collection, folder: Path) -> dict[str, str]:
+    """Write the README and the data dictionary. Return path -> sha256 of what is new.
+
+    The repository's README takes another name beside it, so that its links still lead somewhere.
+    """
+    if (folder / README).exists():
+        (folder / README).rename(folder / MOVED)
+    write_csv(data_dictionary(chosen, folder), folder / DICTIONARY, COLUMNS)
+    (folder / README).write_text(_readme(chosen, folder), encoding="utf-8")
+    names = (name for name in (README, MOVED, DICTIONARY) if (folder / name).exists())
+    return {name: sha256_of(folder / name) for name in names}
+
+
+def data_dictionary(chosen: Collection, folder: Path) -> list[dict[str, str]]:
+    """Describe each column of each table of a collection.
+
+    The ledgers say where the numbers are from; the workflow's captions and columns.yaml the rest.
+    """
+    captions = _yaml(folder / PROJECT.page_template / "captions.yaml")
+    meanings = _yaml(folder / PROJECT.columns)
+    return [
+        {
+            "file": path,
+            "title": captions.get(ledger.name, {}).get("title", ""),
+            "means": meanings.get(column["column"], ""),
+            **column,
+        }
+        for ledger in chosen.ledgers
+        for path in ledger.about
+        if path.endswith(".csv") and a_source_file(path) and (folder / path).is_file()
+        for column in _columns(ledger, path, folder)
+    ]
+
+
+def _yaml(file: Path) -> dict[str, Any]:
+    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _columns(ledger: Ledger, path: str, folder: Path) -> Iterator[dict[str, str]]:
+    table = ledger.content["about"].get("table", {}).get("path")
+    rows = read_csv(folder / path)
+    for name in rows[0] if rows else ():
+        every = ledger.content["cells"] if path == table else ()
+        cells = [cell for cell in every if cell["column"] == name]
+        texts = [row[name] for row in rows if row[name]]
+        yield {
+            "column": name,
+            "holds": "numbers" if cells or all(map(_is_number, texts)) else "text",
+            "example": texts[0] if texts else "",
+            "shown_as": _listed(cell["rule"] for cell in cells),
+            "derived_as": _listed(cell["derivation"] for cell in cells),
+            "read_from": _listed(
+                f"{Path(source['file']).name} {_general(source['pointer'])}".strip()
+                for cell in cells
+                for source in cell["sources"]
+            ),
+        }
+
+
+def _is_number(text: str) -> bool:
+    return bool(re.fullmatch(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", text, re.IGNORECASE))
+
+
+def _general(pointer: str) -> str:
+    """Return a JSON pointer without the numbers of rows: `/*/score`."""
+    return re.sub(r"/\d+(?=/|$)", "/*", pointer)
+
+
+def _listed(words: Iterator[str]) -> str:
+    return "; ".join(dict.fromkeys(words))
+
+
+def _readme(chosen: Collection, folder: Path) -> str:
+    cited, results = _yaml(folder / PROJECT.citation), chosen.records.results
+    parts = {name: [r.part(name) for r in chosen.ancestry] for name in ("time", "git")}
+    times = [time.get(key) for time in parts["time"] for key in ("started", "ended")]
+    commits = {commit for git in parts["git"] if (commit := git.get("commit"))}
+    numbers = [number.id for ledger in chosen.ledgers for number in ledger.numbers]
+    shown = [path for ledger in chosen.ledgers for path in ledger.about]
+    page = results / PROJECT.page
+    template = Path(__file__).with_name("README.md.jinja").read_text(encoding="utf-8")
+    options = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    return jinja2.Template(template, undefined=jinja2.StrictUndefined, **options).render(
+        results=results,
+        paper=cited.get("preferred-citation", {}).get("title"),
+        n_numbers=len(numbers),
+        n_shown=len(chosen.ledgers),
+        n_jobs=len(chosen.ancestry),
+        days=[time[:10] for time in times if time],
+        page=page if (folder / page).is_file() else None,
+        tables=_common(shown, ".csv"),
+        figures=_common(shown, ".png"),
+        locks=_locks(chosen),
+        seal=results / SEAL,
+        n_left=len(omitted_files(folder)),
+        commit=commits.pop() if len(commits) == 1 else None,
+        number=next((name for name in numbers if name.startswith("table")), "NUMBER"),
+        licence=cited.get("license", "see LICENSE"),
+    )
+
+
+def _common(paths: list[str], suffix: str) -> str | None:
+    """Name the files with an ending by the folder that most are in."""
+    folders = sorted(str(Path(path).parent) for path in paths if path.endswith(suffix))
+    return f"{max(folders, key=folders.count)}/*{suffix}" if folders else None
+
+
+def _locks(chosen: Collection) -> list[str]:
+    """List the locks that jobs ran with: of packages, or of images."""
+    environments = [record.part("environment") for record in chosen.ancestry]
+    locks = {each["lock"]["path"] for each in environments if each.get("lock")}
+    return sorted(locks | {str(PROJECT.image_lock) for each in environments if each.get("image")})
