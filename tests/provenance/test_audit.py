@@ -62,7 +62,7 @@ def test_a_number_that_is_copied_from_the_repository_is_not_drawn(population):
     ledger = Path("results/demo", small_run.LEDGER)
     ledger.write_text(ledger.read_text().replace("results/demo/m/test.json", "config/paper.csv"))
     found = Population(Records())
-    assert found.copied == ["table1:1:ppl"]
+    assert found.others == ["table1:1:ppl"]
     assert {number.id for _, number in found.draw(20, 1)} == {"table1:1:window"}
 
 

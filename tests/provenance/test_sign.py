@@ -167,6 +167,17 @@ def test_what_does_not_hold_is_not_signed(root, keys, capsys):
     assert not (root / SEALED).exists()
 
 
+@pytest.mark.parametrize("name", ["a\nb", "gone"])
+def test_a_folder_with_what_cannot_be_listed_is_not_signed(root, keys, name, capsys):
+    (root / "left-behind.txt").write_text(
+        ""
+    )  # as in a collected folder, whose files are all signed
+    (root / name).symlink_to("nowhere")
+    assert sign(keys) == 2
+    assert f"{name!r} is no file that can be listed" in capsys.readouterr().err
+    assert not (root / SEALED).exists()
+
+
 @pytest.mark.parametrize("key", ["none", "alice"])
 def test_a_key_that_cannot_sign_is_told_in_a_line_and_the_old_signature_stays(
     root, keys, key, capsys

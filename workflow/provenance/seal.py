@@ -112,8 +112,18 @@ def _seal(records: Records, paths: Sequence[str]) -> str:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     hashed = digests(str(records.root / path) for path in paths).of
     lines = [f"{hashed[str(records.root / path)]}  {path}" for path in paths]
+    for path, line in zip(paths, lines, strict=True):
+        if not _pair(line):
+            raise ValueError(f"{path!r} is no file that can be listed, so nothing is signed")
     head = [f"{MADE}{now}", f"# seal on the report page: {digest}"]
     return "\n".join([*head, *lines, ""])
+
+
+def _pair(line: str) -> tuple[str, str] | None:
+    """Return path and sha256 of a line; None if it has another form."""
+    digest, _, path = line.partition("  ")
+    fits = re.fullmatch(r"[0-9a-f]{64}", digest) and a_source_file(path)
+    return (path, digest) if fits else None
 
 
 def _all_files(root: Path) -> set[str]:
@@ -131,11 +141,11 @@ def _differing(seal: Seal, root: Path) -> bool:
 
 def read(text: bytes) -> Seal:
     """Parse a seal. Raises ValueError if it has a line of another form."""
-    first, *lines = text.decode().splitlines()
-    pairs = [re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines if line[:1] != "#"]
-    if not all(pair and a_source_file(pair[2]) for pair in pairs):
+    first, *lines = text.decode().rstrip("\n").split("\n")
+    pairs = [_pair(line) for line in lines if not line.startswith("#")]
+    if not all(pairs):
         raise ValueError("the seal has a line that is not a digest and a path")
-    return Seal(_made(first), {pair[2]: pair[1] for pair in pairs})
+    return Seal(_made(first), dict(pairs))
 
 
 def _made(line: str) -> datetime:

@@ -16,6 +16,7 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,23 +60,23 @@ class Made:
 
 
 class Population:
-    """All numbers of a run that jobs make. copied: ids of the others."""
+    """All numbers of a run that recorded jobs make. others: ids of those that none makes."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
-        self.copied: list[str] = []
         by_targets: dict[tuple[str, ...], list[Number]] = defaultdict(list)
-        for ledger in read_ledgers(records.results, records.root)[0]:
-            for number in ledger.numbers:
-                try:
-                    by_targets[tuple(made_files(number, records))].append(number)
-                except ValueError:  # no job makes it
-                    self.copied.append(number.id)
+        ledgers, _ = read_ledgers(records.results, records.root)
+        every = [number for ledger in ledgers for number in ledger.numbers]
+        for number in every:
+            with suppress(ValueError):  # no job makes it
+                by_targets[tuple(made_files(number, records))].append(number)
         self.made = [
             Made(targets, jobs, sorted(numbers, key=lambda number: natural(number.id)))
             for targets, numbers in sorted(by_targets.items())
             if (jobs := frozenset(record.file for record in records.ancestry(*targets)))
         ]
+        self.numbers = [number.id for made in self.made for number in made.numbers]
+        self.others = sorted({number.id for number in every} - {*self.numbers})
 
     @cached_property
     def by_job(self) -> dict[Path, list[Made]]:
@@ -85,11 +86,6 @@ class Population:
             for job in made.jobs:
                 by_job[job].append(made)
         return dict(sorted(by_job.items()))
-
-    @property
-    def n_numbers(self) -> int:
-        """How many numbers may be drawn."""
-        return sum(len(made.numbers) for made in self.made)
 
     def draw(self, n: int, seed: int) -> list[tuple[Made, Number]]:
         """Draw numbers, independently of each other, so that one may come twice."""
@@ -206,8 +202,8 @@ def _report(
         "failures": failures,
         "confidence": CONFIDENCE,
         "at_most_wrong": upper_bound(failures, len(draws)),
-        "numbers": population.n_numbers,
-        "copied_numbers": len(population.copied),
+        "numbers": len(population.numbers),
+        "not_drawn": len(population.others),
         "jobs": {"made_again": len(new.by_file), "all": len(population.by_job)},
         "seconds": {
             "now": round(took, 1),
@@ -258,9 +254,9 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         "independent draws).",
         WIDTH,
     )
-    if report["copied_numbers"]:
-        copied = counted(report["copied_numbers"], "number")
-        yield f"Not drawn: {copied} copied from files of the repository."
+    if report["not_drawn"]:
+        others = counted(report["not_drawn"], "number")
+        yield f"Not drawn: {others} that no recorded job makes, such as copies of the paper's."
     jobs, times = report["jobs"], report["seconds"]
     took, first = duration(times["now"]), duration(times["in_the_first_run"])
     made = counted(jobs["made_again"], "job")
