@@ -15,7 +15,7 @@ import argparse
 import math
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -97,15 +97,14 @@ class Population:
             drawn.append((chosen, generator.choice(chosen.numbers)))
         return drawn
 
-    def seconds(self, jobs: set[Path]) -> float:
-        """Sum up how long some jobs took."""
-        return seconds(self._records.by_file[job] for job in jobs)
+    def seconds(self, jobs: Iterable[Path]) -> float:
+        """Sum up the processor time of some jobs."""
+        return seconds(map(self._records.by_file.__getitem__, jobs))
 
 
-def seconds(records: Iterator[Record]) -> float:
-    """Sum up how long jobs took, with the time that Python needed to start."""
-    times = (record.part("time") for record in records)
-    return sum((each.get("seconds") or 0) + (each.get("start_up_seconds") or 0) for each in times)
+def seconds(records: Iterable[Record], key: str = "cpu_seconds") -> float:
+    """Sum up a time of jobs; by default processor time, which other work hardly changes."""
+    return sum(record.part("time").get(key) or 0 for record in records)
 
 
 def upper_bound(failures: int, n: int, confidence: float = CONFIDENCE) -> float:
@@ -193,8 +192,9 @@ def _report(
     draws = [_draw(number, made, compared, folders) for made, number in drawn]
     failures = sum(draw["holds"] is not True for draw in draws)
     jobs = set().union(*(made.jobs for made, _ in drawn))
-    first, every = population.seconds(jobs), population.seconds(set(population.by_job))
-    took = seconds(iter(new.by_file.values()))
+    first, every = population.seconds(jobs), population.seconds(population.by_job)
+    again = new.by_file.values()
+    took = seconds(again)
     return {
         "results": folders[0],
         "seed": options.seed,
@@ -205,7 +205,8 @@ def _report(
         "numbers": len(population.numbers),
         "not_drawn": len(population.others),
         "jobs": {"made_again": len(new.by_file), "all": len(population.by_job)},
-        "seconds": {
+        "seconds": round(seconds(again, "seconds"), 1),
+        "processor_seconds": {
             "now": round(took, 1),
             "in_the_first_run": round(first, 1),
             "for_all_numbers": round(every * took / first, 1) if first else None,
@@ -257,10 +258,10 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     if report["not_drawn"]:
         others = counted(report["not_drawn"], "number")
         yield f"Not drawn: {others} that no recorded job makes, such as copies of the paper's."
-    jobs, times = report["jobs"], report["seconds"]
+    jobs, times = report["jobs"], report["processor_seconds"]
     took, first = duration(times["now"]), duration(times["in_the_first_run"])
-    made = counted(jobs["made_again"], "job")
-    yield f"This took {made} {took}, and {first} in the first run."
+    made, elapsed = counted(jobs["made_again"], "job"), duration(report["seconds"])
+    yield f"This took {made} {elapsed}: {took} of processor time, {first} in the first run."
     if times["for_all_numbers"] is not None:
         whole = duration(times["for_all_numbers"])
-        yield f"All numbers would take {jobs['all']} jobs about {whole}, one after the other."
+        yield f"All numbers would take {jobs['all']} jobs about {whole} of processor time."
