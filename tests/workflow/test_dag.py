@@ -47,6 +47,7 @@ def test_a_model_that_several_tables_share_is_made_once(jobs):
     assert rules["quantize"] == rules["compute_cka"] == rules["measure_cost"] == 3
     # every tuned model, every base model, every quantized model
     assert rules["score_test"] == rules["fine_tune"] + 3 + 3
+    assert rules["score_untuned"] == 3 * 4  # windows of Table 2
 
 
 def test_common_inputs_of_all_models_are_computed_once_for_each_task(jobs):

@@ -33,10 +33,11 @@ def printed_setting(reported: Reported, table: str, name: str) -> Printed | None
     return _first_value(_rows_with(reported["hyperparameters"], table=table, name=name), table)
 
 
-def tolerances(reported: Reported, tolerance: str) -> dict[str, float]:
-    """metric -> value of one kind of tolerance: close, similar, equal or reproduction."""
-    rows = _rows_with(reported["tolerances"], tolerance=tolerance)
-    return dict(zip(rows["metric"], rows["value"].astype(float), strict=True))
+def tolerances(reported: Reported, name: str) -> dict[str, float]:
+    """unit -> printed value plus tolerance, of close, similar, equal or reproduction."""
+    rows = _rows_with(reported["tolerances"], name=name)
+    sums = rows["printed"].astype(float) + rows["tolerance"].astype(float)
+    return dict(zip(rows["unit"], sums.round(6), strict=True))
 
 
 def _rows_with(rows: DataFrame, **values: str) -> DataFrame:

@@ -36,7 +36,8 @@ rule evaluate_claims:
         reported=ancient(REPORTED),
         scores=tests("test.json", EVERYTHING),
         per_example=tests("test.csv", EVERYTHING),
-        windows=task_files("windows.csv"),
+        untuned=untuned_windows("untuned.json"),
+        untuned_per_example=untuned_windows("untuned.csv"),
         cka=task_files("cka.csv"),
     output:
         table="{results}/tables/claims.csv",

@@ -244,6 +244,16 @@ def tests(name, shown):
     ]
 
 
+def untuned_windows(name):
+    """A test file of each window of Table 2 before tuning, where it has several."""
+    return [
+        f"{{results}}/{task}/models/{model}/{name}"
+        for task, models in TABLE2.items()
+        if len(models) > 1
+        for model in models
+    ]
+
+
 def quantized_storage():
     """The sizes on disk of each task's quantized model."""
     return [

@@ -29,6 +29,20 @@ rule score_test:
         command("score_test")
 
 
+use rule score_test as score_untuned with:
+    # Section 5.2: the same test of a merged model before recovery fine-tuning
+    input:
+        model="{results}/{task}/models/{model}/compressed",
+        base_model=base_model,
+        test=dataset("test"),
+    output:
+        score="{results}/{task}/models/{model}/untuned.json",
+        per_example="{results}/{task}/models/{model}/untuned.csv",
+        record="{results}/{task}/models/{model}/untuned.record.json",
+    log:
+        "{results}/{task}/logs/score_untuned-{model}.log",
+
+
 rule measure_cost:
     """Time a forward pass of the base model and of a compressed model of each method, in turns."""
     input:

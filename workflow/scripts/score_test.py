@@ -3,6 +3,7 @@
 import json
 from importlib import import_module
 
+from experiment.evaluation.clusters import clusters
 from experiment.tasks import task_for
 from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models.format import DROPPED, GROUPS
@@ -30,6 +31,7 @@ if __name__ == "__main__":
             **result.details,
         }
         job.output.score.write_text(json.dumps(summary, indent=2) + "\n")
-        examples = zip(*result.per_example.values(), strict=True)
-        rows = (dict(zip(result.per_example, values, strict=True)) for values in examples)
+        columns = {**result.per_example, **clusters(task, "test")}
+        examples = zip(*columns.values(), strict=True)
+        rows = (dict(zip(columns, values, strict=True)) for values in examples)
         write_csv(rows, job.output.per_example)

@@ -8,11 +8,18 @@ import pytest
 import torch
 from sacrebleu.metrics import BLEU
 
+from experiment.claims.paired_tests import bound_test
 from experiment.config import Training
 from experiment.evaluation.perplexity import mean_loss, perplexity, sliding_windows, window_losses
 from ffmerge.evaluation.accuracy import accuracy, top1_correct
 from ffmerge.evaluation.bleu import COUNTS, bleu_from_counts, corpus_bleu, sentence_counts
-from ffmerge.evaluation.intervals import bootstrap_interval, resampled_sums, score_columns
+from ffmerge.evaluation.intervals import (
+    Scored,
+    in_clusters,
+    resampled_sums,
+    score_columns,
+    scored_models,
+)
 from ffmerge.evaluation.metrics import METRICS
 from ffmerge.training.schedules import learning_rate_factor
 
@@ -306,6 +313,20 @@ def test_the_columns_of_all_examples_sum_to_the_score_itself(metric, average):
     assert score(columns.sum(axis=0)) == pytest.approx(point(metric, values, average))
 
 
+def scored(metric: str, values: dict, resamples: int, seed=0, average=None, score=None) -> Scored:
+    """A model's test, resampled."""
+    if score is None:
+        score = point(metric, values, average)
+    test = {"metric": metric, "average": average, "score": score}
+    return scored_models({"it": test}, {"it": values}, resamples, seed)["it"]
+
+
+def bootstrap_interval(
+    metric: str, values: dict, resamples: int, confidence: float, seed: int, average=None
+) -> tuple[float, float]:
+    return scored(metric, values, resamples, seed, average).interval(confidence)
+
+
 @pytest.mark.parametrize(("metric", "average"), METRICS_AND_AVERAGES)
 def test_an_interval_holds_its_score_follows_its_seed_and_grows_with_confidence(metric, average):
     values = examples(metric)
@@ -321,7 +342,10 @@ def test_an_interval_holds_its_score_follows_its_seed_and_grows_with_confidence(
 def test_values_read_as_text_give_the_same_interval(metric, average):
     values = examples(metric)
     as_text = {name: [str(value) for value in column] for name, column in values.items()}
-    intervals = [bootstrap_interval(metric, v, 50, 0.9, 0, average) for v in (values, as_text)]
+    score = point(metric, values, average)
+    intervals = [
+        scored(metric, v, 50, average=average, score=score).interval(0.9) for v in (values, as_text)
+    ]
     assert intervals[0] == intervals[1]
 
 
@@ -350,5 +374,102 @@ def test_resamples_are_as_large_as_the_data_and_draw_every_row_equally_often():
 
 
 def test_an_unknown_metric_is_an_error():
-    with pytest.raises(ValueError, match="'rouge': known are perplexity, accuracy and bleu"):
+    with pytest.raises(ValueError, match="'rouge': known are loss, perplexity, accuracy and bleu"):
         score_columns("rouge", {})
+
+
+# --- clusters -------------------------------------------------------------------------------------
+
+
+def clustered(
+    generator: np.random.Generator, n_clusters: int, effect: float
+) -> tuple[dict[str, dict], dict[str, dict]]:
+    """Two language models' tests on articles of about 8 windows that are alike; the mean is 3.
+
+    effect: mean loss of the second above that of the first, which differs between articles, too.
+    """
+    sizes = 1 + generator.geometric(1 / 8, size=n_clusters)
+    article = np.repeat(np.arange(n_clusters), sizes)
+    level = generator.normal(3, 0.3, size=n_clusters)
+    gain = generator.normal(effect, 0.05, size=n_clusters)
+    one = level[article] + generator.normal(0, 0.3, size=len(article))
+    other = one + gain[article] + generator.normal(0, 0.1, size=len(article))
+    columns = {
+        name: {"negative_log_likelihood": losses, "article": article.astype(str)}
+        for name, losses in (("one", one), ("other", other))
+    }
+    tests = {
+        name: {"metric": "loss", "score": of["negative_log_likelihood"].mean()}
+        for name, of in columns.items()
+    }
+    return tests, columns
+
+
+@pytest.mark.parametrize("n_clusters", [20, 60])
+def test_an_interval_covers_and_a_test_errs_as_often_as_they_say(n_clusters):
+    generator, n = np.random.default_rng(0), 1000
+    covered, covered_difference, found = 0, 0, 0
+    for seed in range(n):
+        models = scored_models(*clustered(generator, n_clusters, effect=0), 200, seed)
+        difference = models["other"].minus(models["one"])
+        low, high = models["one"].interval(0.95)
+        covered += low <= 3 <= high
+        low, high = difference.interval(0.95)
+        covered_difference += low <= 0 <= high
+        found += bound_test(difference, 0.0) <= 0.05
+    assert 0.93 * n <= covered <= 0.97 * n
+    assert 0.93 * n <= covered_difference <= 0.97 * n
+    assert found <= 0.06 * n
+
+
+def test_windows_that_are_alike_count_less_than_they_are():
+    """An interval that resamples windows of articles as if independent covers far too seldom."""
+    generator, covered = np.random.default_rng(0), 0
+    for seed in range(300):
+        tests, columns = clustered(generator, 40, effect=0)
+        alone = {
+            name: {k: v for k, v in of.items() if k != "article"} for name, of in columns.items()
+        }
+        low, high = scored_models(tests, alone, 200, seed)["one"].interval(0.95)
+        covered += low <= 3 <= high
+    assert covered < 0.85 * 300
+
+
+@pytest.mark.parametrize(
+    ("names", "n", "over"),
+    [
+        ({"article": list("aabbbc")}, 3, "3 articles of 6 test examples, fewer than 20"),
+        ({"page": [7, 7, 8, 9, 8, 8]}, 3, "3 pages of 6 test examples, fewer than 20"),
+        ({"page": list("aaaaaa")}, 6, "6 test examples of one page, as if independent"),
+        ({}, 6, "6 test examples, each on its own"),
+    ],
+)
+def test_what_is_resampled_is_said(names, n, over):
+    columns = np.arange(12.0).reshape(6, 2)
+    sums, said = in_clusters(columns, names)
+    assert (len(sums), said) == (n, over)
+    np.testing.assert_array_equal(sums.sum(axis=0), columns.sum(axis=0))
+
+
+def test_twenty_articles_are_enough():
+    _, said = in_clusters(np.ones((40, 1)), {"article": [i // 2 for i in range(40)]})
+    assert said == "20 articles of 40 test examples"
+
+
+def test_models_on_other_examples_are_not_compared():
+    (one, _), (_, other) = (accuracies([1, 0]), accuracies([1, 0, 1]))
+    tests = {"one": one, "other": one}
+    columns = {"one": {"correct": [1, 0]}, "other": other}
+    with pytest.raises(ValueError, match="on 2 test examples, each on its own and on 3 test exa"):
+        scored_models(tests, columns, 10, 0)
+
+
+def accuracies(correct: list[int]) -> tuple[dict, dict]:
+    """Summary and columns of an image classifier's test."""
+    return {"metric": "accuracy", "score": 100 * np.mean(correct)}, {"correct": correct}
+
+
+def test_the_standard_error_of_a_mean_is_the_one_of_textbooks():
+    losses = np.random.default_rng(0).normal(3, 0.4, size=30)
+    found = scored("loss", {"negative_log_likelihood": losses}, 10, score=losses.mean())
+    assert found.error == pytest.approx(losses.std(ddof=1) / np.sqrt(30))

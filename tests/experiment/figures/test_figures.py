@@ -195,8 +195,9 @@ def tested(result) -> Callable[..., list[dict]]:
     """tested(task, base): the points of a task, the most compressed models first."""
 
     def made(task: str = "gpt2", base: str = "base") -> list[dict]:
+        wide = {"n_parameters": 700, "from_base_low": 17.25, "from_base_high": 19.25}
         results = [
-            result("permute-k7-first-best", 18.0, task, n_parameters=700, low=17.5, high=19.5),
+            result("permute-k7-first-best", 18.0, task, **wide),
             result("permute-k5-first-best", 16.0, task, n_parameters=800),
             result("vanilla-k5-first-best", 17.0, task, n_parameters=800),
             result(base, 14.0, task),
@@ -224,7 +225,10 @@ def test_a_panel_has_the_uncompressed_model_s_score_and_each_method_by_compressi
         "Layer Drop": [[30.5, 25.0]],
     }
     bars = drawn["Permute FF Merge"].lines[2][0].get_segments()
-    assert [bar[:, 1].tolist() for bar in bars] == [[15.0, 17.0], [17.5, 19.5]]
+    assert [bar[:, 1].tolist() for bar in bars] == [
+        [15.5, 16.5],
+        [17.25, 19.25],
+    ]  # of the difference, paired
     assert axis.get_title() == "GPT-2"
     assert axis.get_ylabel() == "test perplexity ↓"
     assert axis.get_xlim()[0] == 0

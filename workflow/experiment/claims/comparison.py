@@ -24,7 +24,6 @@ MISSING = "not computed"
 NO_RESULT = "not a result"
 EXACT, AT_LEAST = "exact", "at least"  # instead of a tolerance
 OF_SCORES, OF_PERCENT = "of scores", "percent"  # which tolerance of tolerances.csv
-METRIC_OF_UNIT = {"%": "accuracy", "perplexity": "perplexity", "BLEU": "bleu"}  # by a score's unit
 
 PrintedRow = dict[str, str]  # of a file of config/paper_reported/
 OurNumber = Callable[[Recomputed, PrintedRow], Cell | None]  # unrounded, for a printed row
@@ -135,7 +134,7 @@ def _row(
     task = tasks.get(row["task"])
     ours = number(task, row) if number and task else None
     if kind == OF_SCORES:
-        kind = METRIC_OF_UNIT[row["unit"]]
+        kind = row["unit"]
     tolerance = near.get(kind, kind)
     if number is None:
         verdict = NO_RESULT
@@ -163,7 +162,7 @@ def _row(
 
 
 def agrees(printed: str, ours: Cell, tolerance: float | str) -> bool:
-    """Whether a printed number is within a tolerance of ours or within our interval.
+    """Whether a printed number is within a tolerance of ours.
 
     A printed number stands for all numbers that round to it. tolerance: in the number's unit; or
     EXACT; or AT_LEAST, where the paper says "more than".
@@ -176,9 +175,8 @@ def agrees(printed: str, ours: Cell, tolerance: float | str) -> bool:
         return paper == value
     if tolerance == AT_LEAST:
         return value >= paper
-    low, high = (ours.interval.low, ours.interval.high) if ours.interval else (value, value)
     slack = 0.5 * 10.0 ** -len(printed.partition(".")[2]) + 1e-9  # half a digit, and rounding
-    return min(low, value - tolerance) - slack <= paper <= max(high, value + tolerance) + slack
+    return abs(value - paper) <= tolerance + slack
 
 
 def summary(table: DataFrame) -> str:

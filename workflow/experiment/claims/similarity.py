@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy
 import pandas
 
-from experiment.claims.evidence import Evidence, ResamplingSettings
+from experiment.claims.evidence import Evidence
 from experiment.claims.paired_tests import bound_test
-from ffmerge.evaluation.intervals import Values
+from ffmerge.evaluation.intervals import Scored, Values
 
 
 def read_cka(file: Path) -> Iterator[tuple[str, Values, Values]]:
@@ -28,7 +28,7 @@ def read_cka(file: Path) -> Iterator[tuple[str, Values, Values]]:
 
 
 def more_similar(
-    claim: str, label: str, feed_forward: Values, attention: Values, settings: ResamplingSettings
+    claim: str, label: str, feed_forward: Values, attention: Values, draws: int, seed: int
 ) -> Evidence:
     """Test that pairs of FF sublayers have a higher mean CKA than pairs of attention sublayers.
 
@@ -39,25 +39,27 @@ def more_similar(
     difference = feed_forward - attention
     n = len(difference)
     numpy.fill_diagonal(difference, 0)
-    generator = numpy.random.default_rng(settings.seed)
-    times_drawn = generator.multinomial(n, [1 / n] * n, size=settings.draws)  # (draws, n_layers)
-    n_pairs = n**2 - (times_drawn**2).sum(axis=1)
-    sums = ((times_drawn @ difference) * times_drawn).sum(axis=1)
-    resampled = numpy.divide(sums, n_pairs, out=numpy.zeros(len(sums)), where=n_pairs > 0)
-    low, high = settings.interval(resampled)
+
+    def mean_of_pairs(times_drawn: Values) -> Values:
+        """(draws, n_layers) -> (draws,)."""
+        n_pairs = times_drawn.sum(axis=1) ** 2 - (times_drawn**2).sum(axis=1)
+        sums = ((times_drawn @ difference) * times_drawn).sum(axis=1)
+        return numpy.divide(sums, n_pairs, out=numpy.zeros(len(sums)), where=n_pairs > 0)
+
+    generator = numpy.random.default_rng(seed)
+    resampled = mean_of_pairs(generator.multinomial(n, [1 / n] * n, size=draws))
     off_diagonal = ~numpy.eye(n, dtype=bool)
+    left_out = mean_of_pairs(off_diagonal.astype(int))
     ff, other = feed_forward[off_diagonal].mean(), attention[off_diagonal].mean()
+    measured = Scored(float(ff - other), resampled, left_out, f"{n} layers")
     return Evidence(
         claim=claim,
         task=label,
+        endpoint="CKA",
         compared=f"mean CKA of FF outputs {ff:.2f}, of attention outputs {other:.2f}",
-        measured=float(ff - other),
-        low=low,
-        high=high,
+        measured=measured,
         above=True,
         bound=0.0,
         unit="CKA",
-        n=n,
-        p=bound_test(resampled, 0.0),
-        over="layers",
+        p=bound_test(measured, 0.0) if n > 2 else 1.0,  # without one of two there is no pair
     )

@@ -21,13 +21,13 @@ class Intervals(Strict):
     """Statistics over per-example scores: bootstrap intervals and paired tests."""
 
     resamples: Positive = Field(
-        1000, le=1_000_000, description="bootstrap resamples of the test examples"
+        1000, le=1_000_000, description="bootstrap resamples in tables and figures"
     )
     confidence: Number = Field(0.95, gt=0, lt=1, description="confidence level of the intervals")
     permutations: Positive = Field(
         10_000,
         le=1_000_000,
-        description="random swaps of two models' examples, and resamples, in a claim's test",
+        description="bootstrap resamples behind the interval of a claim",
     )
 
 

@@ -1,6 +1,7 @@
 """Figures 2 and 3: test scores against the parameters removed (Sections 5.1 and 5.2)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,7 +17,10 @@ UNCOMPRESSED_LABEL = "Uncompressed"
 
 
 def points(results: Sequence[Result]) -> list[Row]:
-    """List the score of each model, with its interval, and the parameters removed."""
+    """List the score of each model, and the parameters removed.
+
+    The interval is that of the difference from the uncompressed model, which has none itself.
+    """
     return [
         {
             "panel": result.model,
@@ -25,7 +29,7 @@ def points(results: Sequence[Result]) -> list[Row]:
             if result.method
             else UNCOMPRESSED_LABEL,
             REMOVED: result.reduction_cell(),
-            SCORE: result.score_cell(),
+            SCORE: replace(result.score_cell(), interval=result.from_base),
         }
         for result in results
     ]

@@ -8,8 +8,8 @@ from pandas import DataFrame
 
 from experiment.tables.layout import write_csv
 from experiment.tables.tested import read_tests
-from experiment.variants import BASE, Variant
-from ffmerge.evaluation.intervals import bootstrap_interval
+from experiment.variants import BASE, TUNED_BASE, Variant
+from ffmerge.evaluation.intervals import scored_models
 from ffmerge.evaluation.metrics import metric_named
 from provenance import cells
 from provenance.cells import JOB, Cell, Interval, Printed, Source
@@ -25,7 +25,9 @@ class Result:
 
     variant: its name in the DAG; method, k, anchor, role, int8: the parts of that name, None for an
     uncompressed model. first_layer, last_layer: of the window that was merged or dropped.
-    low, high: bounds of the score's interval at the level `confidence`. loss: nats.
+    low, high: bounds of the score's interval at the level `confidence`; over: what was resampled;
+    from_base_low, from_base_high: bounds of the interval of the difference from the uncompressed
+    model in the same table, in pairs, added to that model's score. loss: nats.
     sublayers_removed, sublayers: FF sublayers that share another's weights, and all that compute.
     reduction_percent: parameters removed, in % of the base model's, embeddings included.
     file, base_file: test.json of the model and of its base model.
@@ -49,6 +51,9 @@ class Result:
     low: float
     high: float
     confidence: float
+    over: str
+    from_base_low: float | None
+    from_base_high: float | None
     loss: float
     n_parameters: int
     reduction_percent: float
@@ -58,7 +63,15 @@ class Result:
     @property
     def interval(self) -> Interval:
         """The confidence interval of the score."""
-        return Interval(self.low, self.high, self.confidence, "bootstrap over test examples")
+        return Interval(self.low, self.high, self.confidence, f"bootstrap over {self.over}")
+
+    @property
+    def from_base(self) -> Interval | None:
+        """The interval of the score, given the uncompressed model's, that curves are read by."""
+        if self.from_base_low is None:
+            return None
+        bounds, how = (self.from_base_low, self.from_base_high), f"bootstrap over {self.over}"
+        return Interval(*bounds, self.confidence, f"{how}, of the difference from the uncompressed")
 
     @property
     def names(self) -> dict[str, str]:
@@ -108,18 +121,26 @@ def read_results(job: Job) -> list[Result]:
     tasks, intervals = job.params.tasks, job.params.intervals
     tests = list(read_tests(job.input.scores, job.input.per_example))
     base = {test.task: test for test in tests if test.model == BASE}
-    results = []
-    for task, model, test, examples, (file, _) in tests:
-        if model not in tasks[task]["models"]:
-            continue
-        low, high = bootstrap_interval(
-            test["metric"],
-            examples,
+    shown = [test for test in tests if test.model in tasks[test.task]["models"]]
+    scored = {
+        task: scored_models(
+            {test.model: test.summary for test in shown if test.task == task},
+            {test.model: test.examples for test in shown if test.task == task},
             intervals["resamples"],
-            intervals["confidence"],
             job.params.seed,
-            test.get("average"),
         )
+        for task in {test.task for test in shown}
+    }
+    results = []
+    for task, model, test, _, (file, _) in shown:
+        of_model, confidence = scored[task][model], intervals["confidence"]
+        low, high = of_model.interval(confidence)
+        uncompressed = next(filter(scored[task].get, (TUNED_BASE, BASE)), None)
+        from_base = [None, None]
+        if uncompressed not in (None, model):
+            reference = scored[task][uncompressed]
+            bounds = of_model.minus(reference).interval(confidence)
+            from_base = [reference.score + bound for bound in bounds]
         windows = test["merged"] or test["dropped"]
         layers = windows[0]["layers"] if windows else [None]
         name = vars(Variant.parse(model)) if windows else UNNAMED
@@ -139,7 +160,10 @@ def read_results(job: Job) -> list[Result]:
                 score=test["score"],
                 low=low,
                 high=high,
-                confidence=intervals["confidence"],
+                confidence=confidence,
+                over=of_model.over,
+                from_base_low=from_base[0],
+                from_base_high=from_base[1],
                 loss=test["loss"],
                 n_parameters=test["n_parameters"],
                 reduction_percent=100 * (1 - test["n_parameters"] / n_base),
