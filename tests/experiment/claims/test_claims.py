@@ -23,7 +23,7 @@ from experiment.claims.statements import (
     overall,
 )
 from experiment.reported import read_reported
-from experiment.tables.tested import Tested
+from experiment.tables import tested
 from ffmerge.evaluation.bleu import COUNTS
 from ffmerge.evaluation.intervals import scored_models
 from provenance.cells import Interval
@@ -521,9 +521,11 @@ def test_a_run_s_files_become_evidence(tmp_path):
 def test_a_perplexity_is_compared_by_its_logarithm_and_each_endpoint_by_its_margins():
     losses = np.array([2.0, 3.0, 4.0, 3.0])
 
-    def test_of(metric: str, score: float, **columns) -> Tested:
+    def test_of(metric: str, score: float, **columns) -> tested.Tested:
         summary = {"metric": metric, "score": score, "loss": 3.0, "n_images": 4}
-        return Tested("t", "base", summary, {"negative_log_likelihood": losses, **columns}, ())
+        return tested.Tested(
+            "t", "base", summary, {"negative_log_likelihood": losses, **columns}, ()
+        )
 
     model = test_of("perplexity", 20.0, n_tokens=np.ones(4))
     found = endpoints("GPT-2", {"base": model}, PRINTED, RESAMPLING)

@@ -1,6 +1,5 @@
 """Gather the evidence of a whole run on the paper's claims, from the files of its jobs."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from experiment.claims.evidence import Evidence, TaskEvidence
 from experiment.claims.similarity import more_similar, read_cka
 from experiment.claims.statements import about_task
 from experiment.reported import Reported, read_reported, tolerances
-from experiment.tables.tested import Tested, read_tests
+from experiment.tables.tested import Tested, in_nats, read_tests
 from experiment.variants import BASE
 from ffmerge.evaluation.intervals import scored_models
 from ffmerge.evaluation.metrics import metric_named
@@ -58,20 +57,15 @@ def endpoints(
 ) -> tuple[TaskEvidence, TaskEvidence]:
     """Return a task's models with their scores in the paper's metric, and with their losses.
 
-    A perplexity is compared by its logarithm, the loss in nats that it is computed from: ratios of
-    perplexities mean the same at any level. resampling: has `draws` and `seed`.
+    A perplexity is compared by its logarithm, in nats. resampling: has `draws` and `seed`.
     """
     base = tests[BASE]
     metric = metric_named(base.summary["metric"])
     name = {"accuracy": "accuracy", "bleu": "BLEU", "perplexity": "log perplexity"}[metric.name]
     unit, better = metric.short_unit, metric.higher_is_better
-    scores = {model: test.summary for model, test in tests.items()}
     if metric.name == "perplexity":
         unit = "nats"
-        scores = {
-            model: {**summary, "metric": "loss", "score": math.log(summary["score"])}
-            for model, summary in scores.items()
-        }
+    scores = {model: in_nats(test.summary) for model, test in tests.items()}
     losses = {m: {"metric": "loss", "score": test.summary["loss"]} for m, test in tests.items()}
     images = "image" if "n_images" in base.summary else "query"
     counted = "token" if "n_tokens" in base.examples else images

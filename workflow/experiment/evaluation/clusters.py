@@ -23,18 +23,22 @@ HEADING = re.compile(r" = ([^=].*[^=]) = ?\n?")  # of an article of WikiText
 def clusters(task: Any, split: str) -> dict[str, list[str]]:
     """Column name -> article or page of each example of a split; empty if the data name none.
 
-    A window of a language model counts to the article of the first token that it scores.
+    A window of a language model counts to the article of the first token that it scores; only a
+    tokenizer of the library `tokenizers` says where in the text that is.
     """
+    kind = task.settings.kind
+    if kind == "language_modeling" and not task.tokenizer.is_fast:
+        return {}
     named = _of_rows(task.rows(split))
-    of_examples = {
-        "language_modeling": _of_windows,
-        "sentence_retrieval": lambda task, split: task.pairs(split, _limit(task, split)).places,
-    }.get(task.settings.kind, lambda task, split: range(len(task.limited(split))))
-    return {name: [of_row[i] for i in of_examples(task, split)] for name, of_row in named.items()}
-
-
-def _limit(task: Any, split: str) -> int | None:
-    return getattr(task.settings, split).max_examples
+    if not named:
+        return {}
+    if kind == "language_modeling":
+        rows = list(_of_windows(task, split))
+    elif kind == "sentence_retrieval":
+        rows = task.pairs(split, getattr(task.settings, split).max_examples).places
+    else:
+        rows = range(len(task.limited(split)))
+    return {name: [of_row[i] for i in rows] for name, of_row in named.items()}
 
 
 def _of_rows(rows: "datasets.Dataset") -> dict[str, list[str]]:
@@ -45,14 +49,15 @@ def _of_rows(rows: "datasets.Dataset") -> dict[str, list[str]]:
     if "text" not in rows.column_names:
         return {}
     titles = [match and match[1] for match in map(HEADING.fullmatch, rows["text"])]
-    if not any(titles):
+    first = next(filter(None, titles), None)  # blank lines stand before its heading
+    if first is None:
         return {}
-    return {"article": list(accumulate((t or "" for t in titles), lambda last, t: t or last))}
+    return {"article": list(accumulate(titles, lambda last, t: t or last, initial=first))[1:]}
 
 
 def _of_windows(task: Any, split: str) -> Iterable[int]:
     """The row that the first scored token of each window is in."""
-    how, text = getattr(task.settings, split), task.rows(split)["text"]
+    how, text = getattr(task.settings, split), list(task.rows(split)["text"])
     begins = list(accumulate((len(row) + len(SEPARATOR) for row in text[:-1]), initial=0))
     joined = SEPARATOR.join(text)
     offsets = task.tokenizer(

@@ -1,5 +1,6 @@
 """The test result of each model, with its confidence interval, behind all tables of scores."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from pandas import DataFrame
 
 from experiment.tables.layout import write_csv
-from experiment.tables.tested import read_tests
+from experiment.tables.tested import in_nats, read_tests
 from experiment.variants import BASE, TUNED_BASE, Variant
 from ffmerge.evaluation.intervals import scored_models
 from ffmerge.evaluation.metrics import metric_named
@@ -27,7 +28,8 @@ class Result:
     uncompressed model. first_layer, last_layer: of the window that was merged or dropped.
     low, high: bounds of the score's interval at the level `confidence`; over: what was resampled;
     from_base_low, from_base_high: bounds of the interval of the difference from the uncompressed
-    model in the same table, in pairs, added to that model's score. loss: nats.
+    model in the same table (of the ratio, for perplexities), in pairs, at that model's score.
+    loss: nats.
     sublayers_removed, sublayers: FF sublayers that share another's weights, and all that compute.
     reduction_percent: parameters removed, in % of the base model's, embeddings included.
     file, base_file: test.json of the model and of its base model.
@@ -124,7 +126,7 @@ def read_results(job: Job) -> list[Result]:
     shown = [test for test in tests if test.model in tasks[test.task]["models"]]
     scored = {
         task: scored_models(
-            {test.model: test.summary for test in shown if test.task == task},
+            {test.model: in_nats(test.summary) for test in shown if test.task == task},
             {test.model: test.examples for test in shown if test.task == task},
             intervals["resamples"],
             job.params.seed,
@@ -134,13 +136,14 @@ def read_results(job: Job) -> list[Result]:
     results = []
     for task, model, test, _, (file, _) in shown:
         of_model, confidence = scored[task][model], intervals["confidence"]
-        low, high = of_model.interval(confidence)
+        scale = math.exp if test["metric"] == "perplexity" else float
+        low, high = map(scale, of_model.interval(confidence))
         uncompressed = next(filter(scored[task].get, (TUNED_BASE, BASE)), None)
         from_base = [None, None]
         if uncompressed not in (None, model):
             reference = scored[task][uncompressed]
             bounds = of_model.minus(reference).interval(confidence)
-            from_base = [reference.score + bound for bound in bounds]
+            from_base = [scale(reference.score + bound) for bound in bounds]
         windows = test["merged"] or test["dropped"]
         layers = windows[0]["layers"] if windows else [None]
         name = vars(Variant.parse(model)) if windows else UNNAMED

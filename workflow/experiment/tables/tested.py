@@ -1,6 +1,7 @@
 """Find and read the tests of models that the jobs of a run wrote."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,16 @@ class Tested(NamedTuple):
     summary: dict[str, Any]
     examples: DataFrame
     files: tuple[Path, Path]
+
+
+def in_nats(summary: dict[str, Any]) -> dict[str, Any]:
+    """A test's summary with a perplexity replaced by its logarithm, the loss that it comes from.
+
+    Ratios of perplexities, unlike differences, mean the same at any level.
+    """
+    if summary["metric"] != "perplexity":
+        return summary
+    return {**summary, "metric": "loss", "score": math.log(summary["score"])}
 
 
 def read_tests(scores: Sequence[Path], per_example: Sequence[Path]) -> Iterator[Tested]:
