@@ -12,10 +12,11 @@ import yaml
 from workflow_copy import COPIED, REPOSITORY
 
 MODEL = "permute-k2-first-best"
+MADE = ["tuned", "untuned.json"]
 
 
 def asked_for(folder: Path, devices: int) -> dict[str, dict[str, str]]:
-    """The resources of each rule's jobs up to a tuned model, by name."""
+    """The resources of each rule's jobs up to a tuned model, and of a test before, by name."""
     for name in COPIED:
         (folder / name).symlink_to(REPOSITORY / name)
     config = yaml.safe_load((folder / "config/pico.yaml").read_text())
@@ -25,7 +26,8 @@ def asked_for(folder: Path, devices: int) -> dict[str, dict[str, str]]:
     command = [sys.executable, "-m", "snakemake", "--profile", "workflow/profiles/slurm", "-n"]
     done = subprocess.run(
         # a dry run starts nothing in Apptainer, but asks whether it is there
-        [*command, f"results/pico/vit/models/{MODEL}/tuned", "--configfile", "run.yaml"]
+        [*command, *(f"results/pico/vit/models/{MODEL}/{name}" for name in MADE)]
+        + ["--configfile", "run.yaml"]
         + ["--software-deployment-method", "env-modules"],
         cwd=folder,
         capture_output=True,
@@ -44,4 +46,5 @@ def test_fine_tuning_asks_for_a_gpu_and_a_core_for_each_device_on_one_node(tmp_p
     tuning = resources["fine_tune"]
     assert (tuning["gpu"], tuning["cpus_per_task"], tuning["nodes"]) == (n, n, "1")
     assert resources["compress"]["gpu"] == resources["score_windows"]["gpu"] == "1"
+    assert resources["score_untuned"]["gpu"] == "1"
     assert "gpu" not in resources["align_feed_forwards"]

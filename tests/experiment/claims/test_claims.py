@@ -409,6 +409,7 @@ def test_every_claim_names_its_section_and_the_text_explains_how_to_read_it():
     text = as_report(table, CONFIDENCE)
     assert all(statement in text for statement in table["statement"])
     assert "95 % interval" in text and f"all {len(table)} tests (Holm)" in text
+    assert f"  GPT-2: {N} test examples, each on its own\n" in text
     assert f"Of {len(table)} claims, by whichever endpoint decides: {len(table)} holds" in text
 
 

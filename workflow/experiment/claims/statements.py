@@ -178,11 +178,14 @@ def as_report(table: DataFrame, confidence: float) -> str:
     )
     verdicts = Counter(overall(rows["verdict"]) for _, rows in table.groupby(CLAIM, sort=False))
     counts = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common())
+    resampled = table[["task", "over"]].drop_duplicates().itertuples(index=False)
     return as_text(shown) + (
         f"\nMeasured: with its {100 * confidence:g} % interval. p: two-sided, corrected for all "
         f"{len(table)} tests (Holm);\na claim is decided at p <= {1 - confidence:.2g}. "
-        "claims.csv says which models were compared, and over which articles, pages or examples.\n"
-        "They speak of other test examples, not of other seeds: each model was tuned once.\n"
+        "claims.csv says which models were compared.\n"
+        "Errors are over\n"
+        + "".join(f"  {task}: {over}\n" for task, over in resampled)
+        + "They speak of other test examples, not of other seeds: each model was tuned once.\n"
         f"Of {verdicts.total()} claims, by whichever endpoint decides: {counts}.\n"
     )
 
