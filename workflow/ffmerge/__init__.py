@@ -1,4 +1,4 @@
-"""Merge feed-forward sublayers of Transformers: `compress`, `tune`, `export` and `load`.
+"""Merge feed-forward sublayers of Transformers: `compress`, `tune`, `evaluate`, `load`, …
 
 `method` has the paper's equations, `models` reads and writes models, `training` and `evaluation`
 train and score them, and `compression` is the tool for a user's own model. Imports go compression
@@ -7,7 +7,7 @@ train and score them, and `compression` is the tool for a user's own model. Impo
 
 from typing import Any
 
-__all__ = ["compress", "export", "load", "tune"]
+__all__ = ["compress", "evaluate", "export", "load", "tune"]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,4 +28,8 @@ def __getattr__(name: str) -> Any:
         from ffmerge.compression.tune import tune
 
         return tune
+    if name == "evaluate":
+        from ffmerge.compression.evaluate import evaluate
+
+        return evaluate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

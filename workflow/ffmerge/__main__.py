@@ -10,6 +10,10 @@ from pkgutil import resolve_name
 COMMANDS = {  # name -> where its `add_arguments` and `run` are, and its help
     "compress": ("ffmerge.compression.command:Compress", "merge FF sublayers of your own model"),
     "tune": ("ffmerge.compression.command:Tune", "fine-tune your own model, merged or not"),
+    "evaluate": (
+        "ffmerge.compression.command:Evaluate",
+        "score your own model beside its original: loss, metric, size, memory, speed",
+    ),
     "export": (
         "ffmerge.compression.command:Export",
         "write a merged model in another form, with a card",
@@ -33,6 +37,7 @@ OF_A_CLONE = (
 EXTRAS = {  # package -> the optional dependencies of ffmerge that install it
     "pyarrow": "data",
     "PIL": "data",
+    "sacrebleu": "bleu",
     "matplotlib": "plot",
     "bitsandbytes": "int8",
 }

@@ -1,9 +1,9 @@
 """Tune a user's model: ties hold, the best step is kept, and a kill changes nothing."""
 
+import json
 import os
 import signal
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,34 +21,6 @@ from provenance.record import read_record
 
 WEIGHTS, RECORD = "model.safetensors", "ffmerge_record.json"
 QUICK = {"steps": 6, "evaluate_every": 2, "batch_size": 4, "learning_rate": 1e-2}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Use one thread: for so small a model a second one costs more than it gains."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """made(family, form): its pico model, merged in that form, and data for it."""
-
-    def make(name: str, form: str = "tied") -> tuple[Path, Path, Path]:
-        folder = tmp_path_factory.getbasetemp() / f"tune {name} {form}"
-        model, data, small = folder / "model", folder / "data", folder / "small"
-        if not folder.exists():
-            own_models.save(name, model)
-            own_models.data_for(FAMILIES[name], data)
-            for image in data.glob("*.png"):  # a subfolder is a label, here the same for all
-                (data / "1").mkdir(exist_ok=True)
-                image.rename(data / "1" / image.name)
-            ffmerge.compress(model, features=data, out=small, remove="1/3", n_tokens=12, form=form)
-        return model, data, small
-
-    return make
 
 
 # --- what comes out -------------------------------------------------------------------------------
@@ -110,6 +82,21 @@ def test_records_and_cards_lead_from_the_original_to_the_tuned_model(made, tmp_p
     )
     assert lineage_of(tmp_path / "e").records.keys() == {"compress", "tune", "export"}
     assert "after `tune`" in (tmp_path / "e/README.md").read_text()
+
+
+def test_compress_can_tune_its_result(made, tmp_path, capsys):
+    model, data, _ = made("gpt2")
+    request = ("compress", model, "--remove", "1/3", "--features", data, "--n-tokens", 12)
+    request += ("--tune", data, "--steps", 4, "--learning-rate", "1e-2", "--out", tmp_path / "out")
+    status, printed, error = run(capsys, *request, "--json")
+    assert status == 0, error
+    loss = json.loads(printed)["tuned"]["loss"]
+    assert loss["after"] < loss["before"]
+    lineage = lineage_of(tmp_path / "out")
+    compressing = read_record(tmp_path / "out/compress_record.json")
+    assert lineage.records["compress"] == compressing["digest"] and lineage.tuned
+    assert count_sublayers(ffmerge.load(tmp_path / "out")) == (3, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_python_takes_batches_that_the_user_made(made, tmp_path):

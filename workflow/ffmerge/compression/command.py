@@ -1,4 +1,4 @@
-"""The commands `ffmerge compress`, `tune`, `export` and `inspect`.
+"""The commands `ffmerge compress`, `tune`, `evaluate`, `export` and `inspect`.
 
 A command is a class with `add_arguments` and `run`; its docstring is the command's help. Imports
 that take seconds (torch, transformers) wait until a command runs.
@@ -10,8 +10,9 @@ import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-from ffmerge.compression.settings import Settings, Tuning, add_options
+from ffmerge.compression.settings import Evaluation, Options, Settings, Tuning, add_options
 
 
 class Compress:
@@ -23,7 +24,7 @@ class Compress:
     MODEL is a directory that transformers can load, or the name of one on the hub. The data are
     whatever the model takes: text (.txt, or a column of a table), pairs of texts, or images. The
     first part of them gives the features; a part held out gives the loss that chooses the layers.
-    Nothing is tuned: `ffmerge tune` does that.
+    Nothing is tuned, except with --tune DATA; `ffmerge tune` has more options for that.
     """  # noqa: E501
 
     @staticmethod
@@ -34,6 +35,8 @@ class Compress:
         )
         parser.add_argument("--out", required=True, metavar="DIR", help="a new directory")
         add_options(parser)
+        parser.add_argument("--tune", nargs="+", metavar="DATA", help="tune the result on files")
+        add_options(parser, ("steps", "learning_rate"), Tuning)
         parser.add_argument("--json", action="store_true", help="the summary for machines")
 
     @staticmethod
@@ -42,14 +45,26 @@ class Compress:
         from ffmerge.models.pretrained import show_bars_on_a_terminal_only
 
         show_bars_on_a_terminal_only()
-        result = compress(
-            options.model,
-            features=options.features,
-            out=options.out,
-            command=_command_line(),
-            **{option.name: getattr(options, option.name) for option in fields(Settings)},
+        given = {"out": options.out, "command": _command_line(), "features": options.features}
+        settings = _chosen(options, Settings)
+        if options.tune is None:
+            result = compress(options.model, **given, **settings)
+            print(json.dumps(result.as_json(), indent=2) if options.json else result)
+            return 0
+        from ffmerge.compression.tune import compress_and_tune
+
+        common = {option.name for option in fields(Options)} | {"n_held_out"}
+        tuning = {name: settings[name] for name in common - {"revision"}}
+        tuning |= {"steps": options.steps, "learning_rate": options.learning_rate}
+        results = compress_and_tune(
+            options.model, data=options.tune, settings=settings, tuning=tuning, **given
         )
-        print(json.dumps(result.as_json(), indent=2) if options.json else result)
+        if options.json:
+            names = ("compressed", "tuned")
+            values = {n: r.as_json() for n, r in zip(names, results, strict=True)}
+            print(json.dumps(values, indent=2))
+        else:
+            print(*results, sep="\n\n")
         return 0
 
 
@@ -81,7 +96,8 @@ class Tune:
         from ffmerge.models.pretrained import show_bars_on_a_terminal_only
         from ffmerge.training.processes import Interrupted, is_first, leave, run_on
 
-        run_on(options.devices, options.device)
+        if options.devices > 1:
+            run_on(options.devices, options.device)
         show_bars_on_a_terminal_only()
         try:
             result = tune(
@@ -89,7 +105,7 @@ class Tune:
                 data=options.data,
                 out=options.out,
                 command=_command_line(),
-                **{option.name: getattr(options, option.name) for option in fields(Tuning)},
+                **_chosen(options, Tuning),
             )
         except Interrupted:
             if not is_first():
@@ -98,6 +114,42 @@ class Tune:
         if result is not None:
             print(json.dumps(result.as_json(), indent=2) if options.json else result)
         leave()
+        return 0
+
+
+class Evaluate:
+    """Score a model on data, beside the original that it was made from.
+
+        ffmerge evaluate tuned --against MODEL --data test/
+
+    It gives the loss, and perplexity, top-1 accuracy or BLEU, with intervals and the paired
+    difference; and parameters, bytes on disk, peak memory and speed. The data are as for
+    `compress`; all of them are used.
+    """
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("model", metavar="MODEL", help="a directory, or a name on the hub")
+        parser.add_argument("--against", metavar="ORIGINAL", help="another model, to compare with")
+        parser.add_argument(
+            "--data", nargs="+", required=True, metavar="DATA", help="files or folders"
+        )
+        add_options(parser, options=Evaluation)
+        parser.add_argument("--json", action="store_true", help="the numbers for machines")
+
+    @staticmethod
+    def run(options: argparse.Namespace) -> int:
+        from ffmerge.compression.evaluate import evaluate
+        from ffmerge.models.pretrained import show_bars_on_a_terminal_only
+
+        show_bars_on_a_terminal_only()
+        result = evaluate(
+            options.model,
+            data=options.data,
+            against=options.against,
+            **_chosen(options, Evaluation),
+        )
+        print(json.dumps(result.as_json(), indent=2) if options.json else result)
         return 0
 
 
@@ -203,6 +255,10 @@ class Inspect:
             summary["cka"] = {tower: matrix.tolist() for tower, matrix in cka.items()}
         print(json.dumps(summary, indent=2) if options.json else anatomy.as_text(model, original))
         return 0
+
+
+def _chosen(options: argparse.Namespace, of: type[Options]) -> dict[str, Any]:
+    return {option.name: getattr(options, option.name) for option in fields(of)}
 
 
 def _command_line() -> str:

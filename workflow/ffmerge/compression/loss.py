@@ -5,7 +5,7 @@ the outputs from the original model's, 0 for the original itself.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -125,6 +125,23 @@ class CrossEntropy:
                 f"{math.exp(after - before):.1f} times less probability than the original does"
             )
         return None
+
+
+@torch.inference_mode()
+def losses_by_example(
+    model: nn.Module, batches: Iterable[tuple[Batch, Tensor]]
+) -> Iterator[tuple[float, int, int]]:
+    """Compute each example's summed cross-entropy (nats), number of targets, and correct ones.
+
+    batches: with targets, as `Objective.with_targets` gives them.
+    """
+    for batch, targets in _small(batches, model):
+        logits = model(**on_device_of(model, inputs_of(model, batch))).logits
+        right = (logits.argmax(dim=-1).cpu() == targets).reshape(len(targets), -1).sum(dim=1)
+        for i, n_correct in enumerate(right.tolist()):
+            own = targets[i : i + 1]
+            yield _summed(logits[i : i + 1], own), int((own != IGNORED).sum()), n_correct
+        drop_cycles()
 
 
 class Divergence:

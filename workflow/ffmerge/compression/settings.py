@@ -12,6 +12,7 @@ METHODS = ("permute", "vanilla")
 STRATEGIES = ("window", "correlation", "cka")
 SCHEDULES = ("inverse_sqrt", "linear_to_minimum", "cosine", "constant")
 PRECISIONS = ("fp32", "fp16", "bf16")
+HELD_OUT = "examples held out for the loss (16 sequences of text, or 128 pairs or images)"
 FORMS = ("tied", "code", "expanded")
 
 
@@ -23,9 +24,6 @@ def _option(default: Any, help: str, least: int = 1, **more: Any) -> Any:
 class Options:
     """Options that every command has. The help of each field is also the command line's."""
 
-    n_held_out: int | None = _option(
-        None, "examples for the loss (16 sequences of text, or 128 pairs or images)"
-    )
     max_length: int | None = _option(None, "tokens of a sequence (512, or what the model takes)")
     device: str = _option("cpu", "where to compute, such as cuda")
     text: str | None = _option(None, "column of texts")
@@ -74,6 +72,7 @@ class Settings(Options):
     )
     anchor: str = _option("first", "the layer that others are aligned to", choices=tuple(ANCHORS))
     n_tokens: int | None = _option(None, "positions for features (10,000, or all there are)")
+    n_held_out: int | None = _option(None, HELD_OUT)
     batch_size: int = _option(2, "examples at a time")
     dtype: str = _option("float32", "dtype to compute in", choices=COMPUTE_DTYPES)
     form: str = _option(
@@ -117,6 +116,7 @@ class Tuning(Options):
     evaluate_every: int | None = _option(
         None, "steps between looks at the held-out part (a tenth of --steps, from 10 to 1,000)"
     )
+    n_held_out: int | None = _option(None, HELD_OUT)
     seed: int = _option(0, "seed of the order of examples, and of dropout", least=0)
     teacher: str | None = _option(
         None,
@@ -129,6 +129,14 @@ class Tuning(Options):
             object.__setattr__(self, "teacher", str(self.teacher))  # as records hold it
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise ValueError(f"learning_rate {self.learning_rate}: has to be above 0")
+
+
+@dataclass(frozen=True)
+class Evaluation(Options):
+    """Options of an evaluation."""
+
+    n_examples: int | None = _option(None, "examples to score, from the first on (all)")
+    batch_size: int = _option(2, "examples at a time")
 
 
 def add_options(

@@ -61,9 +61,9 @@ class Compressed:
 
     def __str__(self) -> str:
         rows = [
-            ("FF sublayers", *map(str, self.sublayers), _change(*self.sublayers)),
-            ("parameters", *(f"{n:,}" for n in self.parameters), _change(*self.parameters)),
-            ("bytes on disk", *(f"{n:,}" for n in self.bytes), _change(*self.bytes)),
+            ("FF sublayers", *map(str, self.sublayers), change(*self.sublayers)),
+            ("parameters", *(f"{n:,}" for n in self.parameters), change(*self.parameters)),
+            ("bytes on disk", *(f"{n:,}" for n in self.bytes), change(*self.bytes)),
             ("loss", *(f"{loss:.4f}" for loss in self.losses), ""),
         ]
         lines = [
@@ -225,5 +225,6 @@ def layers_text(groups: list[Group]) -> str:
     return "; ".join(f"{tower} {', '.join(layers)}" for tower, layers in of_tower.items())
 
 
-def _change(before: int, after: int) -> str:
+def change(before: int, after: int) -> str:
+    """The change of a size in percent."""
     return f"{100 * (after - before) / before:+.1f} %"

@@ -41,12 +41,19 @@ from ffmerge.compression.loss import (
     objective_of,
     outputs_of,
 )
-from ffmerge.compression.pipeline import Stopwatch, UserData, files_of, read_entry, size_of
+from ffmerge.compression.pipeline import (
+    Stopwatch,
+    UserData,
+    compress,
+    files_of,
+    read_entry,
+    size_of,
+)
 from ffmerge.compression.read import read_examples
-from ffmerge.compression.record import lineage_of
+from ffmerge.compression.record import RECORD_FILE, lineage_of
 from ffmerge.compression.settings import Tuning
 from ffmerge.compression.source import SourceModel
-from ffmerge.compression.summary import Tuned
+from ffmerge.compression.summary import Compressed, Tuned
 from ffmerge.compression.write import (
     check_new,
     copy_processor,
@@ -93,6 +100,7 @@ def tune(
     data: UserData,
     out: str | Path,
     held_out: Iterable[Batch] | None = None,
+    name: str | None = None,
     command: str | None = None,
     **options: Any,
 ) -> Tuned | None:
@@ -100,16 +108,17 @@ def tune(
 
     model: a directory that `compress` wrote in the form `tied` or `code`, or any model that
     `compress` takes. Merged sublayers stay tied. data, held_out: as `features` and `held_out` of
-    `compress`; a batch of the user's counts as one example. options: see `Tuning`. command: for the
-    record.
+    `compress`; a batch of the user's counts as one example. options: see `Tuning`. name: of the
+    model, for summary, record and card; by default `model`. command: for the record.
     After a signal or a kill, the same call goes on from the last checkpoint, which lies beside
     `out`. Returns None in all processes of a training but the first.
     Raises ValueError or OSError with a message for the user, and Interrupted after a signal.
     """
     settings, out, started, clock = Tuning(**options), Path(out), time.time(), Stopwatch()
-    _check(settings)
+    check_tuning(settings)
     check_new(out)
     original = source.find(model, settings.revision, merged=True)
+    original = replace(original, name=name or original.name)
     teaching = settings.teacher and source.find(settings.teacher, merged=True)
     lineage = lineage_of(original.directory)
     files = files_of(data)
@@ -162,7 +171,7 @@ def tune(
                     store(loaded, form, readable.stored, written)
                     copy_processor(original.directory, written)
                 result = Tuned(
-                    model=str(model),
+                    model=original.name,
                     out=out,
                     form=form,
                     groups=original.groups,
@@ -189,7 +198,36 @@ def tune(
     return result
 
 
-def _check(settings: Tuning) -> None:
+def compress_and_tune(
+    model: str | Path,
+    *,
+    features: UserData,
+    data: UserData,
+    out: str | Path,
+    command: str | None,
+    settings: dict[str, Any],
+    tuning: dict[str, Any],
+) -> tuple[Compressed, Tuned | None]:
+    """Compress a model and tune the result, of which only the tuned one is written to `out`.
+
+    features, settings: for `compress`. data, tuning: for `tune`. The merged model lies in a hidden
+    directory beside `out` until all is done; a call after a kill makes it again, and goes on with
+    the tuning where it was, if the merged model has the same bits. Raises as the two do.
+    """
+    out = Path(out)
+    check_new(out)
+    check_tuning(Tuning(**tuning))
+    merged = out.absolute().with_name(f".{out.name}.merged")
+    shutil.rmtree(merged, ignore_errors=True)
+    compressed = compress(model, features=features, out=merged, command=command, **settings)
+    tuned = tune(merged, data=data, out=out, name=f"{model}, merged", command=command, **tuning)
+    shutil.copyfile(merged / RECORD_FILE, out / "compress_record.json")
+    shutil.rmtree(merged)
+    return replace(compressed, out=out), tuned
+
+
+def check_tuning(settings: Tuning) -> None:
+    """Raise ValueError if this machine cannot tune so."""
     check_device(settings.device)
     if settings.device not in ("cpu", "cuda"):
         raise ValueError(

@@ -4,11 +4,14 @@ The models take turns on the same batch, and each is compared with the base mode
 a busy machine slows both down.
 """
 
+import gc
 import statistics
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +37,41 @@ def weight_bytes(model: nn.Module) -> int:
     tensors = chain(model.parameters(), model.buffers(), _scales(model))
     memory = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors}
     return sum(storage.nbytes() for storage in memory.values())
+
+
+class PeakMemory:
+    """Context manager that measures the memory its body adds at its peak.
+
+    bytes: on the GPU, or of this process on Linux; None where nothing counts them.
+    """
+
+    bytes: int | None = None
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = device
+
+    def __enter__(self) -> "PeakMemory":
+        if self._device != "cpu":
+            torch.cuda.reset_peak_memory_stats(self._device)
+            self._before = torch.cuda.memory_allocated(self._device)
+            return self
+        gc.collect()
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+            self._before = _status("VmRSS")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._device != "cpu":
+            self.bytes = torch.cuda.max_memory_allocated(self._device) - self._before
+        elif hasattr(self, "_before"):
+            self.bytes = max(0, _status("VmHWM") - self._before)
+
+
+def _status(name: str) -> int:
+    """Bytes of this process by their name in Linux's list."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def _scales(model: nn.Module) -> Iterable[Tensor]:

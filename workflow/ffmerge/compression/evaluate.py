@@ -1,0 +1,276 @@
+"""Compare a model with its original on the user's data: `ffmerge.evaluate`."""
+
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+from ffmerge.compression import source
+from ffmerge.compression.batches import Batch, Encoding, inputs_of, on_device_of, without_cache
+from ffmerge.compression.encodings import encoding_for, tokenizer_if_any
+from ffmerge.compression.loss import SEED, Objective, loss_for, losses_by_example, objective_of
+from ffmerge.compression.pipeline import files_of, read_entry, size_of
+from ffmerge.compression.read import read_examples
+from ffmerge.compression.settings import Evaluation
+from ffmerge.compression.source import SourceModel
+from ffmerge.compression.summary import aligned_columns, change
+from ffmerge.evaluation.cost import PeakMemory, measure
+from ffmerge.evaluation.intervals import resampled_sums, score_columns
+from ffmerge.evaluation.metrics import METRICS, Metric
+from ffmerge.method.tie import count_parameters
+from ffmerge.models.format import IGNORED
+from ffmerge.models.memory import check_device, give_back
+
+RESAMPLES, CONFIDENCE = 1000, 0.95
+ROUNDS = 5  # forward passes of each model for its speed
+KINDS = {"pairs": "translation", "images": "image_classification"}  # others: language modeling
+Interval = tuple[float, float]
+
+
+@dataclass
+class Evaluated:
+    """A model's numbers. scores: name -> value with interval, if it has one. memory: peak bytes
+    that loading and scoring the model added, if the system counts them. seconds: of a forward pass.
+    """
+
+    model: str
+    scores: dict[str, tuple[float, Interval | None]]
+    parameters: int
+    bytes: int
+    memory: int | None
+    seconds: float = 0.0
+
+
+@dataclass
+class Comparison:
+    """An evaluation of one model, or of two: the original first.
+
+    differences: of the scores, model minus original, with intervals. speed: the original's seconds
+    divided by the model's, median of rounds in which both take turns.
+    """
+
+    loss: str
+    n_examples: int
+    models: list[Evaluated]
+    differences: dict[str, tuple[float, Interval | None]] = field(default_factory=dict)
+    speed: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        values = vars(self) | {"models": [vars(model) for model in self.models]}
+        return values | {"confidence": CONFIDENCE}
+
+    def __str__(self) -> str:
+        two = len(self.models) == 2
+        head = ["", *(("original", "model", "difference") if two else ("model",))]
+        rows = [tuple(head)]
+        for name in self.models[0].scores:
+            cells = [_with_interval(*model.scores[name]) for model in self.models]
+            if two:
+                cells.append(_with_interval(*self.differences[name], sign="+"))
+            rows.append((name, *cells))
+        for name, of in (("parameters", "parameters"), ("bytes on disk", "bytes")):
+            rows.append((name, *self._sizes(of)))
+        if all(model.memory is not None for model in self.models):
+            rows.append(("peak memory", *self._sizes("memory")))
+        speed = [f"{model.seconds:.4f}" for model in self.models]
+        rows.append(
+            ("seconds a batch", *speed, *([f"{self.speed:.2f} times as fast"] if two else []))
+        )
+        lines = [" | ".join(model.model for model in self.models), "", *aligned_columns(rows), ""]
+        lines.append(
+            f"loss: {self.loss}, on {self.n_examples:,} examples; in brackets: "
+            f"{100 * CONFIDENCE:.0f} % bootstrap intervals over examples"
+        )
+        return "\n".join(lines)
+
+    def _sizes(self, name: str) -> list[str]:
+        sizes = [getattr(model, name) for model in self.models]
+        return [*(f"{size:,}" for size in sizes), *([change(*sizes)] if len(sizes) == 2 else [])]
+
+
+def evaluate(
+    model: str | Path, *, data: Any, against: str | Path | None = None, **options: Any
+) -> Comparison:
+    """Score a model, and its original beside it, on files of data.
+
+    model, against: directories that `ffmerge.load` takes, or names on the hub. data: files or
+    directories, as for `compress`; all of them is used. options: see `Evaluation`.
+    Raises ValueError or OSError with a message for the user.
+    """
+    settings, files = Evaluation(**options), files_of(data)
+    check_device(settings.device)
+    if files is None:
+        raise ValueError("data: name files or directories")
+    found = [source.find(name, settings.revision, merged=True) for name in (against, model) if name]
+    with tempfile.TemporaryDirectory(prefix="ffmerge") as scratch:
+        scorers, evaluated = [], []
+        for i, original in enumerate(found):
+            with PeakMemory(settings.device) as memory:
+                scorer = Scorer(original, files, settings, Path(scratch, str(i)))
+                scorer.score()
+            scorers.append(scorer)
+            evaluated.append(
+                Evaluated(
+                    original.name,
+                    scorer.scores(),
+                    count_parameters(scorer.model),
+                    size_of(original.weights),
+                    memory.bytes,
+                )
+            )
+        first = scorers[0]
+        result = Comparison(first.name, first.n_examples, evaluated)
+        if len(scorers) == 2:
+            result.differences = differences(*scorers)
+        if first.objective is None:
+            _distance(result, scorers, Path(scratch))
+        return _timed(result, scorers)
+
+
+class Scorer:
+    """A model with its scores by example.
+
+    columns: score -> additive columns, (n_examples, n_columns), and the score of their sums.
+    """
+
+    def __init__(
+        self, original: SourceModel, files: list[Path], settings: Evaluation, scratch: Path
+    ) -> None:
+        readable = source.with_safetensors(original, scratch)
+        entry = read_entry(settings.architecture)
+        self.model = source.load_original(readable, architecture=entry).to(settings.device)
+        self.tokenizer = tokenizer_if_any(original.directory)
+        self.encoding: Encoding = encoding_for(self.model, original.directory, settings.max_length)
+        self.files, self.settings, self.columns = files, settings, {}
+        self.first = next(self.batches())
+        self.objective: Objective | None = objective_of(self.model, [self.first], self.tokenizer)
+        self.name = f"{self.objective.name} (nats)" if self.objective else ""
+        self.n_examples = 0
+
+    def batches(self) -> Iterator[Batch]:
+        """The data in batches; they are read again each time."""
+        settings = self.settings
+        examples = read_examples(self.files, self.encoding.wanted, settings.columns)
+        encoded = islice(self.encoding.encoded(examples), settings.n_examples)
+        while part := list(islice(encoded, settings.batch_size)):
+            yield self.encoding.batch(part)
+
+    @property
+    def metric(self) -> Metric:
+        """The task's metric."""
+        return METRICS[KINDS.get(self.encoding.wanted, "language_modeling")]
+
+    def score(self) -> None:
+        """Compute loss and metric of every example."""
+        if self.objective is None:
+            return
+        with without_cache(self.model):
+            pairs = self.objective.with_targets(self.batches(), SEED)
+            names = ("negative_log_likelihood", "n_tokens", "correct")
+            values = zip(*losses_by_example(self.model, pairs), strict=True)
+            by_example: dict[str, Sequence[Any]] = dict(zip(names, values, strict=True))
+        self.n_examples = len(by_example["correct"])
+        columns, perplexity = score_columns("perplexity", by_example)
+        self.columns["loss"] = columns, lambda sums: numpy.log(perplexity(sums))
+        if self.metric.name == "bleu":
+            by_example |= self._translated()
+        self.columns[self.metric.name] = score_columns(self.metric.name, by_example)
+
+    def scores(self) -> dict[str, tuple[float, Interval | None]]:
+        """Each score with its interval."""
+        return {
+            name: (float(score(columns.sum(axis=0))), _interval(score(_resampled(columns))))
+            for name, (columns, score) in self.columns.items()
+        }
+
+    @torch.inference_mode()
+    def _translated(self) -> dict[str, list[int]]:
+        from ffmerge.evaluation.bleu import sentence_counts
+
+        texts: tuple[list[str], list[str]] = ([], [])
+        for batch in self.batches():
+            inputs = on_device_of(self.model, {k: v for k, v in batch.items() if k != "labels"})
+            labels = batch["labels"].masked_fill(
+                batch["labels"] == IGNORED, self.tokenizer.pad_token_id
+            )
+            generated = self.model.generate(
+                **inputs, max_length=self.encoding.length, do_sample=False
+            )
+            for kept, ids in zip(texts, (generated, labels), strict=True):
+                kept += self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return sentence_counts(*texts)
+
+
+def differences(original: Scorer, model: Scorer) -> dict[str, tuple[float, Interval | None]]:
+    """The model's scores minus the original's, on the same examples, resampled in pairs.
+
+    Raises ValueError if the two do not score the same examples.
+    """
+    if original.n_examples != model.n_examples or original.columns.keys() != model.columns.keys():
+        raise ValueError(
+            "the two models read the data in different ways, by tokenizer or length: try a "
+            "--max-length that both take"
+        )
+    found = {}
+    for name, (columns, score) in model.columns.items():
+        before, _ = original.columns[name]
+        value = float(score(columns.sum(axis=0)) - score(before.sum(axis=0)))
+        found[name] = value, _interval(score(_resampled(columns)) - score(_resampled(before)))
+    return found
+
+
+def _distance(result: Comparison, scorers: list[Scorer], scratch: Path) -> None:
+    """Give a model without a loss its distance from the original's outputs."""
+    if len(scorers) == 1:
+        name = type(scorers[0].model).__name__
+        raise ValueError(
+            f"{name} has no loss of its own on these data: name an original, --against"
+        )
+    original, model = scorers
+    batches = list(original.batches())
+    loss = loss_for(original.model, batches, scratch, original.tokenizer)
+    away = loss.of(model.model)
+    result.loss, result.n_examples = loss.name, sum(len(next(iter(b.values()))) for b in batches)
+    for evaluated, value in zip(result.models, (0.0, away), strict=True):
+        evaluated.scores["loss"] = value, None
+    result.differences["loss"] = away, None
+
+
+def _timed(result: Comparison, scorers: list[Scorer]) -> Comparison:
+    """Add the seconds of forward passes on the first batch, in which the models take turns."""
+    models: dict[str, nn.Module] = {str(i): scorer.model for i, scorer in enumerate(scorers)}
+    first = scorers[0]
+    batch: dict[str, Tensor] = on_device_of(first.model, inputs_of(first.model, first.first))
+    costs = list(measure(models, batch, ROUNDS, first.settings.device).values())
+    for evaluated, cost in zip(result.models, costs, strict=True):
+        evaluated.seconds = cost.seconds
+    if len(costs) == 2:
+        result.speed = 1 / costs[1].ratio
+    give_back()
+    return result
+
+
+def _resampled(columns: Any) -> Any:
+    return resampled_sums(columns, RESAMPLES, SEED)
+
+
+def _interval(values: Any) -> Interval:
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = numpy.percentile(values, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def _with_interval(value: float, interval: Interval | None, sign: str = "") -> str:
+    digits = 4 if math.isfinite(value) and abs(value) < 10 else 2
+    text = f"{value:{sign}.{digits}f}"
+    if interval is None:
+        return text
+    return f"{text} [{interval[0]:{sign}.{digits}f}, {interval[1]:{sign}.{digits}f}]"
