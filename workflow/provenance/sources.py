@@ -14,6 +14,7 @@ from pathlib import Path
 
 WORKFLOW = Path(__file__).parent.parent
 REPOSITORY = WORKFLOW.parent
+BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")  # of statements, in a syntax tree
 
 
 def closure(script: Path, imports: Iterable[str] = ()) -> list[Path]:
@@ -26,7 +27,7 @@ def closure(script: Path, imports: Iterable[str] = ()) -> list[Path]:
     roots = (WORKFLOW, script.parent)
     todo = [script]
     for name in imports:
-        if _file(name.split("."), roots) is None:
+        if _file(tuple(name.split(".")), roots) is None:
             raise FileNotFoundError(f"{script.name} imports {name}, which does not exist")
         todo += _modules(name, roots)
     reached: set[Path] = set()
@@ -53,8 +54,11 @@ def _imports(file: Path, roots: tuple[Path, ...]) -> list[Path]:
     Imports in a module's `__getattr__` do not count: no job asks a package for such a name.
     """
     files = []
-    statements = (each for each in _parsed(file).body if getattr(each, "name", "") != "__getattr__")
-    for node in (node for statement in statements for node in ast.walk(statement)):
+    todo = [each for each in _parsed(file).body if getattr(each, "name", "") != "__getattr__"]
+    while todo:
+        node = todo.pop()
+        for block in BLOCKS:  # an import is a statement: expressions need no look
+            todo += getattr(node, block, ())
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -67,14 +71,15 @@ def _imports(file: Path, roots: tuple[Path, ...]) -> list[Path]:
 
 def _modules(name: str, roots: tuple[Path, ...]) -> Iterator[Path]:
     """Yield the files of a dotted name and its parent packages; none outside the roots."""
-    parts = name.split(".")
+    parts = tuple(name.split("."))
     for n in range(1, len(parts) + 1):
         file = _file(parts[:n], roots)
         if file is not None:
             yield file
 
 
-def _file(parts: list[str], roots: tuple[Path, ...]) -> Path | None:
+@cache
+def _file(parts: tuple[str, ...], roots: tuple[Path, ...]) -> Path | None:
     bases = [root.joinpath(*parts) for root in roots]
     candidates = (
         path for base in bases for path in (base / "__init__.py", base.with_suffix(".py"))
@@ -89,7 +94,7 @@ def _parsed(file: Path) -> ast.Module:
 
 @cache
 def _tree_digest(file: Path) -> str:
-    tree = ast.parse(file.read_text(), str(file))
+    tree = _parsed(file)  # what is removed from it here holds no imports
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             has_docstring = ast.get_docstring(node, clean=False) is not None
