@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 REPOSITORY = Path(__file__).parent.parent
+CEILING = 3600  # seconds to wait for what has to happen, however busy the machine
 COPIED = ("Snakefile", "workflow", "config", "containers", "docs", "envs", "resources")
 
 
@@ -77,7 +78,7 @@ class Copy:
     def run(self, *options: str, target: str = "everything") -> str:
         """Run to the end and return what was printed; fails with it if the run fails."""
         process = self.start(*options, target=target)
-        printed = process.communicate(timeout=1500)[0]
+        printed = process.communicate(timeout=CEILING)[0]
         assert process.returncode == 0, printed
         return printed
 

@@ -17,6 +17,7 @@ import yaml
 from experiment.config import KINDS
 from provenance import image
 from provenance.sources import REPOSITORY, WORKFLOW, closure
+from workflow_copy import CEILING
 
 CONTAINERS = REPOSITORY / "containers"
 SCRIPT = REPOSITORY / "workflow/scripts/plot_figure4.py"
@@ -333,7 +334,7 @@ def inside():
             del outer["APPTAINER_NO_PRIVS"]
         return subprocess.run(
             [*apptainer, *options, file, *command],
-            cwd=REPOSITORY, env=outer, capture_output=True, text=True, timeout=300,
+            cwd=REPOSITORY, env=outer, capture_output=True, text=True, timeout=CEILING,
         )  # fmt: skip
 
     return run

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -212,22 +211,17 @@ def test_a_table_without_a_ledger_says_how_to_make_one(gone, capsys):
     assert "--configfile config/pico.yaml" in said
 
 
-def test_a_trace_imports_nothing_heavy_and_takes_less_than_a_second(run):
+def test_a_trace_imports_nothing_heavy(run):
     script = (
         "import sys; from experiment.cli import main; main(sys.argv[1:]); "
         "print(sorted({'torch', 'numpy', 'pandas', 'snakemake', 'scipy'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", script, "trace", NUMBER, "--results", str(RESULTS)]
-    seconds = []
-    for _ in range(3):
-        begun = time.perf_counter()
-        printed = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=True,
-            env={"PYTHONPATH": str(Path(__file__).parents[2] / "workflow")},
-        ).stdout
-        seconds.append(time.perf_counter() - begun)
+    printed = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(Path(__file__).parents[2] / "workflow")},
+    ).stdout
     assert printed.endswith("[]\n")
-    assert min(seconds) < 1.0

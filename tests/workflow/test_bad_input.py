@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from workflow_copy import Copy
+from workflow_copy import CEILING, Copy
 
 pytestmark = pytest.mark.slow  # Snakemake starts several times
 
@@ -25,7 +25,7 @@ def refused(copy: Copy, *options: str) -> list[str]:
         env=os.environ | {"PYTHONPATH": ""},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=CEILING,
     )
     assert run.returncode == 1
     assert "rule" not in run.stdout

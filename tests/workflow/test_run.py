@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from workflow_copy import CEILING
+
 RUN = Path(__file__).parents[2] / "workflow" / "run.py"
 COMMAND = [sys.executable, RUN, "--cores", "1", "--rerun-incomplete"]
 
@@ -41,7 +43,7 @@ def start(folder: Path) -> subprocess.Popen:
 def started(folder: Path) -> subprocess.Popen:
     """A run whose job is running."""
     run = start(folder)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + CEILING
     while not (folder / "notes").exists():
         assert time.monotonic() < deadline and run.poll() is None
         time.sleep(0.05)
@@ -77,8 +79,8 @@ def test_a_person_sees_progress_and_a_log_has_plain_lines(folder):
 @pytest.mark.slow
 def test_a_second_run_waits_for_the_first_and_finds_its_work_done(folder):
     first = started(folder)
-    said = start(folder).communicate(timeout=300)[0]
-    assert first.communicate(timeout=300) and first.returncode == 0
+    said = start(folder).communicate(timeout=CEILING)[0]
+    assert first.communicate(timeout=CEILING) and first.returncode == 0
     assert f"Waiting for the run in this folder to end, jobs included: process {first.pid}" in said
     assert "Nothing to be done" in said
     assert notes(folder) == ["start", "end"]
@@ -89,7 +91,7 @@ def test_after_snakemake_is_killed_the_next_run_waits_for_its_job_then_goes_on(f
     first = started(folder)
     os.kill(snakemake_of(first), signal.SIGKILL)
     second = start(folder)
-    said = second.communicate(timeout=300)[0]
+    said = second.communicate(timeout=CEILING)[0]
     assert first.wait() == 128 + signal.SIGKILL
     assert second.returncode == 0, said
     assert "The last run here was killed." in said
@@ -103,7 +105,7 @@ def test_after_everything_is_killed_the_next_run_goes_on_at_once(folder):
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     second = start(folder)
-    said = second.communicate(timeout=300)[0]
+    said = second.communicate(timeout=CEILING)[0]
     assert second.returncode == 0, said
     assert "Waiting" not in said
     assert notes(folder) == ["start", "start", "end"]

@@ -17,14 +17,13 @@ import yaml
 from experiment.config.run import Config
 from provenance.job import Job
 from provenance.record import arithmetic
-from workflow_copy import REPOSITORY, Copy
+from workflow_copy import CEILING, REPOSITORY, Copy
 
 pytestmark = pytest.mark.slow
 long = partial(pytest.param, marks=pytest.mark.long)
 
 TESTS = Path(__file__).parent
 HOLD = TESTS / "hold_at_step"
-CEILING = 1800  # seconds to wait for what has to happen, however busy the machine
 SCRIPT = REPOSITORY / "workflow/scripts/fine_tune.py"
 DROPOUTS = {
     "gpt2": ("resid_pdrop", "embd_pdrop", "attn_pdrop"),
