@@ -45,10 +45,12 @@ def measure(size: Size = FULL) -> list[Measured]:
 
 def _start_up(kind: str, rounds: int) -> Measured:
     script, later = STARTS[kind]
-    imports = f"import runpy; runpy.run_path('workflow/scripts/{script}.py'); {later}"
+    file = f"workflow/scripts/{script}.py"
+    # As a job imports it; it does not run as __main__, so it runs no job.
+    imports = f"import runpy, sys; sys.argv = ['{file}']; runpy.run_path('{file}'); {later}"
     samples = in_turns(
         rounds,
-        job=lambda: _python(imports),  # does not run as __main__, so it runs no job
+        job=lambda: _python(imports),
         classes=lambda: _python(MODEL_CLASS),
     )
     what = f"start of a job {kind} / torch and a model class"

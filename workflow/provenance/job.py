@@ -8,6 +8,7 @@ Snakemake composes this line. It is in the job's record, so that anybody can rep
 """
 
 import argparse
+import gc
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ import warnings
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +32,11 @@ from provenance import image, record
 from provenance.digest import sha256_of
 from provenance.progress import log_to, progress
 from provenance.sources import REPOSITORY, closure
+
+# The garbage collector would go through all modules again and again while a script imports more of
+# them: a third of a job's start. So scripts import this module first; a job that begins enables it.
+if Path(sys.argv[0]).parent.name == "scripts":
+    gc.disable()
 
 
 class Job:
@@ -88,6 +95,8 @@ class Job:
         parser.add_argument("--threads", type=int, default=1, help="processor threads it may use")
         parser.add_argument("--log", type=Path, help="file for progress, warnings and errors")
         chosen = parser.parse_args(arguments)
+        for name in chosen.job["imports"]:
+            import_module(name)
         return cls(chosen.job, chosen.files, chosen.threads, chosen.log)
 
     @property
@@ -123,6 +132,8 @@ class Job:
         return progress(iterable, total, description or self._description["rule"])
 
     def __enter__(self) -> "Job":
+        gc.freeze()  # what is imported stays
+        gc.enable()
         if self._log:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             self._log_stream = self._log.open("w")
@@ -168,6 +179,7 @@ class Job:
         record.write_record(self._record_file, self._record())
         if "checkpoints" in vars(self):
             self._remove_checkpoints()
+        gc.freeze()  # so that Python's end does not look for garbage either
         return False
 
     def _remove_checkpoints(self) -> None:

@@ -2,11 +2,11 @@
 
 from functools import partial
 
+from provenance.job import Job
 from ffmerge.method.features import Features
 from ffmerge.method.permutation import align_all_pairs, save_permutations
 from ffmerge.models.memory import give_back_large
 from provenance.csv_files import write_csv
-from provenance.job import Job
 
 if __name__ == "__main__":
     give_back_large()  # permutations on the heap would keep freed memory before them in use

@@ -1,9 +1,9 @@
 """Collect the feed-forward features of every layer in one forward pass (Section 3.3)."""
 
+from provenance.job import Job
 from experiment.tasks import task_for
 from ffmerge.method.features import collect_features
 from ffmerge.models import checkpoint
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -1,9 +1,9 @@
 """Collect the outputs of every feed-forward and attention sublayer (Section 5.5, Appendix C)."""
 
+from provenance.job import Job
 from experiment.tasks import task_for
 from ffmerge.method.features import SUBLAYERS, collect_outputs
 from ffmerge.models import checkpoint
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

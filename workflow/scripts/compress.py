@@ -2,11 +2,11 @@
 
 import json
 
+from provenance.job import Job
 from ffmerge.method import groups
 from ffmerge.method.merge_on_disk import merge_on_disk
 from ffmerge.method.permutation import load_permutations
 from ffmerge.models.memory import give_back_large
-from provenance.job import Job
 
 if __name__ == "__main__":
     give_back_large()  # so that peak memory does not depend on chance

@@ -2,10 +2,10 @@
 
 from functools import partial
 
+from provenance.job import Job
 from ffmerge.method.cka import cka_matrix, mean_by_distance, mean_off_diagonal
 from ffmerge.method.features import SUBLAYERS, Features
 from provenance.csv_files import write_csv
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

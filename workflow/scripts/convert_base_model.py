@@ -1,7 +1,7 @@
 """Convert a pretrained model to float32 safetensors with the tensor names of transformers 5."""
 
-from ffmerge.models.pretrained import convert
 from provenance.job import Job
+from ffmerge.models.pretrained import convert
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -2,9 +2,9 @@
 
 import json
 
+from provenance.job import Job
 from ffmerge.method.layer_drop import drop_on_disk
 from ffmerge.method.windows import layers_of, start_of_role
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

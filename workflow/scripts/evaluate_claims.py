@@ -1,9 +1,9 @@
 """Test which of the paper's findings hold in this run, on per-example scores."""
 
+from provenance.job import Job
 from experiment.claims.run import about_run
 from experiment.claims.statements import as_report, judged
 from experiment.tables.layout import write_table
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

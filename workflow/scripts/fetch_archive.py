@@ -1,7 +1,7 @@
 """Download the archive of a data set; a killed download is resumed."""
 
-from experiment.inputs.download import download
 from provenance.job import Job
+from experiment.inputs.download import download
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -1,8 +1,8 @@
 """Fetch the files of a pretrained model from a hub repository, at its pinned commit."""
 
+from provenance.job import Job
 from experiment.inputs.fetch import fetch_files, list_files
 from experiment.inputs.model_files import model_files
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

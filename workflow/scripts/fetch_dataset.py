@@ -1,7 +1,7 @@
 """Fetch the Parquet files of one split from a hub repository, at its pinned commit."""
 
-from experiment.inputs.fetch import fetch_files, list_files, matching
 from provenance.job import Job, check_digest
+from experiment.inputs.fetch import fetch_files, list_files, matching
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

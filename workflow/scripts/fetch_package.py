@@ -1,7 +1,7 @@
 """Download a package file by name, with the registry's ordinary client, and check its digest."""
 
-from experiment.inputs.packages import fetch_package
 from provenance.job import Job
+from experiment.inputs.packages import fetch_package
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

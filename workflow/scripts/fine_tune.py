@@ -1,10 +1,10 @@
 """Recovery fine-tuning of a compressed model (Section 3.4, Tables 6-8)."""
 
+from provenance.job import Job
 from experiment.tasks import task_for
 from ffmerge.models import checkpoint
 from ffmerge.training.processes import leave, run_on
 from ffmerge.training.trainer import train, write_curve
-from provenance.job import Job
 
 if __name__ == "__main__":
     job = Job.from_command_line()

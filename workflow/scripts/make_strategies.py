@@ -1,9 +1,9 @@
 """Make the table of strategies: searched windows beside groups proposed from features."""
 
+from provenance.job import Job
 from experiment.tables.layout import write_table
 from experiment.tables.scores import read_results, write_results
 from experiment.tables.strategies import strategies
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -1,9 +1,9 @@
 """Make Table 2, 3, 4 or 5: test scores of models, as the paper lays them out."""
 
+from provenance.job import Job
 from experiment.tables.layout import write_table
 from experiment.tables.scores import read_results, write_results
 from experiment.tables.tables_2_to_5 import score_table
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

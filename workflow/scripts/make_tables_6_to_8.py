@@ -2,10 +2,10 @@
 
 from functools import partial
 
+from provenance.job import Job
 from experiment.reported import printed_setting, read_reported
 from experiment.tables.layout import write_table
 from experiment.tables.tables_6_to_8 import hyperparameters
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -3,9 +3,9 @@
 import json
 from functools import partial
 
+from provenance.job import Job
 from experiment.alignment_steps import sample, steps_alone
 from ffmerge.method.features import Features
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

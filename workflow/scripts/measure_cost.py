@@ -3,10 +3,10 @@
 from dataclasses import asdict
 from importlib import import_module
 
+from provenance.job import Job
 from experiment.tasks import task_for
 from ffmerge.evaluation.cost import measure
 from provenance.csv_files import write_csv
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -1,8 +1,8 @@
 """Plan a whole run: jobs, hours and disk of each rule and task, and the longest path."""
 
+from provenance.job import Job
 from experiment.plan import job_table, part_for, plan_text, read_rates, summarize
 from provenance.dag import dry_run
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -1,7 +1,7 @@
 """Plot Figure 1: the method, drawn for the window that was selected in each model."""
 
-from experiment.figures import figure1, style
 from provenance.job import Job
+from experiment.figures import figure1, style
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -1,7 +1,7 @@
 """Plot Figure 4: the score of every window of the 1/3 setting before tuning."""
 
-from experiment.figures import figure4, style
 from provenance.job import Job
+from experiment.figures import figure4, style
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -1,8 +1,8 @@
 """Plot Figure 2 or 3: test scores of models against the parameters removed."""
 
+from provenance.job import Job
 from experiment.figures import figures_2_3, style
 from experiment.tables.scores import read_results, write_results
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

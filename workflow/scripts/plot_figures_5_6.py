@@ -1,7 +1,7 @@
 """Plot Figure 5 or 6: CKA of all pairs of sublayers, feed-forward or attention (Section 5.5)."""
 
-from experiment.figures import figures_5_6, style
 from provenance.job import Job
+from experiment.figures import figures_5_6, style
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -2,9 +2,9 @@
 
 import json
 
+from provenance.job import Job
 from ffmerge.method.clustering import propose
 from provenance.csv_files import read_csv
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

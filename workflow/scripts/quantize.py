@@ -2,10 +2,10 @@
 
 import json
 
+from provenance.job import Job
 from experiment.evaluation.storage import storage
 from ffmerge.method import quantization
 from ffmerge.models import checkpoint
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
+from provenance.job import Job
 from experiment.rehearsal import Stage, alignment_row, rows, size_on_disk, stages_text
 from ffmerge.models.format import WEIGHTS
 from provenance.csv_files import write_csv
-from provenance.job import Job
 from provenance.record import read_record
 
 if __name__ == "__main__":

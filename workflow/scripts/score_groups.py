@@ -2,6 +2,7 @@
 
 import json
 
+from provenance.job import Job
 from experiment.tasks import task_for
 from ffmerge.method import groups
 from ffmerge.method.merge import merge_in_model
@@ -9,7 +10,6 @@ from ffmerge.method.permutation import load_permutations
 from ffmerge.method.tie import temporary_changes
 from ffmerge.models import checkpoint
 from provenance.csv_files import write_csv
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

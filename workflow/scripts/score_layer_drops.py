@@ -1,12 +1,12 @@
 """Score the base model without each window of layers, before tuning (Section 4.4)."""
 
+from provenance.job import Job
 from experiment.tasks import task_for
 from experiment.variants import UNCOMPRESSED, Candidate
 from ffmerge.method.layer_drop import without_layers
 from ffmerge.method.windows import layers_of
 from ffmerge.models import checkpoint
 from provenance.csv_files import write_csv
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

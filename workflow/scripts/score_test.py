@@ -3,12 +3,12 @@
 import json
 from importlib import import_module
 
+from provenance.job import Job
 from experiment.evaluation.clusters import clusters
 from experiment.tasks import task_for
 from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models.format import DROPPED, GROUPS
 from provenance.csv_files import write_csv
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -1,5 +1,6 @@
 """Score windows of merged feed-forward sublayers before tuning (Section 3.4, Algorithm 1)."""
 
+from provenance.job import Job
 from experiment.tasks import task_for
 from experiment.variants import Candidate
 from ffmerge.method import groups
@@ -8,7 +9,6 @@ from ffmerge.method.permutation import load_permutations
 from ffmerge.method.tie import temporary_changes
 from ffmerge.models import checkpoint
 from provenance.csv_files import write_csv
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -2,10 +2,10 @@
 
 import json
 
+from provenance.job import Job
 from ffmerge.evaluation.metrics import METRICS
 from ffmerge.method.windows import select_windows
 from provenance.csv_files import read_csv, write_csv
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -1,7 +1,7 @@
 """Tokenize the training text once for all models fine-tuned on it (Section 4.1)."""
 
-from experiment.tasks import task_for
 from provenance.job import Job
+from experiment.tasks import task_for
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

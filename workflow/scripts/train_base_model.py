@@ -1,9 +1,9 @@
 """Train an embedded base model from scratch, with its tokenizer or image processor."""
 
+from provenance.job import Job
 from experiment.base_model import train_base_model
 from experiment.config import TrainedFromScratch
 from ffmerge.training.trainer import write_curve
-from provenance.job import Job
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

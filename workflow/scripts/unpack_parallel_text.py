@@ -1,8 +1,8 @@
 """Extract the sentence pairs of one split from an archive of line-aligned text."""
 
+from provenance.job import Job
 from experiment.inputs.parallel_text import pairs, schema
 from experiment.inputs.parquet import write_shards
-from provenance.job import Job
 
 ROWS_A_GROUP, ROWS_A_FILE = 100_000, 10_000_000
 
