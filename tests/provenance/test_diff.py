@@ -83,6 +83,7 @@ def test_what_differs_between_the_machines_is_named_where_they_part(diff, tmp_pa
     told = capsys.readouterr().out
     assert "The first job at which they part\n  score_test: within tolerance" in told
     assert "threads 1 -> 4" in told
+    assert "same bits          choose\n  within tolerance   score_test\n" in told
     assert "20.0         20.5   within tolerance, at score_test" in told
 
 

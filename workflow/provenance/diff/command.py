@@ -73,13 +73,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Compared:
-    """A number of both runs; texts are None where a run lacks it. parts_at: where in its chain."""
+    """A number of both runs, as shown; None in one that lacks it.
 
-    id: str
-    texts: tuple[str | None, str | None]
+    parts_at: the record of the first job of its chain at which the runs part.
+    """
+
+    number: str
+    a: str | None
+    b: str | None
     kind: str
-    reason: str
-    parts_at: Job | None = None
+    said: str = ""
+    parts_at: str | None = None
 
 
 class Diff:
@@ -89,7 +93,7 @@ class Diff:
         self.a, self.b = a, b
         self.folders = (a.results.as_posix(), b.results.as_posix())
         outputs = [path for record in a.by_file.values() for path in record.outputs]
-        self._compared = compare_jobs(outputs, a, b, self.folders)
+        self._compared, self._reach = compare_jobs(outputs, a, b, self.folders), Reach(b)
 
     @cached_property
     def jobs(self) -> dict[Path, Job]:
@@ -115,33 +119,37 @@ class Diff:
         return in_a + [each for file, each in self.b.by_file.items() if file not in self.jobs]
 
     @cached_property
+    def _by_name(self) -> list[dict[str, Number]]:
+        sides = [read_ledgers(each.results, each.root)[0] for each in (self.a, self.b)]
+        return [{n.id: n for ledger in ledgers for n in ledger.numbers} for ledgers in sides]
+
+    def chain(self, name: str) -> list[Job]:
+        """Return the jobs behind a number of the second run, each after those it builds on."""
+        behind = self._reach.behind_number(self._by_name[1][name])
+        return [job for file, job in self.jobs.items() if str(file) in behind]
+
+    @cached_property
     def numbers(self) -> list[Compared]:
         """All numbers, in the order of the tables."""
-        sides = [read_ledgers(each.results, each.root)[0] for each in (self.a, self.b)]
-        before, after = (
-            {number.id: number for ledger in ledgers for number in ledger.numbers}
-            for ledgers in sides
-        )
-        reach = Reach(self.b)
-        numbers = [self._number(number, after.get(name), reach) for name, number in before.items()]
+        before, after = self._by_name
+        numbers = [self._number(number, after.get(name)) for name, number in before.items()]
         new = [number for name, number in after.items() if name not in before]
-        return numbers + [Compared(n.id, (None, n.cell["shown"]), ONLY, "") for n in new]
+        return numbers + [Compared(n.id, None, n.cell["shown"], ONLY) for n in new]
 
-    def _number(self, number: Number, other: Number | None, reach: Reach) -> Compared:
+    def _number(self, number: Number, other: Number | None) -> Compared:
         if other is None:
-            return Compared(number.id, (number.cell["shown"], None), ONLY, "")
-        texts = number.cell["shown"], other.cell["shown"]
+            return Compared(number.id, number.cell["shown"], None, ONLY)
+        known = number.id, number.cell["shown"], other.cell["shown"]
         if (raw := other.cell["raw"]) == number.cell["raw"]:
-            return Compared(number.id, texts, SAME_BITS, "the same number")
+            return Compared(*known, SAME_BITS, "the same number")
         roots = self.a.root, self.b.root
         try:
             judged = number_agreement(number.cell, raw, self._compared, self.folders, roots)
         except TypeError as error:  # of a value that somebody altered
             judged = Agreement(None, str(error))
         kind = {True: WITHIN, False: DIFFERENT, None: UNKNOWN}[judged.holds]
-        behind = reach.behind_number(other)
-        chain = (job for file, job in self.jobs.items() if job.parts and str(file) in behind)
-        return Compared(number.id, texts, kind, judged.reason, next(chain, None))
+        parting = (str(job.pair.new.file) for job in self.chain(number.id) if job.parts)
+        return Compared(*known, kind, judged.reason, next(parting, None))
 
 
 def _kind(pair: Pair, agreement: Agreement) -> str:
@@ -194,12 +202,11 @@ def run(options: argparse.Namespace) -> int:
     diff = Diff(opened(options.a), opened(options.b))
     numbers = diff.numbers
     for target in options.targets:
-        if not any(target in (each.id, each.id.partition(":")[0]) for each in numbers):
-            known = ", ".join(dict.fromkeys(each.id.partition(":")[0] for each in numbers))
+        if not any(target in _names(each) for each in numbers):
+            known = ", ".join(dict.fromkeys(_names(each)[1] for each in numbers)) or "none"
             raise ValueError(f"{target} is no number, table or figure of these; there are {known}")
     if options.targets:
-        wanted = set(options.targets)
-        numbers = [each for each in numbers if wanted & {each.id, each.id.partition(":")[0]}]
+        numbers = [each for each in numbers if {*options.targets} & {*_names(each)}]
     if options.json:
         print(json.dumps(_content(diff, numbers), indent=2, ensure_ascii=False))
     else:
@@ -208,6 +215,11 @@ def run(options: argparse.Namespace) -> int:
     if not options.targets:
         kinds |= {job.kind for job in diff.jobs.values()} | ({ONLY} if diff.alone else set())
     return int(bool(kinds & {DIFFERENT, ONLY}))
+
+
+def _names(number: Compared) -> tuple[str, str]:
+    """Return the names of a number and of its table or figure."""
+    return number.number, number.number.partition(":")[0]
 
 
 def _lines(diff: Diff, numbers: Sequence[Compared], chosen: bool) -> Iterator[str]:
@@ -220,8 +232,8 @@ def _lines(diff: Diff, numbers: Sequence[Compared], chosen: bool) -> Iterator[st
     yield line("numbers", _counts([each.kind for each in numbers]))
     parting = [job for job in diff.jobs.values() if job.parts]
     if chosen:
-        at = {id(each.parts_at) for each in numbers}
-        parting = [job for job in parting if id(job) in at]
+        at = {each.parts_at for each in numbers}
+        parting = [job for job in parting if str(job.pair.new.file) in at]
     for n, job in enumerate(parting[:SHOWN]):
         if n < 2:
             others = "Others that give something else, though what they read of jobs is the same"
@@ -232,6 +244,9 @@ def _lines(diff: Diff, numbers: Sequence[Compared], chosen: bool) -> Iterator[st
             yield from wrapped("differs", ", ".join(job.causes or ["nothing that is recorded"]), 4)
             yield line("record", str(job.pair.new.file), 4)
     yield from _more(len(parting))
+    if len(numbers) == 1 and numbers[0].kind != ONLY:
+        yield "\nIts jobs, each after those it builds on"
+        yield from (line(job.kind, str(job.pair.new)) for job in diff.chain(numbers[0].number))
     if alone := [] if chosen else diff.alone:
         yield "\nJobs of one run only"
         yield from (f"  {record}   {record.file}" for record in alone[:SHOWN])
@@ -241,11 +256,11 @@ def _lines(diff: Diff, numbers: Sequence[Compared], chosen: bool) -> Iterator[st
     if differing:
         yield "\nNumbers that differ: in A, in B, and where their chains part"
     for each in differing[:SHOWN]:
-        at = f", at {each.parts_at.pair.new}" if each.parts_at else ""
-        before, after = ("–" if text is None else text[:12] for text in each.texts)
-        yield f"  {each.id:30} {before:>12} {after:>12}   {each.kind}{at}"
-        if chosen and each.reason:
-            yield line("", each.reason)
+        at = f", at {diff.jobs[Path(each.parts_at)].pair.new}" if each.parts_at else ""
+        before, after = ("–" if text is None else text[:12] for text in (each.a, each.b))
+        yield f"  {each.number:30} {before:>12} {after:>12}   {each.kind}{at}"
+        if chosen and each.said:
+            yield line("", each.said)
     yield from _more(len(differing))
 
 
@@ -273,15 +288,5 @@ def _content(diff: Diff, numbers: Sequence[Compared]) -> dict[str, Any]:
             for job in diff.jobs.values()
         ],
         "in_one_run_only": [str(record.file) for record in diff.alone],
-        "numbers": [
-            {
-                "number": each.id,
-                "a": each.texts[0],
-                "b": each.texts[1],
-                "kind": each.kind,
-                "said": each.reason,
-                "parts_at": str(each.parts_at.pair.new.file) if each.parts_at else None,
-            }
-            for each in numbers
-        ],
+        "numbers": [vars(each) for each in numbers],
     }
