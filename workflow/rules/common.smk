@@ -1,4 +1,6 @@
 # The configuration, and the functions that turn a rule into a command line.
+import atexit
+import gc
 import json
 import sys
 import threading
@@ -43,6 +45,11 @@ def exit_in_thread(scheduler, *args, exit_gracefully=JobScheduler.exit_gracefull
 
 
 JobScheduler.exit_gracefully = exit_in_thread
+
+# A third of the time to resolve all jobs would be Python's search for garbage. workflow/Snakefile enables it again once
+# jobs run; at the end nothing is searched.
+gc.disable()
+atexit.register(gc.freeze)
 
 
 wildcard_constraints:
