@@ -20,7 +20,7 @@ from workflow_copy import Copy
 
 pytestmark = pytest.mark.slow
 
-N_JOBS = 150  # of everything, but for the rule that names it all
+N_JOBS = 159  # of everything, but for the rule that names it all
 
 
 def test_table5_has_a_row_for_each_ratio_of_each_task(finished):
