@@ -128,7 +128,7 @@ def test_machines_are_told_the_same_in_full(run, capsys):
             f"{MODEL}/test.json, where the number stands, is gone",
             "score_test",
         ),
-        ("results/pico/gpt2/selection.json", "selection.json is gone", "select_windows gpt2"),
+        ("results/pico/gpt2/selection/k2.json", "k2.json is gone", "select_windows gpt2"),
         ("results/pico/tables/table5.record.json", "made results/pico/tables", "score_test gpt2"),
     ],
 )

@@ -84,7 +84,7 @@ FLIPPED = {  # class of file -> an example, a number that comes from it, and wha
     "features": ("results/pico/gpt2/features.safetensors", NUMBER, BROKEN),
     "permutations": ("results/pico/gpt2/permutations.safetensors", NUMBER, BROKEN),
     "scores": ("results/pico/gpt2/windows/1-of-1.csv", NUMBER, BROKEN),
-    "selection": ("results/pico/gpt2/selection.json", NUMBER, BROKEN),
+    "selection": ("results/pico/gpt2/selection/k2.json", NUMBER, BROKEN),
     "compressed weights": (f"{MODEL}/compressed/model.safetensors", NUMBER, BROKEN),
     "weights": (f"{MODEL}/tuned/model.safetensors", NUMBER, BROKEN),
     "metrics": (f"{MODEL}/test.json", NUMBER, BROKEN),

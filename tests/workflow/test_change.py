@@ -30,8 +30,9 @@ AFTER_TESTS = Counter([*OF_SCORES, "make_table1", TABLE, *AGAINST_PAPER, *PAGE])
 EVERY_JOB = Counter(
     {
         **dict.fromkeys(["train_base_model", "collect_features", "align_feed_forwards"], 3),
-        **dict.fromkeys(["collect_outputs", "compute_cka", "select_windows"], 3),
-        **dict.fromkeys(["score_layer_drops", "select_layer_drops", "quantize"], 3),
+        **dict.fromkeys(["collect_outputs", "compute_cka", "list_windows"], 3),
+        **dict.fromkeys(["score_layer_drops", "list_layer_drops", "quantize"], 3),
+        **{"select_windows": 9, "select_layer_drops": 6},
         **dict.fromkeys(["measure_cost", "make_tables_6_to_8"], 3),
         **{"score_windows": 4, "compress": 24, "drop_layers": 6, "tokenize_text": 1},
         **{"fine_tune": 31, "score_test": 37, "score_untuned": 9},

@@ -1,13 +1,16 @@
 """The DAG of each configuration has every job exactly once."""
 
+import json
 import re
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
+import yaml
 
-from workflow_copy import COPIED, REPOSITORY
+from workflow_copy import COPIED, REPOSITORY, Copy
 
 JOB = (  # rule, and wildcards if it has any
     r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    jobid: .*\n"
@@ -15,22 +18,27 @@ JOB = (  # rule, and wildcards if it has any
 )
 
 
-@pytest.fixture(scope="module", params=["demo", "paper"])
-def jobs(request, tmp_path_factory) -> list[str]:
-    """Rule and wildcards of every job of `everything`, without any results yet."""
-    copy = tmp_path_factory.mktemp(request.param)
+def planned(folder: Path, configuration: Path, target: str) -> list[str]:
+    """Rule and wildcards of every job that makes a target in a folder without results."""
     for name in COPIED:
-        (copy / name).symlink_to(REPOSITORY / name)
-    command = [sys.executable, "-m", "snakemake", "everything", "--dry-run", "--cores", "2"]
+        (folder / name).symlink_to(REPOSITORY / name)
+    command = [sys.executable, "-m", "snakemake", target, "--dry-run", "--cores", "2"]
     printed = subprocess.run(
-        [*command, "--configfile", f"config/{request.param}.yaml", "--quiet", "host"],
-        cwd=copy,
+        [*command, "--configfile", configuration, "--quiet", "host"],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=True,
     ).stdout
     found = re.findall(JOB, printed, re.MULTILINE)
     return [f"{rule} {wildcards}".strip() for rule, wildcards in found]
+
+
+@pytest.fixture(scope="module", params=["demo", "paper"])
+def jobs(request, tmp_path_factory) -> list[str]:
+    """Rule and wildcards of every job of `everything`, without any results yet."""
+    folder = tmp_path_factory.mktemp(request.param)
+    return planned(folder, REPOSITORY / f"config/{request.param}.yaml", "everything")
 
 
 def test_no_job_is_planned_twice(jobs):
@@ -52,6 +60,72 @@ def test_a_model_that_several_tables_share_is_made_once(jobs):
 
 def test_common_inputs_of_all_models_are_computed_once_for_each_task(jobs):
     rules = Counter(job.split()[0] for job in jobs)
-    once = ("collect_features", "collect_outputs", "align_feed_forwards", "select_windows")
+    once = ("collect_features", "collect_outputs", "align_feed_forwards", "list_windows")
     assert {rule: rules[rule] for rule in once} == dict.fromkeys(once, 3)
     assert rules["tokenize_text"] == 1
+
+
+ONE_MODEL = {  # configuration, model -> jobs that score, by the windows that decide it
+    "a job for each window": (
+        ("paper.yaml", "results/gpt2/models/vanilla-k13-first-best"),
+        {"score_windows": 24, "select_windows": 1},
+    ),
+    "a job for each window of layers": (
+        ("paper.yaml", "results/vit/models/drop-k2-best"),
+        {"score_layer_drops": 11, "select_layer_drops": 1},
+    ),
+    "a job for each ratio and method": (
+        ("examples/gated.yaml", "results/gated/llama/models/vanilla-k5-first-best"),
+        {"score_windows": 1, "select_windows": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize(("wanted", "scoring"), ONE_MODEL.values(), ids=ONE_MODEL)
+def test_one_model_needs_only_the_scores_that_decide_its_window(wanted, scoring, tmp_path):
+    configuration, model = wanted
+    jobs = planned(tmp_path, REPOSITORY / "config" / configuration, f"{model}/compressed")
+    rules = Counter(job.split()[0] for job in jobs)
+    found = {rule: n for rule, n in rules.items() if rule.startswith(("score", "select", "list"))}
+    assert found == scoring
+    if configuration == "examples/gated.yaml":
+        (scores,) = (job for job in jobs if job.startswith("score_windows"))
+        assert "part=permute-k5" in scores  # the method that selects for both
+
+
+def smallest(config: dict) -> dict:
+    """The configuration without the ratios, method and baseline that can be left out."""
+    for task in config["tasks"].values():
+        task["merge"] |= {"k": {"third": task["merge"]["k"]["third"]}, "methods": ["permute"]}
+        del task["layer_drop"]
+        del task["windows"]
+    return config
+
+
+def test_ratios_methods_and_layer_drop_are_left_out_if_they_are_not_configured(tmp_path):
+    file = tmp_path / "smallest.yaml"
+    demo = yaml.safe_load((REPOSITORY / "config/demo.yaml").read_text())
+    file.write_text(yaml.safe_dump(smallest(demo)))
+    (tmp_path / "run").mkdir()
+    jobs = planned(tmp_path / "run", file, "everything")
+    assert not [job for job in jobs if "vanilla" in job or "drop-k" in job or "k7" in job]
+    rules = Counter(job.split()[0] for job in jobs)
+    # per task: the best window, three random ones and two more anchors; and the base model of GPT-2
+    assert rules["fine_tune"] == 3 * 6 + 1
+    # the base model's own score is one of Table 1's
+    assert rules["score_layer_drops"] == rules["score_windows"] == 3
+
+
+@pytest.mark.long
+def test_a_run_without_them_makes_every_table_and_figure(tmp_path):
+    copy = Copy(tmp_path / "copy", ["gpt2"])
+    smallest(copy.config)
+    copy.write_config()
+    copy.run()
+    assert (copy.results / "report.html").exists()
+    assert "–" in (copy.results / "tables/table1.csv").read_text()  # no layers were dropped
+    listed, one = (
+        json.loads((copy.results / f"gpt2/{name}.json").read_text())
+        for name in ("selection", "selection/k2")
+    )
+    assert listed == one

@@ -8,6 +8,7 @@ of a merged variant.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -70,12 +71,12 @@ def scored_starts(task: config.TaskBase, k: int) -> list[int]:
     """First layers of the windows of k to score: all unless `windows.only` is configured."""
     if task.windows.only is None:
         return starts(task.base_model.n_layers, k)
-    ratio = next(ratio for ratio, size in task.merge.k if size == k)
+    ratio = next(ratio for ratio, size in task.merge.k.ratios().items() if size == k)
     return sorted(set(getattr(task.windows.only, ratio)))
 
 
 def candidates(task: config.TaskBase) -> list[Candidate]:
-    """The windows to score at the three ratios, all N-k+1 or those configured, for every method."""
+    """The windows to score at every ratio, all N-k+1 or those configured, for every method."""
     return [
         Candidate(method, k, start)
         for method in task.merge.methods
@@ -86,14 +87,34 @@ def candidates(task: config.TaskBase) -> list[Candidate]:
 
 def drop_candidates(task: config.TaskBase) -> list[Candidate]:
     """The uncompressed model, then every window of layers to try dropping (Section 4.4)."""
+    sizes = task.layer_drop.sizes() if task.layer_drop else []
     return [
         UNCOMPRESSED,
         *(
             Candidate("drop", k, start)
-            for k in task.layer_drop.sizes()
+            for k in sizes
             for start in starts(task.base_model.n_layers, k)
         ),
     ]
+
+
+def part_names(candidates: Sequence[Candidate], jobs: int | None) -> list[str]:
+    """The names of the parts among which jobs divide candidates; see `candidates_of_part`."""
+    if jobs is not None:
+        return [f"{i}-of-{jobs}" for i in range(1, jobs + 1)]
+    return list(dict.fromkeys(f"{candidate.method}-k{candidate.k}" for candidate in candidates))
+
+
+def candidates_of_part(candidates: Sequence[Candidate], part: str) -> list[Candidate]:
+    """The candidates of a part: every n-th of all, `1-of-3`, or those of a method and k."""
+    if numbers := re.fullmatch(r"(\d+)-of-(\d+)", part):
+        return list(candidates[int(numbers[1]) - 1 :: int(numbers[2])])
+    return [candidate for candidate in candidates if part == f"{candidate.method}-k{candidate.k}"]
+
+
+def selecting_method(task: config.TaskBase) -> str:
+    """The method whose scores select the window of a ratio for all methods."""
+    return "permute" if "permute" in task.merge.methods else task.merge.methods[0]
 
 
 def reported_base(task: config.TaskBase) -> str:
@@ -101,16 +122,20 @@ def reported_base(task: config.TaskBase) -> str:
     return TUNED_BASE if task.fine_tune_base else BASE
 
 
+def partial_sizes(task: config.TaskBase) -> list[int]:
+    """k of the ratios that leave more than one sublayer: 1/3 and 1/2."""
+    return [k for ratio, k in task.merge.k.ratios().items() if ratio != "all"]
+
+
 def main_variant(task: config.TaskBase) -> Variant:
     """Our method at 1/3, which Tables 2-4 vary; it aligns unless only vanilla is configured."""
-    method = "permute" if "permute" in task.merge.methods else task.merge.methods[0]
-    return Variant(method, task.merge.k.third, task.merge.anchor)
+    return Variant(selecting_method(task), task.merge.k.third, task.merge.anchor)
 
 
 def table1_variants(task: config.TaskBase) -> list[Variant]:
     """One model of each method at 1/3: merged, merged and quantized, with layers dropped."""
-    main = main_variant(task)
-    return [main, replace(main, int8=True), Variant("drop", task.layer_drop.third)]
+    main, drop = main_variant(task), task.layer_drop
+    return [main, replace(main, int8=True), *([Variant("drop", drop.third)] if drop else [])]
 
 
 def table2_variants(task: config.TaskBase) -> list[Variant]:
@@ -150,8 +175,8 @@ def strategy_variants(task: config.TaskBase) -> list[Variant]:
 
 def figure3_variants(task: config.TaskBase) -> list[Variant]:
     """Our method at 1/3 and 1/2, and 1/6 and 1/3 of the layers dropped."""
-    main = main_variant(task)
+    main, sizes = main_variant(task), task.layer_drop.sizes() if task.layer_drop else []
     return [
-        *(replace(main, k=k) for k in task.merge.k.sizes()[:2]),
-        *(Variant("drop", k) for k in task.layer_drop.sizes()),
+        *(replace(main, k=k) for k in partial_sizes(task)),
+        *(Variant("drop", k) for k in sizes),
     ]

@@ -56,7 +56,7 @@ wildcard_constraints:
     task="|".join(TASKS),
     variant=variants.MERGED_PATTERN,
     model=variants.MODEL_PATTERN,
-    part=r"\d+-of-\d+",
+    part=r"\d+-of-\d+|[a-z]+-k\d+",
 
 
 def job(script, params=lambda wildcards: {}, reproduces="bits", folder=SCRIPTS):

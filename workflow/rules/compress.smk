@@ -26,7 +26,7 @@ rule drop_layers:
     """Drop the selected window of layers from the base model."""
     input:
         base_model=base_model,
-        selection="{results}/{task}/layer_drop_selection.json",
+        selection=selection_for_dropping,
     output:
         model=weights("compressed", "{results}/{task}/models/{variant}/compressed"),
         record="{results}/{task}/models/{variant}/compressed.record.json",

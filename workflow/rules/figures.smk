@@ -5,7 +5,10 @@ rule plot_figure1:
     """Figure 1: the method, drawn for the window of 1/3 that was selected in each model."""
     input:
         base_models=[base_model_of(task) for task in TASKS],
-        selections=task_files("selection.json"),
+        selections=[
+            f"{{results}}/{name}/selection/k{task.merge.k.third}.json"
+            for name, task in TASKS.items()
+        ],
     output:
         pdf="{results}/figures/figure1.pdf",
         png="{results}/figures/figure1.png",

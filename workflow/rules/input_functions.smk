@@ -81,34 +81,63 @@ def training_data(wildcards):
     return recipe.train.path if recipe.train else dataset("train")(wildcards)
 
 
-def parts(folder, n):
-    """The files among which a task's candidates are divided."""
-    return [f"{{results}}/{{task}}/{folder}/{i}-of-{n}.csv" for i in range(1, n + 1)]
+def parts(folder, candidates, jobs, wildcards, method=None):
+    """The files of scores that all of a task's windows need, or those of the wildcard k."""
+    needed = [
+        part
+        for part in variants.part_names(candidates, jobs)
+        if method is None
+        or any(
+            (each.method, each.k) == (method, int(wildcards.k))
+            for each in variants.candidates_of_part(candidates, part)
+        )
+    ]
+    return [f"{{results}}/{{task}}/{folder}/{part}.csv" for part in needed]
 
 
 def window_parts(wildcards):
-    """Input function: the scores of all windows of sublayers to merge."""
-    return parts("windows", TASKS[wildcards.task].windows.jobs)
+    """Input function: the scores of windows of sublayers to merge."""
+    task = TASKS[wildcards.task]
+    method = variants.selecting_method(task) if "k" in wildcards.keys() else None
+    return parts("windows", variants.candidates(task), task.windows.jobs, wildcards, method)
 
 
 def layer_drop_parts(wildcards):
-    """Input function: the scores of all windows of layers to drop."""
-    return parts("layer_drops", TASKS[wildcards.task].layer_drop.jobs)
+    """Input function: the scores of windows of layers to drop."""
+    task = TASKS[wildcards.task]
+    jobs = task.layer_drop.jobs if task.layer_drop else 1
+    method = "drop" if "k" in wildcards.keys() else None
+    return parts("layer_drops", variants.drop_candidates(task), jobs, wildcards, method)
 
 
-def candidates_of_part(candidates, part):
-    """The candidates of one part, every n-th of all."""
-    i, n = map(int, part.split("-of-"))
-    return candidates[i - 1 :: n]
+def selection_params(wildcards):
+    """The parameters of a selection: of the windows of the wildcard k, or of all."""
+    task = TASKS[wildcards.task]
+    chosen = of_ratio(wildcards, variants.selecting_method(task))
+    if task.windows.only is not None:
+        sizes = [chosen["k"]] if chosen else task.merge.k.sizes()
+        chosen["only"] = {str(k): variants.scored_starts(task, k) for k in sizes}
+    n_random = variants.RANDOM_WINDOWS
+    return {
+        **common_selection_params(task),
+        "starts": task.windows.starts,
+        "n_random": n_random,
+    } | chosen
 
 
-def only_windows(task):
-    """Parameter: k -> starts of the windows to score, if these are not all."""
-    settings = TASKS[task]
-    if settings.windows.only is None:
-        return {}
-    sizes = settings.merge.k.sizes()
-    return {"only": {str(k): variants.scored_starts(settings, k) for k in sizes}}
+def layer_drop_selection_params(wildcards):
+    """The parameters of the same for windows of layers to drop."""
+    common = common_selection_params(TASKS[wildcards.task])
+    return {**common, "starts": "full", "n_random": 0, **of_ratio(wildcards, "drop")}
+
+
+def common_selection_params(task):
+    return {"metric": task.kind, "n_layers": task.base_model.n_layers, "seed": CONFIG.seed}
+
+
+def of_ratio(wildcards, method):
+    """Parameters of a selection at one ratio: k, and the method whose scores select."""
+    return {"method": method, "k": int(wildcards.k)} if "k" in wildcards.keys() else {}
 
 
 def variant_params(wildcards):
@@ -118,8 +147,15 @@ def variant_params(wildcards):
 
 def selection_for_variant(wildcards):
     """Input function: the file that says which sublayers a variant merges."""
-    proposed = variants.Variant.parse(wildcards.variant).role in variants.PROPOSED
-    return f"{{results}}/{{task}}/{'groups' if proposed else 'selection'}.json"
+    variant = variants.Variant.parse(wildcards.variant)
+    chosen = "groups" if variant.role in variants.PROPOSED else f"selection/k{variant.k}"
+    return f"{{results}}/{{task}}/{chosen}.json"
+
+
+def selection_for_dropping(wildcards):
+    """Input function: the file that says which layers a variant drops."""
+    k = variants.Variant.parse(wildcards.variant).k
+    return f"{{results}}/{{task}}/layer_drop_selection/k{k}.json"
 
 
 def untuned_model(wildcards):
@@ -156,7 +192,10 @@ def rehearsed(wildcards):
         model = str(variants.main_variant(task))
         int8 = f"{model}{variants.INT8_SUFFIX}"
         made = [] if task.base_model.path else [Path(base_model_of(name)).name]
-        scored = [f"windows/{i}-of-{task.windows.jobs}" for i in range(1, task.windows.jobs + 1)]
+        scored = [
+            f"windows/{part}"
+            for part in variants.part_names(variants.candidates(task), task.windows.jobs)
+        ]
         tokens = ["dataset/train_tokens"] * (task.kind == "language_modeling")
         stages = [*made, *tokens, "features", "outputs", "permutations", "cka", *scored]
         stages += ["selection", f"models/{model}/compressed", f"models/{model}/tuned"]
@@ -195,15 +234,21 @@ def claimed_models(task):
     main = variants.main_variant(settings)
 
     def by_ratio(method):
-        ratios = settings.merge.k.model_dump()
+        ratios = settings.merge.k.ratios()
         chosen = {ratio: variants.replace(main, method=method, k=k) for ratio, k in ratios.items()}
         return {ratio: str(variant) for ratio, variant in chosen.items()}
 
     return {
         **{method: by_ratio(method) for method in settings.merge.methods},
         "base": variants.reported_base(settings),
-        "merged": {ratio: by_ratio(main.method)[ratio] for ratio in ("third", "half")},
-        "dropped": [str(variants.Variant("drop", k)) for k in settings.layer_drop.sizes()],
+        "merged": {
+            ratio: model for ratio, model in by_ratio(main.method).items() if ratio != "all"
+        },
+        "dropped": [
+            str(variant)
+            for variant in variants.figure3_variants(settings)
+            if variant.method == "drop"
+        ],
         "windows": TABLE2[task],
         "anchors": TABLE3[task],
         "int8": TABLE4[task][-1],
@@ -268,7 +313,7 @@ def table_params(shown):
             name: {
                 "label": task.label,
                 "models": shown[name],
-                "ratios": task.merge.k.model_dump(),
+                "ratios": task.merge.k.ratios(),
             }
             for name, task in TASKS.items()
         },

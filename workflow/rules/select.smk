@@ -20,7 +20,9 @@ rule score_windows:
             lambda w: {
                 "task": part(w.task, "validation"),
                 "anchor": TASKS[w.task].merge.anchor,
-                "candidates": candidates_of_part(variants.candidates(TASKS[w.task]), w.part),
+                "candidates": variants.candidates_of_part(
+                    variants.candidates(TASKS[w.task]), w.part
+                ),
                 "device": CONFIG.device,
                 "inputs": pinned(w.task, "validation"),
             },
@@ -32,32 +34,32 @@ rule score_windows:
 
 
 rule select_windows:
-    """Select the best window of each ratio, under the full and the printed range of starts."""
+    """Select the windows of one ratio, under the full and the printed range of starts."""
     input:
         scores=window_parts,
+    output:
+        selection="{results}/{task}/selection/k{k}.json",
+        record="{results}/{task}/selection/k{k}.record.json",
+    log:
+        "{results}/{task}/logs/select_windows-k{k}.log",
+    wildcard_constraints:
+        k=r"\d+",
+    localrule: True
+    params:
+        job=job("select_windows", selection_params, reproduces="decisions"),
+        files=files,
+    shell:
+        command("select_windows")
+
+
+use rule select_windows as list_windows with:
+    # the scores of all windows, with the winners of every ratio and method
     output:
         scores="{results}/{task}/windows.csv",
         selection="{results}/{task}/selection.json",
         record="{results}/{task}/selection.record.json",
     log:
-        "{results}/{task}/logs/select_windows.log",
-    localrule: True
-    params:
-        job=job(
-            "select_windows",
-            lambda w: {
-                "metric": TASKS[w.task].kind,
-                "n_layers": TASKS[w.task].base_model.n_layers,
-                "starts": TASKS[w.task].windows.starts,
-                "n_random": variants.RANDOM_WINDOWS,
-                "seed": CONFIG.seed,
-                **only_windows(w.task),
-            },
-            reproduces="decisions",
-        ),
-        files=files,
-    shell:
-        command("select_windows")
+        "{results}/{task}/logs/list_windows.log",
 
 
 rule score_layer_drops:
@@ -75,7 +77,9 @@ rule score_layer_drops:
             "score_layer_drops",
             lambda w: {
                 "task": part(w.task, "validation"),
-                "candidates": candidates_of_part(variants.drop_candidates(TASKS[w.task]), w.part),
+                "candidates": variants.candidates_of_part(
+                    variants.drop_candidates(TASKS[w.task]), w.part
+                ),
                 "device": CONFIG.device,
                 "inputs": pinned(w.task, "validation"),
             },
@@ -86,32 +90,27 @@ rule score_layer_drops:
         command("score_layer_drops")
 
 
-rule select_layer_drops:
-    """Select the best window of layers to drop at each ratio."""
+use rule select_windows as select_layer_drops with:
+    # the best window of layers to drop at one ratio
     input:
         scores=layer_drop_parts,
+    output:
+        selection="{results}/{task}/layer_drop_selection/k{k}.json",
+        record="{results}/{task}/layer_drop_selection/k{k}.record.json",
+    log:
+        "{results}/{task}/logs/select_layer_drops-k{k}.log",
+    params:
+        job=job("select_windows", layer_drop_selection_params, reproduces="decisions"),
+        files=files,
+
+
+use rule select_layer_drops as list_layer_drops with:
     output:
         scores="{results}/{task}/layer_drops.csv",
         selection="{results}/{task}/layer_drop_selection.json",
         record="{results}/{task}/layer_drop_selection.record.json",
     log:
-        "{results}/{task}/logs/select_layer_drops.log",
-    localrule: True
-    params:
-        job=job(
-            "select_windows",
-            lambda w: {
-                "metric": TASKS[w.task].kind,
-                "n_layers": TASKS[w.task].base_model.n_layers,
-                "starts": "full",
-                "n_random": 0,
-                "seed": CONFIG.seed,
-            },
-            reproduces="decisions",
-        ),
-        files=files,
-    shell:
-        command("select_windows")
+        "{results}/{task}/logs/list_layer_drops.log",
 
 
 rule propose_groups:
@@ -119,7 +118,10 @@ rule propose_groups:
     input:
         alignment="{results}/{task}/alignment.csv",
         cka="{results}/{task}/cka.csv",
-        selection="{results}/{task}/selection.json",
+        selections=lambda w: [
+            f"{{results}}/{{task}}/selection/k{k}.json"
+            for k in variants.partial_sizes(TASKS[w.task])
+        ],
     output:
         groups="{results}/{task}/groups.json",
         record="{results}/{task}/groups.record.json",
@@ -133,7 +135,7 @@ rule propose_groups:
                 "n_layers": TASKS[w.task].base_model.n_layers,
                 "anchor": TASKS[w.task].merge.anchor,
                 # with all but one removed there is only one group
-                "sizes": TASKS[w.task].merge.k.sizes()[:2],
+                "sizes": variants.partial_sizes(TASKS[w.task]),
             },
             reproduces="decisions",
         ),

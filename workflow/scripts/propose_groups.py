@@ -8,10 +8,13 @@ from provenance.csv_files import read_csv
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
+        selection = {}
+        for file in job.input.selections:
+            selection |= json.loads(file.read_text())
         proposals = propose(
             read_csv(job.input.alignment),
             read_csv(job.input.cka),
-            json.loads(job.input.selection.read_text()),
+            selection,
             job.params.sizes,
             job.params.n_layers,
             job.params.anchor,

@@ -11,7 +11,11 @@ if __name__ == "__main__":
     with Job.from_command_line() as job:
         rows = [row for file in job.input.scores for row in read_csv(file)]
         rows.sort(key=lambda row: (row["method"], int(row["k"]), int(row["start"])))
-        write_csv(rows, job.output.scores)
+        if hasattr(job.output, "scores"):
+            write_csv(rows, job.output.scores)
+        else:  # of one ratio, by one method, of all that the files may hold
+            chosen = job.params.method, str(job.params.k)
+            rows = [row for row in rows if (row["method"], row["k"]) == chosen]
         scores = {}
         for row in rows:
             if row["k"] == "0":

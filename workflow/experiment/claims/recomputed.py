@@ -50,7 +50,8 @@ class Recomputed:
         if method == "base":
             return self.base
         for result in self.results:
-            same = (result.method, result.k, result.role) == (method, self.ratios[ratio], window)
+            found, wanted = (result.k, result.role), (self.ratios.get(ratio), window)
+            same = result.method == method and found == wanted
             if same and result.int8 == int8 and anchor in ("", result.anchor):
                 return result
         return None

@@ -84,21 +84,23 @@ def about_task(
 
     models: names of the tested models: `base`, the uncompressed one; `permute` and `vanilla`, where
     they were run, by ratio (third, half, all); `merged`, our method at third and half; `dropped`,
-    layer drop; `windows` of Table 2, and the same `untuned`; `anchors` of Table 3; `int8`.
-    reductions: model -> parameters removed, %.
+    layer drop, if it was run; `windows` of Table 2, and the same `untuned`; `anchors` of Table 3;
+    `int8`. reductions: model -> parameters removed, %.
     """
     merged, windows = models["merged"], models["windows"]
     if "permute" in models and "vanilla" in models:
         pairs = {
-            ratio: (models["permute"][ratio], models["vanilla"][ratio]) for ratio in RATIO_LABELS
+            ratio: (models["permute"][ratio], models["vanilla"][ratio])
+            for ratio in models["permute"]
         }
         for ratio, pair in pairs.items():
             yield replace(evidence.gains("permuting_beats_averaging", *pair), ratio=ratio)
-        yield evidence.gain_grows("gain_grows", pairs["all"], pairs["third"])
+        if "all" in pairs:
+            yield evidence.gain_grows("gain_grows", pairs["all"], pairs["third"])
     third = evidence.loses_less("third_stays_close", merged["third"], models["base"], "close")
     yield replace(third, ratio="third")
     curve = [models["base"], *models["dropped"]]
-    for ratio, model in merged.items():
+    for ratio, model in merged.items() if models["dropped"] else ():
         on_curve = evidence.loses_less_than_curve(
             "matches_layer_drop", model, curve, reductions, "similar"
         )

@@ -302,12 +302,15 @@ def _most_positions(task: TaskBase, path: Path) -> float:
 
 def _job_errors(task: TaskBase) -> Iterator[str]:
     """One line for each number of jobs above the number of windows that they share."""
-    n_layers, only = task.base_model.n_layers, task.windows.only
-    merged = [len(getattr(only, ratio)) if only else n_layers - k + 1 for ratio, k in task.merge.k]
-    dropped = [n_layers - k + 1 for k in task.layer_drop.sizes()]
-    for key, n_windows in (
-        ("windows", len(task.merge.methods) * sum(merged)),
-        ("layer_drop", 1 + sum(dropped)),  # and the uncompressed model
+    n_layers, only, drop = task.base_model.n_layers, task.windows.only, task.layer_drop
+    merged = [
+        len(getattr(only, ratio)) if only else n_layers - k + 1
+        for ratio, k in task.merge.k.ratios().items()
+    ]
+    dropped = [n_layers - k + 1 for k in drop.sizes()] if drop else []
+    for key, jobs, n_windows in (
+        ("windows", task.windows.jobs, len(task.merge.methods) * sum(merged)),
+        ("layer_drop", drop and drop.jobs, 1 + sum(dropped)),  # and the uncompressed model
     ):
-        if (jobs := getattr(task, key).jobs) > n_windows:
+        if jobs is not None and jobs > n_windows:
             yield f"{key}.jobs: has to be at most {n_windows}, the number of windows (is {jobs})"

@@ -52,6 +52,7 @@ Number = Annotated[float, BeforeValidator(number)]
 YesNo = Annotated[bool, Field(strict=True)]
 Positive = Annotated[int, Field(gt=0), BeforeValidator(number)]
 FromZero = Annotated[int, Field(ge=0), BeforeValidator(number)]
+WindowSize = Annotated[int, Field(gt=1), BeforeValidator(number)]
 Line = Annotated[str, AfterValidator(one_line)]
 FilePath = Annotated[str, AfterValidator(partial(one_line, longest=1000))]
 Once = AfterValidator(each_once)
@@ -83,20 +84,31 @@ class FeatureSettings(Strict):
 class WindowSizes(Strict):
     """Number k of FF sublayers merged into one, for each ratio of Table 5 (Section 5.1)."""
 
-    third: Whole = Field(gt=1, description="window size that removes 1/3 of the FF sublayers")
-    half: Whole = Field(gt=1, description="window size that removes 1/2")
-    all: Whole = Field(gt=1, description="window size that leaves one: the number of layers")
+    third: WindowSize = Field(description="window size that removes 1/3 of the FF sublayers")
+    half: WindowSize | None = Field(
+        None, description="window size that removes 1/2; unset: this ratio is left out"
+    )
+    all: WindowSize | None = Field(
+        None,
+        description="window size that leaves one: the number of layers; unset: this ratio is left "
+        "out",
+    )
 
     @model_validator(mode="after")
     def _grow(self) -> "WindowSizes":
-        if not self.third < self.half < self.all:
-            sizes = ", ".join(str(k) for k in self.sizes())
-            raise ValueError(f"has to grow, third < half < all (is {sizes})")
+        sizes = self.sizes()
+        if sizes != sorted(set(sizes)):
+            shown = ", ".join(map(str, sizes))
+            raise ValueError(f"has to grow, {' < '.join(self.ratios())} (is {shown})")
         return self
 
+    def ratios(self) -> dict[str, int]:
+        """k of each ratio that is wanted, in the order of Table 5."""
+        return {ratio: k for ratio, k in self if k is not None}
+
     def sizes(self) -> list[int]:
-        """k of the three ratios, in the order of Table 5."""
-        return [self.third, self.half, self.all]
+        """k of the ratios that are wanted, in the order of Table 5."""
+        return list(self.ratios().values())
 
 
 class Merge(Strict):
@@ -127,7 +139,11 @@ class ScoredWindows(Strict):
 class Windows(Strict):
     """The sliding-window search (Section 3.4)."""
 
-    jobs: Positive = Field(1, description="jobs that share a task's windows")
+    jobs: Positive | None = Field(
+        None,
+        description="jobs that share a task's windows, which then are all scored even if one model "
+        "is wanted; unset: one job for each ratio and method",
+    )
     starts: Literal["full", "printed"] = Field(
         "full",
         description="first layers of the windows to select from. `full`: 0 … N-k; `printed`: "
@@ -146,7 +162,9 @@ class LayerDrop(Strict):
 
     sixth: Positive = Field(description="adjacent layers to drop, on each side, as 1/6 of them")
     third: Positive = Field(description="the same for 1/3")
-    jobs: Positive = Field(1, description="jobs that share a task's windows of layers")
+    jobs: Positive | None = Field(
+        None, description="jobs that share a task's windows of layers; unset: one for each number"
+    )
 
     @model_validator(mode="after")
     def _grow(self) -> "LayerDrop":

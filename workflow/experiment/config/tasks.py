@@ -37,7 +37,9 @@ class TaskBase(Strict):
     features: FeatureSettings = Field(description="features that neurons are aligned by")
     merge: Merge = Field(description="merging")
     windows: Windows = Field(Windows(), description="window search")
-    layer_drop: LayerDrop = Field(description="the baseline that drops layers")
+    layer_drop: LayerDrop | None = Field(
+        None, description="the baseline that drops layers; unset: it is left out"
+    )
     fine_tuning: Training = Field(description="recovery fine-tuning after compression")
 
     def trainings(self) -> dict[str, Training]:
@@ -52,17 +54,21 @@ class TaskBase(Strict):
     @model_validator(mode="after")
     def _fits_the_model(self) -> "TaskBase":
         n_layers = self.base_model.n_layers
-        for ratio, k in self.merge.k:
+        for ratio, k in self.merge.k.ratios().items():
             if k > n_layers:
                 raise wrong(f"merge.k.{ratio}", f"from 2 to base_model.n_layers, {n_layers}", k)
         for ratio, chosen in self.windows.only or ():
+            if ratio not in self.merge.k.ratios():
+                if chosen:
+                    raise wrong(f"windows.only.{ratio}", f"empty without merge.k.{ratio}", chosen)
+                continue
             last = n_layers - getattr(self.merge.k, ratio)
             if outside := [start for start in chosen if start > last]:
                 most = f"{last}, base_model.n_layers - merge.k.{ratio}"
                 raise ValueError(
                     f"windows.only.{ratio}: each has to be from 0 to {most} (is {outside[0]})"
                 )
-        if self.layer_drop.third >= n_layers:
+        if self.layer_drop is not None and self.layer_drop.third >= n_layers:
             allowed = f"at most {n_layers - 1}, below base_model.n_layers"
             raise wrong("layer_drop.third", allowed, self.layer_drop.third)
         wanted, available = self.features.n_tokens, self.dataset.validation.n_tokens

@@ -40,7 +40,8 @@ def strategies(
         nothing = dict.fromkeys(("FFs Removed", "Strategy", "Merged", "Untuned"), DASH)
         rows.append({**base.names, **nothing, "Tuned": base.score_cell()})
         for ratio, removed in RATIO_LABELS.items():
-            k = ratios[task][ratio]
+            if (k := ratios[task].get(ratio)) is None:
+                continue
             for strategy, label in STRATEGY_LABELS.items():
                 result = tuned.get((task, k, ROLE_OF_STRATEGY[strategy]))
                 score = in_row(untuned, "score", strategy=strategy, k=k)
