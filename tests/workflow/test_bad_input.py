@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from experiment.cli import ANYWHERE, COMMANDS, main
 from workflow_copy import CEILING, Copy
 
 pytestmark = pytest.mark.slow  # Snakemake starts several times
@@ -17,12 +19,12 @@ def copy(tmp_path) -> Copy:
     return Copy(tmp_path, ["gpt2"])
 
 
-def refused(copy: Copy, *options: str) -> list[str]:
+def refused(copy: Copy, *options: str, at: Path | None = None, **environment: str) -> list[str]:
     """The lines on stderr of a run that starts no job."""
     run = subprocess.run(
         [sys.executable, "-m", "snakemake", *options],
-        cwd=copy.root,
-        env=os.environ | {"PYTHONPATH": ""},
+        cwd=at or copy.root,
+        env=os.environ | {"PYTHONPATH": "", **environment},
         capture_output=True,
         text=True,
         timeout=CEILING,
@@ -75,3 +77,26 @@ def test_a_recipe_is_built_before_the_first_job(copy):
     begin = "error: configuration: tasks.gpt2.base_model.from_scratch.architecture: GPT2LMHeadModel"
     assert [line for line in told if line.startswith("error")] == told[-1:]
     assert told[-1].startswith(begin)
+
+
+def test_a_run_from_another_folder_is_told_where_to_run(copy, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    snakefile = str(copy.root / "workflow/Snakefile")
+    told = refused(copy, "-n", "-s", snakefile, "--cores", "1", at=tmp_path / "elsewhere")
+    where = f"error: {tmp_path}/elsewhere is not the top of the repository; "
+    assert told[-1] == f"{where}add --directory {copy.root}"
+
+
+def test_a_locale_that_is_not_utf_8_is_named(copy):
+    other = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    told = refused(copy, "--dry-run", "--configfile", "config/run.yaml", **other)
+    assert told[-1] == "error: the locale is not UTF-8; set PYTHONUTF8=1 in the environment"
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - ANYWHERE))
+def test_a_command_about_a_run_says_so_where_there_is_none(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([command]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path} holds no run; `ffmerge {command}` has to run at")
+    assert list(tmp_path.iterdir()) == []

@@ -1,9 +1,11 @@
 """Merge feed-forward sublayers of your own model, and audit the numbers of a run."""
 
 import sys
+from pathlib import Path
 
 from ffmerge.__main__ import COMMANDS as TOOL
 from ffmerge.__main__ import main as run
+from provenance.project import PROJECT
 
 COMMANDS = {
     **TOOL,
@@ -44,10 +46,22 @@ COMMANDS = {
         "sign the digests of all records, ledgers and tables with an SSH key",
     ),
 }
+ANYWHERE = {*TOOL, "diff"}  # commands that need no run in the current folder
+HELP = {"-h", "--help"}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command of the tool, or one about a run's numbers. Returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = next(iter(arguments), "")
+    here = Path(PROJECT.results.parts[0]).is_dir() or PROJECT.scripts.is_dir()
+    if command in COMMANDS and command not in ANYWHERE and not (here or HELP & set(arguments)):
+        print(
+            f"error: {Path.cwd()} holds no run; `ffmerge {command}` has to run at the top of the "
+            "repository or of a collected folder",
+            file=sys.stderr,
+        )
+        return 2
     return run(arguments, COMMANDS, __doc__)
 
 

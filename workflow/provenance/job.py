@@ -38,6 +38,9 @@ from provenance.sources import REPOSITORY, closure
 if Path(sys.argv[0]).parent.name == "scripts":
     gc.disable()
 
+OUT_OF_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "unable to allocate")
+"""What torch, the GPU, the C++ library and numpy say where memory is short."""
+
 
 class Job:
     """The inputs, outputs, parameters and record of a running job; a context manager.
@@ -236,12 +239,20 @@ class Job:
     def _report(self, error: BaseException) -> None:
         """Print one line for an error that a user can fix, and a traceback for a defect."""
         expected = isinstance(error, ValueError | OSError | SystemExit | KeyboardInterrupt)
+        reason = error or type(error).__name__
+        told = str(error).casefold()
+        if isinstance(error, MemoryError) or any(words in told for words in OUT_OF_MEMORY):
+            expected = True
+            reason = (
+                "there is not enough memory: choose a smaller batch_size, allow more (`ulimit -v`, "
+                "mem_mb of the profile), or take a larger machine"
+            )
         if self._log:
             traceback.print_exception(error, file=self._log_stream)
         if not (expected and self._log):
             traceback.print_exception(error)
         wildcards = " ".join(self._description["wildcards"].values())
-        line = f"error: {self._description['rule']} {wildcards}: {error or type(error).__name__}"
+        line = f"error: {self._description['rule']} {wildcards}: {reason}"
         print(line, file=sys.stderr)
 
 

@@ -127,7 +127,7 @@ def command(script, offline=True, folder=SCRIPTS):
     """
     hub = "HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 " if offline else ""
     return (
-        f"exec env PYTHONPATH=workflow {hub}HF_HOME=.cache/huggingface TOKENIZERS_PARALLELISM=false "
+        f"exec env PYTHONPATH=workflow PYTHONUTF8=1 {hub}HF_HOME=.cache/huggingface TOKENIZERS_PARALLELISM=false "
         "TRANSFORMERS_VERBOSITY=error OMP_NUM_THREADS={threads} MKL_CBWR=${{MKL_CBWR-AUTO,STRICT}} "
         f"python {folder}/{script}.py "
         "{params.job:q} {params.files:q} --threads {threads} --log {log}"

@@ -1,16 +1,18 @@
-"""Every job that computes on a device refuses one that the machine does not have."""
+"""A job ends in one line where the machine lacks a device or memory."""
 
 import json
 import runpy
 import sys
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 import yaml
 
 from experiment.config.run import validated
 from provenance import sources
+from provenance.job import Job
 from provenance.sources import REPOSITORY
 
 SCRIPTS = [
@@ -59,3 +61,29 @@ def test_a_job_refuses_a_device_that_is_not_here_before_it_loads_anything(
     assert "device 'cuda': this machine has no such device that torch can use" in told
     assert "Traceback" not in told
     assert not (tmp_path / "record.json").exists()
+
+
+TOO_MUCH = {
+    "Python": lambda: bytearray(2**60),
+    "numpy": lambda: numpy.ones(2**55),
+    "torch": lambda: torch.ones(2**55),
+}
+
+
+@pytest.mark.parametrize("allocate", TOO_MUCH.values(), ids=TOO_MUCH)
+def test_a_job_says_in_one_line_that_memory_is_short(allocate, tmp_path, monkeypatch, capsys):
+    script = REPOSITORY / "workflow/scripts/plan.py"
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    description = {
+        **{"rule": "plan", "wildcards": {"results": str(tmp_path)}, "params": {}},
+        **{"reproduces": "bits", "imports": []},
+        "code": sources.code_digest(sources.closure(script, [])),
+    }
+    made = tmp_path / "table.csv"
+    files = {"input": {}, "output": {"table": str(made), "record": str(tmp_path / "record.json")}}
+    with pytest.raises(SystemExit), Job(description, files, log=tmp_path / "log") as job:
+        job.output.table.write_text("half")
+        allocate()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: plan {tmp_path}: there is not enough memory: choose a smaller")
+    assert {file.name for file in tmp_path.iterdir()} == {"log"}
