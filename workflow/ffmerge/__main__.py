@@ -4,6 +4,7 @@ import argparse
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from pkgutil import resolve_name
 
@@ -52,6 +53,7 @@ def main(
 
     A command is a module or class with `add_arguments(parser)` and `run(options)`.
     """
+    warnings.formatwarning = lambda message, *_, **__: f"note: {message}\n"
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # read by torch: bits despite alignment
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in OF_A_CLONE and arguments[0] not in commands:

@@ -365,8 +365,9 @@ def test_folders_that_are_named_after_the_models_labels_are_labels(tmp_path):
     result = ffmerge.compress(model, out=tmp_path / "a", **arguments)
     assert result.loss.startswith("cross-entropy of the labels")
     (tmp_path / "images/LABEL_0").rename(tmp_path / "images/cats")
-    result = ffmerge.compress(model, out=tmp_path / "b", **arguments)
+    result = ffmerge.compress(model, out=tmp_path / "b", n_held_out=10, **arguments)
     assert result.loss.startswith("KL divergence")
+    assert "has no label 'cats'" in str(result)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -505,7 +506,7 @@ def test_data_of_another_kind_than_the_model_takes_are_refused(gpt2, texts, tmp_
     own_models.image(tmp_path / "images/a.png", 0)
     assert "this model takes text" in refused(capsys, tmp_path, gpt2, tmp_path / "images")
     marian = own_models.save("marian", tmp_path / "marian")
-    assert "--source" in refused(capsys, tmp_path, marian, texts / "a.txt")
+    assert "a column of sources" in refused(capsys, tmp_path, marian, texts / "a.txt")
     whisper = own_models.save(SOUND, tmp_path / "whisper")
     assert "from Python" in refused(capsys, tmp_path, whisper, texts)
     (gpt2 / "tokenizer.json").unlink()

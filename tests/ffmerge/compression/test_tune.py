@@ -116,7 +116,7 @@ def test_a_model_without_a_loss_learns_from_the_original(name, made, tmp_path, c
     request = ("tune", small, "--data", data, "--out", tmp_path / "out", "--steps", 8, *columns)
     status, _, error = run(capsys, *request)
     assert status == 2 and "--teacher" in error and error.count("\n") == 1
-    rate = ("--learning-rate", "3e-3", "--batch-size", 4)
+    rate = ("--learning-rate", "1e-3", "--batch-size", 4)
     assert run(capsys, *request, "--teacher", original, *rate)[0] == 0
     result = read_record(tmp_path / "out" / RECORD)["result"]
     assert result["loss"]["after"] < result["loss"]["before"]

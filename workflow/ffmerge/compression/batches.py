@@ -7,8 +7,8 @@ import inspect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any, Protocol
 
 import torch
@@ -22,12 +22,14 @@ Batch = dict[str, Tensor]
 N_TOKENS = 10_000  # positions whose features are aligned, as in the paper
 HELD_OUT = {"text": 16, "pairs": 128, "images": 128, "images with text": 128}
 SHARE_HELD_OUT = 0.2  # where there are too few data for both parts
+MOST_HELD_OUT = 0.5  # of the data, if the user says how many
 
 
 class Encoding(Protocol):
     """Turns examples into batches. wanted: the kind of example it takes, a key of read.ROLES."""
 
     wanted: str
+    sequences: str  # how texts become sequences, for the summary; empty if there is no choice
 
     def encoded(self, examples: Iterable[Any]) -> Iterator[Any]:
         """Encode examples into the units that the model takes, such as packed sequences."""
@@ -38,11 +40,15 @@ class Encoding(Protocol):
 
 @dataclass(frozen=True)
 class Data:
-    """A user's data. features, held_out: batches. n_tokens: positions used in every tower."""
+    """A user's data. features, held_out: batches. n_tokens: positions used in every tower.
+
+    sequences: how texts became sequences, if there was a choice.
+    """
 
     features: list[Batch]
     held_out: list[Batch]
     n_tokens: int
+    sequences: str = ""
 
     @property
     def n_held_out(self) -> int:
@@ -57,36 +63,51 @@ def from_examples(
     n_tokens: int | None,
     n_held_out: int | None,
     batch_size: int,
+    held_out: Iterable[Any] | None = None,
 ) -> Data:
     """Read as many examples as are needed, and no more.
 
     n_tokens: positions for features; None for 10,000, or all there are if the data hold fewer.
+    n_held_out, held_out: as in `divided`.
     Raises ValueError if there is nothing to hold out, or if there are fewer positions than asked
     for.
     """
-    encoded = encoding.encoded(examples)
-    wanted = n_held_out or HELD_OUT[encoding.wanted]
-    first = list(islice(encoded, max(2, batch_size)))
+    own = None if held_out is None else encoding.encoded(held_out)
+    kept, units = divided(encoding.encoded(examples), own, n_held_out, encoding.wanted)
+    positions, features, n = Positions(model), [], 0
+    while n < (n_tokens or N_TOKENS) and (part := list(islice(units, batch_size))):
+        features.append(encoding.batch(part))
+        n += positions.count(features[-1:])
+    held_out_batches = [encoding.batch(part) for part in _split(kept, batch_size)]
+    data = _checked(positions, features, held_out_batches, n_tokens)
+    return replace(data, sequences=encoding.sequences)
+
+
+def divided(
+    units: Iterator[Any], held_out: Iterator[Any] | None, n_held_out: int | None, kind: str
+) -> tuple[list[Any], Iterator[Any]]:
+    """Hold out the first units of the data, which are the same however many others are used.
+
+    held_out: units to take instead. n_held_out: their number; None for HELD_OUT. A fifth is held
+    out if the data have fewer than five times HELD_OUT, or than twice the number asked for.
+    Returns the units that are held out, and the others.
+    Raises ValueError if there are none of either.
+    """
+    wanted = n_held_out or HELD_OUT[kind]
+    if held_out is not None:
+        kept = list(islice(held_out, wanted))
+        if not kept:
+            raise ValueError(f"the held-out data hold no examples ({kind})")
+        return kept, units
+    enough = round(wanted / (MOST_HELD_OUT if n_held_out else SHARE_HELD_OUT))
+    first = list(islice(units, enough))
     if len(first) < 2:
         raise ValueError(
-            f"the data hold {len(first)} examples ({encoding.wanted}); at least two are needed, "
-            "one for the features and one for the loss"
+            f"the data hold {len(first)} examples ({kind}); at least two are needed, one of them "
+            f"held out{'; in a .txt, blank lines separate them' * (kind == 'text')}"
         )
-    positions = Positions(model)
-    taken = list(_split(first, batch_size))
-    n = positions.count(map(encoding.batch, taken))
-    while n < (n_tokens or N_TOKENS) and (more := list(islice(encoded, batch_size))):
-        taken.append(more)
-        n += positions.count([encoding.batch(more)])
-    held_out = list(islice(encoded, wanted))
-    if len(held_out) < wanted:  # the data end here
-        everything = [unit for part in taken for unit in part] + held_out
-        n_last = min(wanted, max(1, round(SHARE_HELD_OUT * len(everything))))
-        held_out, kept = everything[-n_last:], everything[:-n_last]
-        taken = list(_split(kept, batch_size))
-    features = [encoding.batch(part) for part in taken]
-    held_out_batches = [encoding.batch(part) for part in _split(held_out, batch_size)]
-    return _checked(positions, features, held_out_batches, n_tokens)
+    n = wanted if len(first) == enough else max(1, round(SHARE_HELD_OUT * len(first)))
+    return first[:n], chain(first[n:], units)
 
 
 def from_batches(
@@ -121,7 +142,8 @@ def _checked(
     if available < (n_tokens or 2):
         raise ValueError(
             f"the data hold {available} positions for features (beside those held out for the "
-            f"loss), but --n-tokens is {n_tokens or 2}: give more data, or a smaller number"
+            f"loss), but --n-tokens is {n_tokens or 2}: give more data, or smaller numbers of "
+            "--n-tokens or --n-held-out"
         )
     return Data(features, held_out, n_tokens or min(available, N_TOKENS))
 
@@ -209,9 +231,13 @@ class Positions:
 
     @torch.inference_mode()
     def _rows_per_example(self, name: str, inputs: Batch) -> int:
-        """Positions of one example in a tower without a mask, such as an image's patches."""
+        """Positions of one example in a tower without a mask, such as an image's patches.
+
+        Counted in the last layer: where patches are joined between layers, it has the fewest.
+        """
         if name not in self._per_example:
-            tap = Tap(self._model, self._towers[name], 0, None)
+            tower = self._towers[name]
+            tap = Tap(self._model, tower, len(tower) - 1, None)
             n_rows: list[int] = []
             hook = tap.call(lambda values: n_rows.append(values.flatten(0, -2).shape[0]))
             try:

@@ -33,6 +33,9 @@ class Compress:
         parser.add_argument(
             "--features", nargs="+", required=True, metavar="DATA", help="files or folders"
         )
+        parser.add_argument(
+            "--held-out", nargs="+", metavar="DATA", help="for the loss (the first of --features)"
+        )
         parser.add_argument("--out", required=True, metavar="DIR", help="a new directory")
         add_options(parser)
         parser.add_argument("--tune", nargs="+", metavar="DATA", help="tune the result on files")
@@ -46,6 +49,7 @@ class Compress:
 
         show_bars_on_a_terminal_only()
         given = {"out": options.out, "command": _command_line(), "features": options.features}
+        given["held_out"] = options.held_out
         settings = _chosen(options, Settings)
         if options.tune is None:
             result = compress(options.model, **given, **settings)
@@ -86,6 +90,9 @@ class Tune:
         parser.add_argument(
             "--data", nargs="+", required=True, metavar="DATA", help="files or folders"
         )
+        parser.add_argument(
+            "--held-out", nargs="+", metavar="DATA", help="for the loss (the first of --data)"
+        )
         parser.add_argument("--out", required=True, metavar="DIR", help="a new directory")
         add_options(parser, options=Tuning)
         parser.add_argument("--json", action="store_true", help="the summary for machines")
@@ -103,6 +110,7 @@ class Tune:
             result = tune(
                 options.model,
                 data=options.data,
+                held_out=options.held_out,
                 out=options.out,
                 command=_command_line(),
                 **_chosen(options, Tuning),
@@ -208,7 +216,7 @@ class Inspect:
     """
 
     OPTIONS = (
-        *("n_tokens", "max_length", "batch_size", "device", "revision", "architecture"),
+        *("n_tokens", "max_length", "pack", "batch_size", "device", "revision", "architecture"),
         *("text", "source", "target", "image", "label"),
     )
 

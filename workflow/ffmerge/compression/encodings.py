@@ -1,7 +1,8 @@
 """Encodings: a user's texts, pairs and images as batches that a model's forward takes."""
 
 import inspect
-import io
+import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import transformers
 from torch import Tensor, nn
 
 from ffmerge.compression.batches import Batch, Encoding
-from ffmerge.compression.read import Example
+from ffmerge.compression.pictures import opened
+from ffmerge.compression.read import PIECE, Example, one_line, pieces
 from ffmerge.models import checkpoint
 from ffmerge.models.format import IGNORED
 from ffmerge.models.towers import towers
@@ -19,12 +21,16 @@ from ffmerge.models.towers import towers
 TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.spm")  # patterns of a tokenizer's files
 LONGEST = 512  # tokens of a sequence, if the model takes more and the user gives no length
 SEPARATOR = "\n\n"  # between paragraphs that are packed
+LONGEST_TOKEN = 32  # characters, on average over a sequence
+NUMBER = re.compile(r"\d+(\.0*)?")  # a label in a table of text
 
 
-def encoding_for(model: nn.Module, directory: Path, max_length: int | None) -> Encoding:
+def encoding_for(
+    model: nn.Module, directory: Path, max_length: int | None, pack: bool = True
+) -> Encoding:
     """Choose the encoding for a model, with the tokenizer or processor in its directory.
 
-    max_length: tokens of a sequence.
+    max_length: tokens of a sequence. pack: whether a decoder's sequences hold several texts.
     Raises ValueError if the model takes input that is not read from files here, such as sound, or
     if the tokenizer or processor is missing.
     """
@@ -40,13 +46,16 @@ def encoding_for(model: nn.Module, directory: Path, max_length: int | None) -> E
         if "input_ids" not in takes:
             return Pictures(images, model.config)
         return PicturesWithText(
-            images, _tokenizer(directory), _length(model, directory, max_length)
+            images,
+            model.config,
+            _tokenizer(directory),
+            _length(model, directory, max_length),
         )
     tokenizer = _tokenizer(directory)
     length = _length(model, directory, max_length)
     if model.config.is_encoder_decoder:
         return Pairs(tokenizer, length)
-    if set(towers(model)) == {"decoder"}:
+    if pack and set(towers(model)) == {"decoder"}:
         return Packed(tokenizer, length)
     return Paragraphs(tokenizer, length)
 
@@ -99,13 +108,19 @@ class Texts:
     """Base of encodings with a tokenizer. length: tokens of a sequence."""
 
     wanted = "text"
+    sequences = ""
 
     def __init__(self, tokenizer: Any, length: int) -> None:
         self.tokenizer, self.length = tokenizer, length
 
     def truncated(self, text: str) -> list[int]:
         """Token ids of a text, special tokens included, at most `length`."""
-        return self.tokenizer(text, truncation=True, max_length=self.length)["input_ids"]
+        cut = {"truncation": True, "max_length": self.length}
+        return self.tokenizer(self.beginning(text), **cut)["input_ids"]
+
+    def beginning(self, text: str) -> str:
+        """As much of a text as can be in a sequence; the tokenizer would read all of it."""
+        return text[: max(PIECE, LONGEST_TOKEN * self.length)]
 
     def padded(self, sequences: Sequence[list[int]]) -> Batch:
         """Pad sequences on the right: `input_ids` and `attention_mask`, (n, longest)."""
@@ -121,6 +136,7 @@ class Packed(Texts):
 
     def __init__(self, tokenizer: Any, length: int) -> None:
         super().__init__(tokenizer, length)
+        self.sequences = f"texts with blank lines between them, packed into {length} tokens each"
         begins = tokenizer("a")["input_ids"][:1]  # some models need a start token
         self.begin = begins if begins == [tokenizer.bos_token_id] else []
 
@@ -128,11 +144,12 @@ class Packed(Texts):
         ids: list[int] = []
         size = self.length - len(self.begin)
         for example in examples:
-            text = f"{example['text']}{SEPARATOR}"
-            ids += self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-            for start in range(0, len(ids) - size + 1, size):
-                yield self.begin + ids[start : start + size]
-            ids = ids[len(ids) // size * size :]
+            ends = "" if example.get("continues") else SEPARATOR
+            for text in pieces(f"{example['text']}{ends}"):
+                ids += self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+                for start in range(0, len(ids) - size + 1, size):
+                    yield self.begin + ids[start : start + size]
+                ids = ids[len(ids) // size * size :]
         if len(ids) > 1:
             yield self.begin + ids
 
@@ -140,11 +157,16 @@ class Packed(Texts):
 
 
 class Paragraphs(Texts):
-    """Each text by itself, truncated to a length, for encoders."""
+    """Each text by itself, truncated to a length: for encoders, and for short sequences."""
+
+    def __init__(self, tokenizer: Any, length: int) -> None:
+        super().__init__(tokenizer, length)
+        self.sequences = f"one text each, of at most {length} tokens"
 
     def encoded(self, examples: Iterable[Example]) -> Iterator[list[int]]:
         for example in examples:
-            yield self.truncated(example["text"])
+            if ids := self.truncated(example["text"]):
+                yield ids
 
     batch = Texts.padded
 
@@ -157,9 +179,13 @@ class Pairs(Texts):
     def encoded(self, examples: Iterable[Example]) -> Iterator[tuple[list[int], list[int]]]:
         for example in examples:
             target = self.tokenizer(
-                text_target=example["target"], truncation=True, max_length=self.length
+                text_target=self.beginning(example["target"]),
+                truncation=True,
+                max_length=self.length,
             )
-            yield self.truncated(example["source"]), target["input_ids"]
+            source = self.truncated(example["source"])
+            if source and target["input_ids"]:
+                yield source, target["input_ids"]
 
     def batch(self, encoded: Sequence[tuple[list[int], list[int]]]) -> Batch:
         targets = self.padded([target for _, target in encoded])
@@ -171,28 +197,41 @@ class Pairs(Texts):
 
 
 class Pictures:
-    """Images, with labels if every image has one that the model knows."""
+    """Images, with labels if every image has one that the model knows.
+
+    Images are opened in their batch: those encoded ahead are only names or bytes.
+    """
 
     wanted = "images"
+    sequences = ""
 
     def __init__(self, processor: Any, config: Any) -> None:
         self.processor, self.config = processor, config
 
-    def encoded(self, examples: Iterable[Example]) -> Iterator[tuple[Tensor, int | None]]:
-        for example in examples:
-            yield pixels_of(self.processor, example), self.label(example.get("label"))
+    def encoded(self, examples: Iterable[Example]) -> Iterator[Example]:
+        return iter(examples)
 
-    def batch(self, encoded: Sequence[tuple[Tensor, int | None]]) -> Batch:
-        batch = {"pixel_values": torch.stack([pixels for pixels, _ in encoded])}
-        labels = [label for _, label in encoded]
+    def batch(self, encoded: Sequence[Example]) -> Batch:
+        batch = {"pixel_values": pixels_of(self.processor, encoded, self.config)}
+        labels = [self.label(example) for example in encoded]
         return batch if None in labels else {**batch, "labels": torch.tensor(labels)}
 
-    def label(self, value: int | str | None) -> int | None:
-        """The model's number of a label (a number or a name); None if it has no such label."""
+    def label(self, example: Example) -> int | None:
+        """The model's number of a label; None, with a warning, if the model has no such label."""
+        value = example.get("label")
+        number = value
         if isinstance(value, str):
-            names = self.config.label2id or {}
-            value = names.get(value, int(value) if value.isdecimal() else None)
-        return value if value is not None and 0 <= value < self.config.num_labels else None
+            known = (self.config.label2id or {}).get(value)
+            number = int(float(value)) if known is None and NUMBER.fullmatch(value) else known
+        if number is not None and 0 <= number < self.config.num_labels:
+            return number
+        if value is not None:
+            warnings.warn(
+                f"{example['place']}: the model has no label {value!r}; images beside it are used "
+                "without labels, too",
+                stacklevel=2,
+            )
+        return None
 
 
 class PicturesWithText(Texts):
@@ -200,31 +239,36 @@ class PicturesWithText(Texts):
 
     wanted = "images with text"
 
-    def __init__(self, processor: Any, tokenizer: Any, length: int) -> None:
+    def __init__(self, processor: Any, config: Any, tokenizer: Any, length: int) -> None:
         super().__init__(tokenizer, length)
-        self.processor = processor
+        self.processor, self.config = processor, config
 
-    def encoded(self, examples: Iterable[Example]) -> Iterator[tuple[Tensor, list[int]]]:
+    def encoded(self, examples: Iterable[Example]) -> Iterator[tuple[Example, list[int]]]:
         for example in examples:
-            yield pixels_of(self.processor, example), self.truncated(example["text"])
+            if ids := self.truncated(example["text"]):
+                yield example, ids
 
-    def batch(self, encoded: Sequence[tuple[Tensor, list[int]]]) -> Batch:
-        texts = self.padded([ids for _, ids in encoded])
-        return {**texts, "pixel_values": torch.stack([pixels for pixels, _ in encoded])}
-
-
-def pixels_of(processor: Any, example: Example) -> Tensor:
-    """Pixel values of an example's image, (channels, height, width)."""
-    return processor(images=[opened(example["image"])], return_tensors="pt")["pixel_values"][0]
+    def batch(self, encoded: Sequence[tuple[Example, list[int]]]) -> Batch:
+        examples = [example for example, _ in encoded]
+        pixels = pixels_of(self.processor, examples, self.config)
+        return {**self.padded([ids for _, ids in encoded]), "pixel_values": pixels}
 
 
-def opened(image: Path | bytes) -> Any:
-    """Open an image in RGB. Raises ValueError naming the file if it is not an image."""
-    from PIL import Image, UnidentifiedImageError
+def pixels_of(processor: Any, examples: Sequence[Example], config: Any) -> Tensor:
+    """Pixel values of the examples' images, (n, channels, height, width).
 
-    try:
-        with Image.open(image if isinstance(image, Path) else io.BytesIO(image)) as picture:
-            return picture.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, TypeError) as error:
-        name = image if isinstance(image, Path) else "a row's image"
-        raise ValueError(f"{name} cannot be read as an image: {error}") from None
+    Raises ValueError naming an image that cannot be read, or that the processor refuses.
+    """
+    n_channels = getattr(getattr(config, "vision_config", config), "num_channels", 3)
+    pixels = []
+    for example in examples:
+        picture = opened(example["image"], example["place"], n_channels)
+        try:
+            pixels.append(processor(images=[picture], return_tensors="pt")["pixel_values"][0])
+        except (ValueError, RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"{example['place']}: the model's image processor takes no picture of "
+                f"{picture.width} x {picture.height} pixels in {n_channels} channels "
+                f"({one_line(error)})"
+            ) from None
+    return torch.stack(pixels)

@@ -17,7 +17,7 @@ from ffmerge.compression.batches import Batch, Encoding, inputs_of, on_device_of
 from ffmerge.compression.encodings import encoding_for, tokenizer_if_any
 from ffmerge.compression.loss import SEED, Objective, loss_for, losses_by_example, objective_of
 from ffmerge.compression.pipeline import files_of, read_entry, size_of
-from ffmerge.compression.read import read_examples
+from ffmerge.compression.read import Request, read_examples
 from ffmerge.compression.settings import Evaluation
 from ffmerge.compression.source import SourceModel
 from ffmerge.compression.summary import aligned_columns, change
@@ -52,13 +52,15 @@ class Evaluated:
 class Comparison:
     """An evaluation of one model, or of two: the original first.
 
-    differences: of the scores, model minus original, with intervals. speed: the original's seconds
-    divided by the model's, median of rounds in which both take turns.
+    sequences: how texts became sequences, if there was a choice. differences: of the scores, model
+    minus original, with intervals. speed: the original's seconds divided by the model's, median of
+    rounds in which both take turns.
     """
 
     loss: str
     n_examples: int
     models: list[Evaluated]
+    sequences: str = ""
     differences: dict[str, tuple[float, Interval | None]] = field(default_factory=dict)
     speed: float | None = None
 
@@ -89,6 +91,7 @@ class Comparison:
             f"loss: {self.loss}, on {self.n_examples:,} examples; in brackets: "
             f"{100 * CONFIDENCE:.0f} % bootstrap intervals over examples"
         )
+        lines += [f"sequences: {self.sequences}"] if self.sequences else []
         return "\n".join(lines)
 
     def _sizes(self, name: str) -> list[str]:
@@ -127,7 +130,7 @@ def evaluate(
                 )
             )
         first = scorers[0]
-        result = Comparison(first.name, first.n_examples, evaluated)
+        result = Comparison(first.name, first.n_examples, evaluated, first.encoding.sequences)
         if len(scorers) == 2:
             result.differences = differences(*scorers)
         if first.objective is None:
@@ -148,9 +151,14 @@ class Scorer:
         entry = read_entry(settings.architecture)
         self.model = source.load_original(readable, architecture=entry).to(settings.device)
         self.tokenizer = tokenizer_if_any(original.directory)
-        self.encoding: Encoding = encoding_for(self.model, original.directory, settings.max_length)
+        self.encoding: Encoding = encoding_for(
+            self.model, original.directory, settings.max_length, settings.pack
+        )
         self.files, self.settings, self.columns = files, settings, {}
-        self.first = next(self.batches())
+        first = next(self.batches(), None)
+        if first is None:
+            raise ValueError(f"the data hold no examples ({self.encoding.wanted})")
+        self.first = first
         self.objective: Objective | None = objective_of(self.model, [self.first], self.tokenizer)
         self.name = f"{self.objective.name} (nats)" if self.objective else ""
         self.n_examples = 0
@@ -158,7 +166,7 @@ class Scorer:
     def batches(self) -> Iterator[Batch]:
         """The data in batches; they are read again each time."""
         settings = self.settings
-        examples = read_examples(self.files, self.encoding.wanted, settings.columns)
+        examples = read_examples(self.files, Request(self.encoding.wanted, settings.columns))
         encoded = islice(self.encoding.encoded(examples), settings.n_examples)
         while part := list(islice(encoded, settings.batch_size)):
             yield self.encoding.batch(part)

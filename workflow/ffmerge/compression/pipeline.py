@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from ffmerge.compression import record, source
@@ -18,7 +17,7 @@ from ffmerge.compression.batches import Batch, Data, from_batches, from_examples
 from ffmerge.compression.card import card
 from ffmerge.compression.encodings import encoding_for, tokenizer_if_any
 from ffmerge.compression.loss import loss_for
-from ffmerge.compression.read import read_examples
+from ffmerge.compression.read import Request, read_examples, read_yaml
 from ffmerge.compression.select import Selector
 from ffmerge.compression.settings import Settings
 from ffmerge.compression.source import SourceModel
@@ -47,7 +46,7 @@ def compress(
     *,
     features: UserData,
     out: str | Path,
-    held_out: Iterable[Batch] | None = None,
+    held_out: UserData | None = None,
     command: str | None = None,
     **options: Any,
 ) -> Compressed:
@@ -55,9 +54,9 @@ def compress(
 
     model: a directory that transformers can load, or a name on the hub. features: files or
     directories of data; or batches, dicts of tensors as the model's forward takes them, with
-    `labels` if there are any. held_out: batches for the loss; by default the last fifth of
-    `features`. options: see `Settings`, such as remove="1/3" or layers="3-7". command: for the
-    record.
+    `labels` if there are any. held_out: data for the loss, of the same form; by default the first
+    part of the files, or the last fifth of the batches. options: see `Settings`, such as
+    remove="1/3" or layers="3-7". command: for the record.
     Raises ValueError or OSError with a message for the user; then nothing is at `out`.
     """
     settings, out, started, clock = Settings(**options), Path(out), time.time(), Stopwatch()
@@ -65,8 +64,9 @@ def compress(
     check_new(out)
     original = source.find(model, settings.revision)
     entry = read_entry(settings.architecture)
-    files = files_of(features)
-    _check(source.outline(original, entry), original, files, settings)
+    files, held_out_files = files_of(features), files_of(held_out)
+    named = all_files(files, held_out, held_out_files)
+    _check(source.outline(original, entry), original, named, settings)
     with (
         new_directory(out, size_of(original.weights)) as directory,
         warnings.catch_warnings(record=True) as noted,
@@ -84,7 +84,7 @@ def compress(
             data = (
                 from_batches(loaded, features, held_out, settings.n_tokens)
                 if files is None
-                else data_of_files(loaded, original, files, settings)
+                else data_of_files(loaded, original, files, settings, held_out_files)
             )
         before = count_parameters(loaded), size_of(readable.weights)
         with without_cache(loaded):
@@ -118,10 +118,11 @@ def compress(
             tried=selected.tried,
             n_tokens=data.n_tokens,
             n_held_out=data.n_held_out,
+            sequences=data.sequences,
             seconds=clock.seconds,
             warnings=tuple(dict.fromkeys(str(warning.message) for warning in noted)),
         )
-        inputs = record.inputs(original, files, data)
+        inputs = record.inputs(original, named, data)
         digest = record.write(
             directory, inputs, asdict(settings), result.as_json(), started, command, "compress"
         )
@@ -157,15 +158,14 @@ def read_entry(file: str | None) -> dict[str, Any] | None:
     if file is None:
         return None
     try:
-        entry = yaml.safe_load(Path(file).read_text())
-        return Architecture.from_entry(entry).entry()
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+        return Architecture.from_entry(read_yaml(Path(file))).entry()
+    except (ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{file} is not an entry of an architecture: {reason}") from None
 
 
-def files_of(features: UserData) -> list[Path] | None:
-    """The files and directories that the user names; None for batches.
+def files_of(features: UserData | None) -> list[Path] | None:
+    """The files and directories that the user names; None for batches, or for nothing.
 
     Raises FileNotFoundError naming the first that does not exist.
     """
@@ -179,14 +179,36 @@ def files_of(features: UserData) -> list[Path] | None:
     return files
 
 
+def all_files(
+    files: list[Path] | None, held_out: UserData | None, held_out_files: list[Path] | None
+) -> list[Path] | None:
+    """All files of both parts of the data; None for batches.
+
+    Raises ValueError if one part is of files and the other of batches.
+    """
+    if held_out is not None and (files is None) != (held_out_files is None):
+        raise ValueError("held-out data have to be files if the other data are, else batches")
+    return None if files is None else [*files, *(held_out_files or ())]
+
+
 def data_of_files(
-    model: nn.Module, original: SourceModel, files: list[Path], settings: Settings
+    model: nn.Module,
+    original: SourceModel,
+    files: list[Path],
+    settings: Settings,
+    held_out: list[Path] | None = None,
 ) -> Data:
-    """Read the data in a user's files, in two parts."""
-    encoding = encoding_for(model, original.directory, settings.max_length)
-    examples = read_examples(files, encoding.wanted, settings.columns)
+    """Read the data in a user's files, in two parts. held_out: files of the second part."""
+    encoding = encoding_for(model, original.directory, settings.max_length, settings.pack)
+    request = Request(encoding.wanted, settings.columns)
     return from_examples(
-        model, encoding, examples, settings.n_tokens, settings.n_held_out, settings.batch_size
+        model,
+        encoding,
+        read_examples(files, request),
+        settings.n_tokens,
+        settings.n_held_out,
+        settings.batch_size,
+        None if held_out is None else read_examples(held_out, request),
     )
 
 
@@ -197,8 +219,9 @@ def _check(
     Selector(outline, settings, Path())
     if files is not None:
         encoding = encoding_for(outline, original.directory, settings.max_length)
-        for file in files:
-            next(read_examples([file], encoding.wanted, settings.columns), None)
+        with warnings.catch_warnings(action="ignore"):  # they come again when the data are read
+            for file in files:
+                next(read_examples([file], Request(encoding.wanted, settings.columns)), None)
 
 
 def _check_dtype(dtype: str, original: SourceModel) -> None:

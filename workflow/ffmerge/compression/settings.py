@@ -25,6 +25,11 @@ class Options:
     """Options that every command has. The help of each field is also the command line's."""
 
     max_length: int | None = _option(None, "tokens of a sequence (512, or what the model takes)")
+    pack: bool = _option(
+        True,
+        "one text a sequence, also for decoders, whose sequences otherwise are filled with texts "
+        "and blank lines between them",
+    )
     device: str = _option("cpu", "where to compute, such as cuda")
     text: str | None = _option(None, "column of texts")
     source: str | None = _option(None, "column of source texts")
@@ -151,7 +156,9 @@ def add_options(
             continue
         flag, text = f"--{option.name.replace('_', '-')}", option.metadata["help"]
         if option.type is bool:
-            parser.add_argument(flag, action="store_true", help=text)
+            flag = flag.replace("--", "--no-") if option.default else flag
+            action = "store_false" if option.default else "store_true"
+            parser.add_argument(flag, dest=option.name, action=action, help=text)
             continue
         kind = next((kind for kind in (int, float) if kind.__name__ in _first(option.type)), str)
         choices = option.metadata.get("choices")

@@ -14,7 +14,8 @@ class Compressed:
     """A compressed model. Pairs hold the original's value and the compressed model's.
 
     method: permute or vanilla. bytes: size of the files of weights. loss: its name. tried: windows
-    with their losses. fault: why the model cannot be used as it is, if so. seconds: by stage.
+    with their losses. fault: why the model cannot be used as it is, if so. sequences: how texts
+    became sequences, if there was a choice. seconds: by stage.
     """
 
     model: str
@@ -32,6 +33,7 @@ class Compressed:
     n_tokens: int | None
     n_held_out: int
     seconds: dict[str, float]
+    sequences: str = ""
     warnings: tuple[str, ...] = ()
     record: str = ""
 
@@ -73,6 +75,7 @@ class Compressed:
             *aligned_columns([("", "before", "after", ""), *rows]),
             "",
             f"loss: {self.loss}, on {self.n_held_out:,} held-out examples, before any tuning",
+            *([f"sequences: {self.sequences}"] if self.sequences else []),
             *(["", *_filled(self.verdict)] if self.fault else ()),
         ]
         if self.tried:
@@ -86,7 +89,8 @@ class Tuned:
     """A tuned model. losses: on the held-out part, before and after. bytes: of the weights.
 
     form: tied, code, or stock if nothing is merged. n_examples: trained on. curve: see
-    `ffmerge.training.trainer.train`. seconds: by stage.
+    `ffmerge.training.trainer.train`. sequences: how texts became sequences, if there was a choice.
+    seconds: by stage.
     """
 
     model: str
@@ -102,6 +106,7 @@ class Tuned:
     steps: int
     curve: list[dict[str, float]]
     seconds: dict[str, float]
+    sequences: str = ""
     warnings: tuple[str, ...] = ()
     record: str = ""
 
@@ -138,6 +143,7 @@ class Tuned:
             "held-out examples)",
             f"steps: {self.steps:,} on {self.n_examples:,} examples; kept: step {self.kept:,}",
             f"distinct parameters: {self.parameters:,}; bytes on disk: {self.bytes:,}",
+            *([f"sequences: {self.sequences}"] if self.sequences else []),
             *_filled(self.verdict),
             _spent(self.seconds),
         ]

@@ -23,10 +23,10 @@ from torch.nn.functional import cross_entropy
 
 from ffmerge.compression import record, source
 from ffmerge.compression.batches import (
-    HELD_OUT,
     SHARE_HELD_OUT,
     Batch,
     Data,
+    divided,
     inputs_of,
     without_cache,
 )
@@ -44,12 +44,13 @@ from ffmerge.compression.loss import (
 from ffmerge.compression.pipeline import (
     Stopwatch,
     UserData,
+    all_files,
     compress,
     files_of,
     read_entry,
     size_of,
 )
-from ffmerge.compression.read import read_examples
+from ffmerge.compression.read import Request, read_examples
 from ffmerge.compression.record import RECORD_FILE, lineage_of
 from ffmerge.compression.settings import Tuning
 from ffmerge.compression.source import SourceModel
@@ -99,7 +100,7 @@ def tune(
     *,
     data: UserData,
     out: str | Path,
-    held_out: Iterable[Batch] | None = None,
+    held_out: UserData | None = None,
     name: str | None = None,
     command: str | None = None,
     **options: Any,
@@ -121,7 +122,8 @@ def tune(
     original = replace(original, name=name or original.name)
     teaching = settings.teacher and source.find(settings.teacher, merged=True)
     lineage = lineage_of(original.directory)
-    files = files_of(data)
+    files, held_out_files = files_of(data), files_of(held_out)
+    named = all_files(files, held_out, held_out_files)
     with (
         tempfile.TemporaryDirectory(prefix="ffmerge") as scratch,
         warnings.catch_warnings(record=True) as noted,
@@ -135,9 +137,9 @@ def tune(
             if files is None:
                 examples = _of_batches(data, held_out)
             else:
-                examples = _of_files(loaded, original, files, settings)
+                examples = _of_files(loaded, original, files, held_out_files, settings)
             recipe = _recipe(settings, examples.kind)
-            inputs = record.inputs(original, files, Data(*examples.batches(), n_tokens=0))
+            inputs = record.inputs(original, named, Data(*examples.batches(), n_tokens=0))
             inputs["lineage"] = lineage.as_json()
             if teaching:
                 inputs["teacher"] = record.model_digests(teaching)
@@ -181,6 +183,7 @@ def tune(
                     losses=(before, after),
                     n_held_out=examples.n_held_out,
                     n_examples=len(examples.items),
+                    sequences=examples.sequences,
                     steps=recipe["max_steps"],
                     curve=curve,
                     seconds=clock.seconds,
@@ -203,6 +206,7 @@ def compress_and_tune(
     *,
     features: UserData,
     data: UserData,
+    held_out: UserData | None,
     out: str | Path,
     command: str | None,
     settings: dict[str, Any],
@@ -210,17 +214,19 @@ def compress_and_tune(
 ) -> tuple[Compressed, Tuned | None]:
     """Compress a model and tune the result, of which only the tuned one is written to `out`.
 
-    features, settings: for `compress`. data, tuning: for `tune`. The merged model lies in a hidden
-    directory beside `out` until all is done; a call after a kill makes it again, and goes on with
-    the tuning where it was, if the merged model has the same bits. Raises as the two do.
+    features, settings: for `compress`. data, tuning: for `tune`. held_out: for both. The merged
+    model lies in a hidden directory beside `out` until all is done; a call after a kill makes it
+    again, and goes on with the tuning where it was, if the merged model has the same bits. Raises
+    as the two do.
     """
     out = Path(out)
     check_new(out)
     check_tuning(Tuning(**tuning))
     merged = out.absolute().with_name(f".{out.name}.merged")
     shutil.rmtree(merged, ignore_errors=True)
-    compressed = compress(model, features=features, out=merged, command=command, **settings)
-    tuned = tune(merged, data=data, out=out, name=f"{model}, merged", command=command, **tuning)
+    given = {"held_out": held_out, "command": command}
+    compressed = compress(model, features=features, out=merged, **given, **settings)
+    tuned = tune(merged, data=data, out=out, name=f"{model}, merged", **given, **tuning)
     shutil.copyfile(merged / RECORD_FILE, out / "compress_record.json")
     shutil.rmtree(merged)
     return replace(compressed, out=out), tuned
@@ -316,13 +322,14 @@ def _checkpoints(out: Path, identity: dict[str, Any]) -> Iterator[Path]:
 class Examples:
     """Examples to train on, and a held-out part. encode: makes a batch of some examples.
 
-    kind: of example, a key of RECIPES.
+    kind: of example, a key of RECIPES. sequences: how texts become sequences, if there is a choice.
     """
 
     items: Sequence[Any]
     held_out: Sequence[Any]
     encode: Callable[[Sequence[Any]], Batch]
     kind: str
+    sequences: str = ""
 
     def held_out_batches(self) -> list[Batch]:
         """The held-out part in small batches."""
@@ -343,51 +350,54 @@ class Examples:
 
 
 def _of_files(
-    model: nn.Module, original: SourceModel, files: list[Path], settings: Tuning
+    model: nn.Module,
+    original: SourceModel,
+    files: list[Path],
+    held_out: list[Path] | None,
+    settings: Tuning,
 ) -> Examples:
-    """Read as many examples as the steps need, and those held out after them; no more.
+    """Read those examples that are held out, and as many as the steps need; no more.
 
     Text that is packed is kept as tokens. Other examples are encoded when they are used: images
     would not fit into memory.
     """
-    encoding = encoding_for(model, original.directory, settings.max_length)
+    encoding = encoding_for(model, original.directory, settings.max_length, settings.pack)
     recipe = _recipe(settings, encoding.wanted)
-    wanted = settings.n_held_out or HELD_OUT[encoding.wanted]
-    units = read_examples(files, encoding.wanted, settings.columns)
     packed = isinstance(encoding, Packed)
-    if packed:
-        units = (array("i", ids) for ids in encoding.encoded(units))
-    read = list(islice(units, recipe["max_steps"] * recipe["batch_size"] + wanted))
+
+    def units(named: list[Path]) -> Iterator[Any]:
+        examples = read_examples(named, Request(encoding.wanted, settings.columns))
+        return (array("i", ids) for ids in encoding.encoded(examples)) if packed else examples
+
+    own = None if held_out is None else units(held_out)
+    kept, others = divided(units(files), own, settings.n_held_out, encoding.wanted)
+    items = list(islice(others, recipe["max_steps"] * recipe["batch_size"]))
+    if not items:
+        raise ValueError(f"the data hold no examples ({encoding.wanted}) to train on")
 
     def encode(some: Sequence[Any]) -> Batch:
         return encoding.batch([*map(list, some)] if packed else [*encoding.encoded(some)])
 
-    return _divided(read, wanted, encode, encoding.wanted)
+    return Examples(items, kept, encode, encoding.wanted, encoding.sequences)
 
 
 def _of_batches(data: Iterable[Batch], held_out: Iterable[Batch] | None) -> Examples:
     """Use batches that the user made. Without `held_out`, hold out the last fifth."""
     items, own = list(data), list(held_out or ())
-    if own:
-        return Examples(items, own, _only, "batches")
-    return _divided(items, len(items), _only, "batches")
+    if not own:
+        if len(items) < 2:
+            raise ValueError(
+                f"the data hold {len(items)} batches; at least two are needed, one to train on and "
+                "one held out"
+            )
+        n_last = max(1, round(SHARE_HELD_OUT * len(items)))
+        items, own = items[:-n_last], items[-n_last:]
+    return Examples(items, own, _only, "batches")
 
 
 def _only(batches: Sequence[Batch]) -> Batch:
     (batch,) = batches
     return batch
-
-
-def _divided(
-    read: Sequence[Any], wanted: int, encode: Callable[[Sequence[Any]], Batch], kind: str
-) -> Examples:
-    if len(read) < 2:
-        raise ValueError(
-            f"the data hold {len(read)} examples ({kind}); at least two are needed, one to train "
-            "on and one held out"
-        )
-    n_last = min(wanted, max(1, round(SHARE_HELD_OUT * len(read))))
-    return Examples(read[:-n_last], read[-n_last:], encode, kind)
 
 
 # --- the task -------------------------------------------------------------------------------------
