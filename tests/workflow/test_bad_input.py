@@ -56,6 +56,15 @@ def test_a_dry_run_looks_for_the_files_that_are_named(copy):
     ]
 
 
+def test_a_key_that_comes_twice_is_refused_with_its_line(copy):
+    file = copy.root / "config/run.yaml"
+    file.write_text(f"{file.read_text()}seed: 3\n")
+    line = file.read_text().splitlines().index(f"seed: {copy.config['seed']}") + 1
+    assert refused(copy, "--dry-run", "--configfile", "config/run.yaml") == [
+        f"error: configuration: config/run.yaml, line {line}: the key 'seed' comes twice"
+    ]
+
+
 def test_a_key_on_the_command_line_is_checked_and_does_not_replace_the_demo(copy):
     assert refused(copy, "--dry-run", "--config", "sead=2") == [
         "error: configuration: sead: is not a key here, the nearest is seed (is 2)"

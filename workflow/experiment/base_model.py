@@ -81,8 +81,9 @@ def write_processor(task: Task, recipe: config.TrainedFromScratch, directory: Pa
             processor = shared_bpe(task.rows("train")["text"], recipe.vocabulary, context)
         case "image_classification":
             side = architecture["image_size"]
+            grey = [0.5] * architecture.get("num_channels", 3)
             processor = ViTImageProcessorPil(
-                size={"height": side, "width": side}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+                size={"height": side, "width": side}, image_mean=grey, image_std=grey
             )
     processor.save_pretrained(directory)
 

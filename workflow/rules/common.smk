@@ -2,6 +2,7 @@
 import atexit
 import gc
 import json
+import os
 import sys
 import threading
 from functools import cache
@@ -19,6 +20,8 @@ from experiment import variants
 from ffmerge.method import windows
 from experiment.config.checks import recipe_errors
 from experiment.config.run import validated
+from experiment.inputs import own_data
+from ffmerge.compression.read import read_yaml
 from provenance.digest import sha256_of
 
 
@@ -29,6 +32,9 @@ def refuse(errors):
 
 
 try:
+    for file in workflow.configfiles:
+        # of a key that comes twice, Snakemake takes the last
+        read_yaml(Path(os.path.relpath(file)))
     CONFIG = validated(config)
 except ValueError as error:
     refuse(str(error).splitlines())

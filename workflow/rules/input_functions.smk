@@ -1,8 +1,26 @@
 # Functions that compute the rules' inputs and parameters from wildcards and configuration.
 
 
+def own_file(wildcards):
+    """The data of one's own that a job converts to a split."""
+    task = TASKS[wildcards.task]
+    if wildcards.split == RECIPE:
+        return task.base_model.from_scratch.train
+    return getattr(task.dataset, wildcards.split)
+
+
+def is_plain(task, file):
+    """Whether a task's jobs can read a local file as it is; else one converts it."""
+    return own_data.is_plain(file.path, own_data.columns_of(TASKS[task]))
+
+
+def tasks_of_ones_own():
+    """Wildcard constraint: the tasks with local data."""
+    return "|".join(name for name, task in TASKS.items() if task.dataset.is_local) or "(?!)"
+
+
 def dataset(split):
-    """Input function: the Parquet of a split, embedded, fetched, or made from an archive.
+    """Input function: the Parquet of a split, embedded, fetched, or converted.
 
     Only files that no job makes are `ancient`: after a job remakes an ancient file, Snakemake
     does not check the jobs that read it for changes.
@@ -12,8 +30,9 @@ def dataset(split):
         source = TASKS[wildcards.task].dataset
         same = split == "test" and source.test == source.validation
         path = f"{RESULTS}/{wildcards.task}/dataset/{'validation' if same else split}"
-        fetched = source.repository or source.url or source.devkit
-        return path if fetched else ancient(getattr(source, split).path)
+        file = getattr(source, split)
+        made = not (source.is_local and is_plain(wildcards.task, file))
+        return path if made else ancient(file.path)
 
     return path_of
 
@@ -77,8 +96,11 @@ def in_one_order(recipe):
 
 def training_data(wildcards):
     """Input function: the data to train a base model on, by default the train split."""
-    recipe = TASKS[wildcards.task].base_model.from_scratch
-    return recipe.train.path if recipe.train else dataset("train")(wildcards)
+    file = TASKS[wildcards.task].base_model.from_scratch.train
+    if file is None:
+        return dataset("train")(wildcards)
+    made = Path(file.path).exists() and not is_plain(wildcards.task, file)
+    return f"{{results}}/{{task}}/dataset/{RECIPE}" if made else file.path
 
 
 def parts(folder, candidates, jobs, wildcards, method=None):

@@ -17,6 +17,7 @@ PACKAGES = {
     ]
 }
 SPLITS = "train|validation|test"
+RECIPE = "base_model_train"  # the data of a recipe, which are of no split
 
 
 rule fetch_package:
@@ -126,6 +127,31 @@ rule unpack_ilsvrc2012:
         files=files,
     shell:
         command("unpack_ilsvrc2012")
+
+
+rule convert_dataset:
+    """Convert a split of one's own that is not plain Parquet, such as a table or a folder."""
+    input:
+        data=lambda w: ancient(own_file(w).path),
+    output:
+        files=directory("{results}/{task}/dataset/{split}"),
+        record="{results}/{task}/dataset/{split}.record.json",
+    log:
+        "{results}/{task}/logs/convert_dataset-{split}.log",
+    wildcard_constraints:
+        task=tasks_of_ones_own(),
+        split=f"{SPLITS}|{RECIPE}",
+    params:
+        job=job(
+            "convert_dataset",
+            lambda w: {
+                "columns": own_data.columns_of(TASKS[w.task]),
+                **own_file(w).model_dump(include={"sha256"}),
+            },
+        ),
+        files=files,
+    shell:
+        command("convert_dataset")
 
 
 rule fetch_base_model:

@@ -453,7 +453,7 @@ NONSENSE = {  # changes, and how the line begins
     # the data
     "a password file for data": (
         {f"{GPT2}.dataset.validation.path": "/etc/passwd"},
-        f"{GPT2}.dataset.validation.path: /etc/passwd cannot be read as Parquet",
+        f"{GPT2}.dataset.validation.path: /etc/passwd: this kind of file cannot be read here",
     ),
     "an endless device for data": (
         {f"{GPT2}.dataset.train.path": "/dev/zero"},
@@ -645,6 +645,8 @@ def test_errors_about_junk_begin_with_a_key_of_its_group(junk):
         except ValueError as error:
             refused += 1
             group = ".".join(key.split(".")[:3]) if key.startswith("tasks.") else key
+            if key.endswith((".source", ".target")) and junk == "x":
+                group = "tasks.marian.dataset"  # the data have no such column
             for line in str(error).split("\n"):
                 assert re.match(rf"{group}[\w.]*: .+[^ ]$", line), (key, line)
     assert refused > 20

@@ -136,3 +136,44 @@ def test_logits_are_computed_only_where_they_are_needed(pico):
     needed = [end - first + 1 for _, first, end in windows]
     assert needed[:2] == [16, 5]
     assert asked == [(1, n) for n in needed]
+
+
+# --- one row a sequence ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unpacked(text, monkeypatch):
+    """The task of which each row is a sequence, and the tokens of its rows."""
+    monkeypatch.setattr(language_modeling, "CHARACTERS_A_BLOCK", 40)
+    made = task("tokens", train=text, validation=text)
+    made.settings = made.settings.model_copy(update={"pack": False})
+    rows = [made.tokenizer(row)["input_ids"][:CONTEXT] for row in TEXT]
+    return made, [row for row in rows if len(row) > 1]
+
+
+def test_rows_are_examples_of_their_own_if_they_are_not_packed(unpacked, tmp_path):
+    task, rows = unpacked
+    assert [row.tolist() for row in task.training_examples(None, seed=0)] == rows
+    task.store_tokens("train", tmp_path / "tokens.safetensors")
+    task.data["test"] = tmp_path / "tokens.safetensors"
+    assert [row.tolist() for row in task.row_ids("test")] == rows
+    batch = task.collate([torch.tensor(row) for row in ([1, 2, 3], [4, 5])])
+    assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 5, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert batch["labels"].tolist() == [[1, 2, 3], [4, 5, -100]]
+    n_positions = sum(int(batch["attention_mask"].sum()) for batch in task.feature_batches())
+    assert n_positions == sum(map(len, rows))
+
+
+def test_a_row_that_is_not_packed_is_scored_by_itself(unpacked, pico):
+    task, _ = unpacked
+    model = pico("gpt2", n_layers=2)
+    rows = [row % model.config.vocab_size for row in task.row_ids("validation")]
+    task.row_ids = lambda split: rows
+    result = task.evaluate(model, "validation")
+    n_scored = len(result.per_example["n_tokens"])
+    assert 1 < n_scored < len(rows) and result.details["n_tokens"] <= 50  # max_tokens
+    for row, loss, n in zip(rows, *result.per_example.values(), strict=False):
+        alone = model(input_ids=row[None].long(), labels=row[None].long()).loss.item()
+        assert loss / n == pytest.approx(alone, rel=1e-5)
+        assert n == len(row) - 1

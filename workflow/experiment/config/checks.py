@@ -13,6 +13,7 @@ from typing import Any
 from experiment.config.inputs import BaseModelSource, DataFile
 from experiment.config.settings import one_line, wrong
 from experiment.config.tasks import TaskBase
+from experiment.inputs import own_data
 from experiment.inputs.packages import check_names
 from ffmerge.models.architectures import Architecture, architecture_of
 from ffmerge.models.format import STOCK_TYPE, WEIGHTS
@@ -62,7 +63,14 @@ def _holds_other_files(path: Path) -> bool:
 
 def task_errors(name: str, task: TaskBase) -> Iterator[str]:
     """One line for each error of a task that its files, its model or its windows show."""
-    for errors in (_file_errors, _package_errors, _model_errors, _token_errors, _job_errors):
+    for errors in (
+        _file_errors,
+        _data_errors,
+        _package_errors,
+        _model_errors,
+        _token_errors,
+        _job_errors,
+    ):
         for error in errors(task):
             yield f"tasks.{name}.{error}"
 
@@ -91,6 +99,19 @@ def _file_errors(task: TaskBase) -> Iterator[str]:
     if model.path is not None:
         yield from _path_error("base_model.path", model.path, {"folder"})
         yield from _digest_error("base_model", model.path, model.sha256)
+
+
+def _data_errors(task: TaskBase) -> Iterator[str]:
+    """One line for each local split whose beginning jobs could not read, or convert."""
+    if not task.dataset.is_local:
+        return
+    for split in SPLITS:
+        path = getattr(task.dataset, split).path
+        if os.access(path, os.R_OK):
+            try:
+                own_data.check(path, own_data.columns_of(task))
+            except (OSError, ValueError) as error:
+                yield f"dataset.{split}.path: {error}"
 
 
 def _path_error(key: str, name: str, allowed: set[str]) -> Iterator[str]:
@@ -256,18 +277,13 @@ def _token_errors(task: TaskBase) -> Iterator[str]:
     """One line if the validation split has fewer positions than features are wanted of."""
     data, wanted = task.dataset, task.features.n_tokens
     path = Path(data.validation.path)
-    if data.repository or data.url or data.devkit or not (path.is_file() or path.is_dir()):
+    if not (data.is_local and own_data.is_plain(str(path), own_data.columns_of(task))):
         return
-    try:
-        available = _most_positions(task, path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are, too
-        yield f"dataset.validation.path: {path} cannot be read as Parquet: {error}"
-    else:
-        if available < wanted:
-            yield (
-                f"features.n_tokens: has to be at most {available}, dataset.validation holds no "
-                f"more positions (is {wanted})"
-            )
+    if (available := _most_positions(task, path)) < wanted:
+        yield (
+            f"features.n_tokens: has to be at most {available}, dataset.validation holds no "
+            f"more positions (is {wanted})"
+        )
 
 
 def _most_positions(task: TaskBase, path: Path) -> float:

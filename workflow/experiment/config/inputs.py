@@ -23,9 +23,10 @@ class DataFile(Strict):
     """One split of a data set."""
 
     path: FilePath = Field(
-        description="Parquet file, or directory of such, from the top of this repository. With "
-        "`dataset.repository`: pattern of Parquet files in it; with `url`: file in the archive, "
-        "without the suffix of its side; with `devkit`: tar file of images"
+        description="from the top of this repository, a Parquet file or folder of such, or "
+        "[data of another form](#your-own-data). With `dataset.repository`: pattern of Parquet "
+        "files in it; with `url`: file in the archive, without the suffix of its side; with "
+        "`devkit`: tar file of images"
     )
     sha256: Sha256 | None = Field(
         None,
@@ -40,9 +41,9 @@ class DataFile(Strict):
 
 
 class Dataset(Strict):
-    """Real data of a task: local Parquet, Parquet on a hub, or an archive to convert.
+    """Real data of a task: local files, Parquet on a hub, or an archive to convert.
 
-    Without `repository`, `url` and `devkit`, the splits are local Parquet files.
+    Without `repository`, `url` and `devkit`, the splits are local files.
     """
 
     repository: Repository | None = Field(None, description="data set on the hub, `owner/name`")
@@ -64,6 +65,11 @@ class Dataset(Strict):
     train: DataFile = Field(description="for recovery fine-tuning")
     validation: DataFile = Field(description="for features, window scores and model selection")
     test: DataFile = Field(description="for the reported score")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the splits are local files."""
+        return not (self.repository or self.url or self.devkit)
 
     @model_validator(mode="after")
     def _has_one_source(self) -> "Dataset":

@@ -90,6 +90,12 @@ class LanguageModeling(TaskBase):
 
     kind: Literal["language_modeling"] = Field(description="kind of task")
     context: Whole = Field(gt=1, description="tokens of an example, in training and for features")
+    pack: bool = Field(
+        True,
+        description="whether examples are filled with rows, with blank lines between them. "
+        "`false`: each row is an example, cut at `context`, and is scored by itself without "
+        "`stride`; for models of short sequences",
+    )
     validation: PerplexityEvaluation = Field(description="scores windows and selects the model")
     test: PerplexityEvaluation = Field(description="gives the reported score")
 
@@ -166,7 +172,7 @@ Task = Annotated[
     LanguageModeling | ImageClassification | Translation | SentenceRetrieval,
     Field(discriminator="kind"),
 ]
-READING = ("context", "source", "target", "max_tokens", "min_words")
+READING = ("context", "source", "target", "max_tokens", "min_words", "pack")
 """Keys that reading a task's data needs, if its kind has them."""
 SCORING = ("pooling", "temperature")
 """Keys that scoring or training a model needs, if its kind has them."""

@@ -27,7 +27,7 @@ def clusters(task: Any, split: str) -> dict[str, list[str]]:
     tokenizer of the library `tokenizers` says where in the text that is.
     """
     kind = task.settings.kind
-    if kind == "language_modeling" and not task.tokenizer.is_fast:
+    if kind == "language_modeling" and not (task.settings.pack and task.tokenizer.is_fast):
         return {}
     named = _of_rows(task.rows(split))
     if not named:

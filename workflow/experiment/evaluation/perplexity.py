@@ -1,12 +1,13 @@
 """Perplexity with a sliding window (Section 4.1)."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from ffmerge.models.format import IGNORED
 from provenance.progress import progress
 
 
@@ -62,6 +63,29 @@ def window_losses(
                     f"the loss of the window that begins at token {begin} is not finite"
                 )
             yield loss, end - scored
+
+
+@torch.inference_mode()
+def sequence_losses(
+    model: torch.nn.Module, batches: Iterable[Mapping[str, Tensor]], device: str = "cpu"
+) -> Iterator[tuple[float, int]]:
+    """Summed negative log-likelihood (nats) and number of scored tokens of each sequence.
+
+    batches: `input_ids`, `attention_mask` and `labels`, (n, length), padded on the right; every
+    token but a sequence's first is scored. Raises ValueError if a loss is not finite.
+    """
+    for batch in progress(batches, desc="perplexity"):
+        inputs = {key: batch[key].to(device) for key in ("input_ids", "attention_mask")}
+        targets = batch["labels"][:, 1:].to(device)
+        logits = model(**inputs).logits[:, :-1].float()
+        losses = cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), reduction="none", ignore_index=IGNORED
+        )
+        losses = losses.view_as(targets).double().sum(dim=1).tolist()
+        for loss, n in zip(losses, (targets != IGNORED).sum(dim=1).tolist(), strict=True):
+            if not math.isfinite(loss):
+                raise ValueError("the loss of a sequence is not finite")
+            yield loss, n
 
 
 def perplexity(losses: Sequence[float], counts: Sequence[int], average: str) -> float:

@@ -12,6 +12,7 @@ from transformers import AutoImageProcessor
 
 from experiment.config import Training
 from experiment.tasks.task import Batch, Task
+from ffmerge.compression.pictures import as_taken
 from ffmerge.evaluation.accuracy import accuracy, top1_correct
 from ffmerge.evaluation.metrics import Evaluation
 from provenance.progress import progress
@@ -29,7 +30,8 @@ class ImageClassification(Task):
         return self.rows("train")
 
     def collate(self, examples: list[dict]) -> Batch:
-        images = [example["image"].convert("RGB") for example in examples]
+        n_channels = len(self.processor.image_mean or "RGB")
+        images = [as_taken(example["image"], n_channels) for example in examples]
         return {
             "pixel_values": self.processor(images=images, return_tensors="pt")["pixel_values"],
             "labels": torch.tensor([example["label"] for example in examples]),

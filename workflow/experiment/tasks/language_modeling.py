@@ -1,7 +1,12 @@
-"""Language modeling (Section 4.1): packed text, perplexity with a sliding window."""
+"""Language modeling (Section 4.1): packed text, perplexity with a sliding window.
 
-from collections.abc import Iterator
+With `pack: false` each row is a sequence of its own, and is scored by itself.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -10,12 +15,19 @@ from torch import nn
 from transformers import AutoTokenizer
 
 from experiment.config import Training
-from experiment.evaluation.perplexity import mean_loss, perplexity, window_losses
+from experiment.evaluation.perplexity import (
+    mean_loss,
+    perplexity,
+    sequence_losses,
+    window_losses,
+)
 from experiment.tasks.task import Batch, Task
 from ffmerge.evaluation.metrics import Evaluation
+from ffmerge.models.format import IGNORED
 
 ROWS_A_BLOCK = 1000  # rows that are joined and tokenized at a time
-TOKENS, TOKENS_SUFFIX = "token_ids", ".safetensors"
+CHARACTERS_A_BLOCK = 2**21  # after which a block ends in any case
+TOKENS, LENGTHS, TOKENS_SUFFIX = "token_ids", "lengths", ".safetensors"
 SEPARATOR = "\n\n"  # between rows, as the released evaluation joins WikiText's lines
 
 
@@ -36,39 +48,85 @@ class LanguageModeling(Task):
         """
         if Path(self.data[split]).suffix == TOKENS_SUFFIX:
             return load_file(self.data[split])[TOKENS]
-        text, blocks = self.rows(split)["text"], []
-        for start in range(0, len(text), ROWS_A_BLOCK):
-            block = SEPARATOR.join(text[start : start + ROWS_A_BLOCK])
-            block = SEPARATOR + block if start else block
+        blocks = []
+        for rows in self._blocks(split):
+            block = SEPARATOR.join(rows)
+            block = SEPARATOR + block if blocks else block
             ids = self.tokenizer(block, add_special_tokens=False, verbose=False)["input_ids"]
             blocks.append(torch.tensor(ids, dtype=torch.int32))
         return torch.cat(blocks)
 
+    def _blocks(self, split: str) -> Iterator[list[str]]:
+        """Rows of a split in groups that are tokenized at a time."""
+        text = self.rows(split)["text"]
+        for start in range(0, len(text), ROWS_A_BLOCK):
+            rows = text[start : start + ROWS_A_BLOCK]
+            ends = [n // CHARACTERS_A_BLOCK for n in accumulate(map(len, rows))]
+            for number in sorted(set(ends)):
+                yield [row for row, end in zip(rows, ends, strict=True) if end == number]
+
+    @cache  # noqa: B019
+    def row_ids(self, split: str) -> Sequence[torch.Tensor]:
+        """Tokens of each row of a split, with special tokens, up to the context length.
+
+        Rows without a token that follows another one are left out.
+        """
+        if Path(self.data[split]).suffix == TOKENS_SUFFIX:
+            stored = load_file(self.data[split])
+            return stored[TOKENS].split(stored[LENGTHS].tolist())
+        cut = {"truncation": True, "max_length": self.settings.context}
+        ids = [
+            each
+            for rows in self._blocks(split)
+            for each in self.tokenizer(rows, **cut)["input_ids"]
+        ]
+        return [torch.tensor(each, dtype=torch.int32) for each in ids if len(each) > 1]
+
     def store_tokens(self, split: str, file: Path) -> None:
         """Write a split's tokens to a file that can be read as this split."""
-        save_file({TOKENS: self.token_ids(split)}, file)
+        if self.settings.pack:
+            save_file({TOKENS: self.token_ids(split)}, file)
+        else:
+            rows = self.row_ids(split)
+            save_file({TOKENS: torch.cat(rows), LENGTHS: torch.tensor([*map(len, rows)])}, file)
 
-    def _chunks(self, split: str) -> torch.Tensor:
-        """A split packed to the context length, (n_chunks, context), without a short rest."""
+    def _sequences(self, split: str) -> torch.Tensor | Sequence[torch.Tensor]:
+        """Examples: rows, or packed text as (n_chunks, context), without a short rest."""
+        if not self.settings.pack:
+            return self.row_ids(split)
         ids, context = self.token_ids(split), self.settings.context
         return ids[: len(ids) // context * context].view(-1, context)
 
-    def training_examples(self, training: Training, seed: int) -> torch.Tensor:
-        return self._chunks("train")
+    def training_examples(self, training: Training, seed: int) -> Sequence[torch.Tensor]:
+        return self._sequences("train")
 
     def collate(self, examples: list[torch.Tensor]) -> Batch:
-        ids = torch.stack(examples).long()
-        return {"input_ids": ids, "labels": ids}
+        if self.settings.pack:
+            ids = torch.stack(examples).long()
+            return {"input_ids": ids, "labels": ids}
+        return padded(examples)
 
     def feature_batches(self) -> Iterator[Batch]:
-        for ids in self._chunks("validation").split(self.settings.features.batch_size):
+        size = self.settings.features.batch_size
+        if not self.settings.pack:
+            for batch in self.batches(self._sequences("validation"), size):
+                yield {key: batch[key] for key in ("input_ids", "attention_mask")}
+            return
+        for ids in self._sequences("validation").split(size):
             yield {"input_ids": ids.long(), "attention_mask": torch.ones_like(ids).long()}
 
     def evaluate(self, model: nn.Module, split: str, device: str = "cpu") -> Evaluation:
         how = getattr(self.settings, split)
-        ids = self.token_ids(split)[: how.max_tokens]
         model.eval()
-        windows = window_losses(model, ids, how.context, how.stride, how.batch_size, device)
+        if self.settings.pack:
+            ids = self.token_ids(split)[: how.max_tokens]
+            windows = window_losses(model, ids, how.context, how.stride, how.batch_size, device)
+        else:
+            rows = [row[: how.context] for row in self.row_ids(split)]
+            scored = accumulate(len(row) - 1 for row in rows)
+            wanted = how.max_tokens or math.inf
+            rows = [row for row, n in zip(rows, scored, strict=True) if n <= wanted] or rows[:1]
+            windows = sequence_losses(model, self.batches(rows, how.batch_size), device)
         losses, counts = zip(*windows, strict=True)
         return Evaluation(
             score=perplexity(losses, counts, how.average),
@@ -76,3 +134,12 @@ class LanguageModeling(Task):
             per_example={"negative_log_likelihood": list(losses), "n_tokens": list(counts)},
             details={"average": how.average, "n_tokens": sum(counts), "n_windows": len(counts)},
         )
+
+
+def padded(rows: Sequence[torch.Tensor]) -> Batch:
+    """Pad rows of tokens on the right, and mark the padding in the mask and the labels."""
+    pad = torch.nn.utils.rnn.pad_sequence
+    mask = pad([torch.ones(len(row), dtype=torch.long) for row in rows], batch_first=True)
+    ids = pad([row.long() for row in rows], batch_first=True)
+    labels = ids.masked_fill(mask == 0, IGNORED)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}

@@ -88,12 +88,14 @@ def _load(where: str) -> "datasets.Dataset":
 
 
 def parquet_files(where: str) -> list[str]:
-    """Sorted Parquet files of a file name, directory or pattern.
+    """Sorted Parquet files of a file name, directory or pattern, without hidden ones.
 
     Raises FileNotFoundError naming what is missing.
     """
     if Path(where).is_dir():
-        files = sorted(str(file) for file in Path(where).rglob("*.parquet"))
+        below = (file.relative_to(where) for file in Path(where).rglob("*.parquet"))
+        shown = (f for f in below if not any(p.startswith((".", "__MACOSX")) for p in f.parts))
+        files = sorted(str(Path(where, file)) for file in shown)
     else:
         files = sorted(glob.glob(where, recursive=True))
     if not files:
