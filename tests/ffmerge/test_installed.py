@@ -164,6 +164,14 @@ def test_the_installed_tool_needs_only_its_declared_dependencies(installed, tmp_
     assert made.returncode == 0, made.stderr
     parameters = json.loads(made.stdout)["parameters"]
     assert [parameters["before"] - parameters["after"]] * 2 == share["parameters"]
+    tuning = ("--data", texts, "--steps", "2", "--out", tmp_path / "tuned")
+    tuned = ffmerge(installed, "tune", out, *tuning)
+    assert tuned.returncode == 0, tuned.stderr
+    compared = ("--against", model, "--data", texts, "--json")
+    evaluated = ffmerge(installed, "evaluate", tmp_path / "tuned", *compared)
+    assert evaluated.returncode == 0, evaluated.stderr
+    sizes = [scored["parameters"] for scored in json.loads(evaluated.stdout)["models"]]
+    assert sizes == [parameters["before"], parameters["after"]]
     exported = ffmerge(installed, "export", out, "--form", "code", "--out", tmp_path / "code")
     assert exported.returncode == 0, exported.stderr
     program = (

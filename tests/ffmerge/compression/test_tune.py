@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -18,6 +20,7 @@ from ffmerge.training.processes import Interrupted
 from ffmerge.training.trainer import ResumableTrainer
 from own_models import run
 from provenance.record import read_record
+from provenance.sources import REPOSITORY
 
 WEIGHTS, RECORD = "model.safetensors", "ffmerge_record.json"
 QUICK = {"steps": 6, "evaluate_every": 2, "batch_size": 4, "learning_rate": 1e-2}
@@ -143,6 +146,22 @@ def test_saving_memory_changes_no_step(name, option, made, tmp_path):
     )
     for one, other in zip(plain.curve, saving.curve, strict=True):
         assert one == pytest.approx(other, rel=1e-4)  # float32 sums in another order
+
+
+@pytest.mark.long
+def test_two_processes_take_the_same_steps_as_one(made, tmp_path):
+    _, data, small = made("llama")
+    results = []
+    for devices in ("1", "2"):
+        request = ("tune", small, "--data", data, "--out", tmp_path / devices, "--steps", "4")
+        request += ("--batch-size", "4", "--learning-rate", "1e-2", "--devices", devices, "--json")
+        command = [sys.executable, REPOSITORY / "workflow/experiment/cli.py", *map(str, request)]
+        ended = subprocess.run(command, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
+        results.append(json.loads(ended.stdout))
+    one, two = results
+    for mine, other in zip(one["curve"], two["curve"], strict=True):
+        assert mine == pytest.approx(other, rel=1e-4)  # float32 sums in another order
 
 
 # --- kills ----------------------------------------------------------------------------------------
