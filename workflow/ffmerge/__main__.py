@@ -81,15 +81,32 @@ def main(
         return 0
     except KeyboardInterrupt:
         return 130
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         if error.name not in EXTRAS:
+            if "map segment" in str(error) or "allocate memory" in str(error):
+                return _no_memory()
             raise
         extra = f"pip install 'ffmerge[{EXTRAS[error.name]}]'"
         print(f"error: this needs the package {error.name}: {extra}", file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        from ffmerge.models.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        return _no_memory()
+
+
+def _no_memory() -> int:
+    print(
+        "error: there is not enough memory: choose a smaller --batch-size, --max-length or "
+        "--n-tokens, allow more (ulimit -v), or take a larger machine",
+        file=sys.stderr,
+    )
+    return 2
 
 
 if __name__ == "__main__":

@@ -16,9 +16,10 @@ class _Bar(tqdm):
     """A progress bar for the terminal, if there is one, and the log, if there is one."""
 
     log: TextIO | None = None
+    first_after = 0.0  # seconds until a bar's first line
 
     def __init__(self, *arguments, **options) -> None:
-        self._line_due = time.monotonic()
+        self._line_due = time.monotonic() + self.first_after
         options["leave"] = False
         super().__init__(*arguments, dynamic_ncols=True, **options)
 
@@ -36,14 +37,18 @@ def log_to(stream: TextIO) -> None:
 
 
 @contextmanager
-def lines_without_terminal() -> Iterator[None]:
-    """Write the lines of bars to stderr if it is no terminal, for work that takes hours."""
-    before = _Bar.log
-    _Bar.log = before or (None if sys.stderr.isatty() else sys.stderr)
+def lines_without_terminal(first_after: float = 0.0) -> Iterator[None]:
+    """Write the lines of bars to stderr if it is no terminal, for work that takes hours.
+
+    first_after: seconds until a bar's first line, so that short work writes none.
+    """
+    before = _Bar.log, _Bar.first_after
+    _Bar.log = _Bar.log or (None if sys.stderr.isatty() else sys.stderr)
+    _Bar.first_after = first_after
     try:
         yield
     finally:
-        _Bar.log = before
+        _Bar.log, _Bar.first_after = before
 
 
 def note(line: str) -> None:

@@ -23,6 +23,7 @@ from ffmerge.compression.source import SourceModel, load_original, with_safetens
 from ffmerge.compression.summary import aligned_columns
 from ffmerge.method.cka import mean_off_diagonal
 from ffmerge.method.tie import count_parameters
+from ffmerge.models.pretrained import fit
 from ffmerge.models.towers import Tower, towers
 
 SHARES = {"1/6": "1/6", "1/3": "1/3", "1/2": "1/2", "all but one": None}
@@ -110,6 +111,7 @@ def as_json(model: nn.Module, source: SourceModel) -> dict[str, Any]:
         "parameters": count_parameters(model),
         "bytes": sum(file.stat().st_size for file in source.weights),
         "towers": [asdict(sizes) for sizes in tower_sizes(model)],
+        "missing": missing(model, source),
         "removals": [asdict(removal) for removal in removals(model, bytes_per_parameter(source))],
     }
 
@@ -138,7 +140,16 @@ def as_text(model: nn.Module, source: SourceModel) -> str:
             )
         shares.append((removal.share, str(removal.sublayers), *savings))
     head = f"{source.name}: {type(model).__name__}, {n_all:,} parameters, {n_bytes:,} bytes"
-    return "\n".join([head, "", *aligned_columns(rows), "", *aligned_columns(shares)])
+    lines = [head, "", *aligned_columns(rows), "", *aligned_columns(shares)]
+    if lacking := missing(model, source):
+        lines += ["", f"note: the files lack {', '.join(lacking)}; the result will, too"]
+    return "\n".join(lines)
+
+
+def missing(model: nn.Module, source: SourceModel) -> list[str]:
+    """The model's tensors that its files lack, such as a pooler's; none for pickles."""
+    stored = source.stored
+    return sorted(fit(model, stored, source.directory).missing) if stored else []
 
 
 def _n_parameters(model: nn.Module, tower: Tower, layer: int) -> int:

@@ -5,7 +5,7 @@ The first part of the data gives the features; the loss is taken of a part held 
 
 import inspect
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ffmerge.method.features import Tap, token_mask
 from ffmerge.models.format import IGNORED
+from ffmerge.models.memory import is_out_of_memory
 from ffmerge.models.towers import towers
 
 Batch = dict[str, Tensor]
@@ -75,10 +76,13 @@ def from_examples(
     own = None if held_out is None else encoding.encoded(held_out)
     kept, units = divided(encoding.encoded(examples), own, n_held_out, encoding.wanted)
     positions, features, n = Positions(model), [], 0
+    tokenizer = getattr(encoding, "tokenizer", None)
     while n < (n_tokens or N_TOKENS) and (part := list(islice(units, batch_size))):
         features.append(encoding.batch(part))
+        check_ids(model, features[-1:], tokenizer)
         n += positions.count(features[-1:])
     held_out_batches = [encoding.batch(part) for part in _split(kept, batch_size)]
+    check_ids(model, held_out_batches, tokenizer)
     data = _checked(positions, features, held_out_batches, n_tokens)
     return replace(data, sequences=encoding.sequences)
 
@@ -132,6 +136,8 @@ def from_batches(
 
 
 def _on_cpu(batch: Batch) -> Batch:
+    if not isinstance(batch, Mapping) or not all(isinstance(v, Tensor) for v in batch.values()):
+        raise ValueError("a batch has to be a dict of tensors, as the model's forward takes them")
     return {key: value.cpu() for key, value in batch.items()}
 
 
@@ -161,6 +167,7 @@ def inputs_of(model: nn.Module, batch: Batch) -> Batch:
 
     The decoder of an encoder-decoder gets the labels shifted by one, after its start token, and a
     mask.
+    Raises ValueError if nothing is left.
     """
     inputs = {key: value for key, value in batch.items() if key != "labels"}
     labels = batch.get("labels")
@@ -169,7 +176,10 @@ def inputs_of(model: nn.Module, batch: Batch) -> Batch:
         inputs.setdefault("decoder_input_ids", _shifted(model.config, labels.masked_fill(~mask, 0)))
         inputs.setdefault("decoder_attention_mask", mask.long())
     accepted = inspect.signature(model.forward).parameters
-    return {key: value for key, value in inputs.items() if key in accepted}
+    taken = {key: value for key, value in inputs.items() if key in accepted}
+    if not taken:
+        raise ValueError(f"{type(model).__name__} takes none of a batch's {', '.join(batch)}")
+    return taken
 
 
 def on_device_of(model: nn.Module, batch: Batch) -> Batch:
@@ -179,6 +189,50 @@ def on_device_of(model: nn.Module, batch: Batch) -> Batch:
         key: value.to(parameter.device, parameter.dtype if value.is_floating_point() else None)
         for key, value in batch.items()
     }
+
+
+def forward(model: nn.Module, batch: Batch) -> Any:
+    """Call the model.
+
+    Raises ValueError with the batch's shapes if the model cannot compute it, or like `check_ids`.
+    """
+    check_ids(model, [batch])
+    inputs = inputs_of(model, batch)
+    with explained(model, inputs):
+        return model(**on_device_of(model, inputs))
+
+
+@contextmanager
+def explained(model: nn.Module, inputs: Batch) -> Iterator[None]:
+    """Turn any error of a forward pass into a ValueError that says what it was given."""
+    try:
+        yield
+    except Exception as error:  # any: each model fails in its own way
+        if is_out_of_memory(error) or isinstance(error, OSError | ValueError):
+            raise
+        shapes = ", ".join(f"{key} {tuple(value.shape)}" for key, value in inputs.items())
+        beyond = ": a length or a value is beyond its tables" if type(error) is IndexError else ""
+        raise ValueError(
+            f"{type(model).__name__} cannot compute a batch of {shapes} "
+            f"({str(error)[:200] or type(error).__name__}){beyond}"
+        ) from None
+
+
+def check_ids(model: nn.Module, batches: Iterable[Batch], tokenizer: Any = None) -> None:
+    """Raise ValueError naming a token whose id has no row in the model's embeddings."""
+    try:
+        n_rows = model.get_input_embeddings().weight.shape[0]
+    except (NotImplementedError, AttributeError):  # of images or sound
+        return
+    for batch in batches:
+        for key in ("input_ids", "decoder_input_ids"):
+            if key in batch and batch[key].numel() and (most := int(batch[key].max())) >= n_rows:
+                token = f"{tokenizer.convert_ids_to_tokens(most)!r} with " if tokenizer else ""
+                raise ValueError(
+                    f"the data have a token, {token}the id {most}, but the model's embeddings have "
+                    f"{n_rows} rows: call model.resize_token_embeddings(len(tokenizer)) and save "
+                    "the model, or take the tokenizer that it was trained with"
+                )
 
 
 @contextmanager
@@ -209,7 +263,7 @@ class Positions:
 
     def __init__(self, model: nn.Module) -> None:
         self._model, self._towers = model, towers(model)
-        self._per_example: dict[str, int] = {}
+        self._per_example: dict[tuple[Any, ...], int] = {}
 
     def count(self, batches: Iterable[Batch]) -> int:
         total: Counter[str] = Counter()
@@ -225,25 +279,26 @@ class Positions:
             if mask is not None:
                 counts[name] = int(mask.sum())
             else:
-                n_examples = len(next(iter(inputs.values())))
-                counts[name] = n_examples * self._rows_per_example(name, inputs)
+                per_example = self._rows_per_example(name, inputs)
+                counts[name] = per_example * len(next(iter(inputs.values())))
         return counts
 
     @torch.inference_mode()
     def _rows_per_example(self, name: str, inputs: Batch) -> int:
         """Positions of one example in a tower without a mask, such as an image's patches.
 
-        Counted in the last layer: where patches are joined between layers, it has the fewest.
+        Examples of equal shapes have equally many. Counted in the last layer: where patches are
+        joined between layers, it has the fewest.
         """
-        if name not in self._per_example:
+        key = (name, *((k, tuple(value.shape[1:])) for k, value in inputs.items()))
+        if key not in self._per_example:
             tower = self._towers[name]
             tap = Tap(self._model, tower, len(tower) - 1, None)
             n_rows: list[int] = []
             hook = tap.call(lambda values: n_rows.append(values.flatten(0, -2).shape[0]))
             try:
-                one = {key: value[:1] for key, value in inputs.items()}
-                self._model(**on_device_of(self._model, one))
+                forward(self._model, {key: value[:1] for key, value in inputs.items()})
             finally:
                 hook.remove()
-            self._per_example[name] = sum(n_rows)
-        return self._per_example[name]
+            self._per_example[key] = sum(n_rows)
+        return self._per_example[key]

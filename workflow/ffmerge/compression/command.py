@@ -6,6 +6,7 @@ that take seconds (torch, transformers) wait until a command runs.
 
 import argparse
 import json
+import resource
 import shlex
 import sys
 from dataclasses import fields
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ffmerge.compression.settings import Evaluation, Options, Settings, Tuning, add_options
+from provenance.progress import SECONDS_BETWEEN_LINES, lines_without_terminal
+
+ADDRESS_SPACE = 3 * 2**30  # bytes that imported torch and transformers map, most of them unused
 
 
 class Compress:
@@ -44,10 +48,17 @@ class Compress:
 
     @staticmethod
     def run(options: argparse.Namespace) -> int:
-        from ffmerge.compression.pipeline import compress
+        _check_address_space()
         from ffmerge.models.pretrained import show_bars_on_a_terminal_only
 
         show_bars_on_a_terminal_only()
+        with lines_without_terminal(SECONDS_BETWEEN_LINES):
+            return Compress._run(options)
+
+    @staticmethod
+    def _run(options: argparse.Namespace) -> int:
+        from ffmerge.compression.pipeline import compress
+
         given = {"out": options.out, "command": _command_line(), "features": options.features}
         given["held_out"] = options.held_out
         settings = _chosen(options, Settings)
@@ -99,6 +110,7 @@ class Tune:
 
     @staticmethod
     def run(options: argparse.Namespace) -> int:
+        _check_address_space()
         from ffmerge.compression.tune import tune
         from ffmerge.models.pretrained import show_bars_on_a_terminal_only
         from ffmerge.training.processes import Interrupted, is_first, leave, run_on
@@ -147,6 +159,7 @@ class Evaluate:
 
     @staticmethod
     def run(options: argparse.Namespace) -> int:
+        _check_address_space()
         from ffmerge.compression.evaluate import evaluate
         from ffmerge.models.pretrained import show_bars_on_a_terminal_only
 
@@ -190,6 +203,7 @@ class Export:
 
     @staticmethod
     def run(options: argparse.Namespace) -> int:
+        _check_address_space()
         from ffmerge.compression.export import export
         from ffmerge.models.pretrained import show_bars_on_a_terminal_only
 
@@ -235,6 +249,7 @@ class Inspect:
 
     @staticmethod
     def run(options: argparse.Namespace) -> int:
+        _check_address_space()
         if (options.features is None) != (options.out is None):
             raise ValueError("a picture needs both --features DATA and --out FILE")
         if options.features:
@@ -242,13 +257,18 @@ class Inspect:
         from ffmerge.compression import anatomy, source
         from ffmerge.compression.pipeline import read_entry
         from ffmerge.compression.propose import as_yaml
-        from ffmerge.compression.write import check_new
-        from ffmerge.models.pretrained import show_bars_on_a_terminal_only
+        from ffmerge.compression.write import check_new, check_outside
+        from ffmerge.models.memory import check_device
+        from ffmerge.models.pretrained import quiet, show_bars_on_a_terminal_only
 
+        check_device(options.device)
         show_bars_on_a_terminal_only()
         if options.out:
             check_new(options.out)
         original = source.find(options.model, options.revision)
+        if options.out:
+            inputs = [original.directory, *map(Path, options.features)]
+            check_outside(options.out, [path for path in inputs if path.is_dir()])
         entry = read_entry(options.architecture)
         model = source.outline(original, entry, known=not options.propose)
         if options.propose:
@@ -258,7 +278,8 @@ class Inspect:
         if options.features:
             names = Inspect.OPTIONS
             settings = Settings(remove=1, **{name: getattr(options, name) for name in names})
-            cka = anatomy.similarities(original, options.features, settings, entry)
+            with quiet():
+                cka = anatomy.similarities(original, options.features, settings, entry)
             anatomy.draw(cka, summary["class"], options.out)
             summary["cka"] = {tower: matrix.tolist() for tower, matrix in cka.items()}
         print(json.dumps(summary, indent=2) if options.json else anatomy.as_text(model, original))
@@ -267,6 +288,16 @@ class Inspect:
 
 def _chosen(options: argparse.Namespace, of: type[Options]) -> dict[str, Any]:
     return {option.name: getattr(options, option.name) for option in fields(of)}
+
+
+def _check_address_space() -> None:
+    """Raise ValueError under an `ulimit -v` with which importing torch ends in a signal."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if allowed != resource.RLIM_INFINITY and allowed < ADDRESS_SPACE:
+        raise ValueError(
+            f"a process may have only {allowed:,} bytes of addresses here (ulimit -v), and torch "
+            f"with transformers takes {ADDRESS_SPACE:,} before any work: allow more"
+        )
 
 
 def _command_line() -> str:

@@ -94,11 +94,18 @@ def _length(model: nn.Module, directory: Path, chosen: int | None) -> int:
     limits = [
         getattr(config, key, None) for key in ("max_position_embeddings", "n_positions", "n_ctx")
     ]
-    limits.append(_tokenizer(directory).model_max_length)
+    limits += [_tokenizer(directory).model_max_length, *_position_rows(model)]
     most = min(limit for limit in limits if isinstance(limit, int) and limit > 0)
     if chosen is not None and not 2 <= chosen <= most:
         raise ValueError(f"--max-length {chosen}: this model takes sequences of 2 to {most} tokens")
     return chosen or min(most, LONGEST)
+
+
+def _position_rows(model: nn.Module) -> Iterator[int]:
+    """Usable rows of position tables that begin after the padding's, as in RoBERTa's family."""
+    for name, module in model.named_modules():
+        if type(module) is nn.Embedding and "position" in name and module.padding_idx is not None:
+            yield module.num_embeddings - module.padding_idx - 1
 
 
 # --- text -----------------------------------------------------------------------------------------

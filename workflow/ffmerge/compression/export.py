@@ -1,6 +1,5 @@
 """Write a merged model in another form, its weights unchanged: `ffmerge.export`."""
 
-import json
 import time
 import warnings
 from dataclasses import replace
@@ -12,10 +11,11 @@ from ffmerge.compression.card import export_card
 from ffmerge.compression.load import load
 from ffmerge.compression.record import Lineage, lineage_of
 from ffmerge.compression.settings import FORMS
-from ffmerge.compression.source import groups_in
+from ffmerge.compression.source import groups_in, object_in
 from ffmerge.compression.summary import Exported
 from ffmerge.compression.write import (
     check_new,
+    check_outside,
     copy_processor,
     keep_stored_tensors,
     new_directory,
@@ -26,9 +26,12 @@ from ffmerge.method.groups import Group
 from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models import tensor_file
 from ffmerge.models.format import GROUPS, INT8, WEIGHTS
+from ffmerge.models.pretrained import configured, fit, outlined, quiet
+from ffmerge.models.tied_model import tied_model_class
 from provenance.digest import sha256_of
 
 
+@quiet()
 def export(
     model: str | Path,
     *,
@@ -46,6 +49,7 @@ def export(
     """
     model, out, started = Path(model), Path(out), time.time()
     check_new(out)
+    check_outside(out, [model, *([Path(processor)] if processor else [])])
     if form not in FORMS:
         raise ValueError(f"form {form!r}: allowed are {', '.join(FORMS)}")
     groups = _merged_groups(model)
@@ -54,11 +58,17 @@ def export(
     inputs = {
         "model": {file.name: sha256_of(file) for file in (model / "config.json", model / WEIGHTS)},
         "lineage": lineage.as_json(),
-        "processor": {file.name: sha256_of(file) for file in processor_files(beside)},
+        "processor": {
+            file.relative_to(beside).as_posix(): sha256_of(file) for file in processor_files(beside)
+        },
     }
     with warnings.catch_warnings(record=True) as noted:
+        tensors = tensor_file.read_head(model / WEIGHTS)
+        config, model_class = configured(model)
+        stored = fit(
+            outlined(config, tied_model_class(model_class), model, tensors), tensors, model
+        )
         loaded = load(model, dtype="auto")
-        stored = tensor_file.read_head(model / WEIGHTS)
         keep_stored_tensors(loaded, stored)
         vars(loaded.config).pop("auto_map", None)  # `store` writes it again for the form `code`
         with new_directory(out, _bytes(loaded, form)) as directory:
@@ -90,7 +100,7 @@ def _merged_groups(model: Path) -> list[Group]:
     for name in ("config.json", WEIGHTS):
         if not (model / name).is_file():
             raise FileNotFoundError(f"{model} has no {name}: name the directory of a merged model")
-    config = json.loads((model / "config.json").read_text())
+    config = object_in(model / "config.json")
     if INT8 in config:
         raise ValueError(f"{model} is quantized: export the model that it was made from")
     if not config.get(GROUPS):
@@ -98,7 +108,12 @@ def _merged_groups(model: Path) -> list[Group]:
             f"nothing is merged in {model} (config.json has no {GROUPS}): transformers loads it as "
             "it is"
         )
-    return groups_in(config)
+    try:
+        return groups_in(config)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{model / 'config.json'}: {GROUPS} is not as ffmerge writes it ({error})"
+        ) from None
 
 
 def _processor_directory(model: Path, lineage: Lineage, chosen: str | Path | None) -> Path:

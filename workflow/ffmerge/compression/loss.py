@@ -5,6 +5,7 @@ the outputs from the original model's, 0 for the original itself.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers.models.auto import modeling_auto as auto
 
-from ffmerge.compression.batches import Batch, inputs_of, on_device_of
+from ffmerge.compression.batches import Batch, check_ids, forward, inputs_of, on_device_of
 from ffmerge.models.format import IGNORED
 from ffmerge.models.memory import drop_cycles
 from provenance.progress import progress
@@ -38,13 +39,32 @@ OUTPUTS = (("logits",), ("image_embeds", "text_embeds"), ("last_hidden_state",))
 
 
 def loss_for(
-    model: nn.Module, batches: Sequence[Batch], scratch: Path, tokenizer: Any = None
+    model: nn.Module,
+    batches: Sequence[Batch],
+    scratch: Path,
+    tokenizer: Any = None,
+    missing: Iterable[str] = (),
 ) -> "CrossEntropy | Divergence":
     """Choose the loss that fits a model and its data.
 
     model: the original. scratch: a directory for its outputs. tokenizer: for a masked language
-    model, whose special tokens are not masked.
+    model, whose special tokens are not masked. missing: the tensors that its files lack. A head
+    that cannot compute these data, or whose tensors are missing, is left out, with a warning.
+    Raises ValueError if the model without its head cannot compute them either.
     """
+    try:
+        check_finite(Divergence.outputs(model, batches[0]))
+    except ValueError as error:
+        try:
+            check_finite(Divergence.outputs(model.base_model, batches[0]))
+        except ValueError as reason:
+            lacking = ", ".join(sorted(missing))
+            cause = f"; the files lack {lacking}, which it needs" if lacking else ""
+            raise ValueError(f"{reason}{cause}") from None
+        warnings.warn(
+            f"the loss leaves out the head of {type(model).__name__}: {error}", stacklevel=2
+        )
+        return Divergence(model, batches, scratch, head=False)
     objective = objective_of(model, batches, tokenizer)
     if objective is None:
         return Divergence(model, batches, scratch)
@@ -73,9 +93,13 @@ def objective_of(
     for names, target in OBJECTIVES if labelled else ():
         if _is_one_of(model, names):
             return Objective(f"cross-entropy of {target}", _with_labels)
-    if _is_one_of(model, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
+    with_ids = all("input_ids" in batch for batch in batches)
+    if with_ids and _is_one_of(model, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
         return Objective("cross-entropy of the next token", _next_tokens)
-    if _is_one_of(model, auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES) and tokenizer is not None:
+    mask = getattr(tokenizer, "mask_token_id", None)
+    is_masked = _is_one_of(model, auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES)
+    if with_ids and is_masked and mask is not None:
+        check_ids(model, [{"input_ids": torch.tensor([[mask]])}], tokenizer)
         masked = partial(_masked, tokenizer=tokenizer)
         return Objective("cross-entropy of masked tokens", masked)
     return None
@@ -101,7 +125,7 @@ class CrossEntropy:
         """Compute the loss of a model; lower is better."""
         total, n = 0.0, 0
         for batch, targets in _small(self._batches, model):
-            logits = model(**on_device_of(model, inputs_of(model, batch))).logits
+            logits = forward(model, batch).logits
             self.n_classes = logits.shape[-1]
             total += _summed(logits, targets)
             n += int((targets != IGNORED).sum())
@@ -148,12 +172,15 @@ class Divergence:
     """Distance of the outputs from the original model's.
 
     For logits over classes or words, the mean Kullback-Leibler divergence KL(original ‖ model) in
-    nats; for other outputs y, the relative squared error Σ‖y - y₀‖² / Σ‖y₀‖².
+    nats; for other outputs y, the relative squared error Σ‖y - y₀‖² / Σ‖y₀‖². head: whether the
+    outputs are those of the head, if the model has one.
     Raises ValueError like `outputs_of`.
     """
 
-    def __init__(self, original: nn.Module, batches: Sequence[Batch], scratch: Path) -> None:
-        self._batches, self._files = list(batches), []
+    def __init__(
+        self, original: nn.Module, batches: Sequence[Batch], scratch: Path, head: bool = True
+    ) -> None:
+        self._batches, self._files, self._head = list(batches), [], head
         for i, batch in enumerate(progress(batches, desc="original's outputs")):
             self._files.append(scratch / f"outputs{i}.safetensors")
             save_file(self._outputs(original, batch), self._files[-1])
@@ -162,7 +189,7 @@ class Divergence:
             "KL divergence from the original's outputs (nats)"
             if self._is_kl
             else "relative squared error of the original's outputs"
-        )
+        ) + ("" if head else " before its head")
 
     @torch.inference_mode()
     def of(self, model: nn.Module) -> float:
@@ -190,34 +217,38 @@ class Divergence:
             )
         return None
 
+    def _outputs(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        return self.outputs(model if self._head else model.base_model, batch)
+
     @staticmethod
     @torch.inference_mode()
-    def _outputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def outputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         inputs = on_device_of(model, inputs_of(model, batch))
-        outputs = outputs_of(model(**inputs), inputs)
+        outputs = outputs_of(forward(model, batch), inputs)
         return {name: rows.cpu().contiguous() for name, rows in outputs.items()}
 
 
 def outputs_of(output: Any, inputs: Batch) -> dict[str, Tensor]:
     """Output name -> (n, d) float32, without padding.
 
-    output: what a model's forward returns for the inputs. Raises ValueError if it has none of
-    OUTPUTS.
+    output: what a model's forward returns for the inputs: OUTPUTS in it, or else all tensors.
+    Raises ValueError if it has none.
     """
     names = next(
-        (ns for ns in OUTPUTS if all(getattr(output, n, None) is not None for n in ns)), None
+        (ns for ns in OUTPUTS if all(getattr(output, n, None) is not None for n in ns)),
+        [n for n, v in output.items() if isinstance(v, Tensor) and v.is_floating_point()],
     )
-    if names is None:
+    if not names:
         raise ValueError(
-            f"{type(output).__name__} has no output that is known here (it has: "
-            f"{', '.join(output)})"
+            f"{type(output).__name__} has no output that is a tensor (it has: {', '.join(output)})"
         )
     masks = [inputs[key] for key in ("decoder_attention_mask", "attention_mask") if key in inputs]
     outputs = {}
     for name in names:
         values = output[name].float()
         mask = next((m for m in masks if m.shape == values.shape[:-1]), None)
-        outputs[name] = values[mask.bool()] if mask is not None else values.flatten(0, -2)
+        rows = values.flatten(0, max(0, values.ndim - 2))
+        outputs[name] = values[mask.bool()] if mask is not None else rows
     return outputs
 
 
@@ -239,6 +270,12 @@ def distance(
             apart.append((output - original).double().square().sum())
             size.append(original.double().square().sum())
     return sum(apart), sum(size)
+
+
+def check_finite(outputs: dict[str, Tensor]) -> None:
+    """Raise ValueError naming the values that are not finite."""
+    if bad := [name for name, values in outputs.items() if not torch.isfinite(values).all()]:
+        raise ValueError(f"what the model computes is not finite: {', '.join(bad)}")
 
 
 def _summed(logits: Tensor, targets: Tensor) -> float:
@@ -286,7 +323,9 @@ def _masked(batches: Iterable[Batch], seed: int, tokenizer: Any) -> Iterable[tup
     for batch in batches:
         ids = batch["input_ids"]
         chosen = torch.rand(ids.shape, generator=random) < MASKED
-        chosen &= ~torch.isin(ids, special) & batch["attention_mask"].bool()
+        chosen &= ~torch.isin(ids, special)
+        if "attention_mask" in batch:
+            chosen &= batch["attention_mask"].bool()
         masked = ids.masked_fill(chosen, tokenizer.mask_token_id)
         yield {**batch, "input_ids": masked}, ids.masked_fill(~chosen, IGNORED)
 

@@ -16,7 +16,8 @@ from ffmerge.compression import record, source
 from ffmerge.compression.batches import Batch, Data, from_batches, from_examples, without_cache
 from ffmerge.compression.card import card
 from ffmerge.compression.encodings import encoding_for, tokenizer_if_any
-from ffmerge.compression.loss import loss_for
+from ffmerge.compression.loss import check_finite, loss_for
+from ffmerge.compression.propose import check_entry
 from ffmerge.compression.read import Request, read_examples, read_yaml
 from ffmerge.compression.select import Selector
 from ffmerge.compression.settings import Settings
@@ -24,6 +25,7 @@ from ffmerge.compression.source import SourceModel
 from ffmerge.compression.summary import Compressed
 from ffmerge.compression.write import (
     check_new,
+    check_outside,
     copy_processor,
     keep_stored_tensors,
     new_directory,
@@ -33,14 +35,17 @@ from ffmerge.compression.write import (
 from ffmerge.method.merge import merge_in_model
 from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models.architectures import Architecture
-from ffmerge.models.format import GROUPS
-from ffmerge.models.memory import give_back, give_back_large
+from ffmerge.models.format import GROUPS, OWN_ENTRY
+from ffmerge.models.memory import check_device, check_room, give_back, give_back_large
+from ffmerge.models.pretrained import fit, quiet
 from ffmerge.models.tied_model import become_tied
+from provenance.progress import note
 
 UserData = str | Path | Sequence[str | Path] | Iterable[Batch]
 """Data from the user: files, directories, or batches."""
 
 
+@quiet()
 def compress(
     model: str | Path,
     *,
@@ -60,12 +65,14 @@ def compress(
     Raises ValueError or OSError with a message for the user; then nothing is at `out`.
     """
     settings, out, started, clock = Settings(**options), Path(out), time.time(), Stopwatch()
+    check_device(settings.device)
     give_back_large()
     check_new(out)
     original = source.find(model, settings.revision)
     entry = read_entry(settings.architecture)
     files, held_out_files = files_of(features), files_of(held_out)
     named = all_files(files, held_out, held_out_files)
+    check_outside(out, [original.directory, *(named or ())])
     _check(source.outline(original, entry), original, named, settings)
     with (
         new_directory(out, size_of(original.weights)) as directory,
@@ -75,10 +82,16 @@ def compress(
         scratch.mkdir()
         with clock.stage("loading"):
             readable = source.with_safetensors(original, scratch)
-            _check_dtype(settings.dtype, readable)
+            settings = replace(settings, dtype=_dtype(settings.dtype, readable))
             dtype = getattr(torch, settings.dtype)
-            loaded = source.load_original(readable, dtype, entry).to(settings.device)
-            keep_stored_tensors(loaded, readable.stored)
+            loaded = source.load_original(readable, dtype, entry, partial=True).to(settings.device)
+            stored = fit(loaded, readable.stored, original.directory)
+            if stored.missing:
+                lacking = ", ".join(sorted(stored.missing))
+                warnings.warn(
+                    f"the model has no {lacking}; the result has none either", stacklevel=2
+                )
+            keep_stored_tensors(loaded, stored)
             selector = Selector(loaded, settings, scratch)
         with clock.stage("data"):
             data = (
@@ -88,20 +101,25 @@ def compress(
             )
         before = count_parameters(loaded), size_of(readable.weights)
         with without_cache(loaded):
+            if hasattr(loaded.config, OWN_ENTRY):
+                check_entry(loaded, data.features[0])
             with clock.stage("loss before"):
                 tokenizer = tokenizer_if_any(original.directory)
-                loss = loss_for(loaded, data.held_out, scratch, tokenizer)
+                loss = loss_for(loaded, data.held_out, scratch, tokenizer, stored.missing)
                 loss_before = loss.of(loaded)
+                check_finite({loss.name: torch.tensor(loss_before)})
+            note(selector.plan(data.n_tokens, clock.seconds["loss before"]))
+            clock.tells = True
             selected = selector.select(data, loss, clock.stage)
             with clock.stage("merging"):
                 merge_in_model(loaded, selected.groups, selected.permutations)
                 become_tied(loaded, getattr(loaded.config, GROUPS))
-                round_to_stored(loaded, readable.stored)
+                round_to_stored(loaded, stored)
             with clock.stage("loss after"):
                 loss_after = loss.of(loaded)
         shutil.rmtree(scratch)
         with clock.stage("writing"):
-            store(loaded, settings.form, readable.stored, directory)
+            store(loaded, settings.form, stored, directory)
             copy_processor(original.directory, directory)
         result = Compressed(
             model=str(model),
@@ -133,10 +151,14 @@ def compress(
 
 
 class Stopwatch:
-    """Times the stages of a compression. seconds: by stage, in the order in which they began."""
+    """Times the stages of a compression. seconds: by stage, in the order in which they began.
+
+    tells: whether the log gets a line at a stage's end.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.tells = False
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -147,6 +169,8 @@ class Stopwatch:
         finally:
             spent = self.seconds.get(name, 0.0) + time.perf_counter() - begun
             self.seconds[name] = round(spent, 3)
+            if self.tells:
+                note(f"{name}: {spent:.1f} s")
             give_back()
 
 
@@ -215,7 +239,10 @@ def data_of_files(
 def _check(
     outline: nn.Module, original: SourceModel, files: list[Path] | None, settings: Settings
 ) -> None:
-    """Check layers, processor, files and columns before any weights are read."""
+    """Check sizes, layers, processor, files and columns before any weights are read."""
+    size = getattr(torch, settings.dtype or "float32").itemsize
+    n_bytes = size * sum(parameter.numel() for parameter in outline.parameters())
+    check_room(n_bytes, f"{original.directory}: the weights that config.json describes")
     Selector(outline, settings, Path())
     if files is not None:
         encoding = encoding_for(outline, original.directory, settings.max_length)
@@ -224,16 +251,21 @@ def _check(
                 next(read_examples([file], Request(encoding.wanted, settings.columns)), None)
 
 
-def _check_dtype(dtype: str, original: SourceModel) -> None:
-    """Raise ValueError if computing in a dtype would lose bits of layers that are not merged."""
+def _dtype(chosen: str | None, original: SourceModel) -> str:
+    """The dtype to compute in. Raises ValueError if layers that are not merged would lose bits."""
+    is_double = any(stored.dtype == torch.float64 for stored in original.stored.values())
+    dtype = chosen or ("float64" if is_double else "float32")
     computed = getattr(torch, dtype)
     for name, stored in original.stored.items():
         kept = stored.dtype
-        if kept.is_floating_point and torch.promote_types(kept, computed) != computed:
+        if kept.itemsize == 1 or not kept.is_floating_point:  # every 8-bit float fits
+            continue
+        if torch.promote_types(kept, computed) != computed:
             raise ValueError(
                 f"--dtype {dtype}: the model is stored in {str(kept).removeprefix('torch.')} "
                 f"({name}) and would lose bits; leave the option out"
             )
+    return dtype
 
 
 def size_of(files: Iterable[Path]) -> int:

@@ -6,17 +6,25 @@ d_model, or three maps if it is gated. A person has to check the proposal.
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Any
 
+import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.pytorch_utils import Conv1D
 
+from ffmerge.compression.batches import Batch
+from ffmerge.compression.loss import Divergence
+from ffmerge.method.merge import permute
+from ffmerge.method.tie import temporary_changes
 from ffmerge.models.architectures import Architecture
+from ffmerge.models.towers import towers
 
 ATTENTION = re.compile(r"attn|attention|crossatt", re.IGNORECASE)
 GATES = re.compile(r"gate|wi_0|\bw1\b", re.IGNORECASE)  # usual names of gates
+APART = 0.01  # relative difference that rounding never makes in 32 bits, ten times that in 16
 
 
 def proposed(model: nn.Module) -> dict[str, Any]:
@@ -24,16 +32,18 @@ def proposed(model: nn.Module) -> dict[str, Any]:
 
     Raises ValueError if no stack of layers has such maps.
     """
-    forms: dict[str, list[dict[str, Any]]] = {}
+    forms: dict[str, dict[str, Any]] = {}
     for path, layers in _stacks(model.base_model).items():
         maps = _sublayer(layers[0])
         if maps is None:
             continue
         name = _tower(path, model)
+        if name in forms:  # two stacks: a name of its own for each
+            name = next(n for n in (f"{name}{i}" for i in count(2)) if n not in forms)
         form = {"layers": path, **maps, **_count(model.config, len(layers), name)}
         if (mask := _mask(name, model)) != "attention_mask":
             form["mask"] = mask
-        forms.setdefault(name, []).append(form)
+        forms[name] = form
     if not forms:
         raise ValueError(
             f"no list of layers of {type(model).__name__} has two linear maps d_model → d_ff → "
@@ -52,17 +62,34 @@ def as_yaml(model: nn.Module) -> str:
 
 
 def _stacks(base: nn.Module) -> dict[str, list[nn.Module]]:
-    """Path of a stack's layers, with `*` for the layer's number -> the layers."""
+    """Path of a stack's layers, with `*` for the layer's number -> the layers.
+
+    Stacks whose layers are not all of one form are left out.
+    Raises ValueError naming one if there are no others.
+    """
     stacks: dict[str, list[nn.Module]] = {}
     for name, module in base.named_modules():
         if re.search(r"(^|\.)\d+$", name) and any(True for _ in module.parameters()):
             stacks.setdefault(re.sub(r"(^|(?<=\.))\d+(?=\.|$)", "*", name), []).append(module)
-    whole = {path: layers for path, layers in stacks.items() if _sublayer(layers[0]) is not None}
+    found = {path: [_sublayer(layer) for layer in layers] for path, layers in stacks.items()}
+    whole = {path: stacks[path] for path, sublayers in found.items() if _are_alike(sublayers)}
+    mixed = [path for path, sublayers in found.items() if any(sublayers) and path not in whole]
+    if mixed and not whole:
+        raise ValueError(
+            f"the layers {mixed[0]} have FF sublayers of different forms, or only some have one "
+            "(beside experts): there is nothing to merge in it"
+        )
     return {  # the innermost that hold whole sublayers: `layers.*.blocks.*`, not `layers.*`
         path: layers
         for path, layers in whole.items()
         if not any(other.startswith(f"{path}.") for other in whole)
     }
+
+
+def _are_alike(sublayers: list[dict[str, Any] | None]) -> bool:
+    """Whether every layer has a sublayer, all of the same maps."""
+    maps = [s and [s.get(which) for which in ("gate", "up", "down")] for s in sublayers]
+    return None not in maps and all(each == maps[0] for each in maps)
 
 
 def _sublayer(layer: nn.Module) -> dict[str, Any] | None:
@@ -112,9 +139,8 @@ def _shape(module: nn.Module) -> tuple[int, int]:
 
 
 def _tower(path: str, model: nn.Module) -> str:
-    for name in ("encoder", "decoder"):
-        if model.config.is_encoder_decoder and re.search(rf"\b{name}\b", path):
-            return name
+    if model.config.is_encoder_decoder and (match := re.search(r"\b(encoder|decoder)\b", path)):
+        return match[0]
     parts = [part for part in ("vision", "text", "audio") if part in path]
     if parts:
         return parts[0]
@@ -147,3 +173,65 @@ def _values(config: Any, within: str = "") -> Iterator[tuple[str, Any]]:
             yield from _values(value, f"{within}{name}.")
         else:
             yield f"{within}{name}", value
+
+
+@torch.inference_mode()
+def check_entry(model: nn.Module, batch: Batch) -> None:
+    """Permute the neurons of every sublayer of a model, and put them back.
+
+    Raises ValueError naming the first layer whose output changes, or if only the model's outputs
+    do: what the architecture's entry names is then no feed-forward sublayer, or not all of one.
+    """
+    before = _sublayer_outputs(model, batch)
+    random = torch.Generator().manual_seed(0)
+    with temporary_changes(model):
+        for tower in towers(model).values():
+            for layer in range(len(tower)):
+                names = tower.tensors(layer)
+                sublayer = {role: model.get_parameter(name) for role, name in names.items()}
+                down = model.get_submodule(tower.module(layer, "down")).weight
+                d_ff = down.shape[1 if tower.feed_forward.layout == "out_in" else 0]
+                order = torch.randperm(d_ff, generator=random)
+                try:
+                    permuted = permute(sublayer, order, tower.feed_forward)
+                except (IndexError, RuntimeError) as error:
+                    raise _no_sublayer(tower.paths[layer], str(error)) from None
+                for role, values in permuted.items():
+                    module = model.get_submodule(names[role].rpartition(".")[0])
+                    setattr(module, role.split(".")[1], nn.Parameter(values, requires_grad=False))
+        after = _sublayer_outputs(model, batch)
+    tolerance = APART if model.dtype.itemsize >= 4 else 10 * APART
+    for name, values in before.items():
+        apart = ((after[name] - values).norm() / values.norm().clamp_min(1e-30)).item()
+        if not apart <= tolerance:
+            raise _no_sublayer(name, f"permuting its neurons changes the output by {apart:.1%}")
+
+
+def _no_sublayer(name: str, reason: str) -> ValueError:
+    return ValueError(
+        f"the entry of the architecture names no feed-forward sublayer in {name} ({reason}): name "
+        "other maps for up, down and gate, or leave that tower out"
+    )
+
+
+def _sublayer_outputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """The outputs of every sublayer by its layer's name, then those of the model."""
+    outputs: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> None:
+            outputs[name] = output.float().cpu()
+
+        return hook
+
+    hooks = [
+        model.get_submodule(tower.module(layer, "down")).register_forward_hook(keep(path))
+        for tower in towers(model).values()
+        for layer, path in enumerate(tower.paths)
+    ]
+    try:
+        whole = Divergence.outputs(model.base_model, batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return outputs | {f"the model's {name}": values for name, values in whole.items()}

@@ -59,14 +59,17 @@ def write(
     state = job_record.git_state(directory)
     if state and "patch" in state:
         state["patch"] = Path(state["patch"]).name
-    files = sorted(file for file in directory.iterdir() if file.is_file() and file.name[0] != ".")
+    files = {file.relative_to(directory).as_posix(): file for file in directory.rglob("*")}
+    files = {
+        name: files[name] for name in sorted(files) if name[0] != "." and files[name].is_file()
+    }
     content = {
         "format": job_record.FORMAT,
         "step": step,
         "command": command,
         "params": params,
         "input": inputs,
-        "output": {file.name: sha256_of(file) for file in files},
+        "output": {name: sha256_of(file) for name, file in files.items()},
         "result": {key: result[key] for key in result if key not in ("record", "warnings")},
         "code": {"files": job_record.source_digests(Path(__file__))},
         "git": state,

@@ -13,7 +13,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ffmerge.compression.batches import Batch, Data, inputs_of, on_device_of
+from ffmerge.compression.batches import (
+    Batch,
+    Data,
+    check_ids,
+    explained,
+    inputs_of,
+    on_device_of,
+)
 from ffmerge.compression.loss import Loss
 from ffmerge.compression.settings import Settings
 from ffmerge.compression.write import check_space
@@ -88,6 +95,34 @@ class Selector:
         )
         return 4 * n_tokens * sum(widths)
 
+    def plan(self, n_tokens: int, seconds_per_loss: float) -> str:
+        """Say how many pairs and windows there are, and roughly how long they take.
+
+        seconds_per_loss: measured on the original.
+        """
+        n_windows, aligned = 0, self._settings.method == "permute"
+        if self._named is not None:
+            pairs = pairs_of(self._named)
+        elif self._settings.strategy == "window":
+            candidates = searches(self._model, self._n_removed, self._settings.anchor)
+            pairs = pairs_of(g for windows in candidates for window in windows for g in window)
+            n_windows = sum(map(len, candidates))
+        else:
+            aligned = aligned or self._settings.strategy == "correlation"
+            pairs = {
+                name: set(combinations(range(len(tower)), 2))
+                for name, tower in towers(self._model).items()
+            }
+        widths = widths_of(self._model)
+        d_ffs = [widths[name][i][1] for name, of in pairs.items() for i, _ in of if aligned]
+        seconds = sum(_seconds_to_align(n_tokens, d_ff) for d_ff in d_ffs)
+        at_most = "at most " if self._named is None and not n_windows else ""
+        lines = [f"pairs of layers to align: {at_most}{len(d_ffs)}, about {duration(seconds)}"]
+        if n_windows:
+            trying = duration(n_windows * seconds_per_loss)
+            lines.append(f"windows to try: {n_windows}, about {trying}")
+        return "; ".join(lines)
+
     def select(self, data: Data, loss: Loss, stage: StageTimer) -> Selected:
         """Choose the groups to merge and solve their alignments.
 
@@ -135,11 +170,16 @@ def collected(
 
     def inputs() -> Iterator[Batch]:
         for batch in progress(batches, desc="features"):
-            yield on_device_of(base, inputs_of(base, batch))
+            check_ids(base, [batch])
+            given.clear()
+            given.update(inputs_of(base, batch))
+            yield on_device_of(base, given)
             drop_cycles()
 
+    given: Batch = {}
     device = str(next(model.parameters()).device)
-    collect_outputs(base, inputs(), {None: kind}, n_tokens, file, device)
+    with explained(base, given):
+        collect_outputs(base, inputs(), {None: kind}, n_tokens, file, device)
     return Features(file)
 
 
@@ -154,6 +194,8 @@ def n_to_remove(request: str | float | int, n_layers: Mapping[str, int]) -> dict
     Raises ValueError if nothing or too much would be removed: a tower keeps one sublayer.
     """
     try:
+        if "e" in str(request).lower():  # 1e999999999 would take for ever
+            raise ValueError
         amount = Fraction(str(request))
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"--remove {request}: has to be a share such as 1/3, or a count") from None
@@ -195,9 +237,11 @@ def parse_groups(text: str, names: list[str], anchor: str) -> list[Group]:
 def _parse_layers(item: str, text: str) -> list[int]:
     layers: list[int] = []
     for part in item.split("+"):
-        if not (match := re.fullmatch(r"(\d+)(?:-(\d+))?", part)):
+        if not (match := re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part)):
             raise ValueError(f"--layers {text}: write 3-7, or 2-4,8-10, or 1+4+7 ({part!r}?)")
         first, last = int(match[1]), int(match[2] or match[1])
+        if first > last:
+            raise ValueError(f"--layers {text}: {part} ends before it begins; write {last}-{first}")
         layers += range(first, last + 1)
     return layers
 
@@ -358,6 +402,19 @@ class Aligner:
         for (i, j), solution in self.solved[tower].items():
             matrix[i, j] = matrix[j, i] = solution.aligned
         return matrix
+
+
+def _seconds_to_align(n_tokens: int, d_ff: int) -> float:
+    """About how long a pair takes: its correlations, then its assignment (docs/performance.md)."""
+    products = 2 * n_tokens * d_ff**2 / (5e10 * torch.get_num_threads())
+    return products + 0.6 * (d_ff / 3072) ** 2.2
+
+
+def duration(seconds: float) -> str:
+    """A duration for people: `40 s`, `12 min`, `3.5 h`."""
+    if seconds < 100:
+        return f"{max(1, seconds):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def pairs_of(selected: Iterable[Group]) -> dict[str, set[Pair]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ffmerge.method.windows import ANCHORS
 
-COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
+COMPUTE_DTYPES = ("float32", "bfloat16", "float16", "float64")
 METHODS = ("permute", "vanilla")
 STRATEGIES = ("window", "correlation", "cka")
 SCHEDULES = ("inverse_sqrt", "linear_to_minimum", "cosine", "constant")
@@ -79,7 +79,11 @@ class Settings(Options):
     n_tokens: int | None = _option(None, "positions for features (10,000, or all there are)")
     n_held_out: int | None = _option(None, HELD_OUT)
     batch_size: int = _option(2, "examples at a time")
-    dtype: str = _option("float32", "dtype to compute in", choices=COMPUTE_DTYPES)
+    dtype: str | None = _option(
+        None,
+        "dtype to compute in (float32, or float64 for a model stored in it)",
+        choices=COMPUTE_DTYPES,
+    )
     form: str = _option(
         "tied",
         "what is written: the small model, which transformers loads after `import ffmerge.auto`; "

@@ -18,11 +18,19 @@ from ffmerge.compression.load import load
 from ffmerge.method.groups import Group
 from ffmerge.models import tensor_file
 from ffmerge.models.format import BESIDE, GROUPS, PICKLES, SAFETENSORS, WEIGHTS
-from ffmerge.models.pretrained import configured, load_whole, unpickle
+from ffmerge.models.pretrained import (
+    check_fetched,
+    configured,
+    fit,
+    load_whole,
+    outlined,
+    stored_in,
+    unpickle,
+    weights_of,
+)
 from ffmerge.models.tensor_file import Stored
 from provenance.progress import progress
 
-INDEX = ".index.json"  # lists which of several files holds each tensor
 REFUSED = {  # key of config.json -> what such a model is, and what to do instead
     "quantization_config": "quantized; take the model that it was made from",
     "ffmerge_int8": "quantized; take the model that it was made from",
@@ -51,8 +59,7 @@ class SourceModel:
     @cached_property
     def stored(self) -> dict[str, Stored]:
         """Every tensor by its name in the files; empty for pickles."""
-        files = [file for file in self.weights if file.suffix == ".safetensors"]
-        return {n: stored for file in files for n, stored in tensor_file.read_head(file).items()}
+        return stored_in(self.weights)
 
 
 def find(model: str | Path, revision: str | None = None, merged: bool = False) -> SourceModel:
@@ -60,17 +67,14 @@ def find(model: str | Path, revision: str | None = None, merged: bool = False) -
 
     merged: whether it may be merged already.
     Raises OSError if there is no such model. Raises ValueError naming a file that is missing or
-    truncated, or if the model is quantized, or merged when it may not be.
+    truncated, or if the model is quantized, an adapter, or merged when it may not be.
     """
     directory = Path(model) if Path(model).is_dir() else _fetched(str(model), revision)
     commit = directory.name if directory.parent.name == "snapshots" else None
+    check_fetched(file for part in BESIDE for file in directory.glob(part) if file.is_file())
     _check_configuration(directory, merged)
-    source = SourceModel(str(model), directory, _weights(directory), commit)
-    for name, stored in source.stored.items():
-        if name.endswith("weight") and not stored.dtype.is_floating_point:
-            raise ValueError(
-                f"{model} is {REFUSED['quantization_config']} ({name} is {stored.dtype})"
-            )
+    source = SourceModel(str(model), directory, weights_of(directory), commit)
+    check_fetched(source.weights)
     return source
 
 
@@ -84,41 +88,34 @@ def groups_in(config: Mapping[str, Any]) -> list[Group]:
 
 def _check_configuration(directory: Path, merged: bool) -> None:
     file = directory / "config.json"
+    if (directory / "adapter_config.json").exists():
+        raise ValueError(
+            f"{directory} holds an adapter (adapter_config.json, as of LoRA): merge it into its "
+            "base model (merge_and_unload) and save that in another directory; if the files of "
+            "weights are whole, remove adapter_config.json"
+        )
     if not file.exists():
-        hint = ""
-        if (directory / "adapter_config.json").exists():
-            hint = "; it holds an adapter (LoRA): merge it into its base model and save that"
-        raise FileNotFoundError(f"{directory} has no config.json{hint}")
-    try:
-        config = json.loads(file.read_text())
-        model_type = config.get("model_type")
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{file} is not the configuration of a model: {error}") from None
-    if model_type is None:
+        raise FileNotFoundError(f"{directory} has no config.json")
+    config = object_in(file)
+    model_type = config.get("model_type")
+    if (directory / "generation_config.json").exists():
+        object_in(directory / "generation_config.json")  # transformers would ignore a broken one
+    if not isinstance(model_type, str):
         raise ValueError(f"{file} names no model_type: transformers cannot tell what it is")
     for key, what in REFUSED.items():
         if config.get(key) and not (merged and key == GROUPS):
             raise ValueError(f"{directory} is {what} (config.json has {key})")
 
 
-def _weights(directory: Path) -> tuple[Path, ...]:
-    for pattern, index in (
-        ("model.safetensors", f"model.safetensors{INDEX}"),
-        ("pytorch_model.bin", f"pytorch_model.bin{INDEX}"),
-    ):
-        if (directory / pattern).exists():
-            return (directory / pattern,)
-        if (directory / index).exists():
-            names = set(json.loads((directory / index).read_text())["weight_map"].values())
-            missing = sorted(name for name in names if not (directory / name).exists())
-            if missing:
-                raise FileNotFoundError(f"{directory} lacks {', '.join(missing)} (see {index})")
-            return tuple(directory / name for name in sorted(names))
-    there = ", ".join(sorted(file.name for file in directory.iterdir())[:8])
-    raise FileNotFoundError(
-        f"{directory} has no model.safetensors and no pytorch_model.bin (it has: {there}); save it "
-        "from transformers with save_pretrained"
-    )
+def object_in(file: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises ValueError naming the file if it has none."""
+    try:
+        content = json.loads(file.read_text())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is not a JSON object, with the keys of a model's configuration")
+    return content
 
 
 def _fetched(model: str, revision: str | None) -> Path:
@@ -149,14 +146,15 @@ def outline(
 ) -> nn.Module:
     """Make the model on torch's meta device: modules and shapes, no values.
 
-    architecture: an entry of the table of architectures. known: whether it must be in the table.
-    Raises ValueError like `pretrained.configured`.
+    architecture: an entry of the table of architectures. known: whether it must be in the table;
+    then the tensors of the files have to fit, too.
+    Raises ValueError like `pretrained.configured`, `pretrained.outlined` and `pretrained.fit`.
     """
     config, model_class = configured(source.directory, architecture, known)
-    with torch.device("meta"):
-        model = model_class(config)
-    model.tie_weights()
-    return model.eval()
+    model = outlined(config, model_class, source.directory, source.stored)
+    if known and source.stored:
+        fit(model, source.stored, source.directory)
+    return model
 
 
 def with_safetensors(source: SourceModel, scratch: Path) -> SourceModel:
@@ -179,17 +177,22 @@ def load_original(
     source: SourceModel,
     dtype: torch.dtype = torch.float32,
     architecture: Mapping[str, Any] | None = None,
+    partial: bool = False,
 ) -> nn.Module:
     """Load the model in evaluation mode, with parameters of `dtype`.
 
     A merged model is loaded tied. architecture: an entry for a model that is not in the table of
-    architectures.
+    architectures. partial: whether tensors that the files lack are NaN.
     Raises ValueError naming a tensor that is not finite, or like `pretrained.load_whole`.
     """
     _check_finite(source.weights)
     if source.groups:
         return load(source.directory, dtype=dtype)
-    return load_whole(source.weights[0].parent, dtype, architecture)
+    directory = source.weights[0].parent
+    try:
+        return load_whole(directory, dtype, architecture, partial)
+    except ValueError as error:  # of pickled weights: name the directory that the user knows
+        raise ValueError(str(error).replace(str(directory), str(source.directory))) from None
 
 
 def _check_finite(files: tuple[Path, ...]) -> None:
@@ -197,6 +200,7 @@ def _check_finite(files: tuple[Path, ...]) -> None:
     for file, (name, stored) in progress(places, desc="weights"):
         if stored.dtype.is_floating_point:
             for values in tensor_file.read(file, stored).flatten().split(VALUES_AT_A_TIME):
+                values = values.float() if stored.dtype.itemsize == 1 else values  # of 8 bits
                 if not torch.isfinite(values).all():
                     what = "NaN" if torch.isnan(values).any() else "an infinity"
                     raise ValueError(f"{file}: {name} holds {what}; the model is damaged")

@@ -68,6 +68,7 @@ from ffmerge.evaluation.metrics import Metric
 from ffmerge.method.tie import count_parameters
 from ffmerge.models.format import IGNORED
 from ffmerge.models.memory import check_device
+from ffmerge.models.pretrained import fit
 from ffmerge.models.tied_model import CODE
 from ffmerge.training.processes import SIGNALS, is_first
 from ffmerge.training.resumption import last_complete
@@ -133,6 +134,7 @@ def tune(
             teacher = None
             if teaching:
                 teacher, _ = _loaded(teaching, settings, Path(scratch, "teacher"))
+            stored = fit(loaded, readable.stored, original.directory)
         with clock.stage("data"):
             if files is None:
                 examples = _of_batches(data, held_out)
@@ -164,13 +166,13 @@ def tune(
                 return None
             with clock.stage("loss after"):
                 loaded.eval()
-                round_to_stored(loaded, readable.stored)
+                round_to_stored(loaded, stored)
                 after = task.held_out.of(loaded)
             form = "code" if (original.directory / CODE).exists() else "tied"
             form = form if original.groups else "stock"
             with new_directory(out, size_of(readable.weights)) as written:
                 with clock.stage("writing"):
-                    store(loaded, form, readable.stored, written)
+                    store(loaded, form, stored, written)
                     copy_processor(original.directory, written)
                 result = Tuned(
                     model=original.name,
@@ -252,7 +254,7 @@ def _loaded(
     readable = source.with_safetensors(original, scratch)
     entry = read_entry(settings.architecture)
     loaded = source.load_original(readable, architecture=entry).to(settings.device)
-    keep_stored_tensors(loaded, readable.stored)
+    keep_stored_tensors(loaded, fit(loaded, readable.stored, original.directory))
     return loaded, readable
 
 

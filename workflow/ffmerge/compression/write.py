@@ -2,11 +2,13 @@
 
 import errno
 import fcntl
+import json
 import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,17 +17,28 @@ import torch
 from torch import Tensor, nn
 from transformers.core_model_loading import revert_weight_conversion
 
-from ffmerge.compression.source import INDEX
 from ffmerge.models import checkpoint, tensor_file
 from ffmerge.models.expanded import save_expanded
 from ffmerge.models.format import BESIDE, WEIGHTS
+from ffmerge.models.pretrained import INDEX, Fit
 from ffmerge.models.tensor_file import Stored
 from ffmerge.models.tied_model import write_code
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # Python already turns SIGINT into an exception
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOCK = ".lock"  # held by the process that writes the directory
-NOT_COPIED = ("config.json", "generation_config.json", "source.json", "ffmerge_record.json")
+OF_THE_ORIGINAL = (  # about its training or its adapter
+    "adapter_config.json",
+    "trainer_state.json",
+    "all_results.json",
+    "train_results.json",
+    "eval_results.json",
+)
+NOT_COPIED = (
+    *("config.json", "generation_config.json", "source.json", "ffmerge_record.json"),
+    *OF_THE_ORIGINAL,
+)
+MODULES = "modules.json"
 
 
 @contextmanager
@@ -64,6 +77,15 @@ def check_new(out: Path) -> None:
     """Raise FileExistsError if something exists at `out`, even an empty directory."""
     if out.exists() or out.is_symlink():
         raise FileExistsError(f"{out} exists already; it is not overwritten: choose another --out")
+
+
+def check_outside(out: Path, inputs: Iterable[Path]) -> None:
+    """Raise ValueError if `out` would be inside one of the inputs, which stay as they are."""
+    for path in inputs:
+        if out.resolve().is_relative_to(path.resolve()):
+            raise ValueError(
+                f"{out} would be inside {path}, which is an input: choose another --out"
+            )
 
 
 def check_space(directory: Path, n_bytes: int, what: str) -> None:
@@ -128,14 +150,15 @@ def _signals_raised() -> Iterator[None]:
 # --- weights, in the dtypes of the original's files -----------------------------------------------
 
 
-def keep_stored_tensors(model: nn.Module, original: Mapping[str, Stored]) -> None:
-    """Make the model save every tensor that the original's files hold.
+def keep_stored_tensors(model: nn.Module, stored: Fit) -> None:
+    """Make the model save the tensors that the original's files hold, and no others.
 
     Transformers does not save tensors that it can recompute, such as Marian's positions. But in a
-    file they may have other values, rounded to 16 bits, and the loaded model has those.
+    file they may have other values, rounded to 16 bits, and the loaded model has those. Tensors
+    that the files lack, such as a pooler's, have no values to save.
     """
-    ignored = model._keys_to_ignore_on_save or ()
-    model._keys_to_ignore_on_save = {name for name in ignored if name not in original}
+    ignored = set(model._keys_to_ignore_on_save or ()) - stored.dtypes.keys()
+    model._keys_to_ignore_on_save = ignored | stored.missing
 
 
 def on_disk(model: nn.Module) -> dict[str, Tensor]:
@@ -153,19 +176,20 @@ def on_disk(model: nn.Module) -> dict[str, Tensor]:
     return revert_weight_conversion(model, tensors)
 
 
-def entries(model: nn.Module, original: Mapping[str, Stored]) -> dict[str, Stored]:
-    """The tensors that the model's file will hold, with their dtypes.
+def entries(model: nn.Module, stored: Fit) -> dict[str, Stored]:
+    """The tensors that the model's file will hold, each with its dtype in the original's files.
 
-    original: the tensors of the original's files. A tensor that is not among them gets the widest
-    of their dtypes, which keeps every bit.
+    A tensor that the model makes of several gets the widest of all dtypes, which keeps every bit.
     """
-    floats = [stored.dtype for stored in original.values() if stored.dtype.is_floating_point]
+    dtypes: dict[int, torch.dtype] = {}  # by object, because on disk names may differ
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if name in stored.dtypes:
+            dtypes.setdefault(id(tensor), stored.dtypes[name])
+    floats = [dtype for dtype in stored.dtypes.values() if dtype.is_floating_point]
     widest = max(floats, key=lambda dtype: dtype.itemsize, default=torch.float32)
     return {
         name: Stored(
-            original[name].dtype
-            if name in original
-            else (widest if tensor.is_floating_point() else tensor.dtype),
+            dtypes.get(id(tensor), widest if tensor.is_floating_point() else tensor.dtype),
             tuple(tensor.shape),
         )
         for name, tensor in on_disk(model).items()
@@ -173,30 +197,31 @@ def entries(model: nn.Module, original: Mapping[str, Stored]) -> dict[str, Store
 
 
 @torch.no_grad()
-def round_to_stored(model: nn.Module, original: Mapping[str, Stored]) -> None:
+def round_to_stored(model: nn.Module, stored: Fit) -> None:
     """Round weights to the dtypes of the file, so that the loss is that of the stored model.
 
     Weights that were not merged do not change: they come from the same dtype.
     """
-    kept = entries(model, original)
+    kept = entries(model, stored)
     for name, tensor in on_disk(model).items():
         if kept[name].dtype != tensor.dtype:
             tensor.copy_(tensor.to(kept[name].dtype))
 
 
-def store(model: nn.Module, form: str, original: Mapping[str, Stored], directory: Path) -> None:
+def store(model: nn.Module, form: str, stored: Fit, directory: Path) -> None:
     """Write configuration and weights, one tensor at a time.
 
     model: tied (`tied_model.become_tied`). form: `tied`; `code`, which adds the code that loads it;
     or `expanded`, a stock checkpoint in which every layer has its own sublayer.
     """
-    kept = entries(model, original)
-    floats = [stored.dtype for stored in kept.values() if stored.dtype.is_floating_point]
-    model.config.dtype = max(floats, key=floats.count)
+    kept = entries(model, stored)
+    floats = [each.dtype for each in kept.values() if each.dtype.is_floating_point]
+    computing = [dtype for dtype in floats if dtype.itemsize > 1] or [torch.float32]
+    model.config.dtype = max(computing, key=computing.count)
     if form == "expanded":
         with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.data = parameter.data.to(model.config.dtype)
+            for name, tensor in on_disk(model).items():
+                tensor.data = tensor.data.to(kept[name].dtype)
         save_expanded(model, directory)
         return
     checkpoint.save_configuration(model, directory)
@@ -207,12 +232,68 @@ def store(model: nn.Module, form: str, original: Mapping[str, Stored], directory
 
 
 def processor_files(model: Path) -> list[Path]:
-    """The files of the tokenizer or processor in a model's directory."""
+    """The files of the tokenizer or processor in a model's directory, and of the modules behind it.
+
+    Sentence-transformers lists those in MODULES, each in a directory of its own.
+    """
     files = {file for pattern in (*BESIDE, "*.jinja") for file in model.glob(pattern)}
-    return sorted(f for f in files if f.name not in NOT_COPIED and not f.name.endswith(INDEX))
+    kept = {f for f in files if f.name not in NOT_COPIED and not f.name.endswith(INDEX)}
+    if (model / MODULES) in kept:
+        modules = _modules(model)
+        if not all(module.is_dir() and module.parent == model for module in modules):
+            kept.remove(model / MODULES)
+        else:
+            kept |= {file for module in modules for file in module.rglob("*")}
+    return sorted(file for file in kept if file.is_file())
+
+
+def _modules(model: Path) -> list[Path]:
+    """The directories that MODULES names, other than the model's own; one that is not there if
+    the file is damaged."""
+    try:
+        paths = [module["path"] for module in json.loads((model / MODULES).read_text())]
+        return [model / path for path in paths if path]
+    except (ValueError, KeyError, TypeError):
+        return [model / MODULES]
 
 
 def copy_processor(model: Path, directory: Path) -> None:
-    """Copy the files of the tokenizer or processor, byte for byte."""
-    for file in processor_files(model):
-        shutil.copyfile(file, directory / file.name)
+    """Copy the files of the tokenizer or processor, byte for byte.
+
+    What cannot hold for the merged model is left out and named in a warning: files about the
+    original's training or adapter, a list of modules that are not there, and names of code
+    (`auto_map`), which is neither run nor copied.
+    """
+    copied = processor_files(model)
+    left_out = [name for name in OF_THE_ORIGINAL if (model / name).exists()]
+    if (model / MODULES).exists() and model / MODULES not in copied:
+        left_out.append(f"{MODULES} (a module that it names is not there)")
+    for file in copied:
+        target = directory / file.relative_to(model)
+        target.parent.mkdir(exist_ok=True, parents=True)
+        shutil.copyfile(file, target)
+        if file.name.endswith("_config.json") and _remove_code(target):
+            left_out.append(f"auto_map of {file.name} (code, which is not run)")
+    if "auto_map" in _values(model / "config.json"):
+        left_out.append("auto_map of config.json (code, which is not run)")
+    if left_out:
+        warnings.warn(f"not copied from {model}: {', '.join(left_out)}", stacklevel=2)
+
+
+def _remove_code(file: Path) -> bool:
+    """Remove the names of code from a configuration, and say whether there were any."""
+    values = _values(file)
+    if "auto_map" not in values:
+        return False
+    file.write_text(
+        json.dumps({k: v for k, v in values.items() if k != "auto_map"}, indent=2) + "\n"
+    )
+    return True
+
+
+def _values(file: Path) -> dict[str, Any]:
+    """The keys of a configuration; none if the file is missing or no JSON object."""
+    try:
+        return dict(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}

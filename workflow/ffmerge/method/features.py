@@ -187,9 +187,16 @@ def token_mask(tower: Tower, batch: Mapping[str, Tensor]) -> Tensor | None:
 
 
 def _token_rows(output: Tensor, mask: Tensor | None, name: str) -> Tensor:
-    """(batch, length, d) or (batch · length, d) -> (n, d), the positions that carry tokens."""
+    """(batch, length, d) or (batch · length, d) -> (n, d), the positions that carry tokens.
+
+    Positions past the mask's end are padding by the model itself, as Longformer's.
+    """
+    if mask is not None and output.ndim == mask.ndim + 1:
+        output = output[:, : mask.shape[1]]
     rows = output.flatten(0, -2)
     if mask is not None:
+        if len(rows) != mask.numel():
+            raise ValueError(f"{name} has {len(rows)} positions, but its mask has {mask.numel()}")
         rows = rows[mask.flatten().bool()]
     if not torch.isfinite(rows).all():
         *sublayer, tower, layer = name.split(".")

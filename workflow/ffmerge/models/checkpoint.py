@@ -76,7 +76,9 @@ def read_configuration(directory: str | Path) -> transformers.PreTrainedConfig:
     """Read the configuration of a stock or a merged model, registered with transformers or not."""
     values, _ = transformers.PreTrainedConfig.get_config_dict(directory)
     merged = values.get("model_type") == MODEL_TYPE
-    return (MergedConfig if merged else transformers.AutoConfig).from_pretrained(directory)
+    if merged:
+        return MergedConfig.from_pretrained(directory)
+    return transformers.AutoConfig.from_pretrained(directory, trust_remote_code=False)
 
 
 def build(directory: Path) -> nn.Module:

@@ -22,17 +22,17 @@ def save_expanded(model: Any, directory: Path) -> None:
     """
     if hasattr(model.config, "quantization_config"):
         raise ValueError("the model is quantized: expand the model that it was made from")
-    tensors = model.state_dict()
+    tensors, dtype = model.state_dict(), str(model.config.dtype or model.dtype)
     for name in shared_tensors(model):
         tensors[name] = tensors[name].clone()
     model.save_pretrained(directory, state_dict=tensors)
     (directory / CODE).unlink(missing_ok=True)
     file = directory / "config.json"
     config = json.loads(file.read_text())
-    stock = {"model_type": config[STOCK_TYPE]} | {
+    stock = {"model_type": config[STOCK_TYPE], "dtype": dtype.removeprefix("torch.")} | {
         key: value
         for key, value in config.items()
-        if key not in ("model_type", "auto_map") and not key.startswith(f"{MODEL_TYPE}_")
+        if key not in ("model_type", "dtype", "auto_map") and not key.startswith(f"{MODEL_TYPE}_")
     }
     file.write_text(json.dumps(stock, indent=2, sort_keys=True) + "\n")
 

@@ -6,8 +6,12 @@ megabytes each, and its threshold for keeping them grows with every one that is 
 
 import ctypes
 import gc
+import os
+import resource
 
 import torch
+
+from provenance.job import OUT_OF_MEMORY
 
 M_MMAP_THRESHOLD = -3  # glibc's number of the option, from malloc.h
 LARGE = 2**22  # bytes; pieces of this size or more go back when they are freed
@@ -32,6 +36,21 @@ def check_device(device: str) -> None:
         )
     if place.type != "cpu" and (place.index or 0) >= n_devices:
         raise ValueError(f"device {device!r}: this machine has {n_devices}, numbered from 0")
+
+
+def check_room(n_bytes: int, what: str) -> None:
+    """Raise ValueError if n_bytes are more than a process may have on this machine."""
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    most = most if allowed == resource.RLIM_INFINITY else min(most, allowed)
+    if n_bytes > most:
+        raise ValueError(f"{what} take {n_bytes:,} bytes of memory, and there are {most:,}")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, torch or a GPU means that memory is short."""
+    told = str(error).casefold()
+    return isinstance(error, MemoryError) or any(words in told for words in OUT_OF_MEMORY)
 
 
 def give_back_large() -> None:

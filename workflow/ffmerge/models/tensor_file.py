@@ -6,6 +6,7 @@ disk would end the process with a signal that names nothing.
 """
 
 import json
+import math
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -47,7 +48,7 @@ class Stored:
 
     @property
     def n_values(self) -> int:
-        return int(numpy.prod(self.shape, dtype=numpy.int64))
+        return math.prod(self.shape)
 
     @property
     def n_bytes(self) -> int:
@@ -57,7 +58,8 @@ class Stored:
 def read_head(file: Path) -> dict[str, Stored]:
     """The tensors of a file by name, in the order of their places.
 
-    Raises ValueError naming the file if it is not a safetensors file, or is shorter than it says.
+    Raises ValueError naming the file, and the tensor, if it is not a safetensors file, if its head
+    contradicts itself, or if the file has another length than its head says.
     """
     size = file.stat().st_size
     with file.open("rb") as stream:
@@ -67,24 +69,44 @@ def read_head(file: Path) -> dict[str, Stored]:
         try:
             head = json.loads(stream.read(length))
             head.pop("__metadata__", None)
-            entries = {
-                name: Stored(
-                    DTYPES[entry["dtype"]],
-                    tuple(entry["shape"]),
-                    8 + length + entry["data_offsets"][0],
-                )
-                for name, entry in head.items()
-            }
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{file} is no safetensors file that is known here: {error}") from None
-    ends = (stored.begin + stored.n_bytes for stored in entries.values())
-    if (end := max(ends, default=0)) > size:
-        raise ValueError(f"{file} is cut off: it has {size:,} bytes of {end:,}")
-    return dict(sorted(entries.items(), key=lambda item: item[1].begin))
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{file} is no safetensors file: its head has {error}") from None
+    entries: dict[str, Stored] = {}
+    ends: dict[str, int] = {}
+    for name, entry in head.items():
+        try:
+            begin, end = entry["data_offsets"]
+            entries[name] = Stored(
+                DTYPES[entry["dtype"]], tuple(entry["shape"]), 8 + length + begin
+            )
+            numbers = [begin, end, *entries[name].shape]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{file}: {name} has no dtype that is read here: {error}") from None
+        if not all(type(n) is int and n >= 0 for n in numbers):
+            raise ValueError(f"{file}: {name} has impossible sizes in the head: {numbers}")
+        if end - begin != entries[name].n_bytes:
+            raise ValueError(
+                f"{file}: {name} has {end - begin} bytes where {entries[name].n_bytes} belong: the "
+                "file is damaged"
+            )
+        ends[name] = 8 + length + end
+    entries = dict(sorted(entries.items(), key=lambda item: (item[1].begin, ends[item[0]])))
+    place = 8 + length
+    for name, stored in entries.items():
+        if stored.begin != place:
+            raise ValueError(f"{file}: {name} does not begin where the tensor before it ends")
+        place = ends[name]
+    if place > size:
+        raise ValueError(f"{file} is cut off: it has {size:,} bytes of {place:,}")
+    if place < size:
+        raise ValueError(f"{file} has {size - place:,} bytes after its last tensor: it is damaged")
+    return entries
 
 
 def read(file: Path, stored: Stored) -> Tensor:
     """Read one tensor."""
+    if not stored.n_values:  # a view of no bytes fails
+        return torch.empty(stored.shape, dtype=stored.dtype)
     raw = numpy.fromfile(file, numpy.uint8, stored.n_bytes, offset=stored.begin)
     return torch.from_numpy(raw).view(stored.dtype).view(stored.shape)
 
@@ -127,6 +149,8 @@ def write_head(
 
 def write_rows(stream: BinaryIO, begin: int, rows: Tensor) -> None:
     """Write rows of a tensor to a file. begin: offset of their first byte."""
+    if not rows.numel():
+        return
     stream.seek(begin)
     stream.write(rows.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 

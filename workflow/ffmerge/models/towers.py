@@ -60,10 +60,20 @@ class Tower:
 def towers(model: "nn.Module") -> dict[str, Tower]:
     """The towers of a model, by name.
 
-    Raises ValueError if the model's architecture is not in the table, or does not fit its entry.
+    Raises ValueError if the model's architecture is not in the table, or does not fit its entry, or
+    naming layers that have no FF sublayer where others have one.
     """
     names = (name for name, _ in model.named_parameters(remove_duplicate=False))
-    return locate_towers(architecture_of_config(model.config), names)
+    found = locate_towers(architecture_of_config(model.config), names)
+    for name, tower in found.items():
+        maps = [f"{which}.weight" for which in tower.feed_forward.maps]
+        if lacking := [i for i in range(len(tower)) if not {*maps} <= tower.tensors(i).keys()]:
+            raise ValueError(
+                f"layers {', '.join(map(str, lacking))} of the {name} have no feed-forward "
+                "sublayer of the form that others have, as beside experts: such a stack cannot be "
+                "merged"
+            )
+    return found
 
 
 def architecture_of_config(config: "PreTrainedConfig") -> Architecture:
@@ -82,15 +92,22 @@ def locate_towers(architecture: Architecture, names: Iterable[str]) -> dict[str,
     """The towers whose parameters are among the names of a model or a file.
 
     A part of a model, such as the encoder of an encoder-decoder, has only some of its towers.
-    Raises ValueError naming the modules it looked for if there are none.
+    Raises ValueError naming the modules it looked for if there are none, or two stacks of layers
+    with one name.
     """
     names = frozenset(names)
     present = {}
-    for tower, forms in architecture.towers.items():
-        for form in forms:
-            if paths := _paths(architecture.prefix, form, names):
-                present[tower] = Tower(form, paths, names)
-                break
+    for name, forms in architecture.towers.items():
+        found = [(form, _paths(architecture.prefix, form, names)) for form in forms]
+        found = [Tower(form, paths, names) for form, paths in found if paths]
+        if other := [tower for tower in found if not {*tower.paths} & {*found[0].paths}]:
+            raise ValueError(
+                f"the {name} would be two stacks of layers, of {found[0].paths[0]} and "
+                f"{other[0].paths[0]}: give each a name of its own under `towers` of the "
+                "architecture's entry"
+            )
+        if found:
+            present[name] = found[0]
     if not present:
         modules = [
             f"{form.layers}.{form.up}" for forms in architecture.towers.values() for form in forms
