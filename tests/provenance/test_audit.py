@@ -84,6 +84,12 @@ def test_a_request_that_cannot_be_met_is_told(population, arguments, said, capsy
     assert said in capsys.readouterr().err
 
 
+def test_nothing_of_a_collected_folder_is_executed(population, capsys):
+    Path("left-behind.txt").touch()
+    assert main(["audit", "--sample", "1", "--seed", "1"]) == 2
+    assert "this folder was collected" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def copied(finished, tmp_path_factory) -> Path:
     """A copy of the finished run that tests may change."""
