@@ -605,6 +605,9 @@ def test_an_output_inside_an_input_is_refused(out, whole, tmp_path, capsys):
     named = ["compress", tmp_path / "model", "--features", tmp_path / "data"]
     status, _, error = run(capsys, *named, "--out", tmp_path / out, "--remove", "1")
     assert status == 2 and "which is an input" in error
+    named = ["tune", tmp_path / "model", "--data", tmp_path / "data"]
+    status, _, error = run(capsys, *named, "--out", tmp_path / out)
+    assert status == 2 and "which is an input" in error
     named = ["inspect", tmp_path / "model", "--features", tmp_path / "data"]
     status, _, error = run(capsys, *named, "--out", tmp_path / out)
     assert status == 2 and "which is an input" in error

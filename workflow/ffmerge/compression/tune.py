@@ -57,6 +57,7 @@ from ffmerge.compression.source import SourceModel
 from ffmerge.compression.summary import Compressed, Tuned
 from ffmerge.compression.write import (
     check_new,
+    check_outside,
     copy_processor,
     keep_stored_tensors,
     locked,
@@ -124,6 +125,7 @@ def tune(
     teaching = settings.teacher and source.find(settings.teacher, merged=True)
     lineage = lineage_of(original.directory)
     files, held_out_files = files_of(data), files_of(held_out)
+    check_outside(out, [original.directory, *(files or ()), *(held_out_files or ())])
     named = all_files(files, held_out, held_out_files)
     with (
         tempfile.TemporaryDirectory(prefix="ffmerge") as scratch,
