@@ -467,6 +467,14 @@ NONSENSE = {  # changes, and how the line begins
         {f"{GPT2}.dataset.train.path": "/"},
         f"{GPT2}.dataset.train.path: / holds this repository",
     ),
+    "every file for data, with a digest": (
+        {f"{GPT2}.dataset.train": {"path": "/", "sha256": DIGEST}},
+        f"{GPT2}.dataset.train.path: / holds this repository",
+    ),
+    "a file that cannot be read": (
+        {f"{GPT2}.dataset.train": {"path": "/proc/self/mem", "sha256": DIGEST}},
+        f"{GPT2}.dataset.train.path: /proc/self/mem ",
+    ),
     "no name for data": (
         {f"{GPT2}.dataset.train.path": ""},
         f"{GPT2}.dataset.train.path: has to be one line",

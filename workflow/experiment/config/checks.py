@@ -63,16 +63,10 @@ def _holds_other_files(path: Path) -> bool:
 
 def task_errors(name: str, task: TaskBase) -> Iterator[str]:
     """One line for each error of a task that its files, its model or its windows show."""
-    for errors in (
-        _file_errors,
-        _data_errors,
-        _package_errors,
-        _model_errors,
-        _token_errors,
-        _job_errors,
-    ):
-        for error in errors(task):
-            yield f"tasks.{name}.{error}"
+    found = [*_file_errors(task), *_package_errors(task), *_job_errors(task)]
+    if not found:  # the others read the files
+        found = [*_data_errors(task), *_model_errors(task), *_token_errors(task)]
+    yield from (f"tasks.{name}.{error}" for error in found)
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -93,12 +87,10 @@ def _file_errors(task: TaskBase) -> Iterator[str]:
         # ILSVRC's tar files have 145 GB: their jobs check the digests, not every start
         archive = data.devkit is not None and key.startswith("dataset.")
         kinds = {"file"} if archive else {"file", "folder"}
-        yield from _path_error(f"{key}.path", file.path, kinds)
-        if not archive:
-            yield from _digest_error(key, file.path, file.sha256)
+        digest = None if archive else file.sha256
+        yield from _path_error(f"{key}.path", file.path, kinds, digest)
     if model.path is not None:
-        yield from _path_error("base_model.path", model.path, {"folder"})
-        yield from _digest_error("base_model", model.path, model.sha256)
+        yield from _path_error("base_model.path", model.path, {"folder"}, model.sha256)
 
 
 def _data_errors(task: TaskBase) -> Iterator[str]:
@@ -114,7 +106,9 @@ def _data_errors(task: TaskBase) -> Iterator[str]:
                 yield f"dataset.{split}.path: {error}"
 
 
-def _path_error(key: str, name: str, allowed: set[str]) -> Iterator[str]:
+def _path_error(
+    key: str, name: str, allowed: set[str], expected: str | None = None
+) -> Iterator[str]:
     path = Path(name)
     kind = "folder" if path.is_dir() else "file" if path.is_file() else "device, pipe or socket"
     if not path.exists():
@@ -127,12 +121,13 @@ def _path_error(key: str, name: str, allowed: set[str]) -> Iterator[str]:
         yield f"{key}: {name} is empty"
     elif kind == "folder" and Path.cwd().resolve().is_relative_to(path.resolve()):
         yield f"{key}: {name} holds this repository; name a folder of this data only"
-
-
-def _digest_error(group: str, name: str, expected: str | None) -> Iterator[str]:
-    path = Path(name)
-    if expected and (path.is_file() or path.is_dir()) and (actual := sha256_of(path)) != expected:
-        yield f"{group}.sha256: has to be that of {name}, {actual} (is {expected!r})"
+    elif expected is not None:
+        try:
+            if (actual := sha256_of(path)) != expected:
+                group = key.removesuffix(".path")
+                yield f"{group}.sha256: has to be that of {name}, {actual} (is {expected!r})"
+        except OSError as error:
+            yield f"{key}: {error.filename or name} cannot be read: {error.strerror}"
 
 
 def _package_errors(task: TaskBase) -> Iterator[str]:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from experiment.config.checks import folder_of_results, task_errors
-from experiment.config.settings import Number, Once, Positive, Strict, Whole, wrong
+from experiment.config.settings import LONGEST_SHOWN, Number, Once, Positive, Strict, Whole, wrong
 from experiment.config.tasks import KINDS, Task
 
 FOLDERS = ("figures", "logs", "packages", "patches", "rebuild", "tables")
@@ -105,7 +105,6 @@ BOUNDS = {
     "maximum": "at most",
 }
 NULL = {"type": "null"}
-LONGEST_SHOWN = 150  # characters of a value
 
 
 def _lines(error: ValidationError, raw: Any) -> list[str]:

@@ -14,12 +14,14 @@ from pydantic import (
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-LONGEST_NAME = 80  # characters
+LONGEST_NAME, LONGEST_SHOWN = 80, 150  # characters
 
 
 def wrong(key: str, allowed: str, value: object) -> ValueError:
     """The error of a validator about the value of a key in its group; no key: of the value's."""
-    return ValueError(f"{key}{': ' if key else ''}has to be {allowed} (is {value!r})")
+    shown = repr(value)
+    shown = shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}…"
+    return ValueError(f"{key}{': ' if key else ''}has to be {allowed} (is {shown})")
 
 
 def one_line(text: str, longest: int = LONGEST_NAME) -> str:
