@@ -11,11 +11,11 @@ somebody starts without this program.
 
 import fcntl
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
-from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
 
@@ -41,14 +41,24 @@ def take_turn() -> TextIO:
 
 
 def results_of(arguments: list[str]) -> str:
-    """The folder of results that a run with these arguments writes to."""
-    named = [after for option, after in pairwise(arguments) if option == "--configfile"]
-    file = Path(named[0]) if named else DEFAULT
-    return yaml.safe_load(file.read_text())["results"] + "/"
+    """The folder of results that a run with these arguments of Snakemake writes to."""
+    from snakemake.cli import get_argument_parser  # takes seconds; needed only after a kill
+
+    options, _ = get_argument_parser().parse_known_args(arguments)
+    configuration = {}
+    for file in [DEFAULT, *(options.configfile or [])]:
+        configuration |= yaml.safe_load(Path(file).read_bytes())
+    named = dict(word.split("=", 1) for word in options.config or [])
+    return str(Path((configuration | named)["results"])) + "/"
 
 
-def remove_locks_of_killed_run(results: str) -> None:
-    """Remove Snakemake's locks on these results; those of a run with other results stay."""
+def remove_locks_of_killed_run(holder: str) -> None:
+    """Remove Snakemake's locks on the results of a run; those of a run with other results stay."""
+    try:
+        results = results_of(shlex.split(holder.partition(": ")[2]))
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        print(f"What it wrote to cannot be told ({error}); if it is locked: snakemake --unlock")
+        return
     for lock in STATE.glob("locks/*.lock"):
         if results in lock.read_text():
             lock.unlink()
@@ -56,17 +66,18 @@ def remove_locks_of_killed_run(results: str) -> None:
 
 def main() -> int:
     turn = take_turn()
-    if turn.read():
+    if killed := turn.read():
         print("The last run here was killed. Going on from what it finished.", flush=True)
-        remove_locks_of_killed_run(results_of(sys.argv[1:]))
+        remove_locks_of_killed_run(killed)
     turn.truncate(0)
-    turn.write(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')}")
+    now = time.strftime("%H:%M:%S")
+    turn.write(f"process {os.getpid()}, since {now}: {shlex.join(sys.argv[1:])}")
     turn.flush()
 
     # The rules say `python …` and mean this one, whether or not its environment is activated.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     command = [sys.executable, "-m", "snakemake", *sys.argv[1:]]
-    environment = os.environ | {"PATH": path}
+    environment = os.environ | {"PATH": path, "PYTHONUTF8": "1"}  # whatever the locale
     if sys.stdout.isatty() and not {"-n", "--dry-run", "--logger"}.intersection(sys.argv):
         command += ["--logger", "rich"]  # one display of all rules; bars of jobs would break it up
         environment["JOB_BARS"] = "off"

@@ -212,7 +212,7 @@ def test_a_record_names_a_commit_of_this_project_alone(tmp_path, monkeypatch):
     subprocess.run([*git, "commit", "--allow-empty", "--quiet", "-m", "a commit"], check=True)
     (tmp_path / "site-packages").mkdir()
     monkeypatch.setattr(record, "REPOSITORY", tmp_path / "site-packages")
-    assert record.git_state(tmp_path) is None
+    assert record.git_state() == (None, b"")
     monkeypatch.setattr(record, "REPOSITORY", tmp_path)
-    state = record.git_state(tmp_path)
+    state, _ = record.git_state()
     assert len(state["commit"]) == 40 and not state["dirty"]

@@ -15,7 +15,7 @@ from provenance.numbers import Ledger
 from provenance.project import find_configuration
 from provenance.record import digests, write_record
 from provenance.records import Records
-from provenance.sources import code_digest
+from provenance.sources import code_digest, read_source
 
 SCRIPT = "workflow/scripts/fine_tune.py"
 OUTPUTS = {"model": "results/r/vit/tuned.json", "record": "results/r/vit/tuned.record.json"}
@@ -51,6 +51,7 @@ def folder(tmp_path, monkeypatch) -> Path:
         "code": {
             "digest": code_digest([Path(SCRIPT).resolve()]),
             "files": {SCRIPT: digests({"s": SCRIPT})["s"]["sha256"]},
+            "trees": {SCRIPT: read_source(Path(SCRIPT)).tree},
         },
         "git": {"commit": commit.strip(), "dirty": False},
     }

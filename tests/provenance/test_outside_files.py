@@ -8,10 +8,10 @@ import pytest
 
 from experiment.cli import main
 from provenance.digest import sha256_of
-from provenance.explain.causes import changed_sources
+from provenance.explain.causes import committed
 from provenance.numbers import Ledger, Number
 from provenance.record import digests, write_record
-from provenance.records import Record, Records
+from provenance.records import Records
 from provenance.reproduce.agreement import made_files
 from provenance.reproduce.command import folder_for
 from provenance.verify.command import verify
@@ -155,11 +155,11 @@ def test_git_takes_no_option_from_a_record(repository, tmp_path):
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
     for command in (["init", "-q"], ["add", "tool.py"], ["commit", "-qm", "Begin"]):
         subprocess.run([*git, *command], check=True)
-    commit = {"commit": f"--output={tmp_path}/climb.txt"}
-    content = {"rule": "score_test", "git": commit, "code": {"files": {"tool.py": "0" * 64}}}
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout
     before = contents(tmp_path)
-    (change,) = changed_sources(Record(RECORD, content))
-    assert (change.file, change.hint) == ("tool.py", "its commit does not have it")
+    assert committed(head.strip(), "tool.py") == b"rate = 1\n"
+    for commit in (f"--output={tmp_path}/climb.txt", "HEAD", None):
+        assert committed(commit, "tool.py") is None
     assert contents(tmp_path) == before
 
 

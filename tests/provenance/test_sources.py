@@ -25,8 +25,6 @@ def modules(tmp_path):
     def reached(code: str, imports: tuple[str, ...] = ()) -> set[str]:
         script = tmp_path / "script.py"
         script.write_text(code)
-        sources._imports.cache_clear()
-        sources._parsed.cache_clear()
         files = closure(script, imports)
         assert script in files
         return names(files)

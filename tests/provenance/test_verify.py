@@ -2,7 +2,11 @@
 
 import json
 import os
+import random
+import re
 import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,8 @@ from provenance.hashing import digests
 from provenance.ledger import write_ledger
 from provenance.record import as_text, read_record, write_record
 from provenance.record import digests as record_digests
+from provenance.records import Records
+from provenance.sources import digest_of_trees, read_source
 from provenance.verify.command import verify
 from provenance.verify.findings import BROKEN, HOLDS, MISSING, STALE, UNCHECKED
 
@@ -124,6 +130,40 @@ def test_a_flipped_byte_anywhere_in_a_file_of_a_run_is_found(kind, run):
         run(file, flipped(content, place))
         target = ((number,), (f"{TABLE}.csv",), ())[n % 3]
         assert file in {fault.what for fault in on_disk(*target).faults}, (place, target)
+
+
+def classes() -> dict[str, list[str]]:
+    """The files of a run that records or ledgers name, and these, by kind of file."""
+    records = Records(RESULTS)
+    named = {str(file) for file in (*records.by_file, *RESULTS.rglob("*.ledger.json"))}
+    for record in records.by_file.values():
+        named |= {*record.inputs, *record.outputs, *record.sources}
+        named |= {lock["path"] for lock in [record.part("environment").get("lock")] if lock}
+    kinds: dict[str, list[str]] = {}
+    for path in sorted(named):
+        inside = Path(path).rglob("*") if Path(path).is_dir() else [Path(path)]
+        for file in (each for each in inside if each.is_file() and each.stat().st_size):
+            code = file.suffix == ".py"
+            name = file.parent.name if code else re.sub(r"\d+", "N", file.name)
+            kinds.setdefault(f"code of {name}" if code else name, []).append(str(file))
+    return kinds
+
+
+@pytest.mark.long
+def test_one_flipped_byte_in_each_class_of_file_of_a_run_is_found(run):
+    chance, missed = random.Random(0), []
+    for kind, files in classes().items():
+        file = chance.choice(files)
+        content = Path(file).read_bytes()
+        run(file, flipped(content, chance.randrange(len(content))))
+        report = on_disk()
+        Path(file).write_bytes(content)
+        holders = {file, *map(str, Path(file).parents)}
+        told = {fault.what.partition(": ")[0] for fault in report.faults}
+        told |= {remark.what for remark in report.remarks}  # a comment of code
+        if not holders & told:
+            missed.append((kind, file))
+    assert missed == []
 
 
 @slow
@@ -544,3 +584,116 @@ def test_files_and_folders_have_the_digests_that_records_have(tmp_path):
     hashed = digests(names)
     assert hashed.of == {name: sha256_of(Path(name)) for name in names[:-1]} | {names[-1]: None}
     assert hashed.n_files == 4  # each once
+
+
+TOOL = "workflow/scripts/make.py"
+
+
+@pytest.fixture
+def one_script(one_job) -> Callable:
+    """record(**code): write that of the job anew, its script in a commit, with these changes."""
+    Path(TOOL).parent.mkdir(parents=True)
+    Path(TOOL).write_text("rate = 20.0\n")
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    for command in (["init", "-q"], ["add", TOOL], [*identity, "commit", "-qm", "Begin"]):
+        subprocess.run(["git", *command], check=True)
+    asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+    trees = {TOOL: read_source(Path(TOOL)).tree}
+    true = {"files": {TOOL: sha256_of(Path(TOOL))}, "trees": trees}
+
+    def write(dirty: bool = False, **code) -> None:
+        file = Path("results/r/a.record.json")
+        content = {key: each for key, each in read_record(file).items() if key != "digest"}
+        content["code"] = {**true, "digest": digest_of_trees(trees), **code}
+        content["command"] = content["command"].replace('"c"', f'"{content["code"]["digest"]}"')
+        content["git"] = {"commit": asked.stdout.strip(), "dirty": dirty}
+        write_record(file, content)
+
+    return write
+
+
+ANOTHER = {TOOL: "f" * 64}
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ({}, None),
+        ({"files": ANOTHER}, f"its commit has another {TOOL}, and its tree was not changed"),
+        ({"files": ANOTHER, "dirty": True}, None),  # nothing tells
+        ({"trees": ANOTHER}, "code.trees are not those of code.digest"),
+        ({"trees": {}}, "code.trees are not those of code.digest"),
+        ({"digest": "f" * 64}, "code.trees are not those of code.digest"),
+        (
+            {"trees": ANOTHER, "digest": digest_of_trees(ANOTHER)},
+            f"code.digest is not that of {TOOL}, which ran",
+        ),
+    ],
+)
+def test_the_files_that_ran_are_held_against_the_digest_of_the_code(code, why, one_script):
+    one_script(**code)
+    whys = {fault.why for fault in verify(Path("results/r"), configuration=None).faults}
+    assert whys >= {why} if why else not whys
+
+
+@pytest.mark.parametrize(
+    ("text", "state"), [("rate = 20.0  # new\n", None), ("rate = 99.9\n", STALE)]
+)
+def test_an_edited_comment_is_told_from_edited_code_without_the_workflow(text, state, one_script):
+    one_script()
+    Path(TOOL).write_text(text)
+    assert found() == ({TOOL: state} if state else {})
+
+
+@pytest.mark.parametrize(
+    ("path", "state"),
+    [
+        ("data/mine.csv", None),
+        ("/elsewhere/mine.csv", None),
+        ("../mine.csv", None),
+        ("results/other/mine.csv", None),
+        ("results/r/mine.csv", MISSING),
+    ],
+)
+def test_data_from_anywhere_but_the_results_is_held_by_its_digest(path, state, one_job):
+    path = f"{one_job.parent}{path}" if path.startswith("/") else path
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text("mine")
+    file = Path("results/r/a.record.json")
+    content = {key: each for key, each in read_record(file).items() if key != "digest"}
+    write_record(file, content | {"input": {"data": _entry(path)}})
+    assert found() == ({path: state} if state else {})
+    Path(path).write_text("altered")
+    assert found().get(path) in (BROKEN, state)
+
+
+@pytest.mark.parametrize("mark", ["left-behind.txt", "ro-crate-metadata.json", None])
+@pytest.mark.parametrize("command", ["verify", "explain", "report"])
+def test_nothing_of_a_folder_that_was_collected_is_executed(mark, command, two_jobs, capsys):
+    """Nor of any other folder, if the user says so."""
+    Path("config").mkdir()
+    Path("config/r.yaml").write_text("{results: results/r, tasks: {}}")
+    touch = "open('executed', 'w').close()\n"
+    for file in ("Snakefile", "workflow/Snakefile", "snakemake.py", "provenance.py", "yaml.py"):
+        Path(file).parent.mkdir(exist_ok=True)
+        Path(file).write_text(touch)
+    for file in ("workflow/report/page/page.html.jinja", "docs/discrepancies.md"):
+        Path(file).parent.mkdir(parents=True)
+        Path(file).write_text("# {{ cycler.__init__.__globals__ }}")
+    options = [] if mark else ["--no-plan"]
+    if mark:
+        Path(mark).touch()
+    if command == "explain" and not mark:
+        return  # has nothing to say without a plan
+    status = main([command, "--results", "results/r", *options])
+    said = "".join(capsys.readouterr())
+    assert not Path("executed").exists()
+    if command == "explain":
+        assert status == 2 and "this folder was collected" in said and said.count("\n") == 1
+        return
+    assert status == 0, said
+    if command == "verify":
+        why = "nothing of a collected folder is executed" if mark else "nobody asked for it"
+        assert f"not compared with what it would do now: {why}" in said
+    else:
+        assert "<title>" in (SMALL / "report.html").read_text()

@@ -1,5 +1,6 @@
 """workflow/run.py allows one run at a time in a folder, and recovers from killed runs."""
 
+import importlib.util
 import os
 import pty
 import signal
@@ -15,13 +16,16 @@ import pytest
 from workflow_copy import CEILING
 
 RUN = Path(__file__).parents[2] / "workflow" / "run.py"
+spec = importlib.util.spec_from_file_location("run", RUN)
+run_module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(run_module)
 COMMAND = [sys.executable, RUN, "--cores", "1", "--rerun-incomplete"]
 
 # A job that notes when it starts and ends, and takes long enough to be killed or waited for.
 SNAKEFILE = """
 rule work:
     output:
-        "results/demo/done.txt",
+        config.get("results", "results/demo") + "/done.txt",
     shell:
         "echo start >> notes; sleep 2; echo end >> notes; touch {output}"
 """
@@ -35,14 +39,14 @@ def folder(tmp_path):
     return tmp_path
 
 
-def start(folder: Path) -> subprocess.Popen:
+def start(folder: Path, *options: str) -> subprocess.Popen:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(COMMAND, cwd=folder, start_new_session=True, **pipes)
+    return subprocess.Popen([*COMMAND, *options], cwd=folder, start_new_session=True, **pipes)
 
 
-def started(folder: Path) -> subprocess.Popen:
+def started(folder: Path, *options: str) -> subprocess.Popen:
     """A run whose job is running."""
-    run = start(folder)
+    run = start(folder, *options)
     deadline = time.monotonic() + CEILING
     while not (folder / "notes").exists():
         assert time.monotonic() < deadline and run.poll() is None
@@ -99,13 +103,74 @@ def test_after_snakemake_is_killed_the_next_run_waits_for_its_job_then_goes_on(f
     assert notes(folder) == ["start", "end", "start", "end"]
 
 
+OTHER = ("--configfile=config/other.yaml",)
+
+
 @pytest.mark.slow
-def test_after_everything_is_killed_the_next_run_goes_on_at_once(folder):
-    first = started(folder)
+@pytest.mark.parametrize(
+    ("options", "then"),
+    [
+        ((), ()),
+        (OTHER, OTHER),
+        (("--configfile", "config/demo.yaml", "config/other.yaml"), OTHER),
+    ],
+)
+def test_after_everything_is_killed_the_next_run_goes_on_at_once(options, then, folder):
+    (folder / "config/other.yaml").write_text("results: results/other")
+    first = started(folder, *options)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
-    second = start(folder)
+    second = start(folder, *then)
     said = second.communicate(timeout=CEILING)[0]
     assert second.returncode == 0, said
     assert "Waiting" not in said
     assert notes(folder) == ["start", "start", "end"]
+
+
+@pytest.mark.slow
+def test_a_run_of_other_results_after_a_kill_leaves_no_lock_of_the_killed_one(folder):
+    (folder / "config/other.yaml").write_text("results: results/other")
+    first = started(folder, *OTHER)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    for options in ((), OTHER):
+        run = start(folder, *options)
+        said = run.communicate(timeout=CEILING)[0]
+        assert run.returncode == 0, said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "results"),
+    [
+        ("", "results/demo/"),
+        ("everything --cores 2", "results/demo/"),
+        ("--configfile config/other.yaml", "results/other/"),
+        ("--configfile=config/other.yaml --cores 2", "results/other/"),
+        ("--configfiles config/other.yaml", "results/other/"),
+        ("main --configfile config/demo.yaml config/other.yaml --cores 1", "results/other/"),
+        ("main --config results=results/x a=b --configfile config/other.yaml", "results/x/"),
+        ("--configfile config/slash.yaml", "results/other/"),
+    ],
+)
+def test_the_results_of_a_run_are_told_as_snakemake_tells_them(
+    arguments, results, folder, monkeypatch
+):
+    (folder / "config/other.yaml").write_text("results: results/other")
+    (folder / "config/slash.yaml").write_text("results: results/other/")
+    monkeypatch.chdir(folder)
+    assert run_module.results_of(arguments.split()) == results
+
+
+@pytest.mark.parametrize("content", [None, "a: [", "results: [1]", ""])
+def test_results_that_cannot_be_told_are_said_to_and_nothing_is_unlocked(
+    content, folder, monkeypatch, capsys
+):
+    monkeypatch.chdir(folder)
+    (folder / ".snakemake/locks").mkdir(parents=True)
+    lock = folder / ".snakemake/locks/0.output.lock"
+    lock.write_text("results/killed/done.txt")
+    if content is not None:
+        (folder / "config/killed.yaml").write_text(content)
+    killed = "process 1, since 10:00:00: main --configfile=config/killed.yaml"
+    run_module.remove_locks_of_killed_run(killed)
+    assert lock.exists() and "snakemake --unlock" in capsys.readouterr().out

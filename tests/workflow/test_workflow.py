@@ -4,19 +4,25 @@ import copy
 import csv
 import json
 import os
+import random
 import re
+import resource
 import shutil
 import signal
+import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from provenance.cells import Cell, Source
 from provenance.csv_files import read_csv
 from provenance.digest import sha256_of
+from provenance.record import read_record
 from provenance.verify.command import verify
-from workflow_copy import Copy
+from workflow_copy import CEILING, Copy
 
 pytestmark = pytest.mark.slow
 
@@ -176,17 +182,66 @@ def test_a_finished_run_has_nothing_to_do(finished):
     assert "Nothing to be done" in finished.run()
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("seconds", [12, 25, 40])
-def test_a_run_killed_at_any_moment_finishes_with_the_same_table(tmp_path, finished, seconds):
-    repository = Copy(tmp_path / "killed", ["vit"])
-    run = repository.start(target="main")
-    time.sleep(seconds)
+N_KILLS = 10  # of each of five runs
+
+
+def everything(run: subprocess.Popen) -> None:
+    """Kill a run and all its jobs."""
     os.killpg(run.pid, signal.SIGKILL)
-    run.communicate()
+
+
+def only_snakemake(run: subprocess.Popen) -> None:
+    """Kill Snakemake; its jobs go on, and the next run waits for them."""
+    for child in psutil.Process(run.pid).children():
+        child.kill()
+
+
+def one_job(run: subprocess.Popen) -> None:
+    """Kill a process that Snakemake has started, if there is any."""
+    for process in psutil.Process(run.pid).children(recursive=True)[-1:]:
+        process.kill()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(5))
+def test_a_run_killed_ten_times_at_random_moments_ends_with_the_same_table(
+    tmp_path, finished, seed
+):
+    repository, chance = Copy(tmp_path / "killed", ["vit"]), random.Random(seed)
+    for _ in range(N_KILLS):
+        run = repository.start(target="main")
+        time.sleep(chance.uniform(1, 15))
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            chance.choice([everything, only_snakemake, one_job])(run)
+        run.communicate(timeout=CEILING)
+        if run.returncode == 0:  # the kill came too late: begin anew
+            shutil.rmtree(repository.results)
+    _ends_the_same(repository, finished)
+
+
+@pytest.mark.long
+def test_a_run_on_disks_that_are_full_ends_with_the_same_table_once_there_is_room(
+    tmp_path, finished
+):
+    repository = Copy(tmp_path / "full", ["vit"])
+    for most_bytes in (1 << 10, 1 << 13, 1 << 15, 1 << 17):
+        run = repository.start("--keep-going", target="main")
+        resource.prlimit(run.pid, resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+        run.communicate(timeout=CEILING)
+        if run.returncode == 0:
+            break
+        for file in repository.results.rglob("*.record.json"):
+            read_record(file)  # whole
+    _ends_the_same(repository, finished)
+
+
+def _ends_the_same(repository: Copy, finished: Copy) -> None:
+    """Run to the end, and hold the table and every file against a run that nothing happened to."""
     repository.run(target="main")
-    expected = [row for row in _rows(finished) if row["Model"] == "pico ViT"]
-    assert _rows(repository) == expected
+    assert _rows(repository) == [row for row in _rows(finished) if row["Model"] == "pico ViT"]
+    assert verify(Path("results/pico"), root=repository.root, configuration=None).faults == []
+    left = [path for path in repository.results.rglob("*") if path.name.startswith(".partial")]
+    assert left == [] and not list(repository.results.rglob(".checkpoints/*"))
 
 
 def _rows(repository: Copy) -> list[dict[str, str]]:

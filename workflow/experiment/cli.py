@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ffmerge.__main__ import COMMANDS as TOOL
 from ffmerge.__main__ import main as run
+from ffmerge.__main__ import use_utf8
 from provenance.project import PROJECT
 
 COMMANDS = {
@@ -52,7 +53,9 @@ HELP = {"-h", "--help"}
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command of the tool, or one about a run's numbers. Returns the exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        use_utf8()
+        arguments = sys.argv[1:]
     command = next(iter(arguments), "")
     here = Path(PROJECT.results.parts[0]).is_dir() or PROJECT.scripts.is_dir()
     if command in COMMANDS and command not in ANYWHERE and not (here or HELP & set(arguments)):

@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import locale
 import os
 import sys
 import warnings
@@ -35,6 +36,7 @@ OF_A_CLONE = (
     "diff",
     "sign",
 )
+PASS_ON = ("reproduce", "audit")  # commands that pass arguments on to Snakemake
 EXTRAS = {  # package -> the optional dependencies of ffmerge that install it
     "pyarrow": "data",
     "PIL": "data",
@@ -55,7 +57,9 @@ def main(
     """
     warnings.formatwarning = lambda message, *_, **__: f"note: {message}\n"
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # read by torch: bits despite alignment
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        use_utf8()
+        arguments = sys.argv[1:]
     if arguments and arguments[0] in OF_A_CLONE and arguments[0] not in commands:
         print(
             f"error: `ffmerge {arguments[0]}` is about the numbers of a run: it belongs to a clone "
@@ -63,17 +67,22 @@ def main(
             file=sys.stderr,
         )
         return 2
-    chosen = next((word for word in arguments if word in commands), None)
+    chosen = arguments[0] if arguments and arguments[0] in commands else None
     parser = argparse.ArgumentParser(prog="ffmerge", description=description)
     parsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (place, does) in commands.items():
         subparser = parsers.add_parser(name, help=does)
         if name == chosen:  # the others are not imported: a trace takes less than a second
-            command = resolve_name(place)
+            command, parser = resolve_name(place), subparser
             subparser.description = inspect.getdoc(command)
             subparser.formatter_class = argparse.RawDescriptionHelpFormatter
             command.add_arguments(subparser)
-    options = parser.parse_args(arguments)
+    if chosen is None:
+        parser.parse_args(arguments)  # prints the help, or what is wrong
+        return 2
+    end = arguments.index("--") if chosen in PASS_ON and "--" in arguments else len(arguments)
+    options = parser.parse_intermixed_args(arguments[1:end])
+    options.after = arguments[end + 1 :]
     try:
         return command.run(options)
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
@@ -94,10 +103,14 @@ def main(
         return 2
     except (MemoryError, RuntimeError) as error:
         from ffmerge.models.memory import is_out_of_memory
+        from provenance.job import shortage
 
-        if not is_out_of_memory(error):
+        if is_out_of_memory(error):
+            return _no_memory()
+        if (line := shortage(error)) is None:
             raise
-        return _no_memory()
+        print(f"error: {line}", file=sys.stderr)
+        return 2
 
 
 def _no_memory() -> int:
@@ -107,6 +120,13 @@ def _no_memory() -> int:
         file=sys.stderr,
     )
     return 2
+
+
+def use_utf8() -> None:
+    """Start this command again in Python's UTF-8 mode if the locale is of another encoding."""
+    if locale.getencoding().lower() != "utf-8" and not sys.flags.utf8_mode:
+        words = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, words, os.environ | {"PYTHONUTF8": "1"})
 
 
 if __name__ == "__main__":

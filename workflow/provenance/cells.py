@@ -107,9 +107,11 @@ def shown(raw: Any, rule: str) -> str:
 
 @cache
 def _content(file: Path) -> Any:
+    if not file.is_file():  # a pipe would never end
+        raise FileNotFoundError(f"{file} is no file")
     if file.suffix == ".csv":
         return [{name: _number(cell) for name, cell in row.items()} for row in read_csv(file)]
-    return json.loads(file.read_text())
+    return json.loads(file.read_bytes())
 
 
 def _number(cell: str) -> int | float | str:

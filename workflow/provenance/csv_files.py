@@ -9,7 +9,9 @@ Row = dict[str, str]
 
 
 def read_csv(file: Path) -> list[Row]:
-    """Read the rows, with all cells as text."""
+    """Read the rows, with all cells as text. Raises FileNotFoundError for a pipe, too."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is no file")
     with file.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
 

@@ -19,6 +19,7 @@ COMMAND = "Shell command: "
 REASON = "    reason: "
 NOTHING = "Nothing to be done"
 SCRIPTS = f"{PROJECT.scripts}/"
+MAX_ERROR = 500  # characters of Snakemake's words
 TEMPORARY = "Would remove temporary output "
 
 
@@ -60,7 +61,7 @@ def dry_run(
     configuration: a configuration of the workflow, as in a file of config/. root: the repository
     whose rules and code run. forced: if False, list only the jobs that Snakemake would run now.
     options: further command-line options of Snakemake. The dry run takes no lock, so a job of a
-    running Snakemake can call this. Raises RuntimeError with Snakemake's output if it fails.
+    running Snakemake can call this. Raises RuntimeError with Snakemake's words if it fails.
     """
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "config.json")
@@ -75,13 +76,14 @@ def dry_run(
             capture_output=True,
             text=True,
             cwd=root,
-            env=os.environ | {"XDG_CACHE_HOME": scratch, "SNAKEMAKE_PROFILE": ""},
+            env=os.environ
+            | {"XDG_CACHE_HOME": scratch, "SNAKEMAKE_PROFILE": "", "PYTHONUTF8": "1"},
         )
     if run.returncode:
-        raise RuntimeError(
-            f"the dry run of {' '.join(targets) or 'everything'} failed:\n"
-            f"{run.stdout[-2000:]}{run.stderr[-2000:]}"
-        )
+        said = (run.stdout + run.stderr).strip()
+        begin = re.search(r"^.*(error:|Error|Exception).*$", said, re.MULTILINE)
+        line = " ".join(said[begin.start() if begin else -MAX_ERROR :].split())[:MAX_ERROR]
+        raise RuntimeError(f"the dry run of {' '.join(targets) or 'everything'} failed: {line}")
     if NOTHING in run.stdout + run.stderr:
         return []
     return in_order(_parsed(run.stdout))

@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from provenance.digest import NOT_CONTENT, sha256_of
+from provenance.digest import NOT_CONTENT, is_of_the_system, sha256_of
 from provenance.progress import progress
 
 OMITTED = Path("left-behind.txt")  # in a collected folder: the files that were not copied
+COLLECTED = (OMITTED, Path("ro-crate-metadata.json"))  # each marks a folder as collected
 SAME, ALTERED, GONE, UNREAD = "as recorded", "altered", "gone", "not rehashed"
 LEFT = "left behind"  # not copied when this folder was collected
 SMALL_BYTES = 1 << 20  # larger files, and directories, are left to `verify`
@@ -46,6 +47,8 @@ def digests(paths: Iterable[str]) -> Digests:
 
 def _files(path: Path) -> list[Path] | None:
     """Return the files whose bytes a path stands for, in the order of provenance.digest."""
+    if is_of_the_system(path):
+        return None
     if path.is_dir():
         return sorted(p for p in path.rglob("*") if p.is_file() and p.name not in NOT_CONTENT)
     return [path] if path.is_file() else None
@@ -76,9 +79,17 @@ class FileStates:
         if path not in self._known:
             file = Path(path)
             small = file.is_file() and file.stat().st_size <= SMALL_BYTES
-            self._known[path] = sha256_of(file) if small else UNREAD if file.exists() else GONE
+            small = small and not is_of_the_system(file)
+            self._known[path] = (
+                sha256_of(file) if small else UNREAD if file.is_file() or file.is_dir() else GONE
+            )
         known = self._known[path]
         return known if known in (UNREAD, GONE, LEFT) else SAME if known == digest else ALTERED
+
+
+def is_collected(root: Path = Path()) -> bool:
+    """Return whether a folder was collected, perhaps by others: nothing of it is executed."""
+    return any((root / mark).exists() for mark in COLLECTED)
 
 
 def omitted_files(root: Path = Path()) -> dict[str, str]:

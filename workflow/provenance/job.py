@@ -8,10 +8,12 @@ Snakemake composes this line. It is in the job's record, so that anybody can rep
 """
 
 import argparse
+import errno
 import gc
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -19,6 +21,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib import import_module
@@ -31,7 +34,7 @@ from tqdm import tqdm
 from provenance import image, record
 from provenance.digest import sha256_of
 from provenance.progress import log_to, progress
-from provenance.sources import REPOSITORY, closure
+from provenance.sources import REPOSITORY, RunningCode, digest_of_trees
 
 # The garbage collector would go through all modules again and again while a script imports more of
 # them: a third of a job's start. So scripts import this module first; a job that begins enables it.
@@ -40,6 +43,7 @@ if Path(sys.argv[0]).parent.name == "scripts":
 
 OUT_OF_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "unable to allocate")
 """What torch, the GPU, the C++ library and numpy say where memory is short."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Job:
@@ -78,6 +82,10 @@ class Job:
         self._warnings: list[str] = []
         self.writes = os.environ.get("RANK", "0") == "0"
         self._log = log if self.writes else None
+
+    def __str__(self) -> str:
+        """Name the job by its rule and its wildcards."""
+        return " ".join([self._description["rule"], *self._description["wildcards"].values()])
 
     @classmethod
     def from_command_line(cls, arguments: list[str] | None = None) -> "Job":
@@ -142,24 +150,47 @@ class Job:
             self._log_stream = self._log.open("w")
             log_to(self._log_stream)
         self._image = image.check(self._script)
-        begun = time.perf_counter()
+        try:
+            self._begin()
+        except (OSError, SyntaxError, ValueError) as error:
+            raise SystemExit(f"error: {self}: {error}") from None
+        prepare_torch(self.threads, getattr(self.params, "device", "cpu"))
+        self._show_warning, warnings.showwarning = warnings.showwarning, self._note_warning
+        sys.meta_path.insert(0, self._code)
+        return self
+
+    def _begin(self) -> None:
+        """Hold the code and inputs, and make room for the outputs."""
+        begun, description = time.perf_counter(), self._description
+        self._code = RunningCode(self._script, description["imports"])
+        if digest_of_trees(self._code.trees) != description["code"]:
+            raise ValueError(
+                "the code in workflow/ is not the code that this job was planned with; it was "
+                "edited meanwhile: run Snakemake again"
+            )
         for name, value in self._files["input"].items():
             for path in _listed(value):
-                if not path.exists():
-                    raise SystemExit(f"error: input {name}: {path} is missing")
+                if not (path.is_file() or path.is_dir()):
+                    wrong = "is no file or folder" if path.exists() else "is missing"
+                    raise ValueError(f"input {name}: {path} {wrong}")
         self._inputs = record.digests(self._files["input"])
-        self._record_seconds = time.perf_counter() - begun
         if self.writes:
+            self._git, self._patch = record.git_state(Path(self.wildcards.results) / "patches")
             _each(_remove, vars(self.output).values())
         _each(
             lambda path: path.parent.mkdir(parents=True, exist_ok=True), vars(self.output).values()
         )
-        prepare_torch(self.threads, getattr(self.params, "device", "cpu"))
-        self._show_warning, warnings.showwarning = warnings.showwarning, self._note_warning
-        return self
+        self._record_seconds = time.perf_counter() - begun
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> bool:
         warnings.showwarning = self._show_warning
+        sys.meta_path.remove(self._code)
+        if error is None and self.writes:
+            try:
+                self._finish()
+            except Exception as failure:  # such as a disk that is full
+                _each(_remove, [*self._files["output"].values(), self._record_file])
+                error = failure
         if error is not None:
             if self.writes:
                 _each(_remove, vars(self.output).values())
@@ -168,22 +199,27 @@ class Job:
             # The first process reports what stops all; the launcher would end it if another
             # process failed before.
             raise SystemExit(1 if self.writes else getattr(error, "status_of_others", 1)) from None
-        if not self.writes:
-            return False
+        return False
+
+    def _finish(self) -> None:
+        """Give the outputs their names, and write the record."""
         for name, value in vars(self.output).items():
             for partial, path in zip(
                 _listed(value), _listed(self._files["output"][name]), strict=True
             ):
                 if not partial.exists():
-                    raise SystemExit(f"error: output {name}: the job did not write {path}")
+                    raise ValueError(f"output {name}: the job did not write {path}")
                 if path.is_dir():
                     shutil.rmtree(path)
                 os.replace(partial, path)
-        record.write_record(self._record_file, self._record())
+        content = self._record()
+        patch = (self._git or {}).get("patch")
+        if patch and not Path(patch).exists():
+            record.write_atomically(Path(patch), self._patch)
+        record.write_record(self._record_file, content)
         if "checkpoints" in vars(self):
             self._remove_checkpoints()
         gc.freeze()  # so that Python's end does not look for garbage either
-        return False
 
     def _remove_checkpoints(self) -> None:
         """Remove this job's checkpoints, including those of runs with other parameters."""
@@ -195,12 +231,10 @@ class Job:
 
     def _record(self) -> dict[str, Any]:
         description, begun = self._description, time.perf_counter()
-        expected = {
-            os.path.relpath(f, REPOSITORY) for f in closure(self._script, description["imports"])
-        }
-        sources = record.source_digests(self._script)
-        if undeclared := sorted(set(sources) - expected):
+        loaded, sources = record.loaded_sources(self._script), self._code.sources
+        if undeclared := [str(file) for file in loaded if file not in sources]:
             raise RuntimeError(f"the job ran code outside its source closure: {undeclared}")
+        ran = {os.path.relpath(file, REPOSITORY): sources[file].sha256 for file in loaded}
         arithmetic = [f"{name}={value}" for name, value in record.arithmetic().items()]
         content = {
             "format": record.FORMAT,
@@ -213,8 +247,8 @@ class Job:
             "command": shlex.join(["env", "PYTHONPATH=workflow", *arithmetic, "python", *sys.argv]),
             "input": self._inputs,
             "output": record.digests(self._files["output"]),
-            "code": {"digest": description["code"], "files": sources},
-            "git": record.git_state(Path(self.wildcards.results) / "patches"),
+            "code": {"digest": description["code"], "files": ran, "trees": self._code.trees},
+            "git": self._git,
             "environment": record.environment(self._image),
             "machine": record.machine(self.threads),
             "time": {
@@ -238,22 +272,31 @@ class Job:
 
     def _report(self, error: BaseException) -> None:
         """Print one line for an error that a user can fix, and a traceback for a defect."""
-        expected = isinstance(error, ValueError | OSError | SystemExit | KeyboardInterrupt)
-        reason = error or type(error).__name__
-        told = str(error).casefold()
-        if isinstance(error, MemoryError) or any(words in told for words in OUT_OF_MEMORY):
-            expected = True
-            reason = (
-                "there is not enough memory: choose a smaller batch_size, allow more (`ulimit -v`, "
-                "mem_mb of the profile), or take a larger machine"
-            )
+        short = shortage(error)
         if self._log:
-            traceback.print_exception(error, file=self._log_stream)
-        if not (expected and self._log):
+            with suppress(OSError):  # the disk may be full
+                traceback.print_exception(error, file=self._log_stream)
+        if not (short or isinstance(error, ValueError | OSError | SystemExit | KeyboardInterrupt)):
             traceback.print_exception(error)
-        wildcards = " ".join(self._description["wildcards"].values())
-        line = f"error: {self._description['rule']} {wildcards}: {reason}"
-        print(line, file=sys.stderr)
+        print(f"error: {self}: {short or str(error) or type(error).__name__}", file=sys.stderr)
+
+
+def shortage(error: BaseException) -> str | None:
+    """Say of what there was too little, if that is what an error of any library means."""
+    number, text = getattr(error, "errno", None), " ".join(str(error).split())
+    codes = "|".join(map(str, FULL))
+    full = rf"os error ({codes})\b|PytorchStreamWriter|file write failed|unexpected pos \d"
+    if number in FULL or re.search(full, text):
+        return f"the disk is full, or a limit on the size of files is reached ({text[:200]})"
+    short = number == errno.ENOMEM or any(words in text.casefold() for words in OUT_OF_MEMORY)
+    if isinstance(error, MemoryError) or short:
+        return (
+            "there is not enough memory: choose a smaller batch_size, allow more (`ulimit -v`, "
+            "mem_mb of the profile), or take a larger machine"
+        )
+    if isinstance(error, RecursionError):
+        return "something that it reads is nested too deeply"
+    return None
 
 
 def prepare_torch(threads: int, device: str) -> None:

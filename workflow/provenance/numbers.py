@@ -1,5 +1,6 @@
 """Read the ledgers of a run: its numbers, what they are called, and what they depend on."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,13 @@ from types import NoneType
 from typing import Any
 
 from provenance.ledger import slug
-from provenance.records import FILE, Mapped, Record, Records, a_path, read_json
+from provenance.records import FILE, Mapped, Record, Records, a_number, a_path, files_in, read_json
+
+
+def a_rule(value: Any) -> bool:
+    """Return whether a value is a rounding rule (provenance.cells.shown) of bounded width."""
+    return isinstance(value, str) and not re.search(r"\{[^}]*(\d{3}|[\[!_{])", value)
+
 
 SHAPE = {  # of a ledger; see provenance.ledger
     "about": Mapped(FILE),
@@ -18,13 +25,14 @@ SHAPE = {  # of a ledger; see provenance.ledger
     "rows": [[str]],
     "cells": [
         {
-            **dict.fromkeys(("id", "column", "shown", "rule", "derivation"), str),
+            **dict.fromkeys(("id", "column", "shown", "derivation"), str),
+            "rule": a_rule,
             "row": int,
             "raw": object,
             "sources": [{"file": a_path, "pointer": str}],
             "interval": (
                 NoneType,
-                {**dict.fromkeys(("low", "high", "confidence"), int | float), "method": str},
+                {**dict.fromkeys(("low", "high", "confidence"), a_number), "method": str},
             ),
             "paper": (NoneType, {"value": str, "where": str}),
         }
@@ -117,7 +125,7 @@ def read_ledger(file: Path) -> dict[str, Any]:
 def read_ledgers(results: Path, root: Path = Path()) -> tuple[list[Ledger], list[Path]]:
     """Return all ledgers in a folder of results, and the files that cannot be read as one."""
     ledgers, broken = [], []
-    for file in sorted((root / results).rglob("*.ledger.json")):
+    for file in files_in(root / results, "*.ledger.json"):
         name = file.relative_to(root)
         try:
             ledgers.append(Ledger(name, read_ledger(file)))

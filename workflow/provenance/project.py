@@ -5,6 +5,7 @@ image's own paths, which all jobs need, are in provenance.image.
 """
 
 import argparse
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -58,9 +59,9 @@ class Project:
         return path.startswith(self.embedded_roots)
 
     def kind_of_origin(self, path: str) -> str:
-        """Return what kind of input this is; `unanswered` if nothing says where it is from."""
+        """Return what kind of input this is, by its path."""
         if not self.embeds(path):
-            return "unanswered"
+            return "from outside"
         return next((kind for part, kind in self.origins if part in path), "settings")
 
 
@@ -76,24 +77,50 @@ def configurations_of(results: Path, root: Path = Path()) -> list[Path]:
     """List the configurations that write to a folder of results, leaving out unreadable files."""
     found = []
     for file in configuration_files(root):
-        with suppress(yaml.YAMLError, UnicodeDecodeError):
-            content = yaml.safe_load(file.read_text()) or {}
-            if Path(content.get("results", "")) == results:
+        with suppress(ValueError):
+            if Path(read_mapping(file).get("results", "")) == results:
                 found.append(file)
     return found
+
+
+def read_mapping(file: Path) -> dict[str, Any]:
+    """Read a YAML file of keys and values. Raises ValueError naming the file if it is none."""
+    try:
+        if not file.is_file():  # a pipe would never end
+            raise ValueError("no such file")
+        content = yaml.safe_load(file.read_bytes())
+        if not isinstance(content, dict) or not isinstance(content.get("results", ""), str):
+            raise ValueError("it holds no keys and values")
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ValueError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
+    return content
+
+
+def recorded_name(name: str) -> str:
+    """Return what a user names as records name it: a path relative to the repository."""
+    path = Path(name)
+    for root in (Path.cwd(), Path(os.environ.get("PWD", "."))):  # a link may lead here
+        if path.is_absolute() and path.is_relative_to(root):
+            path = path.relative_to(root)
+    return os.path.normpath(path) if name else name
+
+
+def recorded_folder(name: str) -> Path:
+    """Return a folder that a user names as records name it."""
+    return Path(recorded_name(name))
 
 
 def add_results_argument(parser: argparse.ArgumentParser) -> None:
     """Add the option that names a folder of results."""
     text = f"results, or {PROJECT.results}"
-    parser.add_argument("--results", type=Path, metavar="DIR", help=text)
+    parser.add_argument("--results", type=recorded_folder, metavar="DIR", help=text)
 
 
 def add_configuration_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that name the results and configuration a command is about."""
     parser.add_argument(
         "--results",
-        type=Path,
+        type=recorded_folder,
         help=f"folder of results (default: the target's, or {PROJECT.results})",
     )
     parser.add_argument(
@@ -106,14 +133,15 @@ def find_configuration(
 ) -> tuple[Path, dict[str, Any]]:
     """Return file and content of the configuration that made some targets or results.
 
-    Raises ValueError if no file in config/ writes there, or if several different ones do.
+    Raises ValueError if no file in config/ writes there, if several different ones do, and for a
+    file that cannot be read.
     """
     if not PROJECT.snakefile.exists():
         raise ValueError("this has to run at the top of the repository, beside workflow/")
     if file:
-        return file, yaml.safe_load(file.read_text())
-    known = {each: yaml.safe_load(each.read_text()) for each in configuration_files()}
-    known = {each: content for each, content in known.items() if "tasks" in content}
+        return file, {"results": str(PROJECT.results)} | read_mapping(file)
+    known = {each: read_mapping(each) for each in configuration_files()}
+    known = {each: content for each, content in known.items() if {"tasks", "results"} <= {*content}}
     results = results or _innermost(targets, [Path(each["results"]) for each in known.values()])
     fitting = {each: known[each] for each in known if Path(known[each]["results"]) == results}
     first = next(iter(fitting.items()), None)

@@ -32,8 +32,8 @@ def digests(files: dict[str, Any]) -> dict[str, Any]:
     return {name: entry(value) for name, value in files.items()}
 
 
-def source_digests(script: Path) -> dict[str, str]:
-    """Hash the script and all loaded modules of the workflow or beside the script."""
+def loaded_sources(script: Path) -> list[Path]:
+    """List the script and all loaded modules of the workflow or beside the script."""
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     loaded = {
         file
@@ -41,32 +41,32 @@ def source_digests(script: Path) -> dict[str, str]:
         # in a package: what Python itself loads, such as a sitecustomize.py, is not a job's import
         if WORKFLOW in file.parent.parents or script.parent in file.parents
     }
-    return {
-        os.path.relpath(file, REPOSITORY): sha256_of(file) for file in sorted({script, *loaded})
-    }
+    return sorted({script, *loaded})
 
 
-def git_state(patches: Path) -> dict[str, Any] | None:
-    """Return the commit and whether the tree differs from it; save the difference as a patch.
+def source_digests(script: Path) -> dict[str, str]:
+    """Hash the script and all loaded modules of the workflow or beside the script."""
+    return {os.path.relpath(file, REPOSITORY): sha256_of(file) for file in loaded_sources(script)}
 
-    patches: directory for `<sha256>.patch`. Returns None outside a checkout of this project, such
-    as where the package is installed in an environment inside another repository.
+
+def git_state(patches: Path = Path()) -> tuple[dict[str, Any] | None, bytes]:
+    """Return the commit and whether the tree differs from it, and the difference.
+
+    patches: directory that the patch is for, as `<sha256>.patch`. The state is None outside a
+    checkout of this project, such as where the package is installed inside another repository.
     """
     top = _git("rev-parse", "--show-toplevel")
     if top is None or Path(top.removesuffix("\n")).resolve() != REPOSITORY.resolve():
-        return None
+        return None, b""
     commit = _git("rev-parse", "HEAD")
     status = _git("status", "--porcelain", "--untracked-files=no")
     if commit is None or status is None:
-        return None
+        return None, b""
     state: dict[str, Any] = {"commit": commit.strip(), "dirty": bool(status.strip())}
+    patch = (_git("diff", "HEAD") or "").encode() if state["dirty"] else b""
     if state["dirty"]:
-        patch = (_git("diff", "HEAD") or "").encode()
-        file = patches / f"{sha256(patch).hexdigest()}.patch"
-        if not file.exists():
-            write_atomically(file, patch)
-        state["patch"] = str(file)
-    return state
+        state["patch"] = str(patches / f"{sha256(patch).hexdigest()}.patch")
+    return state, patch
 
 
 def _git(*arguments: str) -> str | None:

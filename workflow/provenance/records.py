@@ -16,9 +16,11 @@ from inspect import isfunction
 from pathlib import Path
 from typing import Any
 
+from provenance.digest import is_of_the_system
 from provenance.project import PROJECT
 from provenance.record import read_record
 
+MAX_BYTES, MAX_NESTING = 1 << 28, 100  # of a record or ledger
 PATH_BYTES, NAME_BYTES = 1000, 255  # more than any file's path and name have
 
 
@@ -74,19 +76,28 @@ def is_inside(path: Path, folders: Iterable[Path]) -> bool:
     return all(any(map(each.resolve().is_relative_to, resolved)) for each in within)
 
 
+def a_number(value: Any) -> bool:
+    """Return whether a value is a number that can be formatted."""
+    return isinstance(value, int | float) and abs(value) < 1e300
+
+
 FILE = {"path": a_path, "sha256": str}
 FILES = Mapped((FILE, [FILE]))
-NUMBER = int | float
 SHAPE = {  # of a record; see Job._record
     "rule": a_name,
     "wildcards": Maybe(Mapped(str)),
     "params": Maybe(dict),
-    "reproduces": Maybe(str | dict),
+    "reproduces": Maybe((str, Mapped(a_number))),
     "imports": Maybe([a_name]),
     "command": Maybe(str),
     "input": FILES,
     "output": FILES,
-    "code": Maybe({"digest": Maybe(str), "files": Maybe(Mapped(str, keys=a_source_file))}),
+    "code": Maybe(
+        {
+            "digest": Maybe(str),
+            **dict.fromkeys(("files", "trees"), Maybe(Mapped(str, keys=a_source_file))),
+        }
+    ),
     "git": Maybe({"commit": Maybe(a_commit), "patch": Maybe(a_path)}),
     "environment": Maybe(
         {
@@ -99,14 +110,14 @@ SHAPE = {  # of a record; see Job._record
     "machine": Maybe(
         {
             **dict.fromkeys(("host", "cpu", "gpu", "slurm_job", "slurm_node"), Maybe(str)),
-            "threads": Maybe(int),
+            "threads": Maybe(a_number),
         }
     ),
     "time": Maybe(
         {
             **dict.fromkeys(("started", "ended"), Maybe(str)),
-            **dict.fromkeys(("seconds", "start_up_seconds", "cpu_seconds"), Maybe(NUMBER)),
-            "peak_memory_bytes": Maybe(int),
+            **dict.fromkeys(("seconds", "start_up_seconds", "cpu_seconds"), Maybe(a_number)),
+            "peak_memory_bytes": Maybe(a_number),
         }
     ),
     "warnings": Maybe([str]),
@@ -154,6 +165,11 @@ class Record:
         """Path -> sha256 of the source files that ran."""
         return self.part("code").get("files") or {}
 
+    @property
+    def trees(self) -> dict[str, str]:
+        """Path -> digest of the syntax tree of every source file that the job could import."""
+        return self.part("code").get("trees") or {}
+
     @cached_property
     def inputs(self) -> dict[str, str]:
         """Path -> sha256, as they were when the job ran."""
@@ -182,7 +198,7 @@ class Records:
         self.results, self.root = results, root
         self.by_file: dict[Path, Record] = {}
         self.broken: list[Path] = []
-        for file in sorted((root / results).rglob("*.record.json")):
+        for file in files_in(root / results, "*.record.json"):
             name = file.relative_to(root)
             if record := _read(file, name):
                 self.by_file[name] = record
@@ -198,6 +214,10 @@ class Records:
         path = Path(path)
         makers = (self._makers.get(str(each)) for each in (path, *path.parents))
         return next((record for record in makers if record), self.by_file.get(path))
+
+    def is_origin(self, path: str | Path) -> bool:
+        """Return whether a file begins a chain: no job made it, and it is not in these results."""
+        return self.maker(path) is None and not Path(path).is_relative_to(self.results)
 
     def silent_record(self, path: str | Path) -> Path | None:
         """Return the record file that should name a file, by its own name, and does not.
@@ -266,6 +286,13 @@ def _read(file: Path, name: Path) -> Record | None:
     return Record(name, content)
 
 
+def files_in(results: Path, pattern: str) -> list[Path]:
+    """List the files in a folder of results, sorted. Raises ValueError if that cannot be one."""
+    if is_of_the_system(results) and results.resolve() != Path.cwd():
+        raise ValueError(f"{results} is no folder of results")
+    return sorted(results.rglob(pattern))
+
+
 def split_targets(targets: Iterable[str], results: Path | None) -> tuple[Path, list[str]]:
     """Return the folder of results that targets are in, and the targets that are not the folder."""
     targets = list(targets)
@@ -280,11 +307,15 @@ def results_of(target: str, root: Path = Path()) -> Path | None:
     None for what is in none, such as the short name of a number.
     """
     path = Path(target)
+    if not a_source_file(target):  # nor is a folder outside searched, which may be large
+        return None
     for folder in [path, *path.parents][:-1]:
         patterns = ["**/*.record.json"] if folder == path else ["*.record.json", "*/*.record.json"]
         for file in (file for pattern in patterns for file in (root / folder).glob(pattern)):
-            with suppress(ValueError, KeyError, TypeError, OSError):
-                results = Path(json.loads(file.read_text())["wildcards"]["results"])
+            with suppress(Misfit):
+                results = Path(
+                    read_json(file, {"wildcards": {"results": a_path}})["wildcards"]["results"]
+                )
                 if path.is_relative_to(results):
                     return results
     above = (parent.parent for parent in path.parents if parent.name in ("tables", "figures"))
@@ -294,11 +325,36 @@ def results_of(target: str, root: Path = Path()) -> Path | None:
 def read_json(file: Path, shape: Any) -> Any:
     """Read a JSON file. Raises Misfit, in words, if it holds nothing of this shape."""
     try:
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        if not file.is_file():  # a pipe would never end
+            raise ValueError("it is no file")
+        if file.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
+        text = file.read_bytes()
+        content = json.loads(text, parse_constant=_no_number)
+        if re.search(rb"\\u[dD][89a-fA-F]", text):
+            json.dumps(content, ensure_ascii=False).encode()  # fails for half of a character
+        if _nesting(content) > MAX_NESTING:
+            raise ValueError(f"it is nested more than {MAX_NESTING} deep")
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise Misfit(str(error)) from None
     check(content, shape)
     return content
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _nesting(value: Any) -> int:
+    """Return how deep lists and objects are nested."""
+    depth, level = 0, [value]
+    while level:
+        containers = [each for each in level if isinstance(each, dict | list)]
+        level = [
+            of for each in containers for of in (each.values() if isinstance(each, dict) else each)
+        ]
+        depth += bool(containers)
+    return depth
 
 
 def check(value: Any, shape: Any, place: str = "") -> None:

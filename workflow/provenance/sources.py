@@ -8,9 +8,12 @@ formatting and modification times rerun nothing.
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
 WORKFLOW = Path(__file__).parent.parent
 REPOSITORY = WORKFLOW.parent
@@ -35,38 +38,94 @@ def closure(script: Path, imports: Iterable[str] = ()) -> list[Path]:
         file = todo.pop()
         if file not in reached:
             reached.add(file)
-            todo += _imports(file, roots)
+            todo += [each for name in read_source(file).imports for each in _modules(name, roots)]
     return sorted(reached)
 
 
 def code_digest(files: Iterable[Path]) -> str:
     """Hash the names and syntax trees of files; comments and formatting do not count."""
-    whole = hashlib.sha256()
-    for file in files:
-        whole.update(f"{_name(file)} {_tree_digest(file)}\n".encode())
-    return whole.hexdigest()
+    return digest_of_trees({_name(file): read_source(file).tree for file in files})
+
+
+def digest_of_trees(trees: Mapping[str, str]) -> str:
+    """Return the code digest of files by name and digest of their syntax trees, in this order."""
+    lines = [f"{name} {tree}\n" for name, tree in trees.items()]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+class RunningCode:
+    """The source closure of a job as it was when the job began.
+
+    sources: file -> its source. As an entry of `sys.meta_path` it stops the job before it imports a
+    module that has been edited since: the code that ran is then the code with this digest.
+    """
+
+    def __init__(self, script: Path, imports: Iterable[str]) -> None:
+        self.sources = {file: read_source(file) for file in closure(script, imports)}
+        parts = (part for file in self.sources for part in file.parts)
+        self._packages = {part.removesuffix(".py") for part in parts}  # and more, to no harm
+
+    @property
+    def trees(self) -> dict[str, str]:
+        """Name -> digest of the syntax tree of every file."""
+        return {_name(file): source.tree for file, source in self.sources.items()}
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        """Raise SystemExit for an edited module; else leave it to Python to find it."""
+        if name.partition(".")[0] not in self._packages:
+            return
+        spec = PathFinder.find_spec(name, path, target)
+        file = Path(spec.origin) if spec and spec.origin else None
+        if file in self.sources and read_source(file).tree != self.sources[file].tree:
+            raise SystemExit(
+                f"{_name(file)} was edited before this job imported it; run Snakemake again"
+            )
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source file. tree: digest of its code. imports: the dotted names that it imports."""
+
+    sha256: str
+    tree: str
+    imports: tuple[str, ...]
+
+
+def read_source(file: Path) -> Source:
+    """Read and parse a file, once until it changes. Raises SyntaxError, and OSError."""
+    if not file.is_file():  # a pipe would never end
+        raise FileNotFoundError(f"{file} is no file")
+    status = file.stat()
+    return _read_source(file, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @cache
-def _imports(file: Path, roots: tuple[Path, ...]) -> list[Path]:
-    """Return the files below the roots that a file imports, at any level of nesting.
+def _read_source(file: Path, *_: int) -> Source:
+    """Read and parse a file. The numbers identify its version.
 
-    Imports in a module's `__getattr__` do not count: no job asks a package for such a name.
+    Imports count at any level of nesting, but not in a module's `__getattr__`: no job asks a
+    package for such a name.
     """
-    files = []
-    todo = [each for each in _parsed(file).body if getattr(each, "name", "") != "__getattr__"]
+    content = file.read_bytes()
+    tree = ast.parse(content, str(file))
+    todo = [each for each in tree.body if getattr(each, "name", "") != "__getattr__"]
+    names: list[str] = []
     while todo:
         node = todo.pop()
         for block in BLOCKS:  # an import is a statement: expressions need no look
             todo += getattr(node, block, ())
-        names = []
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            files += _modules(name, roots)
-    return files
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            has_docstring = ast.get_docstring(node, clean=False) is not None
+            node.body = node.body[1:] if has_docstring else node.body
+        elif isinstance(node, ast.Call):
+            node.keywords = [word for word in node.keywords if word.arg != "description"]
+    digest = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return Source(hashlib.sha256(content).hexdigest(), digest, tuple(names))
 
 
 def _modules(name: str, roots: tuple[Path, ...]) -> Iterator[Path]:
@@ -87,22 +146,6 @@ def _file(parts: tuple[str, ...], roots: tuple[Path, ...]) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-@cache
-def _parsed(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(), str(file))
-
-
-@cache
-def _tree_digest(file: Path) -> str:
-    tree = _parsed(file)  # what is removed from it here holds no imports
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            has_docstring = ast.get_docstring(node, clean=False) is not None
-            node.body = node.body[1:] if has_docstring else node.body
-        elif isinstance(node, ast.Call):
-            node.keywords = [word for word in node.keywords if word.arg != "description"]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-
-
 def _name(file: Path) -> str:
+    """Return the name of a source file in records: its path in the repository."""
     return file.relative_to(REPOSITORY).as_posix() if REPOSITORY in file.parents else file.name

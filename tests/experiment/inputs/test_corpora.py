@@ -19,6 +19,7 @@ import yaml
 from corpora import images, read_member, text, translation, write_split
 from corpora.libreoffice_help import page_paragraphs
 from corpora.wikitext import prose_paragraphs
+from experiment import inputs
 from experiment.inputs.packages import (
     check_sha256,
     download_command,
@@ -225,6 +226,36 @@ def test_packages_of_all_three_kinds_are_read(tmp_path):
         assert read_member(tmp_path / f"x.{kind}", "*.txt") == b"a"
         with pytest.raises(ValueError, match="no file that matches"):
             read_member(tmp_path / f"x.{kind}", "*.html")
+
+
+def packages() -> dict[str, bytes]:
+    """A package of each kind with one file, by its name."""
+    tar, wheel = io.BytesIO(), io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w:xz") as archive:
+        member = tarfile.TarInfo("a.txt")
+        member.size = 5000
+        archive.addfile(member, io.BytesIO(bytes(range(250)) * 20))
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", bytes(range(250)) * 20)
+    size = len(tar.getvalue())
+    header = f"{'data.tar.xz':<16}{0:<12}{0:<6}{0:<6}{0:<8}{size:<10}`\n".encode()
+    debian = b"!<arch>\n" + header + tar.getvalue()
+    return {"x.tgz": tar.getvalue(), "x.whl": wheel.getvalue(), "x.deb": debian}
+
+
+@pytest.mark.parametrize("name", ["x.tgz", "x.whl", "x.deb"])
+def test_a_package_cut_off_anywhere_altered_or_too_large_is_named(name, tmp_path, monkeypatch):
+    file, content = tmp_path / name, packages()[name]
+    broken = [content[: len(content) * n // 9] for n in range(6)]
+    broken += [b"no package", content[:8] + b"\xff" * 60 + content[68:], b"!<arch>\n" + b" " * 60]
+    for each in broken:
+        file.write_bytes(each)
+        with pytest.raises(ValueError, match=r"x\.|not a Debian package"):
+            list(iter_members(file, "*.txt"))
+    file.write_bytes(content)
+    monkeypatch.setattr(inputs, "MAX_MEMBER_BYTES", 4999)
+    with pytest.raises(ValueError, match=r"a\.txt has 5,000 bytes, more than 4,999"):
+        list(iter_members(file, "*.txt"))
 
 
 def test_a_wheel_is_requested_by_the_tags_in_its_name():

@@ -20,14 +20,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from experiment import inputs
+from experiment.inputs import parallel_text
 from experiment.inputs.download import download
 from experiment.inputs.fetch import fetch_files, list_files, matching
-from experiment.inputs.ilsvrc2012 import features, read_devkit, training_images, validation_images
+from experiment.inputs.ilsvrc2012 import (
+    VALIDATION_LABELS,
+    features,
+    read_devkit,
+    training_images,
+    validation_images,
+)
 from experiment.inputs.model_files import model_files
 from experiment.inputs.parallel_text import pairs, schema
 from experiment.inputs.parquet import write_shards
 from provenance.digest import sha256_of
-from provenance.sources import REPOSITORY
+from provenance.sources import REPOSITORY, closure, code_digest
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SIDES = {"src": "en", "trg": "zh"}
@@ -124,7 +132,8 @@ def run(script: str, server: Server, output: dict, params: dict, inputs: dict | 
     """A script of the workflow as the workflow runs it."""
     wildcards = {"results": str(Path(next(iter(output.values()))).parent), "split": "train"}
     job = {"rule": script, "wildcards": wildcards, "params": params}
-    job |= {"reproduces": "bits", "code": "0", "imports": []}
+    code = code_digest(closure(REPOSITORY / f"workflow/scripts/{script}.py"))
+    job |= {"reproduces": "bits", "code": code, "imports": []}
     record = Path(next(iter(output.values()))).with_suffix(".record.json")
     files = {"input": inputs or {}, "output": {**output, "record": str(record)}}
     environment = {
@@ -458,6 +467,62 @@ def test_a_tar_truncated_anywhere_is_refused(ilsvrc, split):
         ilsvrc[split].write_bytes(whole[:length])
         with pytest.raises(ValueError, match="cut off"):
             list(images(ilsvrc[split], kit))
+
+
+DEVKIT = "ILSVRC2012_devkit_t12/data"
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        (None, "is damaged or cut off"),
+        ({}, "does not hold ILSVRC2012_validation_ground_truth.txt, meta.mat"),
+        ({"meta.mat": b"no"}, "does not hold ILSVRC2012_validation_ground_truth.txt"),
+        ({"meta.mat": b"no", VALIDATION_LABELS: b"1\n"}, "is not that of the kit"),
+        ({"meta.mat": b"\0" * 200, VALIDATION_LABELS: b"one\n"}, "is not that of the kit"),
+    ],
+)
+def test_a_devkit_that_is_none_is_named(members, said, tmp_path):
+    file = tmp_path / "kit.tar"
+    file.write_bytes(b"no tar") if members is None else tar(
+        file, {f"{DEVKIT}/{name}": content for name, content in members.items()}
+    )
+    with pytest.raises(ValueError, match=rf"^{file}.*{said}"):
+        read_devkit(file)
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_an_image_that_claims_more_than_can_be_read_is_refused(ilsvrc, split, monkeypatch):
+    kit = read_devkit(ilsvrc["kit"])
+    monkeypatch.setattr(inputs, "MAX_MEMBER_BYTES", 100)
+    images = {"train": training_images, "validation": validation_images}[split]
+    with pytest.raises(ValueError, match="bytes, more than 100"):
+        list(images(ilsvrc[split], kit))
+
+
+@pytest.mark.parametrize("name", ["picture.JPEG", "ILSVRC2012_val_x.JPEG", "_.JPEG"])
+def test_a_validation_image_without_a_number_is_named(name, ilsvrc):
+    kit = read_devkit(ilsvrc["kit"])
+    with pytest.raises(ValueError, match=f"{name} has no label"):
+        list(validation_images(tar(ilsvrc["validation"], {name: jpeg(1)}), kit))
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (gzip.compress(EN.encode(), mtime=0)[:-12], "damaged or cut off"),
+        (b"no gzip", "damaged or cut off"),
+        (gzip.compress(EN.encode(), mtime=0)[:-8] + bytes(8), "damaged or cut off"),
+        (gzip.compress(b"\xff\xfe\n", mtime=0), "train is not UTF-8"),
+        (gzip.compress(b"a" * 1000, mtime=0), "train.src has a line of 100 characters or more"),
+    ],
+    ids=["cut", "none", "checksum", "no UTF-8", "endless line"],
+)
+def test_compressed_text_that_is_damaged_or_endless_is_refused(source, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel_text, "MAX_LINE", 100)
+    members = {key: source if "train.src" in key else text for key, text in TATOEBA.items()}
+    with pytest.raises(ValueError, match=said):
+        list(pairs(tar(tmp_path / "eng-zho.tar", members), "train", SIDES))
 
 
 # --- the files of a model -------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from ffmerge.method.cka import (
 )
 from ffmerge.method.features import SUBLAYERS, Features, collect_features, collect_outputs
 from ffmerge.models.towers import towers
-from provenance.sources import REPOSITORY
+from provenance.sources import REPOSITORY, closure, code_digest
 
 # Sums of float32 products: rounding of about 1e-7, over tens to hundreds of tokens.
 ROUNDING = 5e-6
@@ -367,9 +367,9 @@ def test_the_script_writes_every_pair_and_the_means_over_pairs(pico, random_batc
     outputs = {name: str(tmp_path / name) for name in ("cka", "similarity", "record")}
     files = {"input": {"outputs": str(tmp_path / "outputs.safetensors")}, "output": outputs}
     script = REPOSITORY / "workflow/scripts/compute_cka.py"
-    described = json.dumps(job | {"reproduces": "bits", "imports": [], "code": "0"})
+    job |= {"reproduces": "bits", "imports": [], "code": code_digest(closure(script))}
     subprocess.run(
-        [sys.executable, script, described, json.dumps(files)],
+        [sys.executable, script, json.dumps(job), json.dumps(files)],
         check=True,
         cwd=REPOSITORY,
         env=os.environ | {"PYTHONPATH": "workflow"},

@@ -22,7 +22,7 @@ from ffmerge.models import checkpoint
 from ffmerge.models.format import GROUPS, INT8, WEIGHTS
 from ffmerge.models.towers import towers
 from merged_windows import merge_window
-from provenance.sources import REPOSITORY
+from provenance.sources import REPOSITORY, closure, code_digest
 
 D_MODEL, D_FF = 8, 16
 LAYERS = [1, 2, 3]
@@ -433,9 +433,10 @@ def test_a_merged_model_in_half_precision_is_no_measure(pico, tmp_path):
 def test_the_script_writes_model_and_sizes_and_says_nothing_alarming(pico, tmp_path):
     checkpoint.save(pico("marian").half(), tmp_path / "base")
     checkpoint.save(merged(pico("marian")), tmp_path / "merged")
+    script = REPOSITORY / "workflow" / "scripts" / "quantize.py"
     description = {
         "rule": "quantize", "wildcards": {"results": str(tmp_path)}, "params": {"device": "cpu"},
-        "reproduces": "bits", "imports": [], "code": "",
+        "reproduces": "bits", "imports": [], "code": code_digest(closure(script)),
     }  # fmt: skip
     names = {
         "input": {"model": "merged", "base_model": "base"},
@@ -445,7 +446,6 @@ def test_the_script_writes_model_and_sizes_and_says_nothing_alarming(pico, tmp_p
         kind: {key: str(tmp_path / name) for key, name in named.items()}
         for kind, named in names.items()
     }
-    script = REPOSITORY / "workflow" / "scripts" / "quantize.py"
     command = [sys.executable, script, json.dumps(description), json.dumps(files)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

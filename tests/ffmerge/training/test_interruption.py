@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import yaml
 from experiment.config.run import Config
 from provenance.job import Job
 from provenance.record import arithmetic
+from provenance.sources import closure, code_digest
 from workflow_copy import CEILING, REPOSITORY, Copy
 
 pytestmark = pytest.mark.slow
@@ -44,6 +46,7 @@ class FineTuning:
         settings = Config.model_validate(raw).tasks[kind]
         keys = {"kind", "fine_tuning", "validation", "context", "source", "target", "max_tokens"}
         self.folder, self.kind = folder, kind
+        imports = [f"experiment.tasks.{settings.kind}"]
         self.description = {
             "rule": "fine_tune",
             "wildcards": {"results": str(folder), "task": kind, "model": "merged"},
@@ -53,8 +56,8 @@ class FineTuning:
                 "device": "cpu",
             },
             "reproduces": {"score": 0.5},
-            "imports": [f"experiment.tasks.{settings.kind}"],
-            "code": "0" * 64,
+            "imports": imports,
+            "code": code_digest(closure(SCRIPT, imports)),
         }
         self.inputs = {name: str(path) for name, path in inputs.items()}
 
@@ -82,9 +85,16 @@ class FineTuning:
         return {"input": self.inputs, "output": outputs}
 
     def start(
-        self, moment: str = "never", number: str = "SIGTERM", **environment: str
+        self,
+        moment: str = "never",
+        number: str = "SIGTERM",
+        most_bytes: int | None = None,
+        **environment: str,
     ) -> subprocess.Popen:
-        """Start it; it sends itself the signal at that moment (signalled_script.py)."""
+        """Start it; it sends itself the signal at that moment (signalled_script.py).
+
+        most_bytes: of a file that it can write, as if the disk were full then.
+        """
         line = [SCRIPT, json.dumps(self.description), json.dumps(self.files), "--threads", "1"]
         by = [TESTS / "signalled_script.py", moment, number] if moment != "never" else []
         return subprocess.Popen(
@@ -93,6 +103,9 @@ class FineTuning:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=lambda: (
+                most_bytes and resource.setrlimit(resource.RLIMIT_FSIZE, [most_bytes] * 2)
+            ),
             env=os.environ
             | {"PYTHONPATH": f"{HOLD}:{REPOSITORY / 'workflow'}", "OMP_NUM_THREADS": "1"}
             | environment,
@@ -217,6 +230,31 @@ def test_a_fine_tuning_stopped_by_signals_ends_with_the_same_bits(
     assert cut.curve == whole(kind).curve
 
 
+FULL = "the disk is full, or a limit on the size of files is reached"
+
+
+@pytest.mark.parametrize(
+    "share",
+    [
+        long(0.5),  # no room for the weights of a checkpoint
+        1.2,  # none for its optimizer, which torch writes
+    ],
+)
+def test_a_disk_that_fills_up_during_training_is_one_line_and_the_next_run_ends_the_same(
+    share, whole, tmp_path
+):
+    cut = FineTuning(tmp_path, "gpt2", whole("gpt2").inputs)
+    most = int(share * whole("gpt2").weights.stat().st_size)
+    process = cut.start(most_bytes=most)
+    printed = process.communicate(timeout=CEILING)[0]
+    assert process.returncode == 1
+    assert printed.splitlines()[-1].startswith(f"error: fine_tune {tmp_path} gpt2 merged: {FULL}")
+    assert "Traceback" not in printed
+    assert {path.name for path in tmp_path.iterdir()} <= {".checkpoints", "log"}
+    cut.run()
+    assert cut.weights.read_bytes() == whole("gpt2").weights.read_bytes()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["gpt2", "marian"])
 def test_a_validation_made_up_for_is_in_the_precision_of_the_training(kind, inputs, tmp_path):
@@ -278,9 +316,10 @@ def test_a_checkpoint_of_other_parameters_is_not_resumed_and_is_removed(whole, i
 
 
 @pytest.mark.long
-def test_checkpoints_depend_on_parameters_code_inputs_and_threads(inputs, tmp_path):
+def test_checkpoints_depend_on_parameters_code_inputs_and_threads(inputs, tmp_path, monkeypatch):
     tuning = FineTuning(tmp_path, "gpt2", inputs("gpt2"))
     threads = 1
+    monkeypatch.setattr(sys, "argv", [SCRIPT])
 
     def checkpoints() -> str:
         with pytest.raises(SystemExit), Job(tuning.description, tuning.files, threads) as job:
@@ -291,7 +330,9 @@ def test_checkpoints_depend_on_parameters_code_inputs_and_threads(inputs, tmp_pa
     names = [checkpoints(), checkpoints()]
     tuning.description["params"]["seed"] += 1
     names.append(checkpoints())
-    tuning.description["code"] = "1" * 64
+    tuning.description["code"] = code_digest(closure(REPOSITORY / "workflow/scripts/quantize.py"))
+    monkeypatch.setattr(sys, "argv", [REPOSITORY / "workflow/scripts/quantize.py"])
+    tuning.description["imports"] = []
     names.append(checkpoints())
     tuning.inputs["validation"] = tuning.inputs["train"]
     names.append(checkpoints())

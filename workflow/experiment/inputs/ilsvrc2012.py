@@ -8,13 +8,13 @@ WordNet ids (n01440764 is 0), which is *not* the order of the kit's own ids.
 
 import io
 import tarfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from experiment.inputs import check_size, whole
 from experiment.inputs.parquet import Row
 
 META, VALIDATION_LABELS = "meta.mat", "ILSVRC2012_validation_ground_truth.txt"
@@ -31,7 +31,7 @@ class Devkit:
 def read_devkit(file: Path) -> Devkit:
     """Read the development kit, ILSVRC2012_devkit_t12.tar.gz.
 
-    Raises ValueError if one of the two files is missing, or they disagree.
+    Raises ValueError if one of the two files is missing or unreadable, or they disagree.
     """
     from scipy.io import loadmat
 
@@ -39,14 +39,22 @@ def read_devkit(file: Path) -> Devkit:
         members = {Path(m.name).name: m for m in kit if m.isfile()}
         if missing := {META, VALIDATION_LABELS} - set(members):
             raise ValueError(f"{file} does not hold {', '.join(sorted(missing))}")
-        meta = loadmat(io.BytesIO(kit.extractfile(members[META]).read()), squeeze_me=True)
-        truth = [int(line) for line in kit.extractfile(members[VALIDATION_LABELS])]
-    synsets = meta["synsets"]
-    wordnet_id = {  # inner nodes of the hierarchy have ids above those of the classes
-        int(synset["ILSVRC2012_ID"]): str(synset["WNID"])
-        for synset in synsets
-        if int(synset["num_children"]) == 0
-    }
+        contents = {}
+        for name in (META, VALIDATION_LABELS):
+            check_size(file, name, members[name].size)
+            contents[name] = kit.extractfile(members[name]).read()
+    try:
+        synsets = loadmat(io.BytesIO(contents[META]), squeeze_me=True)["synsets"]
+        wordnet_id = {  # inner nodes of the hierarchy have ids above those of the classes
+            int(synset["ILSVRC2012_ID"]): str(synset["WNID"])
+            for synset in synsets
+            if int(synset["num_children"]) == 0
+        }
+        truth = [int(line) for line in contents[VALIDATION_LABELS].splitlines()]
+    except Exception as error:  # scipy raises many kinds for what is no such file
+        raise ValueError(
+            f"{file}: {META} or {VALIDATION_LABELS} is not that of the kit: {error}"
+        ) from None
     classes = sorted(wordnet_id.values())
     if unknown := set(truth) - set(wordnet_id):
         raise ValueError(f"{file}: {VALIDATION_LABELS} has ids that {META} lacks: {unknown}")
@@ -91,7 +99,8 @@ def validation_images(archive: Path, devkit: Devkit) -> Iterator[Row]:
         for image in images:
             if not image.isfile():
                 continue
-            number = int(Path(image.name).stem.rsplit("_", 1)[-1])
+            digits = Path(image.name).stem.rpartition("_")[2]
+            number = int(digits) if digits.isdecimal() else 0
             if number not in left:
                 raise ValueError(f"{archive}: {image.name} has no label, or comes twice")
             left.remove(number)
@@ -101,6 +110,7 @@ def validation_images(archive: Path, devkit: Devkit) -> Iterator[Row]:
 
 
 def _row(archive: tarfile.TarFile, image: tarfile.TarInfo, label: int) -> Row:
+    check_size(archive.name, image.name, image.size)
     content = archive.extractfile(image).read()
     return {"image": {"bytes": content, "path": Path(image.name).name}, "label": label}
 
@@ -108,8 +118,5 @@ def _row(archive: tarfile.TarFile, image: tarfile.TarInfo, label: int) -> Row:
 @contextmanager
 def _opened(archive: Path, stream: BinaryIO | None = None) -> Iterator[tarfile.TarFile]:
     """Open a tar file, or `stream`, a tar inside it. Raises ValueError if it is damaged."""
-    try:
-        with tarfile.open(archive, fileobj=stream) as tar:
-            yield tar
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise ValueError(f"{archive} is damaged or cut off: {error}") from None
+    with whole(archive), tarfile.open(archive, fileobj=stream) as tar:
+        yield tar

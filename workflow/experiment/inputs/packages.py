@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
 
+from experiment.inputs import MAX_MEMBER_BYTES, check_size, whole
 from provenance.digest import sha256_of
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._+-]*[A-Za-z0-9+])?"
@@ -116,12 +117,13 @@ def iter_members(package: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of every regular file in `package` whose name matches `pattern`.
 
     Names are as stored, without a leading "./", in the archive's order. Raises ValueError if the
-    package is none of the three kinds or nothing matches.
+    package is none of the three kinds, is damaged, or nothing matches.
     """
     n_matching = 0
-    for name, content in _iter_files(package, pattern):
-        n_matching += 1
-        yield name, content
+    with whole(package):
+        for name, content in _iter_files(package, pattern):
+            n_matching += 1
+            yield name, content
     if n_matching == 0:
         raise ValueError(f"{package.name} holds no file that matches {pattern!r}")
 
@@ -129,9 +131,10 @@ def iter_members(package: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
 def _iter_files(package: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
     if package.suffix == ".whl":
         with zipfile.ZipFile(package) as wheel:
-            for name in wheel.namelist():
-                if fnmatchcase(name, pattern):
-                    yield name, wheel.read(name)
+            for member in wheel.infolist():
+                if fnmatchcase(member.filename, pattern):
+                    check_size(package, member.filename, member.file_size)
+                    yield member.filename, wheel.read(member)
     elif package.suffix in (".tgz", ".deb"):
         with package.open("rb") as file:
             tar = file if package.suffix == ".tgz" else _debian_data(file)
@@ -139,6 +142,7 @@ def _iter_files(package: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
                 for member in archive:
                     name = member.name.removeprefix("./")
                     if member.isfile() and fnmatchcase(name, pattern):
+                        check_size(package, name, member.size)
                         yield name, archive.extractfile(member).read()
     else:
         raise ValueError(f"{package.name} is not a wheel, an npm tarball or a Debian package")
@@ -152,12 +156,18 @@ def _debian_data(package: BinaryIO) -> BinaryIO:
     if package.read(len(AR_MAGIC)) != AR_MAGIC:
         raise ValueError("not a Debian package: the ar signature is missing")
     while header := package.read(AR_HEADER_BYTES):  # name in bytes 0-15, decimal size in 48-57
-        name, size = header[:16].decode("ascii").strip().rstrip("/"), int(header[48:58])
+        name, digits = header[:16].decode("ascii", "replace").strip().rstrip("/"), header[48:58]
+        if not digits.strip().isdigit():
+            raise EOFError("an ar header without a size")
+        size = int(digits)
         if name == "data.tar.zst":
             import zstandard
 
-            content = zstandard.ZstdDecompressor().stream_reader(package.read(size)).read()
-            return io.BytesIO(content)
+            try:
+                content = zstandard.ZstdDecompressor().stream_reader(package.read(size))
+                return io.BytesIO(content.read(MAX_MEMBER_BYTES))
+            except zstandard.ZstdError as error:
+                raise EOFError(error) from None
         if name.startswith("data.tar"):
             return io.BytesIO(package.read(size))
         package.seek(size + size % 2, io.SEEK_CUR)  # members start at even offsets

@@ -8,14 +8,16 @@ order: in eng-zho.tar, `.src` is English whatever the direction of translation.
 import gzip
 import io
 import tarfile
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pyarrow as pa
 
+from experiment.inputs import whole
 from experiment.inputs.parquet import Row
+
+MAX_LINE = 1 << 24  # characters
 
 
 def schema(sides: dict[str, str]) -> pa.Schema:
@@ -33,15 +35,13 @@ def pairs(archive: Path, member: str, sides: dict[str, str]) -> Iterator[Row]:
     or text that is not UTF-8.
     """
     columns = list(sides.values())
-    with ExitStack() as stack:
+    with whole(archive), ExitStack() as stack:
         try:
             # sides are read in turns, so each has its own handle
             tars = [stack.enter_context(tarfile.open(archive, "r:")) for _ in sides]
             texts = [_lines(t, f"{member}.{suffix}") for t, suffix in zip(tars, sides, strict=True)]
             for lines in zip(*texts, strict=True):
                 yield dict(zip(columns, (line.strip() for line in lines), strict=True))
-        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{archive} is damaged or cut off: {error}") from None
         except UnicodeDecodeError as error:
             raise ValueError(f"{archive}: {member} is not UTF-8: {error}") from None
         except ValueError as error:
@@ -59,4 +59,10 @@ def _lines(archive: tarfile.TarFile, name: str) -> Iterator[str]:
     stream = archive.extractfile(files[0])
     if files[0].name.endswith(".gz"):
         stream = gzip.GzipFile(fileobj=stream)
-    return io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
+    text = io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
+    for line in iter(lambda: text.readline(MAX_LINE), ""):
+        if len(line) == MAX_LINE and not line.endswith("\n"):
+            raise ValueError(
+                f"{archive.name}: {name} has a line of {MAX_LINE:,} characters or more"
+            )
+        yield line

@@ -56,9 +56,9 @@ def write(
     called from Python. step: compress, tune or export. The record leaves out the model card, which
     holds the record's digest.
     """
-    state = job_record.git_state(directory)
+    state, patch = job_record.git_state()
     if state and "patch" in state:
-        state["patch"] = Path(state["patch"]).name
+        job_record.write_atomically(directory / state["patch"], patch)
     files = {file.relative_to(directory).as_posix(): file for file in directory.rglob("*")}
     files = {
         name: files[name] for name in sorted(files) if name[0] != "." and files[name].is_file()

@@ -1,6 +1,5 @@
 """Write a merged model to a new directory, which is complete or does not exist."""
 
-import errno
 import fcntl
 import json
 import os
@@ -23,9 +22,9 @@ from ffmerge.models.format import BESIDE, WEIGHTS
 from ffmerge.models.pretrained import INDEX, Fit
 from ffmerge.models.tensor_file import Stored
 from ffmerge.models.tied_model import write_code
+from provenance.job import shortage
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # Python already turns SIGINT into an exception
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOCK = ".lock"  # held by the process that writes the directory
 OF_THE_ORIGINAL = (  # about its training or its adapter
     "adapter_config.json",
@@ -104,8 +103,7 @@ def _disk_full_errors(n_bytes: int) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # Rust libraries raise errors that are not OSErrors
-        number = getattr(error, "errno", None)
-        if number in FULL or any(f"os error {code}" in str(error) for code in FULL):
+        if (shortage(error) or "").startswith("the disk is full"):
             raise OSError(
                 f"the disk is full: {n_bytes:,} bytes are needed for the output"
             ) from None

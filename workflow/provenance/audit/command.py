@@ -169,7 +169,7 @@ def run(options: argparse.Namespace) -> int:
     new_targets = plan_again(configuration, again, targets, records, folders)
     if options.dry_run:
         return 0
-    if status := run_snakemake(again, new_targets, [*records.deployment(), *options.snakemake]):
+    if status := run_snakemake(again, new_targets, [*records.deployment(), *options.after]):
         say(f"Snakemake ended with status {status}: nothing to compare. To go on: --resume")
         return 1
     new = Records(Path(folders[1]))

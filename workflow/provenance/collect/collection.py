@@ -73,13 +73,18 @@ class Collection:
         wanted |= {path for path in self.recorded if self.weights or _is_readable(path)}
         wanted |= {str(ledger.file) for ledger in self.ledgers}
         wanted |= set(_workflow_files(self.records.root))
-        return sorted(path for path in wanted if (self.records.root / path).exists())
+        return sorted(path for path in wanted if self._is_there(path))
+
+    def _is_there(self, path: str) -> bool:
+        """Return whether a path is a file or folder, and no pipe, which could not be copied."""
+        file = self.records.root / path
+        return file.is_file() or file.is_dir()
 
     @cached_property
     def missing(self) -> list[str]:
         """The files that should be in the collection and do not exist, or have no record."""
         wanted = {path for path in self.recorded if _is_readable(path)} | self._patches
-        gone = {path for path in wanted if not (self.records.root / path).exists()}
+        gone = {path for path in wanted if not self._is_there(path)}
         unanswered = {
             f"{path} (no record says how it was made)"
             for path in self.records.origins(*self.targets)

@@ -25,7 +25,7 @@ from provenance.collect.paper import add_paper_parts
 from provenance.digest import sha256_of
 from provenance.hashing import OMITTED
 from provenance.progress import progress
-from provenance.project import PROJECT, add_results_argument
+from provenance.project import PROJECT, add_results_argument, recorded_name
 from provenance.records import Records, split_targets
 from provenance.seal import sign
 from provenance.text_format import counted
@@ -36,7 +36,8 @@ CHUNK_BYTES = 1 << 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ffmerge collect`."""
-    parser.add_argument("targets", metavar="TARGET", nargs="*", help="tables or figures; or all")
+    help = "tables or figures; or all"
+    parser.add_argument("targets", metavar="TARGET", nargs="*", type=recorded_name, help=help)
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="a folder to make")
     add_results_argument(parser)
     parser.add_argument(

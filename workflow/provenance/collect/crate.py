@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import yaml
 from rocrate.model.entity import Entity
 from rocrate.rocrate import ROCrate
 
@@ -28,7 +27,7 @@ from provenance.collect.crate_jobs import (
     link,
     parameter,
 )
-from provenance.project import PROJECT, configurations_of
+from provenance.project import PROJECT, configurations_of, read_mapping
 
 RUN_TERMS = "https://w3id.org/ro/terms/workflow-run#"
 TERMS = {  # beyond RO-Crate 1.1; written into the crate, so that nothing else has to be fetched
@@ -192,7 +191,7 @@ def _results(chosen: Collection, files: Files, jobs: Jobs, workflow: Entity) -> 
 def _describe(crate: ROCrate, chosen: Collection, workflow: Entity, folder: Path) -> None:
     """Describe the crate as a whole."""
     file, root = folder / PROJECT.citation, crate.root_dataset
-    cited = yaml.safe_load(file.read_text()) if file.is_file() else {}
+    cited = read_mapping(file) if file.is_file() else {}
     names = ", ".join(ledger.name for ledger in chosen.ledgers) or ", ".join(chosen.targets)
     root["name"] = f"{chosen.records.results}: {names}"
     root["description"] = (
@@ -232,7 +231,7 @@ def _licences_of_data(folder: Path) -> dict[str, list[str]]:
     file = folder / PROJECT.data_sources
     if not file.is_file():
         return {}
-    sources = yaml.safe_load(file.read_text())
+    sources = read_mapping(file)
     by_package = {
         name: package["licence"].split(" AND ") for name, package in sources["packages"].items()
     }

@@ -1,22 +1,19 @@
 """Find why a job has to run again, by comparing its record with the job that would run now."""
 
 import json
-import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from provenance.dag import PlannedJob, paths
 from provenance.digest import sha256_of
 from provenance.project import PROJECT
-from provenance.records import Record, Records
-from provenance.sources import closure, code_digest
+from provenance.records import Record, Records, a_commit
+from provenance.sources import read_source
 
 ABSENT = object()  # in place of a value that one side does not have
 REASONS = {  # Snakemake's reason, where no record tells -> kind of cause, and our text
@@ -150,60 +147,30 @@ def changed_sources(record: Record) -> list[SourceChange]:
 
     If there are none, list those that the job could have imported.
     """
-    commit, patch = record.part("git").get("commit") or "", record.patch or ""
-    files = {Path(file): digest for file, digest in record.sources.items()}
-    now = {file: sha256_of(file) if file.is_file() else None for file in files}
-    changes = [
-        _change(str(f), files[f], now[f], commit, patch) for f in files if files[f] != now[f]
+    commit = (record.part("git").get("commit") or "no commit")[:10]
+    then = f", after {record.patch}" if record.patch else ""
+    changed = [file for file, tree in record.trees.items() if tree_of(file) != tree]
+    return [
+        SourceChange(
+            file,
+            f"git diff {commit} -- {file}{then}" if Path(file).exists() else "is gone",
+        )
+        for file in [each for each in changed if each in record.sources] or changed
     ]
-    return [change for change in changes if change] or list(_not_loaded(record, commit))
+
+
+def tree_of(file: str) -> str | None:
+    """Return the digest of the syntax tree of a source file; None if there is none."""
+    try:
+        return read_source(Path(file)).tree
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 @cache
-def _change(
-    file: str, digest: str, now: str | None, commit: str, patch: str
-) -> SourceChange | None:
-    """Describe the change of a file; None if its code is the same. Many jobs ask for the same.
-
-    digest, now: sha256 of the file, then and now.
-    """
-    if now is None:
-        return SourceChange(file, "is gone")
-    old = _git("show", "--end-of-options", f"{commit}:{file}") or b""
-    if sha256(old).hexdigest() != digest:
-        where = f"it was not in a commit ({patch})" if patch else "its commit does not have it"
-        return SourceChange(file, where)
-    same = _code_of(file, old.decode()) == _code_of(file, Path(file).read_text())
-    return None if same else SourceChange(file, f"git diff {commit[:10]} -- {file}")
-
-
-def _code_of(file: str, text: str) -> str:
-    """Hash a file's code without comments and formatting."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, Path(file).name)
-        path.write_text(text)
-        try:
-            return code_digest([path])
-        except SyntaxError:
-            return text
-
-
-def _not_loaded(record: Record, commit: str) -> Iterator[SourceChange]:
-    """Yield the changed files that the job could have imported and did not."""
-    script = PROJECT.scripts / f"{record.rule}.py"
-    try:
-        files = closure(script, record.content.get("imports") or [])
-    except FileNotFoundError:  # a record may name anything
-        return
-    for path in files:
-        file = os.path.relpath(path)
-        if file in record.sources or file.startswith(".."):
-            continue
-        old = _git("show", "--end-of-options", f"{commit}:{file}") if commit else None
-        if old is None:
-            yield SourceChange(file, "is new")
-        elif _code_of(file, old.decode()) != _code_of(file, path.read_text()):
-            yield SourceChange(file, f"git diff {commit[:10]} -- {file}")
+def committed(commit: str, file: str) -> bytes | None:
+    """Return a file as it is in a commit; None if the commit or the file is not there."""
+    return _git("cat-file", "blob", f"{commit}:{file}") if a_commit(commit) else None
 
 
 def _git(*arguments: str) -> bytes | None:

@@ -19,8 +19,9 @@ from typing import Any
 
 from provenance.dag import PlannedJob, dry_run, paths
 from provenance.explain.causes import Cause, causes
+from provenance.hashing import is_collected
 from provenance.numbers import Ledger, Number, named, read_ledgers
-from provenance.project import add_configuration_arguments, find_configuration
+from provenance.project import add_configuration_arguments, find_configuration, recorded_name
 from provenance.records import Records
 from provenance.text_format import counted, tallied
 
@@ -101,13 +102,18 @@ def staleness(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ffmerge explain`."""
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help="default: everything")
+    help = "default: everything"
+    parser.add_argument("targets", nargs="*", metavar="TARGET", type=recorded_name, help=help)
     add_configuration_arguments(parser)
     parser.add_argument("--json", action="store_true", help="the same for machines")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what is stale; return 1 if anything is."""
+    if is_collected():
+        raise ValueError(
+            "this folder was collected: explain would execute its Snakefile; use verify or trace"
+        )
     file, content = find_configuration(options.results, options.configfile, options.targets)
     results = Path(content["results"])
     records = Records(results)

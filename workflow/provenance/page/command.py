@@ -18,11 +18,14 @@ import yaml
 
 from provenance.numbers import Ledger, read_ledgers
 from provenance.page import content
-from provenance.project import PROJECT, configurations_of
+from provenance.project import PROJECT, configurations_of, recorded_folder
 from provenance.record import write_atomically
 from provenance.records import Records
-from provenance.verify.command import verify
+from provenance.sources import REPOSITORY
+from provenance.verify.command import FIND, verify
 from provenance.verify.findings import HOLDS, UNCHECKED, Report
+
+TEMPLATE = REPOSITORY / PROJECT.page_template  # a template is code: not that of a folder looked at
 
 
 def write_page(
@@ -35,19 +38,23 @@ def write_page(
 
     Raises ValueError if there are no ledgers below `results`.
     """
-    captions = (root / PROJECT.page_template / "captions.yaml").read_text(encoding="utf-8")
+    captions = (TEMPLATE / "captions.yaml").read_text(encoding="utf-8")
     page = gather(results, yaml.safe_load(captions), report, root)
-    write_atomically(out, render(page, root).encode())
+    write_atomically(out, render(page).encode())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ffmerge report`."""
     out = f"file to write, by default {PROJECT.page} in the results"
-    parser.add_argument("--results", type=Path, default=PROJECT.results, help="folder of results")
+    parser.add_argument(
+        "--results", type=recorded_folder, default=PROJECT.results, help="folder of results"
+    )
     parser.add_argument("--out", type=Path, help=out)
     parser.add_argument("--no-check", action="store_true", help="do not verify anything first")
     text = "show who signed the results: OpenSSH's file of allowed signers"
     parser.add_argument("--signers", type=Path, metavar="FILE", help=text)
+    text = "verify only what is on disk, without running this folder's Snakefile"
+    parser.add_argument("--no-plan", action="store_true", help=text)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -58,7 +65,12 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"{out} has a record of the job that made it: name another file by --out")
     if options.no_check and options.signers:
         raise ValueError("--signers is a check: leave out --no-check")
-    report = None if options.no_check else verify(options.results, signers=options.signers)
+    configuration = None if options.no_plan else FIND
+    report = (
+        None
+        if options.no_check
+        else verify(options.results, configuration=configuration, signers=options.signers)
+    )
     write_page(out, options.results, report)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     if report and report.faults:
@@ -162,11 +174,10 @@ def _check(report: Report | None, states: Counter[str]) -> dict[str, Any]:
     }
 
 
-def render(page: dict[str, Any], root: Path = Path()) -> str:
+def render(page: dict[str, Any]) -> str:
     """Render the data of a page as one HTML file that needs no other."""
-    folder = root / PROJECT.page_template
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
+        loader=jinja2.FileSystemLoader(TEMPLATE),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -176,8 +187,8 @@ def render(page: dict[str, Any], root: Path = Path()) -> str:
     lineage = json.dumps(page["lineage"], ensure_ascii=False, separators=(",", ":"))
     html = environment.get_template("page.html.jinja").render(
         page,
-        style=(folder / "page.css").read_text(encoding="utf-8"),
-        program=(folder / "page.js").read_text(encoding="utf-8"),
+        style=(TEMPLATE / "page.css").read_text(encoding="utf-8"),
+        program=(TEMPLATE / "page.js").read_text(encoding="utf-8"),
         data=lineage.replace("<", "\\u003c"),  # so that no text in it ends the script
     )
     return html.lstrip()  # the macros at the top leave blank lines

@@ -92,7 +92,7 @@ def against_paper(ledger: Ledger) -> dict[str, Any]:
 def picture(ledger: Ledger, root: Path = Path()) -> str | None:
     """Return a figure's PNG as a data URI; None if it is not there."""
     for path in ledger.about:
-        if path.endswith(".png") and a_source_file(path) and (root / path).exists():
+        if path.endswith(".png") and a_source_file(path) and (root / path).is_file():
             return "data:image/png;base64," + base64.b64encode((root / path).read_bytes()).decode()
     return None
 
@@ -143,6 +143,7 @@ def sections(text: str) -> list[dict[str, Any]]:
     """Split a Markdown document at its headings, each with `title`, `name`, `level` and `html`.
 
     The document's title, of level 1, is not in its html; links to headings lead to names.
+    Raises ValueError for a document without any.
     """
     tokens = MARKDOWN.parse(text)
     for child in (child for token in tokens for child in token.children or []):
@@ -150,6 +151,8 @@ def sections(text: str) -> list[dict[str, Any]]:
         if target and target.startswith("#"):
             child.attrSet("href", f"#{PREFIX}{target[1:]}")
     starts = [n for n, token in enumerate(tokens) if token.type == "heading_open"]
+    if not starts:
+        raise ValueError(f"{text[:40]!r} has no heading; {PROJECT.discrepancies} needs one")
     parts = []
     for start, end in zip(starts, [*starts[1:], len(tokens)], strict=True):
         title = tokens[start + 1].content
@@ -224,7 +227,7 @@ class Graph:
         def made() -> list[Any]:
             record = self._records.maker(path)
             if record is None:
-                return [path, sha256, -1, "" if PROJECT.embeds(path) else "unrecorded"]
+                return [path, sha256, -1, "" if self._records.is_origin(path) else "unrecorded"]
             left = record.outputs.get(path, sha256)  # files in a directory have no digest there
             return [path, sha256, self._places[record.file], "" if left == sha256 else "other"]
 

@@ -61,7 +61,7 @@ class Pair:
         roots: tuple[Path, Path] = (Path(), Path()),
     ) -> None:
         self.old, self.new, self.folders, self.roots = old, new, folders, roots
-        self.promised: str | dict[str, float] = new.content["reproduces"]
+        self.promised: str | dict[str, float] = new.content.get("reproduces") or "bits"
         promised = self.promised if isinstance(self.promised, dict) else {}
         self.tolerances = {
             name: max(tolerances.get(name, 0), promised.get(name, 0))

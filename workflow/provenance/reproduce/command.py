@@ -10,6 +10,7 @@ What follows `--` is for Snakemake: `ffmerge reproduce table5:7:permute -- --cor
 """
 
 import argparse
+import fcntl
 import json
 import os
 import re
@@ -23,7 +24,12 @@ from typing import Any
 from provenance.dag import dry_run
 from provenance.explain.command import staleness
 from provenance.numbers import Number, named, read_ledgers
-from provenance.project import PROJECT, add_configuration_arguments, find_configuration
+from provenance.project import (
+    PROJECT,
+    add_configuration_arguments,
+    find_configuration,
+    recorded_name,
+)
 from provenance.records import Records
 from provenance.reproduce.agreement import (
     Compared,
@@ -42,7 +48,8 @@ MARKS = {True: "ok", False: "NOT", None: "?"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ffmerge reproduce`."""
-    parser.add_argument("cell", metavar="CELL", help="a number, or a table or figure")
+    help = "a number, or a table or figure"
+    parser.add_argument("cell", metavar="CELL", type=recorded_name, help=help)
     parser.add_argument("--row", help="its number from 1, or words that are in no other row")
     parser.add_argument("--column", help="its name")
     add_run_arguments(parser)
@@ -51,7 +58,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that make something again in a folder of its own."""
     folder = f"folder to make it in (default: in {PROJECT.reproductions}/)"
-    parser.add_argument("snakemake", nargs="*", metavar="-- OPTION", help="options for Snakemake")
     add_configuration_arguments(parser)
     parser.add_argument("--in", dest="folder", type=Path, help=folder)
     parser.add_argument("--resume", action="store_true", help="go on from what is in that folder")
@@ -73,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     new_targets = plan_again(configuration, again, targets, records, folders)
     if options.dry_run:
         return 0
-    status = run_snakemake(again, new_targets, [*records.deployment(), *options.snakemake])
+    status = run_snakemake(again, new_targets, [*records.deployment(), *options.after])
     if status:
         say(f"Snakemake ended with status {status}: nothing to compare. To go on: --resume")
         return 1
@@ -159,10 +165,20 @@ def run_snakemake(
     """Make targets of a configuration, with progress on standard error; return the exit status.
 
     Another run may be going on in this repository: Snakemake locks files, and these are different
-    ones. A lock on this folder is from a run that was killed: otherwise the folder would be empty.
+    ones. Snakemake's lock on this folder is from a run that was killed, since all processes of a
+    run that goes on hold a lock of the folder itself: it is their standard input.
+    Raises ValueError if there is such a run.
     """
     folder = Path(configuration["results"])
     folder.mkdir(parents=True, exist_ok=True)
+    held = (folder / ".lock").open("a+")  # open until this process ends
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(
+            f"{folder} is in use by another run, or by jobs of one that was killed: wait until "
+            "they have ended, or choose another folder (--in)"
+        ) from None
     for lock in LOCKS.glob("*.lock"):
         if f"{folder.as_posix()}/" in lock.read_text():
             lock.unlink()
@@ -172,7 +188,8 @@ def run_snakemake(
     command += ["--workflow-profile", str(PROJECT.profile), "--quiet", "host", *options]
     # The rules say `python …` and mean this one, whether or not its environment is activated.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    snakemake = subprocess.Popen(command, stdout=STDERR, env=os.environ | {"PATH": path})
+    environment = os.environ | {"PATH": path, "PYTHONUTF8": "1"}
+    snakemake = subprocess.Popen(command, stdin=held, stdout=STDERR, env=environment)
     # Ctrl-C reaches Snakemake by itself; it stops its jobs, and this waits for that.
     handler = signal.signal(signal.SIGINT, lambda *_: None)
     try:

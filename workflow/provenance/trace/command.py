@@ -17,7 +17,7 @@ from typing import Any
 
 from provenance.hashing import ALTERED, GONE, LEFT, FileStates, omitted_files
 from provenance.numbers import Ledger, Number, Reach, named, read_ledgers
-from provenance.project import PROJECT, add_results_argument, configurations_of
+from provenance.project import PROJECT, add_results_argument, configurations_of, recorded_name
 from provenance.records import Record, Records, results_of
 from provenance.text_format import counted, leaves, line, plain, short, wrapped
 
@@ -67,7 +67,7 @@ class Chain:
             if self._all.maker(path) is None and not PROJECT.embeds(path):
                 yield f"no record says what made {path}, where the number stands"
         for path in self.origins:
-            if not PROJECT.embeds(path):
+            if not self._all.is_origin(path):
                 yield f"no record says what made {path}"
         for record in self.records:
             if record.altered:
@@ -143,8 +143,8 @@ class Chain:
             {
                 "path": path,
                 "sha256": digest,
-                "is": PROJECT.kind_of_origin(path),
-                "embedded": PROJECT.embeds(path),
+                "is": PROJECT.kind_of_origin(path) if self._all.is_origin(path) else "unanswered",
+                "answered": self._all.is_origin(path),
                 "state": self._states.of(path, digest),
             }
             for path, digest in self.origins.items()
@@ -163,7 +163,8 @@ class Chain:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ffmerge trace`."""
-    parser.add_argument("target", metavar="TARGET", help="a number's name, or a table or a figure")
+    help = "a number's name, or a table or a figure"
+    parser.add_argument("target", metavar="TARGET", type=recorded_name, help=help)
     parser.add_argument("--row", help="its number, or words that stand in no other row")
     parser.add_argument("--column", help="its name")
     add_results_argument(parser)
@@ -236,7 +237,7 @@ def _lines(chain: Chain, commands: bool) -> Iterator[str]:
         yield from ["", "Missing or altered", *(f"  {each}" for each in chain.missing)]
     yield from ["", "Comes from"]
     for origin in chain.started_from:
-        why = "" if origin["embedded"] else "   no record says what made it"
+        why = "" if origin["answered"] else "   no record says what made it"
         yield line(origin["is"], _file(origin["path"], origin) + why)
     if not chain.origins:
         yield "  nothing: no record leads to data or to a base model"

@@ -4,20 +4,21 @@ import json
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from provenance.cells import DERIVATIONS, JOB, Source, shown
 from provenance.csv_files import read_csv
+from provenance.explain.causes import committed, tree_of
 from provenance.hashing import Digests
 from provenance.ledger import slug
 from provenance.numbers import Ledger, Number, Reach, name_of, read_ledger
-from provenance.project import PROJECT
+from provenance.project import PROJECT, read_mapping
 from provenance.records import SHAPE as RECORD
 from provenance.records import Record, Records, read_json
 from provenance.seal import SEAL
+from provenance.sources import digest_of_trees
 from provenance.verify.findings import BROKEN, MISSING, STALE, Findings
 from provenance.verify.workflow_checks import Plan, check_job
 
@@ -70,7 +71,10 @@ def _image_file(image: str) -> str:
 
 @dataclass(frozen=True)
 class Checks:
-    """All checks of a verification; each adds to the findings."""
+    """All checks of a verification; each adds to the findings.
+
+    collected: whether this folder was collected, so that nothing of it is run, nor git in it.
+    """
 
     scope: Scope
     records: Records
@@ -78,11 +82,12 @@ class Checks:
     digests: Digests
     reach: Reach
     findings: Findings
+    collected: bool = False
 
     def run(self) -> None:
         """Check everything in the scope."""
         lock = PROJECT.image_lock
-        images = yaml.safe_load(lock.read_text()) if lock.is_file() else {}
+        images = read_mapping(lock) if lock.exists() else {}
         temporary = self.plan.temporary
         shows = {path: ledger for ledger in self.scope.ledgers for path in ledger.about}
         for record in self.scope.records:
@@ -125,6 +130,7 @@ class Checks:
         for key, recorded, ran in _contradictions(record):
             what = f"{record.file}: {key}"
             fault(what, "the record's command says otherwise", ran, recorded, **about)
+        self._check_code(record)
         environment = record.part("environment")
         lock, image = environment.get("lock"), environment.get("image")
         if lock and (on_disk := self.digests.of[lock["path"]]) != lock["sha256"]:
@@ -142,6 +148,28 @@ class Checks:
                 why = "the patch of the tree that jobs ran from"
                 fault(record.patch, why, recorded, on_disk, state, **about)
 
+    def _check_code(self, record: Record) -> None:
+        """Check that the files that ran are the code with the record's digest.
+
+        Their bytes are on disk, or in the commit of a tree that was not changed.
+        """
+        about, fault = self._about(record), self.findings.fault
+        if record.sources and digest_of_trees(record.trees) != record.code_digest:
+            why = "code.trees are not those of code.digest"
+            fault(record.file, why, record.code_digest, digest_of_trees(record.trees), **about)
+        for path, ran in record.sources.items():
+            tree, git = record.trees.get(path), record.part("git")
+            if self.digests.of[path] == ran:
+                now = tree_of(path)
+                if now != tree:
+                    why = f"code.digest is not that of {path}, which ran"
+                    fault(record.file, why, tree, now, **about)
+            elif not (git.get("dirty", True) or self.collected):
+                content = committed(git.get("commit"), path)
+                if content is not None and (found := sha256(content).hexdigest()) != ran:
+                    why = f"its commit has another {path}, and its tree was not changed"
+                    fault(record.file, why, found, ran, **about)
+
     def _check_image(
         self, file: str, recorded: str, images: dict[str, Any], about: dict[str, Any]
     ) -> None:
@@ -151,7 +179,7 @@ class Checks:
             self.findings.fault(
                 file, "jobs ran in another image", recorded, on_disk, STALE, **about
             )
-        locked = [entry.get("sha256") for entry in images.values()]
+        locked = [entry.get("sha256") for entry in images.values() if isinstance(entry, dict)]
         if recorded not in locked:
             why = "the image that jobs ran in is none of those"
             self.findings.fault(PROJECT.image_lock, why, recorded, locked, STALE, **about)
@@ -171,7 +199,7 @@ class Checks:
         elif on_disk != read:
             why = "not what jobs read" if not maker else f"not the record that {record} read"
             self.findings.fault(path, why, read, on_disk, BROKEN, **about)
-        if maker is None and not PROJECT.embeds(path):
+        if maker is None and not self.records.is_origin(path):
             self.findings.fault(path, ORPHAN, "a record", None, MISSING, **about)
 
     def _check_output(

@@ -21,9 +21,9 @@ from pathlib import Path
 
 from provenance import cells
 from provenance.digest import sha256_of
-from provenance.hashing import OMITTED, digests, omitted_files
+from provenance.hashing import OMITTED, digests, is_collected, omitted_files
 from provenance.numbers import Ledger, Number, Reach, name_of, named, read_ledgers
-from provenance.project import PROJECT, add_results_argument
+from provenance.project import PROJECT, add_results_argument, recorded_name
 from provenance.records import Records, split_targets
 from provenance.text_format import counted
 from provenance.verify.checks import Checks, Scope
@@ -48,6 +48,7 @@ def verify(
     with (by a dry run of Snakemake at `root`); FIND: the one in config/ that made the results;
     None: do not compare. signers: a file that says whose SSH keys may sign; None: do not ask who
     signed.
+    None: do not compare. In a collected folder nothing is compared, because that would execute it.
     Raises ValueError for a target that is none of these, or if there is nothing to verify.
     """
     began, findings, signed = time.monotonic(), Findings(), []
@@ -63,8 +64,7 @@ def verify(
         omitted = omitted_files()
         with ThreadPoolExecutor(1) as beside:  # Snakemake plans while this hashes
             file = None if configuration == FIND else configuration
-            find = configuration == FIND and not omitted  # planning needs the omitted data, too
-            planning = beside.submit(planned, results, file, find)
+            planning = beside.submit(planned, results, file, configuration == FIND)
             hashed = digests(path for path in scope.files() if path not in omitted)
             plan = planning.result()
         if omitted:
@@ -72,7 +72,7 @@ def verify(
             n = len(omitted)
             why = f"{n} files did not come along when this was collected, and go unchecked"
             findings.remark(OMITTED, why)
-        Checks(scope, records, plan, hashed, reach, findings).run()
+        Checks(scope, records, plan, hashed, reach, findings, is_collected()).run()
         if signers:
             signed = check_seal(signers, scope, records, reach, findings)
     numbers = frozenset(number.id for number in scope.numbers)
@@ -186,6 +186,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "targets",
         metavar="TARGET",
         nargs="*",
+        type=recorded_name,
         help="numbers, tables, figures or other files; or all",
     )
     add_results_argument(parser)
@@ -198,6 +199,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     text = "check who signed the results: OpenSSH's file of allowed signers"
     parser.add_argument("--signers", type=Path, metavar="FILE", help=text)
+    parser.add_argument(
+        "--no-plan",
+        dest="configfile",
+        action="store_const",
+        const=None,
+        help="do not run this folder's Snakefile: compare with nothing but what is on disk",
+    )
     parser.add_argument("--json", action="store_true", help="the same for machines")
 
 

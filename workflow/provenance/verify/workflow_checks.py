@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from provenance.dag import PlannedJob, dry_run, paths
-from provenance.explain.causes import ABSENT, changed_sources, differences
-from provenance.hashing import Digests
+from provenance.explain.causes import ABSENT, changed_sources, differences, tree_of
+from provenance.hashing import Digests, is_collected
 from provenance.numbers import Reach
 from provenance.project import PROJECT, find_configuration
 from provenance.records import Record
@@ -42,7 +42,9 @@ class Plan:
 
 def planned(results: Path, file: Path | None, find: bool) -> Plan:
     """Dry-run a configuration, or with `find` the one in config/ that made these results."""
-    if not (file or find):
+    if is_collected():
+        return Plan(None, skipped="nothing of a collected folder is executed")
+    if file is None and not find:
         return Plan(None, skipped="nobody asked for it")
     try:
         configuration, content = find_configuration(results, file)
@@ -80,11 +82,10 @@ def check_job(
     for path, ran in record.sources.items():
         if (on_disk := digests.of[path]) == ran:
             continue
-        if plan.by_record:
+        if tree_of(path) == record.trees.get(path):
             findings.remark(path, "edited since jobs ran it, in nothing that can change a number")
         else:
-            why = "edited since jobs ran it; whether it matters, a configuration would tell"
-            findings.fault(path, why, ran, on_disk, STALE, **about)
+            findings.fault(path, "code that jobs ran is edited", ran, on_disk, STALE, **about)
 
 
 def _report_unplanned(record: Record, reach: Reach, findings: Findings) -> None:

@@ -1,0 +1,264 @@
+"""Whatever the arguments and the files, a command answers, or says in one line why it cannot."""
+
+import fcntl
+import json
+import os
+import random
+import subprocess
+import sys
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+import small_run
+from experiment.cli import main
+from provenance.reproduce.command import run_snakemake
+from provenance.sources import WORKFLOW
+
+TABLE, NUMBER = "results/demo/tables/table1.csv", "table1:1:ppl"
+RECORD = Path("results/demo/m/test.record.json")
+LEDGER = Path("results/demo/tables/table1.ledger.json")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch) -> Path:
+    """A run of four jobs with one table, as the working directory."""
+    root = tmp_path / "run"
+    small_run.write(root)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("PWD", str(root))
+    for file in ("docs/discrepancies.md", "workflow/Snakefile"):
+        Path(file).parent.mkdir(exist_ok=True)
+        Path(file).write_text("# Title\n")
+    return root
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return {str(file): file.read_bytes() for file in files if file.stat().st_size < 1 << 20}
+
+
+def said(capsys, *arguments: str) -> tuple[int, str]:
+    """Run a command; return the status and all that it prints."""
+    try:
+        status = main(list(arguments))
+    except SystemExit as stop:  # of argparse
+        status = stop.code
+    return status, "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "line"),
+    [
+        ("trace {root}/" + TABLE, 0, NUMBER),
+        ("trace ./" + TABLE, 0, NUMBER),
+        ("trace results//demo/tables/../tables/table1.csv", 0, NUMBER),
+        ("trace --json {root}/" + TABLE, 0, NUMBER),
+        ("trace " + TABLE + " --json --row 1 --column PPL", 0, NUMBER),
+        ("trace --results {root}/results/demo " + NUMBER, 0, NUMBER),
+        ("trace --results results/demo/ table1", 0, NUMBER),
+        ("trace /etc/passwd", 2, "/etc/passwd is no table or figure with a ledger in results/demo"),
+        ("trace ../other/tables/table1.csv", 2, "is no table or figure with a ledger"),
+        ("trace /", 2, "/ is no table or figure"),
+        ("trace .", 2, ". is no table or figure"),
+        ("trace /proc/kmsg", 2, "/proc/kmsg is no table or figure"),
+        ("trace table1:1:none", 2, "is not one of the numbers"),
+        ("trace --results .. table1", 2, ".. is no folder of results"),
+        ("verify --no-plan {root}/" + TABLE, 0, "0 faults"),
+        ("verify --no-plan " + TABLE + " --json " + NUMBER, 0, '"holds": true'),
+        ("verify --no-plan {root}/results/demo", 0, "0 faults"),
+        ("verify --no-plan results/demo/", 0, "0 faults"),
+        ("verify --no-plan /etc/passwd", 2, "no record says what made /etc/passwd"),
+        ("verify --no-plan /", 2, "no record says what made /"),
+        ("verify --no-plan ..", 2, "no record says what made .."),
+        ("verify --no-plan --results /etc", 2, "/etc holds neither records nor ledgers"),
+        ("verify --configfile none.yaml", 2, "none.yaml cannot be read: no such file"),
+        ("verify --configfile config", 2, "config cannot be read: no such file"),
+        ("explain --configfile none.yaml", 2, "none.yaml cannot be read: no such file"),
+        ("explain --results /etc", 2, "may write to /etc"),
+        ("collect --to {root}/crate /etc/passwd", 2, "no record says how /etc/passwd was made"),
+        ("collect --to {root}/crate --results / table1", 2, "/ is no folder of results"),
+        ("collect --to {root}/crate table1 nothing", 2, "no record says how nothing was made"),
+        ("reproduce table1:1:none --json -- --cores 1", 2, "is not one of the numbers"),
+        ("reproduce --configfile none.yaml " + NUMBER + " -- -n", 2, "none.yaml cannot be read"),
+        ("report --results /etc --no-check --out x.html", 2, "/etc has no ledgers"),
+    ],
+)
+def test_arguments_are_understood_or_refused_in_one_line(arguments, status, line, run, capsys):
+    Path("config").mkdir()
+    Path("config/demo.yaml").write_text("{results: results/demo, tasks: {}}")
+    before = contents(run)
+    got, text = said(capsys, *arguments.format(root=run).split())
+    assert (got, line in text) == (status, True), text
+    assert status != 2 or "there are\n" in text or text.strip().count("\n") == 0
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("content", ["a: [", "[1]", "", "results: 1", "\0", "&a [*a]", "{: }"])
+@pytest.mark.parametrize("command", ["verify", "explain", f"reproduce {NUMBER}"])
+def test_a_configuration_that_cannot_be_read_is_named(content, command, run, capsys):
+    Path("mine.yaml").write_text(content)
+    status, text = said(capsys, *command.split(), "--configfile", "mine.yaml")
+    assert status == 2
+    assert text.startswith("error: mine.yaml cannot be read: ") and text.count("\n") == 1
+
+
+def endless(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("/dev/zero")
+
+
+def pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def large(file: Path) -> None:
+    with file.open("r+b") as stream:
+        stream.truncate(1 << 29)  # takes no room on the disk
+
+
+def loop(file: Path) -> None:
+    file.unlink()
+    file.symlink_to(file.name)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        endless,
+        pipe,
+        large,
+        loop,
+        lambda file: file.write_text("[" * 100_000),
+        lambda file: file.write_text("{" * 10 + '"a":' * 10),
+        lambda file: file.write_bytes(b"\xff\xfe\0"),
+        lambda file: file.write_text("null"),
+        lambda file: file.write_text("1" * 5000),
+        lambda file: (file.unlink(), file.mkdir()),
+        lambda file: file.chmod(0),
+    ],
+)
+@pytest.mark.parametrize("file", [RECORD, LEDGER])
+@pytest.mark.parametrize("targets", [(), (NUMBER,)])
+def test_a_record_or_ledger_that_is_no_such_file_is_a_fault(make, file, targets, run, capsys):
+    if make.__name__ == "<lambda>" and os.geteuid() == 0 and "chmod" in make.__code__.co_names:
+        pytest.skip("root reads every file")
+    make(file)
+    status, text = said(capsys, "verify", "--no-plan", *targets)
+    assert status == 1 and str(file) in text
+    status, _ = said(capsys, "trace", NUMBER)
+    assert status in (1, 2)
+
+
+VALUES = [
+    *(None, "text", {}, [{}], "\0", 10**400, -1, True, 1e308, 0.5, "\ud800", "x" * 2000, "", "."),
+    *("{:>99999}", "{0.__class__}", "counted of 9", "/", "/proc/kmsg", "..", "-x", "a\nb", [[1]]),
+]
+COMMANDS = [
+    "verify --no-plan",
+    f"verify --no-plan {NUMBER}",
+    f"trace {NUMBER} --commands",
+    "report --no-check --out {out}/page.html",
+    "collect --to {out}/crate",
+    "diff . .",
+]
+
+
+def places(value, path=()):
+    """Yield the paths of all parts of a JSON value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, each in items:
+        yield (*path, key)
+        if isinstance(each, dict | list):
+            yield from places(each, (*path, key))
+
+
+def sealed(content: dict) -> str:
+    """The text of a record with this content, whatever it is."""
+    body = json.dumps({key: each for key, each in content.items() if key != "digest"}, indent=2)
+    digest = sha256(f"{body}\n".encode()).hexdigest()
+    return f'{{\n  "digest": "{digest}",{body[1:]}\n'
+
+
+def altered(text: str, path: tuple, value: object, as_key: bool) -> dict:
+    """A record or ledger with one part replaced by a value, or its key if the value is a string."""
+    content = json.loads(text)
+    part = content
+    for step in path[:-1]:
+        part = part[step]
+    if as_key and isinstance(part, dict) and isinstance(value, str):
+        part[value] = part.pop(path[-1])
+    else:
+        part[path[-1]] = value
+    return content
+
+
+@pytest.mark.parametrize("file", [RECORD, LEDGER, Path("results/demo/tables/table1.record.json")])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_part_of_a_record_or_ledger_can_end_a_command_in_a_traceback(
+    file, command, run, tmp_path, capsys
+):
+    """The record is sealed again. Each command sees other parts with other values."""
+    text, chance = file.read_text(), random.Random(command + str(file))
+    for path in list(places(json.loads(text))):
+        value = chance.choice(VALUES)
+        content = altered(text, path, value, chance.random() < 0.3)
+        file.write_text(json.dumps(content) if file == LEDGER else sealed(content))
+        status, printed = said(capsys, *command.format(out=tmp_path / f"{len(path)}").split())
+        assert status in (0, 1, 2), (path, value)
+        printed.encode()  # as a terminal does
+        with suppress(FileNotFoundError):
+            subprocess.run(["rm", "-r", tmp_path / f"{len(path)}/crate"], capture_output=True)
+
+
+@pytest.mark.parametrize("make", [endless, pipe, loop])
+@pytest.mark.parametrize("file", [TABLE, "results/demo/m/test.json", "resources/data.txt"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_pipe_or_device_in_place_of_a_recorded_file_ends_no_command(
+    make, file, command, run, tmp_path, capsys
+):
+    make(Path(file))
+    status, text = said(capsys, *command.format(out=tmp_path).split())
+    assert status in (0, 1, 2)
+    assert status == 1 or not command.startswith("verify"), text
+
+
+def test_a_flipped_byte_in_a_key_is_a_fault(run, capsys):
+    for file in (RECORD, LEDGER):
+        content = file.read_bytes()
+        for key in (b'"sha256"', b'"path"', b'"digest"', b'"files"', b'"rows"', b'"output"'):
+            place = content.find(key) + 2
+            if place > 1:
+                file.write_bytes(content[:place] + b"~" + content[place + 1 :])
+                status, text = said(capsys, "verify", "--no-plan")
+                assert status == 1 and str(file) in text, key
+        file.write_bytes(content)
+
+
+def test_a_second_run_in_the_folder_of_a_reproduction_is_refused(run):
+    folder = Path(".cache/reproduced/one")
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match=r"^\S+/one is in use by another run, or by jobs"):
+            run_snakemake({"results": str(folder)}, [], [])
+    assert [file.name for file in folder.iterdir()] == [".lock"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("locale", [{"PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, {}])
+@pytest.mark.parametrize("command", [f"trace {NUMBER}", "verify --no-plan", "trace 数字"])
+def test_a_locale_that_is_not_utf_8_is_no_obstacle(locale, command, tmp_path):
+    small_run.write(tmp_path, "results/é")
+    ran = subprocess.run(
+        [sys.executable, "-m", "experiment.cli", *command.split(), "--results", "results/é"],
+        cwd=tmp_path,
+        env=os.environ | {"LC_ALL": "C", "PYTHONPATH": str(WORKFLOW)} | locale,
+        capture_output=True,
+    )
+    text = (ran.stdout + ran.stderr).decode()
+    assert ran.returncode == (2 if "数字" in command else 0), text
+    assert {"trace": "results/é", "verify": "0 faults"}[command.split()[0]] in text
