@@ -245,8 +245,7 @@ def header(device: str, small: bool) -> dict[str, Any]:
     from provenance.record import git_state, machine
 
     card, driver = card_and_driver()
-    with tempfile.TemporaryDirectory() as patches:
-        git = git_state(Path(patches)) or {}
+    git = git_state()[0] or {}
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "device": device,

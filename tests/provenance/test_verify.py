@@ -248,7 +248,8 @@ def test_parameters_swapped_in_the_configuration_are_named_with_both_values(run)
     swapped = found["score_test: params.task.test.batch_size"]
     assert (swapped.expected, swapped.found) == (test["batch_size"], test["max_tokens"])
     assert len(swapped.records) == 15  # the tests of all models of GPT-2
-    assert set(found) == {swapped.what, "score_test: params.task.test.max_tokens"}
+    jobs, keys = ("score_test", "score_untuned"), ("batch_size", "max_tokens")
+    assert set(found) == {f"{job}: params.task.test.{key}" for job in jobs for key in keys}
     assert report.state_of(NUMBER) == STALE and report.state_of("table5:6:permute") == HOLDS
 
 

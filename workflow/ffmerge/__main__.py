@@ -4,6 +4,7 @@ import argparse
 import inspect
 import locale
 import os
+import re
 import sys
 import warnings
 from collections.abc import Mapping
@@ -99,7 +100,8 @@ def main(
         print(f"error: this needs the package {error.name}: {extra}", file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        line = re.sub(r"\n(?!  \S)", " ", str(error))  # one line, and a list's entries below it
+        print(f"error: {line}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         from ffmerge.models.memory import is_out_of_memory

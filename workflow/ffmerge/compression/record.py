@@ -187,7 +187,7 @@ def _of_workflow(model: Path) -> Lineage:
         json.loads(source.read_text()) if source and source.exists() else {},
         merged["params"].get("method") if merged else None,
         tuned,
-        score,
+        score=score,
     )
 
 
