@@ -40,22 +40,28 @@ def take_turn() -> TextIO:
     return turn
 
 
-def results_of(arguments: list[str]) -> str:
-    """The folder of results that a run with these arguments of Snakemake writes to."""
+def results_of(arguments: list[str], default: Path) -> str:
+    """The folder of results that a run with these arguments of Snakemake writes to.
+
+    default: the configuration that a file among the arguments replaces.
+    """
     from snakemake.cli import get_argument_parser  # takes seconds; needed only after a kill
 
     options, _ = get_argument_parser().parse_known_args(arguments)
     configuration = {}
-    for file in [DEFAULT, *(options.configfile or [])]:
+    for file in [default, *(options.configfile or [])]:
         configuration |= yaml.safe_load(Path(file).read_bytes())
     named = dict(word.split("=", 1) for word in options.config or [])
     return str(Path((configuration | named)["results"])) + "/"
 
 
-def remove_locks_of_killed_run(holder: str) -> None:
-    """Remove Snakemake's locks on the results of a run; those of a run with other results stay."""
+def remove_locks_of_killed_run(arguments: str, default: Path = DEFAULT) -> None:
+    """Remove Snakemake's locks on the results of a run; those of a run with other results stay.
+
+    arguments: of that run, as in a shell. default: see `results_of`.
+    """
     try:
-        results = results_of(shlex.split(holder.partition(": ")[2]))
+        results = results_of(shlex.split(arguments), default)
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         print(f"What it wrote to cannot be told ({error}); if it is locked: snakemake --unlock")
         return
@@ -68,7 +74,7 @@ def main() -> int:
     turn = take_turn()
     if killed := turn.read():
         print("The last run here was killed. Going on from what it finished.", flush=True)
-        remove_locks_of_killed_run(killed)
+        remove_locks_of_killed_run(killed.partition(": ")[2])
     turn.truncate(0)
     now = time.strftime("%H:%M:%S")
     turn.write(f"process {os.getpid()}, since {now}: {shlex.join(sys.argv[1:])}")

@@ -158,7 +158,7 @@ def test_the_results_of_a_run_are_told_as_snakemake_tells_them(
     (folder / "config/other.yaml").write_text("results: results/other")
     (folder / "config/slash.yaml").write_text("results: results/other/")
     monkeypatch.chdir(folder)
-    assert run_module.results_of(arguments.split()) == results
+    assert run_module.results_of(arguments.split(), run_module.DEFAULT) == results
 
 
 @pytest.mark.parametrize("content", [None, "a: [", "results: [1]", ""])
@@ -171,6 +171,5 @@ def test_results_that_cannot_be_told_are_said_to_and_nothing_is_unlocked(
     lock.write_text("results/killed/done.txt")
     if content is not None:
         (folder / "config/killed.yaml").write_text(content)
-    killed = "process 1, since 10:00:00: main --configfile=config/killed.yaml"
-    run_module.remove_locks_of_killed_run(killed)
+    run_module.remove_locks_of_killed_run("main --configfile=config/killed.yaml")
     assert lock.exists() and "snakemake --unlock" in capsys.readouterr().out

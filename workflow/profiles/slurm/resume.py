@@ -17,6 +17,7 @@ can be told only on the machine where it was started, so this has to run there t
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -29,7 +30,7 @@ FOLDER = Path.cwd()
 PROFILE = yaml.safe_load((Path(__file__).parent / "config.yaml").read_text())
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from run import remove_locks_of_killed_run, results_of  # noqa: E402 (workflow/run.py)
+from run import remove_locks_of_killed_run  # noqa: E402 (workflow/run.py)
 
 
 def submitted_from() -> str | None:
@@ -90,8 +91,7 @@ def main() -> None:
         sys.exit(f"error: the last run was started on {host}: go there, for it may still run.")
     if jobs := orphans():
         cancel(jobs)
-    configuration = ["--configfile", PROFILE["configfile"]]
-    remove_locks_of_killed_run(results_of([*sys.argv[1:], *configuration]))
+    remove_locks_of_killed_run(shlex.join(sys.argv[1:]), Path(PROFILE["configfile"]))
     profile = Path(__file__).parent
     command = [sys.executable, "-m", "snakemake", "--profile", str(profile), *sys.argv[1:]]
     os.execv(sys.executable, command)
