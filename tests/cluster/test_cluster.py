@@ -15,6 +15,8 @@ from story import OPTIONS, SECONDS
 
 from cluster import Cluster
 
+N_JOBS = 19  # of Table 5 for one task
+
 
 def test_the_table_is_that_of_a_local_run(story, local):
     assert story.status == 0, story.clone.said()[-3000:]
@@ -27,7 +29,7 @@ def test_every_record_names_the_image_and_a_slurm_record_its_job_and_node(story,
     locked = yaml.safe_load(LOCK.read_text())["cpu"]
     ran = {run["JobIDRaw"]: run for run in cluster.history() if run["State"] == "COMPLETED"}
     records = story.clone.records()
-    assert len(records) == 17
+    assert len(records) == N_JOBS
     for name, record in records.items():
         assert locked["sha256"] in json.dumps(record["environment"]), name
         machine = record["machine"]
@@ -65,7 +67,7 @@ def test_no_job_runs_twice_at_once(story):
     lives = defaultdict(list)
     for trace in story.clone.processes():
         lives[trace.job].append((trace.first, trace.last))
-    assert len(lives) == 17
+    assert len(lives) == N_JOBS
     for job, spans in lives.items():
         assert all(before[1] < after[0] for before, after in pairwise(sorted(spans))), job
 
