@@ -27,7 +27,7 @@ rehearsal: environment ## Run every stage at the paper's size with random weight
 	@cat results/rehearsal/stages.txt
 	@$(IN_VENV) benchmarks/rehearsal_rates.py results/rehearsal
 
-test: lint ## Check style, workflow and every promise of the README (13 minutes on two cores)
+test: lint ## Check style, workflow and every promise of the README (11 minutes on two cores)
 	@$(IN_VENV) -m pytest -m "not long" -n 2
 
 test-all: environment ## Run the tests that take longer: dozens of kills, full size, other kernels of the processor

@@ -121,7 +121,7 @@ def test_one_flipped_byte_is_found_under_an_old_time_with_a_number_it_reaches(ki
     assert [fault for fault in on_disk(number).faults if fault.what in holders]
 
 
-@slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["record of a table", "record", "ledger", "metrics", "text"])
 def test_a_flipped_byte_anywhere_in_a_file_of_a_run_is_found(kind, run):
     file, number, _ = FLIPPED[kind]

@@ -226,6 +226,7 @@ def test_the_training_loss_is_that_of_the_batchs_own_passages(task, encoder):
     assert all(layer.output.dense.weight.grad.norm() > 0 for layer in encoder.encoder.layer)
 
 
+@pytest.mark.long
 def test_training_teaches_a_model_without_a_head_to_find_passages(task, encoder, tmp_path):
     training = Training(
         learning_rate=5e-3,

@@ -175,6 +175,7 @@ def test_layers_of_different_tokens_are_named():
         cka_matrix(layers.__getitem__, 3)
 
 
+@pytest.mark.long
 def test_one_layer_is_held_while_another_is_read():
     shape, held = (31, 7), []
 

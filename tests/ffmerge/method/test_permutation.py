@@ -166,7 +166,7 @@ CORRELATIONS = {
 
 
 @pytest.mark.parametrize("name", CORRELATIONS)
-def test_dual_prices_prove_that_a_permutation_of_many_neurons_is_best(name):
+def test_dual_prices_prove_that_a_permutation_of_many_neurons_is_best(name, one_thread):
     c = CORRELATIONS[name]
     pi = best_permutation(c)
     assert pi.sort().values.tolist() == list(range(len(c)))
@@ -214,6 +214,14 @@ def test_a_swapped_pair_has_the_inverse_permutation(seed):
 
 
 # --- all pairs ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # for matrices this small a second one only waits
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -124,6 +124,7 @@ print((memory("VmHWM") - before) / (base / WEIGHTS).stat().st_size)
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_no_model_is_held_twice_to_be_saved_loaded_or_merged(tmp_path):
     def share(step: str) -> float:
