@@ -26,7 +26,6 @@ class Project:
 
     results: Path = Path("results/demo")  # of the default configuration
     snakefile: Path = Path("workflow/Snakefile")
-    rules: Path = Path("workflow/rules")
     scripts: Path = Path("workflow/scripts")
     profile: Path = Path("workflow/profiles/default")
     page_template: Path = Path("workflow/report/page")

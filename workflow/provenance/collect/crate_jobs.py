@@ -1,7 +1,7 @@
 """Describe jobs in an RO-Crate: rules as steps, scripts as tools, jobs as actions on files."""
 
+import ast
 import json
-import re
 from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from hashlib import sha256
@@ -142,10 +142,11 @@ class Tools:
     def __init__(self, workflow: Entity, chosen: Collection, files: Files) -> None:
         self.crate, self.workflow, self.files = workflow.crate, workflow, files
         self._positions = _positions(chosen)
-        rules = sorted((files.folder / PROJECT.rules).glob("*.smk"))
-        text = "\n".join(file.read_text() for file in rules)
-        docstrings = re.findall(r'^rule (\w+):\n\s+"""(.*?)"""', text, flags=re.M | re.S)
-        self._described = {rule: " ".join(words.split()) for rule, words in docstrings}
+        scripts = sorted((files.folder / PROJECT.scripts).glob("*.py"))
+        docstrings = {file.stem: ast.get_docstring(ast.parse(file.read_text())) for file in scripts}
+        self._described = {
+            rule: " ".join(text.split()) for rule, text in docstrings.items() if text
+        }
 
     def step(self, record: Record) -> Entity:
         """Return the rule of a job."""
