@@ -112,7 +112,7 @@ def _record_inputs(model: nn.Module, into: dict[str, tuple[Tensor, Tensor]]) -> 
 def _batch(small: bool) -> Tensor:
     task = subjects.demo_task("gpt2")
     context, n = task.settings.context, 1 if small else 16
-    return task.token_ids("validation")[: n * context].view(n, context).long()
+    return task.token_ids("validation", "blank_lines")[: n * context].view(n, context).long()
 
 
 @torch.inference_mode()
@@ -136,7 +136,7 @@ def tool(setting: Setting) -> Findings:
     task, findings = subjects.demo_task("gpt2"), Findings()
     context = task.settings.context
     n = 4 if setting.small else 32
-    ids = task.token_ids("validation")[: n * context].view(n, context).long()
+    ids = task.token_ids("validation", "blank_lines")[: n * context].view(n, context).long()
     results = {}
     for side, device in (("cpu", "cpu"), ("gpu", setting.device)):
         batches = [{"input_ids": part.to(device)} for part in ids.split(2)]

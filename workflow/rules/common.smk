@@ -155,3 +155,10 @@ def part(task, *keys):
     settings = TASKS[task]
     present = [key for key in needed if hasattr(settings, key)]
     return settings.model_dump(mode="json", include={"kind", *present, *keys})
+
+
+def part_for_search(task):
+    """The same for scoring windows: as `validation`, where `search` does not say otherwise."""
+    search = getattr(TASKS[task], "search", None)
+    replaced = {"validation": search.model_dump(mode="json")} if search else {}
+    return part(task, "validation") | replaced

@@ -18,7 +18,7 @@ rule score_windows:
         job=job(
             "score_windows",
             lambda w: {
-                "task": part(w.task, "validation"),
+                "task": part_for_search(w.task),
                 "anchor": TASKS[w.task].merge.anchor,
                 "candidates": variants.candidates_of_part(
                     variants.candidates(TASKS[w.task]), w.part
@@ -76,7 +76,7 @@ rule score_layer_drops:
         job=job(
             "score_layer_drops",
             lambda w: {
-                "task": part(w.task, "validation"),
+                "task": part_for_search(w.task),
                 "candidates": variants.candidates_of_part(
                     variants.drop_candidates(TASKS[w.task]), w.part
                 ),
@@ -160,7 +160,7 @@ rule score_groups:
         job=job(
             "score_groups",
             lambda w: {
-                "task": part(w.task, "validation"),
+                "task": part_for_search(w.task),
                 "anchor": TASKS[w.task].merge.anchor,
                 "device": CONFIG.device,
                 "inputs": pinned(w.task, "validation"),

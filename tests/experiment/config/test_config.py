@@ -24,6 +24,7 @@ CONFIGURATIONS = [
 ]
 GOOD = yaml.safe_load((REPOSITORY / "config" / "pico.yaml").read_text())
 DIGEST = "0123456789abcdef" * 4
+SEARCH = {"context": 16, "stride": 8, "batch_size": 4}
 TEXT = "resources/demo/data/text"
 
 
@@ -168,7 +169,7 @@ BAD = {
     "key that resembles none": (
         {"tasks.gpt2.features.anchor": {"first": 1}},
         "tasks.gpt2.features.anchor: is not a key here, allowed: n_tokens, batch_size, "
-        "aligned (is {'first': 1})",
+        "aligned, shuffle (is {'first': 1})",
     ),
     "key of the top level with a typo": (
         {"sead": 1},
@@ -432,6 +433,18 @@ NONSENSE = {  # changes, and how the line begins
     "a context beyond the positions": (
         {f"{GPT2}.context": 33},
         f"{GPT2}.context: has to be at most 32, the model's positions",
+    ),
+    "windows scored beyond the positions": (
+        {f"{GPT2}.fine_tune_base": True, f"{GPT2}.search": {**SEARCH, "context": 64}},
+        f"{GPT2}.search.context: has to be at most 32",
+    ),
+    "windows scored otherwise, without a tuned base": (
+        {f"{GPT2}.fine_tune_base": False, f"{GPT2}.search": SEARCH},
+        f"{GPT2}.search: has to be unset without fine_tune_base",
+    ),
+    "rows joined that are not packed": (
+        {f"{GPT2}.pack": False, f"{GPT2}.validation.join": "nothing"},
+        f"{GPT2}.validation.join: has to be unset with pack: false, which joins no rows",
     ),
     "a context of one token": ({f"{GPT2}.context": 1}, f"{GPT2}.context: should be greater than 1"),
     "a window beyond the positions": (

@@ -83,6 +83,22 @@ def test_gpt2_has_a_context_of_1024_and_is_scored_in_steps_of_512():
     assert (GPT2.test.stride, GPT2.test.average, GPT2.test.max_tokens) == (512, "windows", None)
 
 
+def test_gpt2_reads_text_as_the_released_scripts_do():
+    """Without blank lines where they tune, with them where they score windows and the test."""
+    assert (GPT2.join, GPT2.validation.join) == ("nothing", "nothing")
+    assert (GPT2.search.join, GPT2.test.join) == ("blank_lines", "blank_lines")
+    assert GPT2.search == GPT2.test
+
+
+def test_the_example_with_blank_lines_differs_in_nothing_else():
+    example = validated(yaml.safe_load((FILE.parent / "examples/blank_lines.yaml").read_text()))
+    (task,) = example.tasks.values()
+    validation = GPT2.validation.model_copy(update={"join": "blank_lines"})
+    same = {"label": task.label, "join": "blank_lines", "validation": validation}
+    assert task == GPT2.model_copy(update=same)
+    assert (example.seed, example.device) == (PAPER.seed, PAPER.device)
+
+
 def test_vit_is_tuned_as_in_table_7():
     tuning = VIT.fine_tuning
     assert (tuning.learning_rate, tuning.schedule) == (5e-5, "linear_to_minimum")

@@ -6,10 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from experiment.config.settings import JOINS
 from experiment.evaluation import clusters as module
 from experiment.evaluation.clusters import clusters
 from experiment.evaluation.perplexity import sliding_windows
-from experiment.tasks import language_modeling, task_for
+from experiment.tasks import task_for
 from ffmerge.evaluation.intervals import CLUSTERS
 from provenance.sources import REPOSITORY
 
@@ -41,20 +42,23 @@ def task_on(rows: dict, folder: Path, settings: dict, model: str = "gpt2"):
     return task_for({"test": {"batch_size": 4}, **settings}, MODELS / model, {"test": file})
 
 
-def language_model(rows: dict, folder: Path, max_tokens: int | None = None):
-    test = {"context": 8, "stride": 4, "batch_size": 4, "max_tokens": max_tokens}
+def language_model(rows: dict, folder: Path, max_tokens: int | None = None, join="blank_lines"):
+    test = {"context": 8, "stride": 4, "batch_size": 4, "max_tokens": max_tokens, "join": join}
     return task_on(rows, folder, {"kind": "language_modeling", "context": 8, "test": test})
 
 
-@pytest.mark.parametrize("max_tokens", [None, 60])
-def test_a_window_is_of_the_article_of_the_first_token_that_it_scores(tmp_path, max_tokens):
-    task = language_model(ROWS, tmp_path, max_tokens)
-    ids = task.token_ids("test")[:max_tokens]
-    begin_of_two = len("\n\n".join(ROWS["text"][:2]))
+@pytest.mark.parametrize(
+    ("max_tokens", "join"), [(None, "blank_lines"), (60, "blank_lines"), (None, "nothing")]
+)
+def test_a_window_is_of_the_article_of_the_first_token_that_it_scores(tmp_path, max_tokens, join):
+    task = language_model(ROWS, tmp_path, max_tokens, join)
+    ids = task.token_ids("test", join)[:max_tokens]
+    between = JOINS[join]
+    begin_of_two = len(between.join(ROWS["text"][:2])) + len(between)
     expected = []
     for _, first, _ in sliding_windows(len(ids), 8, 4):
         before = task.tokenizer.decode(ids[: first + 1])
-        expected.append("Two" if len(before) > begin_of_two + 2 else "One")
+        expected.append("Two" if len(before) > begin_of_two else "One")
     assert clusters(task, "test") == {"article": expected}
     assert len(set(expected)) == 2
 
@@ -64,8 +68,7 @@ def test_articles_of_wikitext_are_told_by_their_headings(tmp_path):
     assert set(clusters(task, "test")["article"]) == {"One", "Two"}
 
 
-def test_rows_are_joined_and_clusters_named_as_elsewhere():
-    assert module.SEPARATOR == language_modeling.SEPARATOR
+def test_clusters_are_named_as_elsewhere():
     assert module.COLUMNS == CLUSTERS
 
 

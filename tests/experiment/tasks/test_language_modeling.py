@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+from experiment.config.settings import JOINS
 from experiment.evaluation.perplexity import perplexity, sliding_windows, window_losses
 from experiment.tasks import language_modeling, task_for
 from provenance.sources import REPOSITORY
@@ -37,28 +38,32 @@ def text(tmp_path) -> Path:
     return file
 
 
-def task(average: str = "windows", **data: Path):
+def task(
+    average: str = "windows", shuffle=None, joins=("blank_lines", "blank_lines"), **data: Path
+):
     """A language model's task on these splits."""
     scoring = {"context": 8, "stride": 4, "batch_size": 4, "max_tokens": 50, "average": average}
+    scoring["join"] = joins[1]
     settings = {
         "kind": "language_modeling",
         "context": CONTEXT,
-        "features": {"n_tokens": 10, "batch_size": 3},
+        "join": joins[0],
+        "features": {"n_tokens": 10, "batch_size": 3, "shuffle": shuffle},
         "validation": scoring,
     }
     return task_for(settings, MODEL, data)
 
 
-def whole_text_tokens() -> list[int]:
+def whole_text_tokens(between: str = "\n\n") -> list[int]:
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
-    return tokenizer("\n\n".join(TEXT), add_special_tokens=False, verbose=False)["input_ids"]
+    return tokenizer(between.join(TEXT), add_special_tokens=False, verbose=False)["input_ids"]
 
 
 # --- tokens ---------------------------------------------------------------------------------------
 
 
 def test_tokens_made_in_blocks_are_those_of_the_whole_text(text):
-    ids = task(train=text).token_ids("train")
+    ids = task(train=text).token_ids("train", "blank_lines")
     assert ids.tolist() == whole_text_tokens()
     assert ids.dtype == torch.int32
 
@@ -67,13 +72,12 @@ def test_stored_tokens_are_those_of_the_text(text, tmp_path):
     file = tmp_path / "tokens.safetensors"
     task(train=text).store_tokens("train", file)
     stored, made = task(train=file), task(train=text)
-    assert torch.equal(stored.token_ids("train"), made.token_ids("train"))
-    assert stored.token_ids("train").dtype == torch.int32
+    tokens = made.token_ids("train", "blank_lines")
+    assert torch.equal(stored.token_ids("train", "blank_lines"), tokens)
+    assert stored.token_ids("train", "blank_lines").dtype == torch.int32
     examples = [t.training_examples(None, seed=0) for t in (stored, made)]
     assert torch.equal(*examples)
-    assert [tuple(tensor.shape) for tensor in load_file(file).values()] == [
-        made.token_ids("train").shape
-    ]
+    assert [tuple(tensor.shape) for tensor in load_file(file).values()] == [tokens.shape]
 
 
 def test_stored_tokens_need_neither_text_nor_tokenizer(text, tmp_path):
@@ -82,7 +86,30 @@ def test_stored_tokens_need_neither_text_nor_tokenizer(text, tmp_path):
     text.unlink()
     stored = task(train=file)
     stored.base_model = tmp_path / "nothing"
-    assert stored.token_ids("train").tolist() == whole_text_tokens()
+    assert stored.token_ids("train", "blank_lines").tolist() == whole_text_tokens()
+
+
+@pytest.mark.parametrize("joins", [("nothing", "blank_lines"), ("blank_lines", "nothing")])
+def test_examples_and_each_score_have_their_own_way_of_joining_rows(joins, text, pico):
+    """Rows that are joined by nothing are tokenized as if each were alone, as WikiText's are."""
+    made = task(joins=joins, train=text, validation=text)
+    between = [JOINS[join] for join in joins]
+    tokens = whole_text_tokens(between[0])
+    examples = made.training_examples(None, seed=0)
+    assert examples.flatten().tolist() == tokens[: examples.numel()]
+    batches = list(made.feature_batches())
+    assert torch.equal(torch.cat([batch["input_ids"] for batch in batches]), examples.long())
+    asked, tokens_of = [], made.token_ids
+    model = pico("gpt2", n_layers=1)
+
+    def token_ids(split, join):
+        asked.append(tokens_of(split, join).tolist())
+        return tokens_of(split, join) % model.config.vocab_size
+
+    made.token_ids = token_ids
+    made.evaluate(model, "validation")
+    assert asked == [whole_text_tokens(between[1])]
+    assert whole_text_tokens("") != whole_text_tokens()
 
 
 # --- examples -------------------------------------------------------------------------------------
@@ -107,14 +134,24 @@ def test_feature_batches_are_the_validation_split_in_order(text):
     assert all(batch["attention_mask"].all() for batch in batches)
 
 
+def test_features_come_from_shuffled_examples_where_a_seed_says_so(text):
+    def examples(shuffle):
+        batches = task(validation=text, shuffle=shuffle).feature_batches()
+        return torch.cat([batch["input_ids"] for batch in batches]).tolist()
+
+    assert examples(1) == examples(1)
+    assert examples(1) != examples(None) != examples(2) != examples(1)
+    assert sorted(examples(1)) == sorted(examples(2)) == sorted(examples(None))
+
+
 # --- perplexity -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("average", ["windows", "tokens"])
 def test_an_evaluation_is_the_perplexity_of_the_first_tokens(average, text, pico):
     model, scored = pico("gpt2", n_layers=2), task(average, validation=text)
-    ids = scored.token_ids("validation") % model.config.vocab_size
-    scored.token_ids = lambda split: ids
+    ids = scored.token_ids("validation", "blank_lines") % model.config.vocab_size
+    scored.token_ids = lambda split, join: ids
     result = scored.evaluate(model, "validation")
     losses, counts = zip(*window_losses(model, ids[:50], 8, 4, 4), strict=True)
     assert sum(counts) == 49 < len(ids) - 1

@@ -252,6 +252,7 @@ def _geometry_errors(task: TaskBase, where: str, config: Mapping[str, Any]) -> I
             "max_tokens",
             "validation.context",
             "test.context",
+            "search.context",
             "validation.max_length",
             "test.max_length",
         ):

@@ -81,6 +81,11 @@ class FeatureSettings(Strict):
         "`neuron`, the input of W_out. Unset: `pre_activation`, as in the paper, or in a gated "
         "sublayer `neuron`, which aligns better (docs/own_model.md)",
     )
+    shuffle: FromZero | None = Field(
+        None,
+        description="seed by which the split's examples (packed text, images, pairs) are shuffled "
+        "before the positions are taken; unset: the first ones",
+    )
 
 
 class WindowSizes(Strict):
@@ -236,6 +241,10 @@ class Training(Strict):
 
 # --- evaluation -----------------------------------------------------------------------------------
 
+Join = Literal["blank_lines", "nothing"]
+JOINS: dict[Join, str] = {"blank_lines": "\n\n", "nothing": ""}
+"""What is between rows of running text that are packed."""
+
 
 class PerplexityEvaluation(Strict):
     """Perplexity with a sliding window."""
@@ -249,6 +258,7 @@ class PerplexityEvaluation(Strict):
     )
     batch_size: Positive = Field(description="windows in a forward pass")
     max_tokens: Positive | None = Field(None, description="first tokens to score; unset: all")
+    join: Join = Field("blank_lines", description="as `join` of the task, for the text to score")
 
     @model_validator(mode="after")
     def _covers_every_token(self) -> "PerplexityEvaluation":

@@ -9,6 +9,7 @@ from experiment.config.settings import (
     AccuracyEvaluation,
     BleuEvaluation,
     FeatureSettings,
+    Join,
     LayerDrop,
     Line,
     Merge,
@@ -92,12 +93,36 @@ class LanguageModeling(TaskBase):
     context: Whole = Field(gt=1, description="tokens of an example, in training and for features")
     pack: bool = Field(
         True,
-        description="whether examples are filled with rows, with blank lines between them. "
-        "`false`: each row is an example, cut at `context`, and is scored by itself without "
-        "`stride`; for models of short sequences",
+        description="whether examples are filled with rows, joined as `join` says. `false`: each "
+        "row is an example, cut at `context`, and is scored by itself without `stride`; for models "
+        "of short sequences",
+    )
+    join: Join = Field(
+        "blank_lines",
+        description="what is between the rows that fill an example, in training and for features: "
+        "`blank_lines`, or `nothing` for rows that end in a newline of their own, as WikiText's do",
     )
     validation: PerplexityEvaluation = Field(description="scores windows and selects the model")
     test: PerplexityEvaluation = Field(description="gives the reported score")
+    search: PerplexityEvaluation | None = Field(
+        None,
+        description="scores windows, on the validation split, where `validation` is only to select "
+        "the model; unset: `validation` does both",
+    )
+
+    @model_validator(mode="after")
+    def _reads_every_split_alike(self) -> "LanguageModeling":
+        uses = {"join": self.join}
+        for name in ("validation", "test", "search"):
+            if how := getattr(self, name):
+                uses[f"{name}.join"] = how.join
+        for key, join in uses.items():
+            if join != "blank_lines" and not self.pack:
+                raise wrong(key, "unset with pack: false, which joins no rows", join)
+        if self.search and not self.fine_tune_base:
+            # Table 1 would set a tuned model's `validation` beside the base model's `search`
+            raise wrong("search", "unset without fine_tune_base", self.search.model_dump())
+        return self
 
 
 class ImageClassification(TaskBase):
@@ -172,7 +197,7 @@ Task = Annotated[
     LanguageModeling | ImageClassification | Translation | SentenceRetrieval,
     Field(discriminator="kind"),
 ]
-READING = ("context", "source", "target", "max_tokens", "min_words", "pack")
+READING = ("context", "source", "target", "max_tokens", "min_words", "pack", "join")
 """Keys that reading a task's data needs, if its kind has them."""
 SCORING = ("pooling", "temperature")
 """Keys that scoring or training a model needs, if its kind has them."""

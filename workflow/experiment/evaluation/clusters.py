@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from experiment.config.settings import JOINS
 from experiment.evaluation.perplexity import sliding_windows
 
 if TYPE_CHECKING:
     import datasets
 
-SEPARATOR = "\n\n"  # between rows of running text, as in experiment.tasks.language_modeling
 COLUMNS = ("article", "page")  # of data, and of what ffmerge.evaluation.intervals resamples
 HEADING = re.compile(r" = ([^=].*[^=]) = ?\n?")  # of an article of WikiText
 
@@ -58,11 +58,12 @@ def _of_rows(rows: "datasets.Dataset") -> dict[str, list[str]]:
 def _of_windows(task: Any, split: str) -> Iterable[int]:
     """The row that the first scored token of each window is in."""
     how, text = getattr(task.settings, split), list(task.rows(split)["text"])
-    begins = list(accumulate((len(row) + len(SEPARATOR) for row in text[:-1]), initial=0))
-    joined = SEPARATOR.join(text)
+    between = JOINS[how.join]
+    begins = list(accumulate((len(row) + len(between) for row in text[:-1]), initial=0))
+    joined = between.join(text)
     offsets = task.tokenizer(
         joined, add_special_tokens=False, verbose=False, return_offsets_mapping=True
     )["offset_mapping"]
-    n_tokens = len(task.token_ids(split)[: how.max_tokens])
+    n_tokens = len(task.token_ids(split, how.join)[: how.max_tokens])
     for _, first, _ in sliding_windows(n_tokens, how.context, how.stride):
         yield bisect_right(begins, offsets[min(first, len(offsets) - 1)][0]) - 1

@@ -38,7 +38,7 @@ class ImageClassification(Task):
         }
 
     def feature_batches(self) -> Iterator[Batch]:
-        for batch in self.batches(self.rows("validation"), self.settings.features.batch_size):
+        for batch in self.batches_for_features(self.rows("validation")):
             yield {"pixel_values": batch["pixel_values"]}
 
     @torch.inference_mode()

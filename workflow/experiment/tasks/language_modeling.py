@@ -15,6 +15,7 @@ from torch import nn
 from transformers import AutoTokenizer
 
 from experiment.config import Training
+from experiment.config.settings import JOINS, Join
 from experiment.evaluation.perplexity import (
     mean_loss,
     perplexity,
@@ -28,7 +29,6 @@ from ffmerge.models.format import IGNORED
 ROWS_A_BLOCK = 1000  # rows that are joined and tokenized at a time
 CHARACTERS_A_BLOCK = 2**21  # after which a block ends in any case
 TOKENS, LENGTHS, TOKENS_SUFFIX = "token_ids", "lengths", ".safetensors"
-SEPARATOR = "\n\n"  # between rows, as the released evaluation joins WikiText's lines
 
 
 class LanguageModeling(Task):
@@ -40,18 +40,19 @@ class LanguageModeling(Task):
         return AutoTokenizer.from_pretrained(self.base_model)
 
     @cache  # noqa: B019 - a task lives as long as its job
-    def token_ids(self, split: str) -> torch.Tensor:
+    def token_ids(self, split: str, join: Join) -> torch.Tensor:
         """All tokens of a split in order, (n_tokens,) int32, from its text or a file of tokens.
 
+        join: what is between the rows of a text.
         Text is tokenized in blocks, because an encoding is far larger than its tokens. The result
         is that of the whole text at once, except for a few tokens if a block ends in white space.
         """
         if Path(self.data[split]).suffix == TOKENS_SUFFIX:
             return load_file(self.data[split])[TOKENS]
-        blocks = []
+        blocks, between = [], JOINS[join]
         for rows in self._blocks(split):
-            block = SEPARATOR.join(rows)
-            block = SEPARATOR + block if blocks else block
+            block = between.join(rows)
+            block = between + block if blocks else block
             ids = self.tokenizer(block, add_special_tokens=False, verbose=False)["input_ids"]
             blocks.append(torch.tensor(ids, dtype=torch.int32))
         return torch.cat(blocks)
@@ -85,7 +86,7 @@ class LanguageModeling(Task):
     def store_tokens(self, split: str, file: Path) -> None:
         """Write a split's tokens to a file that can be read as this split."""
         if self.settings.pack:
-            save_file({TOKENS: self.token_ids(split)}, file)
+            save_file({TOKENS: self.token_ids(split, self.settings.join)}, file)
         else:
             rows = self.row_ids(split)
             save_file({TOKENS: torch.cat(rows), LENGTHS: torch.tensor([*map(len, rows)])}, file)
@@ -94,7 +95,7 @@ class LanguageModeling(Task):
         """Examples: rows, or packed text as (n_chunks, context), without a short rest."""
         if not self.settings.pack:
             return self.row_ids(split)
-        ids, context = self.token_ids(split), self.settings.context
+        ids, context = self.token_ids(split, self.settings.join), self.settings.context
         return ids[: len(ids) // context * context].view(-1, context)
 
     def training_examples(self, training: Training, seed: int) -> Sequence[torch.Tensor]:
@@ -107,19 +108,16 @@ class LanguageModeling(Task):
         return padded(examples)
 
     def feature_batches(self) -> Iterator[Batch]:
-        size = self.settings.features.batch_size
-        if not self.settings.pack:
-            for batch in self.batches(self._sequences("validation"), size):
-                yield {key: batch[key] for key in ("input_ids", "attention_mask")}
-            return
-        for ids in self._sequences("validation").split(size):
-            yield {"input_ids": ids.long(), "attention_mask": torch.ones_like(ids).long()}
+        for batch in self.batches_for_features(self._sequences("validation")):
+            ids = batch["input_ids"]
+            mask = batch.get("attention_mask", torch.ones_like(ids))
+            yield {"input_ids": ids, "attention_mask": mask}
 
     def evaluate(self, model: nn.Module, split: str, device: str = "cpu") -> Evaluation:
         how = getattr(self.settings, split)
         model.eval()
         if self.settings.pack:
-            ids = self.token_ids(split)[: how.max_tokens]
+            ids = self.token_ids(split, how.join)[: how.max_tokens]
             windows = window_losses(model, ids, how.context, how.stride, how.batch_size, device)
         else:
             rows = [row[: how.context] for row in self.row_ids(split)]

@@ -76,7 +76,7 @@ class SentenceRetrieval(Task):
         return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
 
     def feature_batches(self) -> Iterator[Batch]:
-        return self.batches(self.pairs("validation"), self.settings.features.batch_size)
+        return self.batches_for_features(self.pairs("validation"))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Contrastive loss with the batch's other passages as the wrong ones."""

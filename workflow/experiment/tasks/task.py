@@ -7,8 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from experiment.config import Training
 from ffmerge.evaluation.metrics import METRICS, Evaluation, Metric
@@ -55,7 +56,7 @@ class Task(ABC):
 
     @abstractmethod
     def feature_batches(self) -> Iterator[Batch]:
-        """Batches of the validation split in order, to collect features from (Section 3.3)."""
+        """Batches of the validation split, to collect features from (Section 3.3)."""
 
     @abstractmethod
     def evaluate(self, model: nn.Module, split: str, device: str = "cpu") -> Evaluation:
@@ -70,6 +71,15 @@ class Task(ABC):
         rows = self.rows(split)
         limit = getattr(self.settings, split).max_examples
         return rows if limit is None else rows.select(range(min(limit, len(rows))))
+
+    def batches_for_features(self, examples: Dataset) -> Iterator[Batch]:
+        """Batches of examples in order, or shuffled by the seed of the features' settings."""
+        how = self.settings.features
+        if how.shuffle is not None:
+            generator = torch.Generator().manual_seed(how.shuffle)
+            order = torch.randperm(len(examples), generator=generator).tolist()
+            examples = Subset(examples, order)
+        return self.batches(examples, how.batch_size)
 
     def batches(self, examples: Dataset, size: int) -> Iterator[Batch]:
         """Batches of `size` examples in order; the last one may be smaller."""

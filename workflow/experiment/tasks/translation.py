@@ -51,7 +51,7 @@ class Translation(Task):
         }
 
     def feature_batches(self) -> Iterator[Batch]:
-        for batch in self.batches(self.rows("validation"), self.settings.features.batch_size):
+        for batch in self.batches_for_features(self.rows("validation")):
             # selects the features' rows; the causal decoder needs no mask
             batch["decoder_attention_mask"] = (batch["labels"] != IGNORED).long()
             yield batch
