@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from provenance.dag import dry_run
 from workflow_copy import COPIED, REPOSITORY, Copy
 
 JOB = (  # rule, and wildcards if it has any
@@ -91,6 +92,23 @@ def test_one_model_needs_only_the_scores_that_decide_its_window(wanted, scoring,
     if configuration == "examples/gated.yaml":
         (scores,) = (job for job in jobs if job.startswith("score_windows"))
         assert "part=permute-k5" in scores  # the method that selects for both
+
+
+def test_windows_are_scored_by_search_where_the_tuned_model_is_validated_otherwise():
+    paper = yaml.safe_load((REPOSITORY / "config/paper.yaml").read_text())
+    targets = [
+        f"results/gpt2/{file}"
+        for file in ("windows.csv", "layer_drops.csv", "models/base-tuned/tuned")
+    ]
+    used = {
+        job.rule: job.params["task"] for job in dry_run(paper, *targets) if "task" in job.params
+    }
+    for rule in ("score_windows", "score_layer_drops"):
+        validation = used[rule]["validation"]
+        assert (validation["stride"], validation["join"]) == (512, "blank_lines")
+    tuning = used["fine_tune"]
+    assert (tuning["validation"]["stride"], tuning["validation"]["join"]) == (1023, "nothing")
+    assert tuning["join"] == used["tokenize_text"]["join"] == "nothing"
 
 
 def smallest(config: dict) -> dict:
