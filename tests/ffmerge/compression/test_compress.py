@@ -238,6 +238,27 @@ def test_layers_are_chosen_by_similarity_without_trying_any(
     assert ("averaged without aligning" in card) == (method == "vanilla")
 
 
+def test_merged_sublayers_are_fitted_to_what_each_layer_gave(gpt2, texts, tmp_path, capsys):
+    fitting = ["--reconstruct", 30, "--reconstruct-search", 3]
+    status, printed, error = compress_gpt2(
+        capsys, gpt2, texts, tmp_path / "out", "--remove", "1/3", *fitting, "--json"
+    )
+    assert status == 0, error
+    summary = json.loads(printed)
+    ((before, after),) = summary["reconstruction"]
+    assert after < before and len(summary["tried"]) == 2
+    layers = summary["groups"][0]["layers"]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"fitted decoder {layers[0]}-{layers[1]}: " in card
+    averaged = json.loads(
+        compress_gpt2(capsys, gpt2, texts, tmp_path / "a", "--remove", "1/3", "--json")[1]
+    )
+    assert averaged["parameters"] == summary["parameters"] and averaged["reconstruction"] == []
+    assert averaged["tried"][0]["loss"] != summary["tried"][0]["loss"]  # by fitted windows
+    error = refused(capsys, tmp_path, gpt2, texts, "--reconstruct-search", 3)
+    assert "add --reconstruct" in error
+
+
 def test_the_record_has_the_digest_of_every_file_and_the_card_names_the_record(
     gpt2, texts, tmp_path, capsys
 ):

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from ffmerge.compression.pipeline import data_of_files, files_of
 from ffmerge.compression.select import (
-    OUTPUT,
-    collected,
+    collect,
     n_to_remove,
     output_similarities,
     searches,
@@ -22,6 +21,8 @@ from ffmerge.compression.settings import Settings
 from ffmerge.compression.source import SourceModel, load_original, with_safetensors
 from ffmerge.compression.summary import aligned_columns
 from ffmerge.method.cka import mean_off_diagonal
+from ffmerge.method.features import Features
+from ffmerge.method.reconstruct import MAPS, OUTPUT
 from ffmerge.method.tie import count_parameters
 from ffmerge.models.pretrained import fit
 from ffmerge.models.towers import Tower, towers
@@ -179,7 +180,8 @@ def similarities(
         model = load_original(readable, architecture=entry).to(settings.device)
         data = data_of_files(model, source, files_of(features), settings)
         file = Path(scratch) / "outputs"
-        return output_similarities(collected(model, data.features, OUTPUT, data.n_tokens, file))
+        collect(model, data.features, {OUTPUT: MAPS[OUTPUT]}, data.n_tokens, file)
+        return output_similarities(Features(file, OUTPUT))
 
 
 def draw(similarity: dict[str, Tensor], name: str, file: Path) -> None:

@@ -9,7 +9,14 @@ import yaml
 
 from ffmerge.compression.record import Lineage
 from ffmerge.compression.source import SourceModel
-from ffmerge.compression.summary import Compressed, Exported, Tuned, layers_text, windows_table
+from ffmerge.compression.summary import (
+    Compressed,
+    Exported,
+    Tuned,
+    fitted,
+    layers_text,
+    windows_table,
+)
 from ffmerge.method.groups import Group
 
 DONE = {"permute": "aligned, averaged", "vanilla": "averaged without aligning them"}
@@ -40,6 +47,7 @@ def card(result: Compressed, source: SourceModel, digests: dict[str, str], model
         f"- original: `{source.name}` ({model_class}), {revision}",
         *_digests(digests),
         *_groups(result.groups, result.method),
+        *(f"- {line}" for line in fitted(result.groups, result.reconstruction)),
         f"- FF sublayers stored: {result.sublayers[1]} of {result.sublayers[0]}",
         f"- parameters: {result.parameters[1]:,} of {result.parameters[0]:,}",
         _losses("compress", result.loss, *result.losses, result.n_held_out),

@@ -115,6 +115,11 @@ def compress(
                 merge_in_model(loaded, selected.groups, selected.permutations)
                 become_tied(loaded, getattr(loaded.config, GROUPS))
                 round_to_stored(loaded, stored)
+            errors = []
+            if selected.reconstruction:
+                with clock.stage("reconstruction"):
+                    errors = selected.reconstruction.fit(selected.groups, settings.reconstruct)
+                    round_to_stored(loaded, stored)
             with clock.stage("loss after"):
                 loss_after = loss.of(loaded)
         shutil.rmtree(scratch)
@@ -126,6 +131,7 @@ def compress(
             out=out,
             form=settings.form,
             method=settings.method,
+            reconstruction=errors,
             groups=selected.groups,
             sublayers=count_sublayers(loaded),
             parameters=(before[0], count_parameters(loaded)),

@@ -18,6 +18,7 @@ from ffmerge.compression.batches import (
     Data,
     check_ids,
     explained,
+    forward,
     inputs_of,
     on_device_of,
 )
@@ -30,14 +31,15 @@ from ffmerge.method.features import Features, Tap, collect_outputs
 from ffmerge.method.groups import Group
 from ffmerge.method.merge import check_mergeable, merge_in_model
 from ffmerge.method.permutation import Alignment, Pair, Permutations, align_all_pairs
+from ffmerge.method.reconstruct import INPUT, MAPS, OUTPUT, Reconstruction
 from ffmerge.method.tie import temporary_changes
 from ffmerge.method.windows import best_start
 from ffmerge.models.memory import drop_cycles
 from ffmerge.models.towers import towers
 from provenance.progress import progress
 
-FEATURES, OUTPUT = None, "down"  # outputs to align (see features.Tap), outputs that CKA compares
-FEATURE_FILES = {FEATURES: "features.safetensors", OUTPUT: "outputs.safetensors"}
+FEATURES = "features"  # what is aligned; reconstruct.MAPS has what is fitted, and what CKA compares
+COLLECTED = {FEATURES: None, **MAPS}  # see features.collect_outputs
 
 Tried = list[tuple[list[Group], float]]
 """Windows that were scored, one group per tower, with their losses."""
@@ -49,11 +51,15 @@ StageTimer = Callable[[str], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class Selected:
-    """The groups to merge. permutations: by tower, None for vanilla. tried: windows, if any."""
+    """The groups to merge. permutations: by tower, None for vanilla. tried: windows, if any.
+
+    reconstruction: to fit the merged model, if that was asked for.
+    """
 
     groups: list[Group]
     permutations: dict[str, Permutations] | None
     tried: Tried
+    reconstruction: Reconstruction | None = None
 
 
 class Selector:
@@ -77,13 +83,16 @@ class Selector:
                 searches(model, self._n_removed, settings.anchor)
 
     @property
-    def _kinds(self) -> list[str | None]:
-        """The kinds of outputs to collect."""
-        kinds = []
+    def _maps(self) -> dict[str, str | None]:
+        """What to collect, of COLLECTED."""
         strategy = self._settings.strategy if self._named is None else None
-        if self._settings.method == "permute" or strategy == "correlation":
-            kinds.append(FEATURES)
-        return kinds + [OUTPUT] * (strategy == "cka")
+        fitted = self._settings.reconstruct is not None
+        wanted = {
+            FEATURES: self._settings.method == "permute" or strategy == "correlation",
+            INPUT: fitted,
+            OUTPUT: fitted or strategy == "cka",
+        }
+        return {name: COLLECTED[name] for name in COLLECTED if wanted[name]}
 
     def _n_bytes(self, n_tokens: int) -> int:
         """Bytes that the collected outputs take on disk."""
@@ -91,7 +100,7 @@ class Selector:
             Tap(self._model, tower, layer, kind).width
             for tower in towers(self._model).values()
             for layer in range(len(tower))
-            for kind in self._kinds
+            for kind in self._maps.values()
         )
         return 4 * n_tokens * sum(widths)
 
@@ -129,9 +138,18 @@ class Selector:
         Raises OSError if the disk has no room for the features.
         """
         check_space(self._scratch, self._n_bytes(data.n_tokens), "features")
+        file, maps, reconstruction = self._scratch / "features.safetensors", self._maps, None
         with stage("features"):
-            files = {kind: self._collected(data, kind) for kind in self._kinds}
-        aligner = Aligner(files[FEATURES]) if FEATURES in files else None
+            if maps:
+                collect(self._model, data.features, maps, data.n_tokens, file)
+            if self._settings.reconstruct is not None:
+                reconstruction = Reconstruction(
+                    self._model,
+                    lambda: forward(self._model.base_model, data.features[0]),
+                    Features(file, INPUT),
+                    Features(file, OUTPUT),
+                )
+        aligner = Aligner(Features(file, FEATURES)) if FEATURES in maps else None
         aligned = self._settings.method == "permute"
         anchor, tried = self._settings.anchor, []
         with stage("alignment"):
@@ -144,7 +162,7 @@ class Selector:
                 similarity = (
                     correlations(self._model, aligner)
                     if self._settings.strategy == "correlation"
-                    else output_similarities(files[OUTPUT])
+                    else output_similarities(Features(file, OUTPUT))
                 )
                 selected = by_similarity(self._model, self._n_removed, anchor, similarity)
             if aligned:
@@ -152,20 +170,27 @@ class Selector:
         permutations = aligner.permutations() if aligned else None
         if self._named is None and self._settings.strategy == "window":
             with stage("search"):
-                selected, tried = by_loss(self._model, self._n_removed, anchor, permutations, loss)
-        for kind in files:
-            (self._scratch / FEATURE_FILES[kind]).unlink()
-        return Selected(selected, permutations, tried)
 
-    def _collected(self, data: Data, kind: str | None) -> Features:
-        file = self._scratch / FEATURE_FILES[kind]
-        return collected(self._model, data.features, kind, data.n_tokens, file)
+                def merge(window: list[Group]) -> None:
+                    merge_in_model(self._model, window, permutations)
+                    if reconstruction and (steps := self._settings.reconstruct_search):
+                        reconstruction.fit_once(window, steps)
+
+                selected, tried = by_loss(self._model, self._n_removed, anchor, merge, loss)
+        return Selected(selected, permutations, tried, reconstruction)
 
 
-def collected(
-    model: nn.Module, batches: list[Batch], kind: str | None, n_tokens: int, file: Path
-) -> Features:
-    """Collect outputs of every layer at n_tokens positions in a file, without the model's head."""
+def collect(
+    model: nn.Module,
+    batches: list[Batch],
+    maps: Mapping[str, str | None],
+    n_tokens: int,
+    file: Path,
+) -> None:
+    """Collect outputs of every layer at n_tokens positions in a file, without the model's head.
+
+    maps: of COLLECTED.
+    """
     base = model.base_model
 
     def inputs() -> Iterator[Batch]:
@@ -179,8 +204,7 @@ def collected(
     given: Batch = {}
     device = str(next(model.parameters()).device)
     with explained(base, given):
-        collect_outputs(base, inputs(), {None: kind}, n_tokens, file, device)
-    return Features(file)
+        collect_outputs(base, inputs(), maps, n_tokens, file, device)
 
 
 # --- the request ----------------------------------------------------------------------------------
@@ -267,12 +291,12 @@ def by_loss(
     model: nn.Module,
     n_removed: dict[str, int],
     anchor: str,
-    permutations: dict[str, Permutations] | None,
+    merge: Callable[[list[Group]], None],
     loss: Loss,
 ) -> tuple[list[Group], Tried]:
     """Find the window with the lowest loss (Section 3.4). Returns it and all windows tried.
 
-    permutations: all that the windows need; None for vanilla. The model stays unchanged.
+    merge: merges groups in the model, which is put back afterwards.
     Raises ValueError if a search has no window with layers of equal widths.
     """
     candidates = searches(model, n_removed, anchor)
@@ -283,7 +307,7 @@ def by_loss(
         losses: dict[int, float] = {}
         for n, window in enumerate(windows):
             with temporary_changes(model):
-                merge_in_model(model, window, permutations)
+                merge(window)
                 value = loss.of(model)
             losses[n] = value if math.isfinite(value) else math.inf
             bar.update()

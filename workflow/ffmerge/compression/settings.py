@@ -76,6 +76,14 @@ class Settings(Options):
         choices=STRATEGIES,
     )
     anchor: str = _option("first", "the layer that others are aligned to", choices=tuple(ANCHORS))
+    reconstruct: int | None = _option(
+        None,
+        "steps that fit merged sublayers to what each layer's gave before (not in the paper; try "
+        "150)",
+    )
+    reconstruct_search: int | None = _option(
+        None, "such steps for everything that a search tries, before its loss (try 10)"
+    )
     n_tokens: int | None = _option(None, "positions for features (10,000, or all there are)")
     n_held_out: int | None = _option(None, HELD_OUT)
     batch_size: int = _option(2, "examples at a time")
@@ -95,6 +103,8 @@ class Settings(Options):
         super().__post_init__()
         if (self.remove is None) == (self.layers is None):
             raise ValueError("say what to remove: either --remove 1/3, or --layers 3-7")
+        if self.reconstruct_search and not self.reconstruct:
+            raise ValueError("--reconstruct-search N fits what a search tries: add --reconstruct N")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from ffmerge.method.groups import Group
 class Compressed:
     """A compressed model. Pairs hold the original's value and the compressed model's.
 
-    method: permute or vanilla. bytes: size of the files of weights. loss: its name. tried: windows
+    method: permute or vanilla. reconstruction: error of each group's FF outputs before fitting and
+    after, if they were fitted. bytes: size of the files of weights. loss: its name. tried: windows
     with their losses. fault: why the model cannot be used as it is, if so. sequences: how texts
     became sequences, if there was a choice. seconds: by stage.
     """
@@ -33,6 +34,7 @@ class Compressed:
     n_tokens: int | None
     n_held_out: int
     seconds: dict[str, float]
+    reconstruction: list[tuple[float, float]]
     sequences: str = ""
     warnings: tuple[str, ...] = ()
     record: str = ""
@@ -76,6 +78,7 @@ class Compressed:
             "",
             f"loss: {self.loss}, on {self.n_held_out:,} held-out examples, before any tuning",
             *([f"sequences: {self.sequences}"] if self.sequences else []),
+            *fitted(self.groups, self.reconstruction),
             *(["", *_filled(self.verdict)] if self.fault else ()),
         ]
         if self.tried:
@@ -181,6 +184,15 @@ class Exported:
         if self.score:
             lines.append(f"{self.score['metric']} on the test split: {self.score['score']:.4g}")
         return "\n".join([*lines, *(f"note: {warning}" for warning in self.warnings)])
+
+
+def fitted(groups: list[Group], errors: list[tuple[float, float]]) -> list[str]:
+    """A line on each group whose shared weights were fitted. errors: before and after."""
+    return [
+        f"fitted {layers_text([group])}: {100 * before:.0f} % of its FF outputs were lost (squared "
+        f"error), {100 * after:.0f} % after it"
+        for group, (before, after) in zip(groups, errors, strict=bool(errors))
+    ]
 
 
 def _filled(text: str) -> list[str]:

@@ -48,9 +48,20 @@ class Features:
                 layers[tower] = max(layers.get(tower, 0), int(layer) + 1)
         return layers
 
-    def layer(self, tower: str, layer: int) -> Tensor:
-        """Read one layer: (n_tokens, d) float32, d_ff wide for features, d_model for sublayers."""
-        return tensor_file.read(self._file, self._places[f"{self._prefix}{tower}.{layer}"])
+    def shape(self, tower: str, layer: int) -> tuple[int, ...]:
+        """(n_tokens, d) of a layer."""
+        return self._places[f"{self._prefix}{tower}.{layer}"].shape
+
+    def layer(self, tower: str, layer: int, first: int = 0, n: int | None = None) -> Tensor:
+        """Read one layer: (n_tokens, d) float32, d_ff wide for features, d_model for sublayers.
+
+        first, n: the positions to read, if not all; fewer at the end.
+        """
+        place = self._places[f"{self._prefix}{tower}.{layer}"]
+        n_tokens, d = place.shape
+        begin = place.begin + first * d * place.dtype.itemsize
+        n = n_tokens - first if n is None else min(n, n_tokens - first)
+        return tensor_file.read(self._file, Stored(place.dtype, (n, d), begin))
 
 
 class FeatureWriter:
@@ -147,19 +158,19 @@ def collect_outputs(
 class Tap:
     """A place in one layer where values are read: the output or the input of a linear map.
 
-    values: one of `Aligned`, None for the one that aligns best, or a map in the table of
-    architectures. width: number of values per token.
+    values: one of `Aligned`, None for the one that aligns best, a map in the table of
+    architectures, or `input`, what the sublayer gets. width: number of values per token.
     """
 
     def __init__(self, model: nn.Module, tower: Tower, layer: int, values: str | None) -> None:
         form = tower.feed_forward
         values = values or (GATED if form.gate else PLAIN)
-        source = {"neuron": "down", "pre_activation": "gate" if form.gate else "up"}
+        source = {"neuron": "down", "pre_activation": "gate" if form.gate else "up", "input": "up"}
         which = source.get(values, values)
         self._module = model.get_submodule(tower.module(layer, which))
         n_out, n_in = self._module.weight.shape[:: {"out_in": 1, "in_out": -1}[form.layout]]
-        self._is_input = values == "neuron"
-        halved = form.fused and which in ("up", "gate")
+        self._is_input = values in ("neuron", "input")
+        halved = form.fused and which in ("up", "gate") and not self._is_input
         self._half = (values != "pre_activation") if halved else None  # 0: the gate, 1: up
         self.width = n_in if self._is_input else n_out // 2 if halved else n_out
 
