@@ -262,3 +262,169 @@ def test_a_locale_that_is_not_utf_8_is_no_obstacle(locale, command, tmp_path):
     text = (ran.stdout + ran.stderr).decode()
     assert ran.returncode == (2 if "数字" in command else 0), text
     assert {"trace": "results/é", "verify": "0 faults"}[command.split()[0]] in text
+
+
+def sparse(name: str):
+    def make() -> None:
+        with open(name, "ab") as stream:
+            stream.truncate(1 << 43)  # takes no room on the disk
+
+    return make
+
+
+def piped(name: str):
+    def make() -> None:
+        Path(name).unlink(missing_ok=True)
+        os.mkfifo(name)
+
+    return make
+
+
+def linked(name: str, text: str):
+    """Put a link in place of a file; it leads to a file of the user beside the run."""
+
+    def make() -> None:
+        Path("../secret").write_text(text)
+        Path(name).unlink(missing_ok=True)
+        Path(name).symlink_to("../" * name.count("/") + "../secret")
+
+    return make
+
+
+def written(name: str, content: str | bytes):
+    def make() -> None:
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    return make
+
+
+def promised_objects() -> None:
+    """A repository whose configuration runs a command when git looks for a missing object."""
+    Path("tool.py").write_text("rate = 1\n")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
+    for command in (["init", "-q"], ["add", "tool.py"], ["commit", "-qm", "Begin"]):
+        subprocess.run([*git, *command], check=True)
+    for key, value in {
+        "core.repositoryFormatVersion": "1",
+        "core.fsmonitor": "touch executed",
+        "extensions.partialClone": "origin",
+        "remote.origin.url": ".",
+        "remote.origin.promisor": "true",
+        "remote.origin.uploadpack": "touch executed;",
+    }.items():
+        subprocess.run(["git", "config", key, value], check=True)
+    content = json.loads(RECORD.read_text())
+    content["git"] = {"commit": "a" * 40, "dirty": False}
+    content["code"] = {"digest": "c", "files": {"tool.py": "0" * 64}}
+    RECORD.write_text(sealed(content))
+
+
+def leaking_figure() -> None:
+    """A figure that is a link to a file elsewhere."""
+    linked("results/demo/tables/figure1.png", "SECRET")()
+    content = json.loads(LEDGER.read_text())
+    content["about"] = {"png": {"path": "results/demo/tables/figure1.png", "sha256": "0"}}
+    for cell in content["cells"]:
+        cell["id"] = cell["id"].replace("table1", "figure1")
+    Path("results/demo/tables/figure1.ledger.json").write_text(json.dumps(content))
+
+
+def circle() -> None:
+    """Two jobs that wait for each other."""
+    file = Path("results/demo/m/model.record.json")
+    content = json.loads(file.read_text())
+    content["input"]["data"] = {
+        "path": SCORE,
+        "sha256": sha256(Path(SCORE).read_bytes()).hexdigest(),
+    }
+    file.write_text(sealed(content))
+
+
+DOUBLING = "a0: &a0 {k: v}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 40)
+)
+PAGE, SCORE = "report --no-check --out {out}/page.html", "results/demo/m/test.json"
+HOSTILE = [  # how the folder is made, a command, its exit status, and what it says
+    (sparse(SCORE), "verify --no-plan", 1, "cannot be read: most of it is not on the disk"),
+    (sparse(SCORE), "diff . .", 0, "4 same bits"),
+    (sparse(SCORE), "collect --to {out}/crate", 1, f"missing: {SCORE}"),
+    (sparse(TABLE), "verify --no-plan", 1, "cannot be read: most of it is not on the disk"),
+    (sparse("docs/discrepancies.md"), PAGE, 2, "discrepancies.md cannot be read: it has more than"),
+    (piped("docs/discrepancies.md"), PAGE, 2, "docs/discrepancies.md cannot be read: no such file"),
+    (linked("docs/discrepancies.md", "# SECRET"), PAGE, 2, "is a link out of this folder"),
+    (written("docs/discrepancies.md", b"# \xff"), PAGE, 0, "page.html: 0.0 MB"),
+    (leaking_figure, PAGE, 0, "page.html: 0.0 MB"),
+    (written("workflow/scripts/train.py", "x = " + "-" * 100_000 + "1"), PAGE, 0, "page.html"),
+    (written("workflow/scripts/train.py", b"\xff\0"), PAGE, 0, "page.html"),
+    (written("config/a.yaml", DOUBLING + "results: results/demo\n"), PAGE, 0, "page.html"),
+    (
+        written("mine.yaml", DOUBLING),
+        "explain --configfile mine.yaml",
+        2,
+        "mine.yaml cannot be read: a mapping has more than 1000 keys",
+    ),
+    (sparse("mine.yaml"), "verify --configfile mine.yaml", 2, "mine.yaml cannot be read: it has"),
+    (sparse("left-behind.txt"), f"trace {NUMBER}", 2, "left-behind.txt cannot be read: it has"),
+    (piped("left-behind.txt"), "verify", 2, "left-behind.txt cannot be read: no such file"),
+    (written("left-behind.txt", b"\xff"), "verify", 2, "has a line that is not a digest and a"),
+    (written("left-behind.txt", b"0  \xff\n"), "verify", 0, "0 faults"),
+    (
+        piped("results/demo/seal.txt"),
+        "verify --no-plan --signers {root}/signers",
+        2,
+        "no such file",
+    ),
+    (sparse("results/demo/seal.txt"), "verify --no-plan --signers {root}/signers", 2, "more than"),
+    (
+        written(TABLE, 'Model,Window,PPL\n"' + "x" * 200_000),
+        "verify --no-plan",
+        1,
+        "not what make_table1 wrote",
+    ),
+    (written("results/demo/m/\x1b[2J.txt", ""), "verify --no-plan", 1, r"demo/m/\x1b[2J.txt"),
+    (written("results/demo/m/a\n0 faults.", ""), "verify --no-plan", 1, r"demo/m/a\n0 faults."),
+    (written(os.fsdecode(b"results/demo/\xff"), ""), "verify --no-plan", 1, r"demo/\udcff"),
+    (promised_objects, "verify --no-plan", 1, "code.trees are not those of code.digest"),
+    (promised_objects, "report --no-plan --out {out}/page.html", 1, "faults were found"),
+    (promised_objects, "explain --no-plan", 0, "Nothing is stale"),
+    (circle, "explain --no-plan", 2, "the records say that jobs wait for each other in a circle"),
+    (circle, "verify --no-plan", 0, "0 faults"),
+    (Path("left-behind.txt").mkdir, "audit --sample 1 --seed 1", 2, "this folder was collected"),
+    (
+        lambda: Path("ro-crate-metadata.json").symlink_to("nowhere"),
+        "audit --sample 1 --seed 1",
+        2,
+        "this folder was collected",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "command", "status", "line"), HOSTILE)
+def test_a_hostile_folder_is_read_in_bounds_and_nothing_of_it_executed(
+    make, command, status, line, run, tmp_path, capsys
+):
+    Path("signers").touch()
+    make()
+    out = tmp_path / "out"
+    got, text = said(capsys, *command.format(out=out, root=run).split())
+    assert (got, line in text) == (status, True), text
+    assert got != 2 or text.count("\n") == 1
+    assert not text.count("\x1b")
+    text.encode()
+    assert not [file for file in tmp_path.rglob("executed")]
+    assert not [file for file in out.rglob("*.html") if b"SECRET" in file.read_bytes()]
+    assert not [file for file in out.rglob("*.html") if b"U0VDUkVU" in file.read_bytes()]
+
+
+def test_what_lies_elsewhere_is_not_read_for_a_folder_that_was_collected(run, capsys):
+    """Another machine's paths may be anything here, such as all of its disk."""
+    content = json.loads(RECORD.read_text())
+    Path("../elsewhere").write_text("mine")
+    content["input"]["data"] = {"path": "../elsewhere", "sha256": sha256(b"mine").hexdigest()}
+    RECORD.write_text(sealed(content))
+    _, text = said(capsys, "verify", "--no-plan")
+    assert "../elsewhere" not in text
+    Path("left-behind.txt").touch()
+    _, text = said(capsys, "verify")
+    assert "missing   ../elsewhere" in text

@@ -206,3 +206,58 @@ def test_a_hyperparameter_is_followed_to_the_numbers_it_reaches(run, tmp_path, c
     printed = capsys.readouterr().out
     assert "parameter: fine_tuning.learning_rate of task vit: 0.001 -> 0.002" in printed
     assert "begins with 3 fine_tune" in printed
+
+
+def without_plan(capsys, *targets: str) -> tuple[int, list[str]]:
+    """Ask without the workflow; return the status and the lines."""
+    arguments = ["explain", "--no-plan", "--results", "results/r", *targets]
+    return main(arguments), capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda: Path(SCRIPT).write_text("rate = 2\n"), f"code: {SCRIPT}"),
+        (lambda: Path(SCRIPT).unlink(), f"code: {SCRIPT}"),
+        (lambda: Path("data.csv").write_text("b"), "input: data.csv: "),
+        (lambda: Path("data.csv").unlink(), "-> nothing"),
+        (lambda: Path(OUTPUTS["model"]).unlink(), "missing: outputs are missing"),
+    ],
+)
+@pytest.mark.parametrize("targets", [(), (OUTPUTS["model"],)])
+def test_without_the_workflow_records_are_compared_with_what_is_on_disk(
+    change, said, targets, folder, capsys
+):
+    Path("workflow").mkdir(exist_ok=True)
+    assert without_plan(capsys, *targets)[0] == 0
+    change()
+    status, lines = without_plan(capsys, *targets)
+    assert status == 1
+    assert said in lines[0] and "1 job would run: fine_tune" in lines
+    assert lines[-1].startswith("Not compared with the workflow, of which nothing is executed")
+
+
+def test_without_the_workflow_comments_and_times_make_nothing_stale(folder, capsys):
+    Path(SCRIPT).write_text("rate = 1  # as before\n")
+    Path("data.csv").touch()
+    status, lines = without_plan(capsys)
+    assert status == 0 and lines[0].startswith("Nothing is stale: everything by the records")
+
+
+def test_without_the_workflow_what_follows_a_change_is_stale_too(folder, capsys):
+    score = Path("results/r/vit/score.json")
+    score.write_text("1")
+    record = {"rule": "score", "input": digests({"model": OUTPUTS["model"]})}
+    record |= {"output": digests({"score": str(score)}), "params": {}}
+    write_record(score.with_name("score.record.json"), record)
+    Path("data.csv").write_text("b")
+    status, lines = without_plan(capsys)
+    assert status == 1 and "2 jobs would run: fine_tune, score" in lines
+    Path(OUTPUTS["model"]).unlink()  # is read by another job: Snakemake would not miss it
+    assert "outputs are missing" not in "".join(without_plan(capsys)[1])
+
+
+@pytest.mark.parametrize("target", ["everything.csv", "main", "../x", "/etc/passwd"])
+def test_without_the_workflow_only_what_a_job_made_can_be_asked_about(target, folder, capsys):
+    assert main(["explain", "--no-plan", "--results", "results/r", target]) == 2
+    assert "no record says what made" in capsys.readouterr().err

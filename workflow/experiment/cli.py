@@ -1,12 +1,14 @@
 """Merge feed-forward sublayers of your own model, and audit the numbers of a run."""
 
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from ffmerge.__main__ import COMMANDS as TOOL
 from ffmerge.__main__ import main as run
 from ffmerge.__main__ import use_utf8
 from provenance.project import PROJECT
+from provenance.text_format import Printable
 
 COMMANDS = {
     **TOOL,
@@ -65,7 +67,10 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    return run(arguments, COMMANDS, __doc__)
+    if command in TOOL:
+        return run(arguments, COMMANDS, __doc__)
+    with redirect_stdout(Printable(sys.stdout)):
+        return run(arguments, COMMANDS, __doc__)
 
 
 if __name__ == "__main__":

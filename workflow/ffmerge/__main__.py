@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Mapping
 from pkgutil import resolve_name
 
+from provenance.text_format import printable
+
 COMMANDS = {  # name -> where its `add_arguments` and `run` are, and its help
     "compress": ("ffmerge.compression.command:Compress", "merge FF sublayers of your own model"),
     "tune": ("ffmerge.compression.command:Tune", "fine-tune your own model, merged or not"),
@@ -101,7 +103,7 @@ def main(
         return 2
     except (ValueError, OSError) as error:
         line = re.sub(r"\n(?!  \S)", " ", str(error))  # one line, and a list's entries below it
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {printable(line)}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         from ffmerge.models.memory import is_out_of_memory

@@ -15,6 +15,8 @@ COLLECTED = (OMITTED, Path("ro-crate-metadata.json"))  # each marks a folder as 
 SAME, ALTERED, GONE, UNREAD = "as recorded", "altered", "gone", "not rehashed"
 LEFT = "left behind"  # not copied when this folder was collected
 SMALL_BYTES = 1 << 20  # larger files, and directories, are left to `verify`
+MAX_BYTES = 1 << 28  # of a file that is read whole, such as a record
+MAX_HOLES = 1 << 32  # bytes that a file claims to have and the disk does not hold
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ def digests(paths: Iterable[str]) -> Digests:
     """
     contents = {path: _files(Path(path)) for path in dict.fromkeys(paths)}
     files = sorted({file for listed in contents.values() for file in listed or ()})
-    sizes = [file.stat().st_size for file in files]
+    sizes = [0 if has_holes(file) else file.stat().st_size for file in files]
     bar = progress(total=sum(sizes), desc="hashing")
     bar.unit, bar.unit_scale = "B", True
     hashed: dict[Path, str] = {}
@@ -55,6 +57,8 @@ def _files(path: Path) -> list[Path] | None:
 
 
 def _digest(file: Path) -> str:
+    if has_holes(file):
+        return "cannot be read: most of it is not on the disk"
     try:
         return sha256_of(file)
     except OSError as error:
@@ -66,6 +70,27 @@ def _combined(path: Path, files: list[Path] | None, hashed: dict[Path, str]) -> 
         return hashed[path] if files else None
     lines = [f"{hashed[file]}  {file.relative_to(path).as_posix()}\n" for file in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def has_holes(path: Path) -> bool:
+    """Return whether a file, or one in a directory, is far larger than what the disk holds of it.
+
+    No job leaves such a file, and to read it might never end.
+    """
+    files = (_files(path) or ()) if path.is_dir() else [path]
+    return any(each.st_size - 512 * each.st_blocks > MAX_HOLES for each in map(Path.stat, files))
+
+
+def read_bounded(file: Path) -> bytes:
+    """Read a file that anybody may have written. Raises ValueError naming it if it has no end."""
+    try:
+        if not file.is_file():  # a pipe would never end
+            raise ValueError("no such file")
+        if file.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
+        return file.read_bytes()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from None
 
 
 class FileStates:
@@ -89,17 +114,18 @@ class FileStates:
 
 def is_collected(root: Path = Path()) -> bool:
     """Return whether a folder was collected, perhaps by others: nothing of it is executed."""
-    return any((root / mark).exists() for mark in COLLECTED)
+    return any(os.path.lexists(root / mark) for mark in COLLECTED)
 
 
 def omitted_files(root: Path = Path()) -> dict[str, str]:
     """Path -> sha256 of what was not collected into this folder, such as weights and data.
 
-    Raises ValueError for a line that has no digest and path.
+    Raises ValueError for a file that cannot be read, or a line that has no digest and path.
     """
-    if not (root / OMITTED).is_file():
+    if not os.path.lexists(root / OMITTED):
         return {}
-    pairs = [line.split("  ", 1) for line in (root / OMITTED).read_text().splitlines()]
+    text = read_bounded(root / OMITTED).decode(errors="replace")
+    pairs = [line.split("  ", 1) for line in text.splitlines()]
     if any(len(pair) != 2 for pair in pairs):
         raise ValueError(f"{root / OMITTED} has a line that is not a digest and a path")
     return {path: digest for digest, path in pairs}

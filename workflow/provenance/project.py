@@ -15,8 +15,10 @@ from typing import Any
 import yaml
 
 from provenance import image
+from provenance.hashing import read_bounded
 from provenance.sources import REPOSITORY
 
+MAX_KEYS = 1000  # of a mapping in a configuration
 IMAGE_LOCK = image.LOCK.relative_to(REPOSITORY)
 
 
@@ -82,15 +84,23 @@ def configurations_of(results: Path, root: Path = Path()) -> list[Path]:
     return found
 
 
+class _Loader(yaml.SafeLoader):
+    """Limits what `<<` merges, which can double with every line."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MAX_KEYS:
+            raise ValueError(f"a mapping has more than {MAX_KEYS} keys")
+
+
 def read_mapping(file: Path) -> dict[str, Any]:
     """Read a YAML file of keys and values. Raises ValueError naming the file if it is none."""
+    text = read_bounded(file)
     try:
-        if not file.is_file():  # a pipe would never end
-            raise ValueError("no such file")
-        content = yaml.safe_load(file.read_bytes())
+        content = yaml.load(text, _Loader)
         if not isinstance(content, dict) or not isinstance(content.get("results", ""), str):
             raise ValueError("it holds no keys and values")
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
     return content
 

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from provenance.digest import is_of_the_system
+from provenance.hashing import read_bounded
 from provenance.project import PROJECT
 from provenance.record import read_record
 
-MAX_BYTES, MAX_NESTING = 1 << 28, 100  # of a record or ledger
+MAX_NESTING = 100  # of a record or ledger
 PATH_BYTES, NAME_BYTES = 1000, 255  # more than any file's path and name have
 
 
@@ -74,6 +75,11 @@ def is_inside(path: Path, folders: Iterable[Path]) -> bool:
     resolved = [folder.resolve() for folder in folders]
     within = [path, *path.rglob("*")] if path.is_dir() else [path]
     return all(any(map(each.resolve().is_relative_to, resolved)) for each in within)
+
+
+def is_elsewhere(path: str, root: Path, results: Path) -> bool:
+    """Return whether a path is absolute, begins with `..`, or is behind a link out of both."""
+    return not a_source_file(path) or not is_inside(root / path, [root, root / results])
 
 
 def a_number(value: Any) -> bool:
@@ -325,11 +331,7 @@ def results_of(target: str, root: Path = Path()) -> Path | None:
 def read_json(file: Path, shape: Any) -> Any:
     """Read a JSON file. Raises Misfit, in words, if it holds nothing of this shape."""
     try:
-        if not file.is_file():  # a pipe would never end
-            raise ValueError("it is no file")
-        if file.stat().st_size > MAX_BYTES:
-            raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
-        text = file.read_bytes()
+        text = read_bounded(file)
         content = json.loads(text, parse_constant=_no_number)
         if re.search(rb"\\u[dD][89a-fA-F]", text):
             json.dumps(content, ensure_ascii=False).encode()  # fails for half of a character

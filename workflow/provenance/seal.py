@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
-from provenance.hashing import OMITTED, digests
+from provenance.hashing import OMITTED, digests, read_bounded
 from provenance.numbers import Ledger, read_ledgers
 from provenance.project import PROJECT
 from provenance.record import write_atomically
@@ -87,7 +87,7 @@ def sign(key: Path, records: Records) -> tuple[Seal, Path]:
     root, file = records.root, records.root / records.results / SEAL
     paths = sealed_files(records, read_ledgers(records.results, root)[0])
     whole = paths | _all_files(root) if (root / OMITTED).is_file() else paths
-    text = file.read_bytes() if file.is_file() else b""
+    text = read_bounded(file) if os.path.lexists(file) else b""
     old = read(text) if text else None
     again = old is not None and paths <= old.files.keys() and not _differing(old, root)
     if not again:
@@ -156,7 +156,7 @@ def _made(line: str) -> datetime:
 
 def signature_files(seal: Path) -> list[Path]:
     """List the files with signatures of a seal."""
-    return sorted(seal.parent.glob(f"{SEAL}.*.sig"))
+    return sorted(file for file in seal.parent.glob(f"{SEAL}.*.sig") if file.is_file())
 
 
 def signatures(seal: Path, signers: Path) -> list[Signature]:
@@ -167,11 +167,10 @@ def signatures(seal: Path, signers: Path) -> list[Signature]:
     """
     if not signers.is_file():
         raise ValueError(f"{signers} is not there: name a file of allowed signers (man ssh-keygen)")
-    files = [file for file in (seal, *signature_files(seal)) if file.is_file()]
-    if seal not in files:
+    if not os.path.lexists(seal):
         return []
-    text = seal.read_bytes()
-    return [_checked(file, text, signers) for file in files[1:]]
+    text = read_bounded(seal)
+    return [_checked(file, text, signers) for file in signature_files(seal)]
 
 
 def _checked(file: Path, text: bytes, signers: Path) -> Signature:

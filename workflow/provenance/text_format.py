@@ -1,11 +1,32 @@
 """Format lines, digests, counts and times for the commands' output."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TextIO
 
 WIDTH = 96
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would obey, such as a file's name that clears the screen."""
+    safe = re.sub(r"[\0-\x08\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
+    return safe.encode(errors="backslashreplace").decode()  # a name that is not in UTF-8
+
+
+class Printable:
+    """A stream for text that others may have written. stream: where it goes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, with its control characters escaped."""
+        return self._stream.write(printable(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def line(name: str, text: str, indent: int = 2) -> str:

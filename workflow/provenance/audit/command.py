@@ -23,7 +23,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from provenance.hashing import OMITTED
+from provenance.hashing import is_collected
 from provenance.numbers import Number, read_ledgers
 from provenance.project import find_configuration
 from provenance.record import as_text, write_atomically
@@ -152,7 +152,7 @@ def _positive(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Make the sample again and write the report; return 1 if a number is not as promised."""
-    if OMITTED.is_file():
+    if is_collected():
         raise ValueError("this folder was collected, and an audit would execute it: use a clone")
     _, configuration = find_configuration(options.results, options.configfile)
     old = configuration["results"]

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from provenance.hashing import has_holes
 from provenance.numbers import Ledger, read_ledgers
 from provenance.project import PROJECT
-from provenance.records import Record, Records, a_source_file, is_inside
+from provenance.records import Record, Records, a_source_file, is_elsewhere, is_inside
 
 READABLE = {".csv", ".html", ".json", ".md", ".patch", ".pdf", ".png", ".txt", ".yaml"}
 """Suffixes of small files that hold or explain numbers; other files hold weights or data."""
@@ -60,12 +61,8 @@ class Collection:
         They are absolute, begin with `..`, or are behind a link. The folder of results may itself
         be a link, as to a cluster's large disk.
         """
-        root, results = self.records.root, self.records.root / self.records.results
-        return {
-            path
-            for path in self._existing
-            if not a_source_file(path) or not is_inside(root / path, [root, results])
-        }
+        root, results = self.records.root, self.records.results
+        return {path for path in self._existing if is_elsewhere(path, root, results)}
 
     @cached_property
     def _existing(self) -> list[str]:
@@ -76,9 +73,9 @@ class Collection:
         return sorted(path for path in wanted if self._is_there(path))
 
     def _is_there(self, path: str) -> bool:
-        """Return whether a path is a file or folder, and no pipe, which could not be copied."""
+        """Return whether a path is a file or folder that can be copied: no pipe, nor endless."""
         file = self.records.root / path
-        return file.is_file() or file.is_dir()
+        return (file.is_file() or file.is_dir()) and not has_holes(file)
 
     @cached_property
     def missing(self) -> list[str]:

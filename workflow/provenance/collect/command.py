@@ -28,7 +28,7 @@ from provenance.progress import progress
 from provenance.project import PROJECT, add_results_argument, recorded_name
 from provenance.records import Records, split_targets
 from provenance.seal import sign
-from provenance.text_format import counted
+from provenance.text_format import counted, printable
 from provenance.verify.command import require_unbroken
 
 CHUNK_BYTES = 1 << 20
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     wrong += [f"altered: {path}" for path in chosen.altered(digests)]
     kept = [f"outside the repository, not copied: {path}" for path in sorted(chosen.outside)]
     for line in kept + wrong:
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     copied = [file for file in (options.to, *options.to.rglob("*")) if file.is_file()]
     size = f"{sum(file.stat().st_size for file in copied) / 1e6:.1f} MB"
     print(f"{len(chosen.ancestry)} jobs, {counted(len(copied), 'file')}, {size} in {options.to}")

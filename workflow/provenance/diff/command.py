@@ -105,7 +105,7 @@ class Diff:
             makers = {each.file for each in map(self.b.maker, pair.new.inputs) if each}
             before = [jobs[file] for file in makers if file in jobs]
             if agreement.reason == UNJUDGED and pair.promised == "decisions":
-                with suppress(OSError, ValueError, RecursionError):  # a file that is not there
+                with suppress(Exception):  # a file that is not there, or was altered
                     agreement = pair.decisions()
             apart = not agreement.bits and all(each.agreement.bits for each in before)
             jobs[pair.new.file] = Job(pair, agreement, _kind(pair, agreement), apart)

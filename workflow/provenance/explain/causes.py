@@ -1,16 +1,20 @@
 """Find why a job has to run again, by comparing its record with the job that would run now."""
 
 import json
+import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from provenance.dag import PlannedJob, paths
 from provenance.digest import sha256_of
+from provenance.hashing import read_bounded
 from provenance.project import PROJECT
 from provenance.records import Record, Records, a_commit
 from provenance.sources import read_source
@@ -60,6 +64,23 @@ def causes(job: PlannedJob, records: Records, made_before: set[str]) -> list[Cau
         found += [Cause(*cause) for reason, cause in REASONS.items() if reason in job.reason]
     if not found and not temporary and "updated by another job" not in job.reason:
         found.append(Cause("other", f"Snakemake says: {job.reason[:200]}"))
+    return found
+
+
+def causes_on_disk(
+    record: Record, now: Mapping[str, str | None], gone: Iterable[str]
+) -> list[Cause]:
+    """List what changed since a job ran, as far as files say it and without the workflow.
+
+    now: inputs -> their sha256, None for what is not there. gone: outputs that are not there.
+    """
+    found = [Cause("code", change.file, (change.hint,)) for change in changed_sources(record)]
+    for path, read in record.inputs.items():
+        if (found_now := now.get(path, read)) != read:
+            is_now = f"{found_now[:12]}…" if found_now else "nothing"
+            found.append(Cause("input", f"{path}: {read[:12]}… -> {is_now}"))
+    if missing := sorted(gone):
+        found.append(Cause("missing", "outputs are missing", tuple(missing)))
     return found
 
 
@@ -170,13 +191,33 @@ def tree_of(file: str) -> str | None:
 @cache
 def committed(commit: str, file: str) -> bytes | None:
     """Return a file as it is in a commit; None if the commit or the file is not there."""
-    return _git("cat-file", "blob", f"{commit}:{file}") if a_commit(commit) else None
+    return _blob(f"{commit}:{file}") if a_commit(commit) else None
 
 
-def _git(*arguments: str) -> bytes | None:
-    # A clone may belong to another user, such as a group's.
-    command = ["git", "-c", "safe.directory=*", *arguments]
-    try:
-        return subprocess.run(command, capture_output=True, check=True).stdout
-    except (OSError, ValueError, subprocess.CalledProcessError):
+def _blob(name: str) -> bytes | None:
+    """Read an object of the repository here, without its configuration, which can run commands."""
+    objects = _objects(Path(".git"))
+    if objects is None:
         return None
+    with TemporaryDirectory() as empty:
+        Path(empty, "refs").mkdir()
+        Path(empty, "HEAD").write_text("ref: refs/heads/none")
+        own = {"GIT_DIR": empty, "GIT_OBJECT_DIRECTORY": str(objects.resolve())}
+        command = ["git", "cat-file", "blob", name]
+        try:
+            ran = subprocess.run(command, capture_output=True, check=True, env=os.environ | own)
+        except (OSError, ValueError, subprocess.CalledProcessError):
+            return None
+    return ran.stdout
+
+
+def _objects(folder: Path) -> Path | None:
+    """Return where a repository keeps its objects; in a work tree, `.git` names another folder."""
+    with suppress(OSError, ValueError):
+        if folder.is_file():
+            text = read_bounded(folder).decode().strip()
+            folder = folder.parent / text.removeprefix("gitdir: ")
+        common = folder / "commondir"
+        folder = folder / read_bounded(common).decode().strip() if common.is_file() else folder
+        return folder / "objects" if (folder / "objects").is_dir() else None
+    return None

@@ -2,7 +2,8 @@
 
 A dry run of Snakemake says what would run. A comparison with the records says why: which parameter,
 code or input has changed. `ffmerge verify` finds what Snakemake does not notice, such as an output
-that was edited by hand.
+that was edited by hand. With --no-plan, and in a collected folder, nothing is executed: the records
+are compared with the code, inputs and outputs on disk alone.
 
 A target is a file of the workflow, a rule (`main`, `everything`), or the name of a table, a figure
 (`figure2`) or a number (`table5:7:permute`). The exit status is 1 if anything would run.
@@ -14,19 +15,24 @@ import textwrap
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from graphlib import CycleError
 from pathlib import Path
 from typing import Any
 
-from provenance.dag import PlannedJob, dry_run, paths
-from provenance.explain.causes import Cause, causes
-from provenance.hashing import is_collected
+from provenance.dag import PlannedJob, dry_run, in_order, paths
+from provenance.explain.causes import Cause, causes, causes_on_disk
+from provenance.hashing import digests, is_collected, omitted_files
 from provenance.numbers import Ledger, Number, named, read_ledgers
 from provenance.project import add_configuration_arguments, find_configuration, recorded_name
-from provenance.records import Records
+from provenance.records import Record, Records, is_elsewhere, split_targets
 from provenance.text_format import counted, tallied
 
 N_NAMED = 4  # numbers of a table, and details of a cause, that are named and not only counted
 WIDTH = 100
+UNCHECKED = (
+    "Not compared with the workflow, of which nothing is executed: whether it now has other "
+    "parameters, rules or jobs is unchecked."
+)
 VERIFY = "`ffmerge verify` checks what Snakemake does not: whether files are what jobs made."
 
 
@@ -100,27 +106,82 @@ def staleness(
     return Staleness(jobs, of_jobs, ledgers)
 
 
+def staleness_on_disk(
+    targets: Sequence[str], records: Records, ledgers: Sequence[Ledger]
+) -> Staleness:
+    """Find what is stale by records and files alone, without executing anything of the folder.
+
+    targets: files that jobs made; without any, everything. An output that is gone counts if no
+    other job reads it: Snakemake would not make the others again, either.
+    Raises ValueError for a target that no record says what made.
+    """
+    if unknown := [target for target in targets if records.maker(target) is None]:
+        raise ValueError(
+            f"no record says what made {unknown[0]}: without the workflow, name a number, a table, "
+            "a figure or a file that a job made"
+        )
+    chosen = records.ancestry(*targets) if targets else list(records.by_file.values())
+    try:
+        planned = in_order([_as_recorded(record) for record in chosen])
+    except CycleError:
+        raise ValueError("the records say that jobs wait for each other in a circle") from None
+    read = {path for record in records.by_file.values() for path in record.inputs}
+    made = {
+        path: each for record in records.by_file.values() for path, each in record.outputs.items()
+    }
+    origins = {path for record in chosen for path in record.inputs if not records.maker(path)}
+    left = {*omitted_files()}
+    if is_collected():  # what is elsewhere did not come along, whatever lies there
+        left |= {path for path in origins if is_elsewhere(path, records.root, records.results)}
+    now = made | digests(sorted(origins - left)).of
+    found = {}
+    for record in chosen:
+        gone = {path for path in record.outputs if not Path(path).exists()} - read - left
+        found[str(record.file)] = causes_on_disk(record, now, gone)
+    of_jobs = [found[str(job.outputs["record"])] for job in planned]
+    roots = {n for n, of_job in enumerate(of_jobs) if of_job}
+    reached = sorted(Staleness(planned, of_jobs, ledgers).following(roots))
+    jobs = in_order([planned[n] for n in reached])
+    return Staleness(jobs, [found[str(job.outputs["record"])] for job in jobs], ledgers)
+
+
+def _as_recorded(record: Record) -> PlannedJob:
+    """Return a job as its record has it, with the record among its outputs."""
+    inputs, outputs = ({path: path for path in of} for of in (record.inputs, record.outputs))
+    outputs["record"] = str(record.file)
+    return PlannedJob(record.rule, record.part("wildcards"), {}, inputs, outputs)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ffmerge explain`."""
     help = "default: everything"
     parser.add_argument("targets", nargs="*", metavar="TARGET", type=recorded_name, help=help)
     add_configuration_arguments(parser)
+    text = "do not run this folder's Snakefile: compare the records with what is on disk"
+    parser.add_argument("--no-plan", action="store_true", help=text)
     parser.add_argument("--json", action="store_true", help="the same for machines")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what is stale; return 1 if anything is."""
-    if is_collected():
-        raise ValueError(
-            "this folder was collected: explain would execute its Snakefile; use verify or trace"
-        )
-    file, content = find_configuration(options.results, options.configfile, options.targets)
-    results = Path(content["results"])
+    planning, targets = not (options.no_plan or is_collected()), options.targets
+    if planning:
+        file, content = find_configuration(options.results, options.configfile, targets)
+        results = Path(content["results"])
+    else:
+        results, targets = split_targets(targets, options.results)
+        file = None
     records = Records(results)
     ledgers, _ = read_ledgers(results)
-    targets = [_file(target, ledgers) for target in options.targets or ["everything"]]
+    if not planning and not records.by_file:
+        raise ValueError(f"{results} holds no records: nothing to explain")
+    targets = [_file(target, ledgers) for target in targets or ["everything"]]
     try:
-        stale = staleness(content, targets, records, ledgers)
+        if planning:
+            stale = staleness(content, targets, records, ledgers)
+        else:
+            named = [] if targets == ["everything"] else targets
+            stale = staleness_on_disk(named, records, ledgers)
     except RuntimeError as error:
         raise ValueError(error) from None
     if options.json:
@@ -137,11 +198,12 @@ def _file(target: str, ledgers: Iterable[Ledger]) -> str:
     return next(iter(ledger.about)) if ledger else target
 
 
-def _lines(stale: Staleness, file: Path, targets: list[str]) -> Iterator[str]:
+def _lines(stale: Staleness, file: Path | None, targets: list[str]) -> Iterator[str]:
     if not stale.jobs:
         n = sum(len(ledger.numbers) for ledger in stale.ledgers)
-        yield f"Nothing is stale: {' '.join(targets)} by {file}. Numbers on disk: {n}."
-        yield VERIFY
+        by = file or "the records"
+        yield f"Nothing is stale: {' '.join(targets)} by {by}. Numbers on disk: {n}."
+        yield VERIFY if file else UNCHECKED
         return
     for cause, roots in stale.by_cause.items():
         yield f"{cause.kind}: {cause.text}"
@@ -160,7 +222,7 @@ def _lines(stale: Staleness, file: Path, targets: list[str]) -> Iterator[str]:
         indent=4,
     )
     yield from _summary(stale)
-    yield VERIFY
+    yield VERIFY if file else UNCHECKED
 
 
 def _summary(stale: Staleness) -> Iterator[str]:
@@ -192,10 +254,11 @@ def _per_table(numbers: list[Number]) -> str:
     return f"{len(numbers)} numbers: {', '.join(counts)}"
 
 
-def _content(stale: Staleness, file: Path, targets: list[str]) -> dict:
+def _content(stale: Staleness, file: Path | None, targets: list[str]) -> dict:
     return {
         "targets": targets,
-        "configuration": str(file),
+        "configuration": str(file) if file else None,
+        "unchecked": None if file else UNCHECKED,
         "causes": [
             {
                 "kind": cause.kind,

@@ -16,11 +16,12 @@ from typing import Any
 import jinja2
 import yaml
 
+from provenance.hashing import read_bounded
 from provenance.numbers import Ledger, read_ledgers
 from provenance.page import content
 from provenance.project import PROJECT, configurations_of, recorded_folder
 from provenance.record import write_atomically
-from provenance.records import Records
+from provenance.records import Records, is_inside
 from provenance.sources import REPOSITORY
 from provenance.verify.command import FIND, verify
 from provenance.verify.findings import HOLDS, UNCHECKED, Report
@@ -40,7 +41,7 @@ def write_page(
     """
     captions = (TEMPLATE / "captions.yaml").read_text(encoding="utf-8")
     page = gather(results, yaml.safe_load(captions), report, root)
-    write_atomically(out, render(page).encode())
+    write_atomically(out, render(page).encode(errors="backslashreplace"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +104,10 @@ def gather(
     ledgers = sorted(ledgers, key=lambda ledger: ledger.name)
     states = Counter(number["state"] for number in numbers.values())
     configurations = [str(file.relative_to(root)) for file in configurations_of(results, root)]
-    discrepancies = (root / PROJECT.discrepancies).read_text(encoding="utf-8")
+    document = root / PROJECT.discrepancies
+    if not is_inside(document, [root]):
+        raise ValueError(f"{document} is a link out of this folder")
+    discrepancies = read_bounded(document).decode(errors="replace")
     now = datetime.now(UTC)
     return {
         "results": str(results),
@@ -119,7 +123,7 @@ def gather(
         ],
         "figures": [
             _section(ledger, captions, graph, **content.figure(ledger))
-            | {"picture": content.picture(ledger, root)}
+            | {"picture": content.picture(ledger, results, root)}
             for ledger in ledgers
             if ledger.name.startswith("figure")
         ],

@@ -11,9 +11,10 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
+from provenance.hashing import read_bounded
 from provenance.numbers import Ledger, Number
 from provenance.project import PROJECT
-from provenance.records import Record, Records, a_source_file
+from provenance.records import Record, Records, is_elsewhere
 from provenance.seal import digest_of_records
 from provenance.text_format import leaves
 from provenance.verify.findings import UNCHECKED, Report
@@ -89,11 +90,12 @@ def against_paper(ledger: Ledger) -> dict[str, Any]:
     return {"rows": rows, "verdicts": verdicts.most_common()}
 
 
-def picture(ledger: Ledger, root: Path = Path()) -> str | None:
+def picture(ledger: Ledger, results: Path, root: Path = Path()) -> str | None:
     """Return a figure's PNG as a data URI; None if it is not there."""
     for path in ledger.about:
-        if path.endswith(".png") and a_source_file(path) and (root / path).is_file():
-            return "data:image/png;base64," + base64.b64encode((root / path).read_bytes()).decode()
+        file = root / path
+        if path.endswith(".png") and file.is_file() and not is_elsewhere(path, root, results):
+            return f"data:image/png;base64,{base64.b64encode(read_bounded(file)).decode()}"
     return None
 
 
@@ -287,9 +289,9 @@ def _params(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _purpose(rule: str, root: Path = Path()) -> str:
     """Return what the jobs of a rule do, from the docstring of its script."""
     try:
-        text = (root / PROJECT.scripts / f"{rule}.py").read_text()
+        text = read_bounded(root / PROJECT.scripts / f"{rule}.py")
         return (ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0].replace("\n", " ")
-    except (OSError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return ""
 
 

@@ -1,5 +1,6 @@
 """Check records against the files on disk, and ledgers against tables and sources."""
 
+import csv
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 from provenance.cells import DERIVATIONS, JOB, Source, shown
 from provenance.csv_files import read_csv
 from provenance.explain.causes import committed, tree_of
-from provenance.hashing import Digests
+from provenance.hashing import MAX_BYTES, Digests
 from provenance.ledger import slug
 from provenance.numbers import Ledger, Number, Reach, name_of, read_ledger
 from provenance.project import PROJECT, read_mapping
@@ -338,7 +339,10 @@ def _contradictions(record: Record) -> list[tuple[str, Any, Any]]:
 
 
 def _recomputed(cell: dict[str, Any]) -> Any:
-    values = [Source(Path(each["file"]), each["pointer"]).value() for each in cell["sources"]]
+    sources = [Source(Path(each["file"]), each["pointer"]) for each in cell["sources"]]
+    if any(source.file.stat().st_size > MAX_BYTES for source in sources):
+        raise ValueError(f"it comes from a file of more than {MAX_BYTES:,} bytes")
+    values = [source.value() for source in sources]
     return json.loads(json.dumps(DERIVATIONS[cell["derivation"]](values)))
 
 
@@ -363,8 +367,10 @@ def _differing_cells(
     """List row, column, the ledger's text and the table's, where they differ; [] if shapes do."""
     columns, rows = ledger.content["columns"], ledger.content["rows"]
     try:
+        if table and Path(table).stat().st_size > MAX_BYTES:
+            return []
         there = [list(row.values()) for row in read_csv(Path(table))] if table else []
-    except (OSError, ValueError):
+    except (OSError, ValueError, csv.Error):
         return []
     if [len(row) for row in there] != [len(row) for row in rows]:
         return []  # no single cell is altered: the digest of the file tells

@@ -24,7 +24,7 @@ from provenance.digest import sha256_of
 from provenance.hashing import OMITTED, digests, is_collected, omitted_files
 from provenance.numbers import Ledger, Number, Reach, name_of, named, read_ledgers
 from provenance.project import PROJECT, add_results_argument, recorded_name
-from provenance.records import Records, split_targets
+from provenance.records import Records, is_elsewhere, split_targets
 from provenance.text_format import counted
 from provenance.verify.checks import Checks, Scope
 from provenance.verify.findings import BROKEN, STALE, Counts, Findings, Report, as_text
@@ -47,8 +47,7 @@ def verify(
     from; without any, everything. configuration: the file whose workflow the records are compared
     with (by a dry run of Snakemake at `root`); FIND: the one in config/ that made the results;
     None: do not compare. signers: a file that says whose SSH keys may sign; None: do not ask who
-    signed.
-    None: do not compare. In a collected folder nothing is compared, because that would execute it.
+    signed. In a collected folder nothing is compared, because that would execute it.
     Raises ValueError for a target that is none of these, or if there is nothing to verify.
     """
     began, findings, signed = time.monotonic(), Findings(), []
@@ -61,18 +60,21 @@ def verify(
             raise ValueError(f"{results} holds neither records nor ledgers: nothing to verify")
         reach = Reach(records, ledgers)
         scope = chosen(targets, records, ledgers, broken, reach)
-        omitted = omitted_files()
+        omitted, collected = omitted_files(), is_collected()
         with ThreadPoolExecutor(1) as beside:  # Snakemake plans while this hashes
             file = None if configuration == FIND else configuration
             planning = beside.submit(planned, results, file, configuration == FIND)
-            hashed = digests(path for path in scope.files() if path not in omitted)
+            files = {path for path in scope.files() if path not in omitted}
+            away = {path for path in files if collected and is_elsewhere(path, Path(), results)}
+            hashed = digests(sorted(files - away))
             plan = planning.result()
+        hashed.of.update(dict.fromkeys(away))  # they did not come along, whatever lies there
         if omitted:
             hashed.of.update(omitted)
             n = len(omitted)
             why = f"{n} files did not come along when this was collected, and go unchecked"
             findings.remark(OMITTED, why)
-        Checks(scope, records, plan, hashed, reach, findings, is_collected()).run()
+        Checks(scope, records, plan, hashed, reach, findings, collected).run()
         if signers:
             signed = check_seal(signers, scope, records, reach, findings)
     numbers = frozenset(number.id for number in scope.numbers)

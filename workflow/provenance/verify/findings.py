@@ -61,7 +61,7 @@ class Findings:
         record: Path | None = None,
     ) -> None:
         """Add a fault; the same fault of several jobs is one that reaches all their numbers."""
-        fault = Fault(str(what), why, expected, found, state)
+        fault = Fault(_named(what), why, expected, found, state)
         key = (fault.what, why, repr(expected), repr(found), state)
         _, numbers, records = self._faults.setdefault(key, (fault, set(), set()))
         numbers.update(reaches)
@@ -69,7 +69,7 @@ class Findings:
 
     def remark(self, what: str | Path, why: str) -> None:
         """Add something that is not a fault."""
-        self._remarks[Remark(str(what), why)] = None
+        self._remarks[Remark(_named(what), why)] = None
 
     @property
     def faults(self) -> list[Fault]:
@@ -85,6 +85,11 @@ class Findings:
     def remarks(self) -> list[Remark]:
         """All remarks, in the order in which they were added."""
         return list(self._remarks)
+
+
+def _named(what: str | Path) -> str:
+    """Name a file in one line, whatever its name is."""
+    return str(what).replace("\n", "\\n")
 
 
 def natural(name: str) -> list[tuple[str, int]]:
@@ -187,7 +192,7 @@ def brief(value: object) -> str:
         return "nothing"
     if isinstance(value, str) and len(value) == 64 and not value.strip("0123456789abcdef"):
         return value[:12]
-    text = value if isinstance(value, str) else repr(value)
+    text = _named(value) if isinstance(value, str) else repr(value)
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
