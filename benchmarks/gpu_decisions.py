@@ -17,13 +17,13 @@ from torch import Tensor
 import subjects
 from check_gpu import Findings, Setting
 from experiment.tasks import Task
+from experiment.tasks.task import joined
 from ffmerge.method import groups
 from ffmerge.method.cka import cka_matrix
 from ffmerge.method.correlation import cross_correlation
 from ffmerge.method.features import SUBLAYERS, Features, collect_features, collect_outputs
-from ffmerge.method.merge import merge_in_model
 from ffmerge.method.permutation import Alignment, Pair, Permutations, align_all_pairs
-from ffmerge.method.tie import temporary_changes
+from ffmerge.method.shared_layers import SharedLayers
 from ffmerge.method.windows import pairs_in_windows, select_windows, starts
 from ffmerge.models import checkpoint
 from provenance.job import prepare_torch
@@ -162,16 +162,25 @@ def _outcome(name: str, task: Task, size: Size, device: str, scratch: Path) -> O
         tower: Permutations({pair: each.permutation for pair, each in solved.items()})
         for tower, solved in alignments.items()
     }
-    candidates = {}
     n_layers = min(features.towers().values())
-    for method in METHODS:
-        for k in _sizes(name, size):
-            for start in starts(n_layers, k)[: size.n_starts]:
-                window = groups.window(permutations, start, k, "first")
-                with temporary_changes(model):
-                    merge_in_model(model, window, permutations if method == "permute" else None)
-                    result = task.evaluate(model, "validation", device)
-                candidates[method, k, start] = result.score, result.loss
+    merged = {
+        (method, k, start): (
+            groups.window(permutations, start, k, "first"),
+            permutations if method == "permute" else None,
+        )
+        for method in METHODS
+        for k in _sizes(name, size)
+        for start in starts(n_layers, k)[: size.n_starts]
+    }
+    of_batches = SharedLayers(model, one_pass=task.one_pass).scores(
+        [*merged.values()],
+        task.to_score("validation"),
+        lambda batch: task.scores(model, batch, device),
+    )
+    results = [task.evaluation("validation", joined(parts)) for parts in of_batches]
+    candidates = {
+        key: (result.score, result.loss) for key, result in zip(merged, results, strict=True)
+    }
     scores: dict[int, dict[str, dict[int, float]]] = {}
     for (method, k, start), (score, _) in candidates.items():
         scores.setdefault(k, {}).setdefault(method, {})[start] = score

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 import subjects
+from experiment.tasks.task import joined
 from ffmerge.method import groups
 from ffmerge.method.features import Features, collect_features
-from ffmerge.method.merge import merge_in_model
 from ffmerge.method.permutation import Permutations, align_all_pairs
-from ffmerge.method.tie import temporary_changes
+from ffmerge.method.shared_layers import SharedLayers
 from ffmerge.method.windows import pairs_in_windows, select_windows, starts
 from naive_selection import NaiveSelection
 from timing import Measured, Sample, compared, timed
@@ -117,14 +117,23 @@ class _Selection:
         features = Features(file)
         solved = align_all_pairs(lambda i: features.layer("encoder", i), self.pairs, workers=2)
         permutations = Permutations({pair: found.permutation for pair, found in solved})
-        losses = {}
-        for method in METHODS:
-            aligned = {"encoder": permutations} if method == "permute" else None
-            for start, k in self.windows:
-                window = groups.window(["encoder"], start, k, "first")
-                with temporary_changes(model):
-                    merge_in_model(model, window, aligned)
-                    losses[method, start, k] = task.evaluate(model, "validation").loss
+        merged = {
+            (method, start, k): (
+                groups.window(["encoder"], start, k, "first"),
+                {"encoder": permutations} if method == "permute" else None,
+            )
+            for method in METHODS
+            for start, k in self.windows
+        }
+        scores = SharedLayers(model).scores(
+            [*merged.values()],
+            task.to_score("validation"),
+            lambda batch: task.scores(model, batch, "cpu"),
+        )
+        losses = {
+            key: task.evaluation("validation", joined(parts)).loss
+            for key, parts in zip(merged, scores, strict=True)
+        }
         return permutations, losses, self.choose(losses)
 
     def choose(self, losses: dict[tuple[str, int, int], float]) -> dict:

@@ -2,11 +2,11 @@
 
 from provenance.job import Job
 from experiment.tasks import task_for
+from experiment.tasks.task import joined
 from experiment.variants import Candidate
 from ffmerge.method import groups
-from ffmerge.method.merge import merge_in_model
 from ffmerge.method.permutation import load_permutations
-from ffmerge.method.tie import temporary_changes
+from ffmerge.method.shared_layers import SharedLayers
 from ffmerge.models import checkpoint
 from provenance.csv_files import write_csv
 
@@ -16,12 +16,19 @@ if __name__ == "__main__":
         task = task_for(job.params.task, job.input.base_model, {"validation": job.input.validation})
         model = checkpoint.load(job.input.base_model, device)
         permutations = load_permutations(job.input.permutations)
+        candidates = [Candidate(*c) for c in job.params.candidates]
+        merged = [
+            (
+                groups.window(permutations, c.start, c.k, job.params.anchor),
+                permutations if c.method == "permute" else None,
+            )
+            for c in candidates
+        ]
+        scores = SharedLayers(model, one_pass=task.one_pass).scores(
+            merged, task.to_score("validation"), lambda batch: task.scores(model, batch, device)
+        )
         rows = []
-        for candidate in job.progress([Candidate(*c) for c in job.params.candidates]):
-            window = groups.window(permutations, candidate.start, candidate.k, job.params.anchor)
-            aligned = permutations if candidate.method == "permute" else None
-            with temporary_changes(model):
-                merge_in_model(model, window, aligned)
-                result = task.evaluate(model, "validation", device)
+        for candidate, of_batches in zip(candidates, scores, strict=True):
+            result = task.evaluation("validation", joined(of_batches))
             rows.append({**candidate._asdict(), "score": result.score, "loss": result.loss})
         write_csv(rows, job.output.scores)

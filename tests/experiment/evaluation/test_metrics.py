@@ -10,7 +10,13 @@ from sacrebleu.metrics import BLEU
 
 from experiment.claims.paired_tests import bound_test
 from experiment.config import Training
-from experiment.evaluation.perplexity import mean_loss, perplexity, sliding_windows, window_losses
+from experiment.evaluation.perplexity import (
+    mean_loss,
+    perplexity,
+    sliding_windows,
+    window_batches,
+    window_losses,
+)
 from ffmerge.evaluation.accuracy import accuracy, top1_correct
 from ffmerge.evaluation.bleu import COUNTS, bleu_from_counts, corpus_bleu, sentence_counts
 from ffmerge.evaluation.intervals import (
@@ -68,9 +74,9 @@ def test_window_losses_are_those_of_a_loop_over_tokens(context, stride, pico):
             expected.append((total, end - first))
     assert sum(n for _, n in expected) == 32
     for batch_size in (1, 3, 100):
-        losses, counts = zip(
-            *window_losses(model, ids.int(), context, stride, batch_size), strict=True
-        )
+        batches = window_batches(ids.int(), context, stride, batch_size)
+        scored = [each for batch in batches for each in window_losses(model, batch)]
+        losses, counts = zip(*scored, strict=True)
         assert counts == tuple(n for _, n in expected)
         # float32 logits of order 10, up to 32 losses summed
         assert losses == pytest.approx([loss for loss, _ in expected], abs=1e-4)
@@ -85,9 +91,9 @@ def test_a_loss_that_is_not_finite_is_an_error_that_names_its_window(pico):
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.clone().nan_to_num(posinf=0))
     windows = sliding_windows(30, 8, 4)
     (begin, *_) = next(w for w in windows if w[0] <= 17 < w[2] - 1)
-    losses = window_losses(model, ids, 8, 4, batch_size=1)
     with pytest.raises(ValueError, match=f"window that begins at token {begin} is not finite"):
-        list(losses)
+        for batch in window_batches(ids, 8, 4, batch_size=1):
+            list(window_losses(model, batch))
 
 
 def test_perplexity_averages_over_tokens_or_over_windows():

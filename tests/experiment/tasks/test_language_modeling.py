@@ -10,7 +10,12 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from experiment.config.settings import JOINS
-from experiment.evaluation.perplexity import perplexity, sliding_windows, window_losses
+from experiment.evaluation.perplexity import (
+    perplexity,
+    sliding_windows,
+    window_batches,
+    window_losses,
+)
 from experiment.tasks import language_modeling, task_for
 from provenance.sources import REPOSITORY
 
@@ -153,7 +158,8 @@ def test_an_evaluation_is_the_perplexity_of_the_first_tokens(average, text, pico
     ids = scored.token_ids("validation", "blank_lines") % model.config.vocab_size
     scored.token_ids = lambda split, join: ids
     result = scored.evaluate(model, "validation")
-    losses, counts = zip(*window_losses(model, ids[:50], 8, 4, 4), strict=True)
+    batches = window_batches(ids[:50], 8, 4, 4)
+    losses, counts = zip(*(x for b in batches for x in window_losses(model, b)), strict=True)
     assert sum(counts) == 49 < len(ids) - 1
     assert result.score == perplexity(losses, counts, average)
     assert result.per_example == {"negative_log_likelihood": [*losses], "n_tokens": [*counts]}
@@ -166,7 +172,8 @@ def test_logits_are_computed_only_where_they_are_needed(pico):
     model.lm_head.register_forward_hook(lambda _, inputs, output: asked.append(output.shape[:2]))
     ids = torch.randint(2, 50, (45,), generator=torch.Generator().manual_seed(0))
     windows = sliding_windows(len(ids), context=16, stride=4)
-    scored = sum(n for _, n in window_losses(model, ids, 16, 4, batch_size=1))
+    batches = window_batches(ids, 16, 4, batch_size=1)
+    scored = sum(n for batch in batches for _, n in window_losses(model, batch))
     assert scored == 44
     # the first window scores all but its first token, the others what they move by; and each score
     # needs the position before it

@@ -84,7 +84,7 @@ def test_the_model_is_the_one_that_its_makers_describe(run):
         *("The dog plays in the garden", "A woman watches TV", "The new movie is so great"),
     ]
     with torch.inference_mode():
-        one, other = task._embeddings(model, texts, len(texts), "cpu").chunk(2)
+        one, other = task._embedded(model, task._tokenized(texts)).chunk(2)
     cosines = (one * other).sum(dim=1).tolist()
     assert cosines == pytest.approx([0.2838, -0.0327, 0.8939], abs=5e-5)
 

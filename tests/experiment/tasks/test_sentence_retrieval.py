@@ -179,10 +179,18 @@ def test_the_score_is_that_of_comparing_every_query_with_every_passage(task, enc
     assert result.loss == pytest.approx(sum(losses) / len(losses), abs=1e-4)
 
 
+def embeddings(own, encoder, texts):
+    with torch.inference_mode():
+        return own._embedded(encoder, own._tokenized(texts))
+
+
+def embeddings_alone(own, encoder, texts):
+    return torch.cat([embeddings(own, encoder, [text]) for text in texts])
+
+
 def test_a_text_has_the_same_embedding_alone_and_padded_among_longer_ones(task, encoder):
     texts = [*SHORT, *PARAGRAPHS]
-    together = task()._embeddings(encoder, texts, len(texts), "cpu")
-    alone = task()._embeddings(encoder, texts, 1, "cpu")
+    together, alone = embeddings(task(), encoder, texts), embeddings_alone(task(), encoder, texts)
     assert torch.allclose(together, alone, atol=ROUNDING)
     assert together.norm(dim=1).tolist() == pytest.approx([1.0] * len(texts), abs=ROUNDING)
 
@@ -216,7 +224,7 @@ def test_words_shared_by_query_and_passage_lead_to_the_passage(task):
 def test_the_training_loss_is_that_of_the_batchs_own_passages(task, encoder):
     own = task()
     pairs = [inverse_cloze(text, 3) for text in PARAGRAPHS[:4]]
-    vectors = own._embeddings(encoder, [text for pair in pairs for text in pair], 1, "cpu")
+    vectors = embeddings_alone(own, encoder, [text for pair in pairs for text in pair])
     similarities = vectors[0::2] @ vectors[1::2].T
     expected = contrastive_losses(similarities, torch.arange(4), 0.1).mean().item()
     loss = own.loss(encoder, own.collate(pairs))

@@ -654,7 +654,9 @@ def test_without_a_terminal_it_says_what_there_is_to_do_and_when_a_stage_has_end
     status, printed, error = run(capsys, *named, "--remove", "1", "--n-tokens", 40, "--json")
     assert status == 0 and json.loads(printed)
     plan, *stages = error.splitlines()
-    assert re.fullmatch("pairs of layers to align: 2, about .*; windows to try: 2, about .*", plan)
+    assert re.fullmatch(
+        "pairs of layers to align: 2, about .*; windows to try: 2, at most .*", plan
+    )
     assert [line.split(":")[0] for line in stages] == [
         *("features", "alignment", "search", "merging", "loss after", "writing"),
     ]

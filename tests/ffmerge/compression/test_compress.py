@@ -1,11 +1,13 @@
 """Compress a user's model, from the command line and from Python."""
 
 import json
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,19 @@ from ffmerge.compression.batches import from_examples
 from ffmerge.compression.encodings import encoding_for
 from ffmerge.compression.loss import Divergence, loss_for
 from ffmerge.compression.propose import proposed
-from ffmerge.compression.select import Aligner, n_to_remove, pairs_of, parse_groups, searches
+from ffmerge.compression.select import (
+    Aligner,
+    Trial,
+    by_loss,
+    n_to_remove,
+    pairs_of,
+    parse_groups,
+    searches,
+)
+from ffmerge.compression.summary import windows_table
+from ffmerge.method.groups import Group
+from ffmerge.method.merge import merge_in_model
+from ffmerge.method.tie import temporary_changes
 from ffmerge.models import checkpoint
 from ffmerge.models.architectures import ARCHITECTURES
 from ffmerge.models.tensor_file import read_head
@@ -322,7 +336,7 @@ def test_towers_of_different_depth_are_searched_one_by_one(tmp_path):
         "encoder": 2,
         "decoder": 2,
     }
-    assert {len(window) for window, _ in result.tried} == {1}
+    assert {len(trial.window) for trial in result.tried} == {1}
     assert len(result.tried) == 2 + 3
 
 
@@ -337,6 +351,72 @@ def test_layers_merge_only_within_equal_widths_and_the_error_says_so(tmp_path, c
     assert "different widths cannot be merged: in the encoder, d_ff is 16 in [0, 1, 2]" in error
     result = ffmerge.compress(model, features=data, out=tmp_path / "out", remove=1, n_tokens=20)
     assert result.sublayers[0] - result.sublayers[1] == 1
+
+
+# --- the search -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("as_divergence", [False, True])
+def test_a_search_finds_what_all_losses_say_and_stops_those_that_are_worse(as_divergence, tmp_path):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    sizes = {"n_embd": 16, "n_layer": 6, "n_head": 2, "vocab_size": 40, "n_positions": 16}
+    special = {"bos_token_id": 0, "eos_token_id": 0}
+    model = GPT2LMHeadModel(GPT2Config(**sizes, **special)).eval()
+    with torch.no_grad():  # so that the first layers do much, and merging them is much worse
+        for i, layer in enumerate(model.transformer.h):
+            layer.mlp.c_proj.weight.mul_(20 / (1 + i) ** 3)
+        model.lm_head.weight = torch.nn.Parameter(40 * model.lm_head.weight)
+        ids = torch.arange(16)[:, None]
+        for _ in range(12):  # text that the model itself finds likely
+            ids = torch.cat([ids, model(ids).logits[:, -1:].argmax(-1)], dim=1)
+    batches = [{"input_ids": part} for part in ids.split(2)]
+    loss = (
+        Divergence(model, batches, tmp_path)
+        if as_divergence
+        else loss_for(model, batches, tmp_path)
+    )
+    assert isinstance(loss, Divergence) == as_divergence and len(loss.parts(model)) == 8
+    (windows,) = searches(model, {"decoder": 1}, "first")
+    whole = []
+    for window in windows:
+        with temporary_changes(model):
+            merge_in_model(model, window, None)
+            whole.append(loss.of(model))
+    merge = partial(merge_in_model, model, permutations=None)
+    selected, tried = by_loss(model, {"decoder": 1}, "first", merge, loss)
+    assert selected == windows[min(range(5), key=whole.__getitem__)]
+    assert [trial.window for trial in tried] == windows
+    assert 0 < sum(trial.stopped for trial in tried) < 5
+    for trial, expected in zip(tried, whole, strict=True):
+        if trial.stopped:
+            assert min(whole) < trial.loss < expected
+        else:
+            assert trial.loss == expected
+
+
+def test_a_window_without_a_finite_loss_is_not_chosen(tmp_path):
+    model, family = pico(FAMILIES["gpt2"]), FAMILIES["gpt2"]
+    first, second = (model.transformer.h[i].mlp for i in range(2))
+    with torch.no_grad():  # a neuron that is large in one, but overflows only if that is merged
+        first.c_fc.bias[0], first.c_proj.weight[0] = 300, 0
+        second.c_fc.bias[0], second.c_proj.weight[0] = -100, 3e38
+    loss = loss_for(model, [batch_of(family, seed) for seed in range(3)], tmp_path)
+    assert math.isfinite(loss.of(model))
+    merge = partial(merge_in_model, model, permutations=None)
+    selected, (bad, good) = by_loss(model, {"decoder": 1}, "first", merge, loss)
+    assert (bad.loss, bad.stopped) == (math.inf, False)
+    assert selected == good.window and math.isfinite(good.loss)
+
+
+def test_what_a_stopped_windows_loss_exceeds_is_told():
+    windows = [[Group("decoder", (i, i + 1), i)] for i in range(2)]
+    table = windows_table([Trial(windows[0], 2.5, True), Trial(windows[1], 1.25)], windows[1])
+    assert [line.split() for line in table[1:]] == [
+        ["decoder", "0-1", ">", "2.5000"],
+        ["decoder", "1-2", "1.2500", "chosen"],
+    ]
 
 
 # --- the loss -------------------------------------------------------------------------------------

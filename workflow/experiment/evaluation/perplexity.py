@@ -1,14 +1,13 @@
 """Perplexity with a sliding window (Section 4.1)."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ffmerge.models.format import IGNORED
-from provenance.progress import progress
 
 
 def sliding_windows(n_tokens: int, context: int, stride: int) -> list[tuple[int, int, int]]:
@@ -28,64 +27,69 @@ def sliding_windows(n_tokens: int, context: int, stride: int) -> list[tuple[int,
     return windows
 
 
-@torch.inference_mode()
-def window_losses(
-    model: torch.nn.Module,
-    token_ids: Sequence[int],
-    context: int,
-    stride: int,
-    batch_size: int,
-    device: str = "cpu",
-) -> Iterator[tuple[float, int]]:
-    """Summed negative log-likelihood (nats) and number of scored tokens of each window, in order.
+Windows = tuple[list[tuple[int, int, int]], Tensor]
+"""A batch of windows, and their tokens, (batch, context)."""
 
-    model: causal language model that takes `logits_to_keep`, n, and returns `.logits`
-    (batch, n, vocabulary) of the last n positions.
-    Raises ValueError if there is no token to score or a loss is not finite.
+
+def window_batches(
+    token_ids: Sequence[int], context: int, stride: int, batch_size: int
+) -> Iterator[Windows]:
+    """Put a text's windows into batches, in order.
+
+    Raises ValueError if there is no token to score.
     """
     ids = torch.as_tensor(token_ids, dtype=torch.long)
     windows = sliding_windows(len(ids), context, stride)  # equally long, unless there is only one
     if not windows:
         raise ValueError(f"a text of {len(ids)} tokens has none that follows another")
-    for i in progress(range(0, len(windows), batch_size), desc="perplexity"):
+    for i in range(0, len(windows), batch_size):
         group = windows[i : i + batch_size]
-        inputs = torch.stack([ids[begin:end] for begin, _, end in group]).to(device)
-        first = min(scored - begin for begin, scored, _ in group)  # first scored position
-        targets = inputs[:, first:]
-        needed = targets.shape[1] + 1  # logits before each target; the last one is unused
-        logits = model(input_ids=inputs, logits_to_keep=needed).logits[:, :-1].float()
-        losses = cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-        losses = losses.view_as(targets).cpu()
-        for row, (begin, scored, end) in zip(losses, group, strict=True):
-            loss = row[scored - begin - first :].double().sum().item()
-            if not math.isfinite(loss):
-                raise ValueError(
-                    f"the loss of the window that begins at token {begin} is not finite"
-                )
-            yield loss, end - scored
+        yield group, torch.stack([ids[begin:end] for begin, _, end in group])
+
+
+@torch.inference_mode()
+def window_losses(
+    model: torch.nn.Module, batch: Windows, device: str = "cpu"
+) -> Iterator[tuple[float, int]]:
+    """Summed negative log-likelihood (nats) and number of scored tokens of each window.
+
+    model: causal language model that takes `logits_to_keep`, n, and returns `.logits`
+    (batch, n, vocabulary) of the last n positions. Raises ValueError if a loss is not finite.
+    """
+    group, inputs = batch[0], batch[1].to(device)
+    first = min(scored - begin for begin, scored, _ in group)  # first scored position
+    targets = inputs[:, first:]
+    needed = targets.shape[1] + 1  # logits before each target; the last one is unused
+    logits = model(input_ids=inputs, logits_to_keep=needed).logits[:, :-1].float()
+    losses = cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    losses = losses.view_as(targets).cpu()
+    for row, (begin, scored, end) in zip(losses, group, strict=True):
+        loss = row[scored - begin - first :].double().sum().item()
+        if not math.isfinite(loss):
+            raise ValueError(f"the loss of the window that begins at token {begin} is not finite")
+        yield loss, end - scored
 
 
 @torch.inference_mode()
 def sequence_losses(
-    model: torch.nn.Module, batches: Iterable[Mapping[str, Tensor]], device: str = "cpu"
+    model: torch.nn.Module, batch: Mapping[str, Tensor], device: str = "cpu"
 ) -> Iterator[tuple[float, int]]:
     """Summed negative log-likelihood (nats) and number of scored tokens of each sequence.
 
-    batches: `input_ids`, `attention_mask` and `labels`, (n, length), padded on the right; every
+    batch: `input_ids`, `attention_mask` and `labels`, (n, length), padded on the right; every
     token but a sequence's first is scored. Raises ValueError if a loss is not finite.
     """
-    for batch in progress(batches, desc="perplexity"):
-        inputs = {key: batch[key].to(device) for key in ("input_ids", "attention_mask")}
-        targets = batch["labels"][:, 1:].to(device)
-        logits = model(**inputs).logits[:, :-1].float()
-        losses = cross_entropy(
-            logits.flatten(0, 1), targets.flatten(), reduction="none", ignore_index=IGNORED
-        )
-        losses = losses.view_as(targets).double().sum(dim=1).tolist()
-        for loss, n in zip(losses, (targets != IGNORED).sum(dim=1).tolist(), strict=True):
-            if not math.isfinite(loss):
-                raise ValueError("the loss of a sequence is not finite")
-            yield loss, n
+    inputs = {key: batch[key].to(device) for key in ("input_ids", "attention_mask")}
+    targets = batch["labels"][:, 1:].to(device)
+    logits = model(**inputs).logits[:, :-1].float()
+    losses = cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), reduction="none", ignore_index=IGNORED
+    )
+    losses = losses.view_as(targets).double().sum(dim=1).tolist()
+    for loss, n in zip(losses, (targets != IGNORED).sum(dim=1).tolist(), strict=True):
+        if not math.isfinite(loss):
+            raise ValueError("the loss of a sequence is not finite")
+        yield loss, n
 
 
 def perplexity(losses: Sequence[float], counts: Sequence[int], average: str) -> float:

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from transformers import AutoImageProcessor
 
 from experiment.config import Training
-from experiment.tasks.task import Batch, Task
+from experiment.tasks.task import Batch, Columns, Task
 from ffmerge.compression.pictures import as_taken
 from ffmerge.evaluation.accuracy import accuracy, top1_correct
 from ffmerge.evaluation.metrics import Evaluation
@@ -41,19 +41,23 @@ class ImageClassification(Task):
         for batch in self.batches_for_features(self.rows("validation")):
             yield {"pixel_values": batch["pixel_values"]}
 
-    @torch.inference_mode()
-    def evaluate(self, model: nn.Module, split: str, device: str = "cpu") -> Evaluation:
+    def to_score(self, split: str) -> Iterator[Batch]:
         rows, size = self.limited(split), getattr(self.settings, split).batch_size
-        model.eval()
-        correct, losses = [], []
-        for batch in progress(self.batches(rows, size), -(-len(rows) // size), "images"):
-            labels = batch["labels"].to(device)
-            logits = model(pixel_values=batch["pixel_values"].to(device)).logits.float()
-            correct += top1_correct(logits, labels).tolist()
-            losses += cross_entropy(logits, labels, reduction="none").tolist()
+        return iter(progress(self.batches(rows, size), -(-len(rows) // size), "images"))
+
+    def scores(self, model: nn.Module, batch: Batch, device: str) -> Columns:
+        labels = batch["labels"].to(device)
+        logits = model(pixel_values=batch["pixel_values"].to(device)).logits.float()
+        return {
+            "correct": top1_correct(logits, labels).tolist(),
+            "negative_log_likelihood": cross_entropy(logits, labels, reduction="none").tolist(),
+        }
+
+    def evaluation(self, split: str, columns: Columns) -> Evaluation:
+        correct, losses = columns["correct"], columns["negative_log_likelihood"]
         return Evaluation(
             score=accuracy(correct),
             loss=math.fsum(losses) / len(losses),
-            per_example={"correct": correct, "negative_log_likelihood": losses},
+            per_example=columns,
             details={"n_images": len(correct)},
         )

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,11 +21,13 @@ from experiment.evaluation.perplexity import (
     mean_loss,
     perplexity,
     sequence_losses,
+    window_batches,
     window_losses,
 )
-from experiment.tasks.task import Batch, Task
+from experiment.tasks.task import Batch, Columns, Task
 from ffmerge.evaluation.metrics import Evaluation
 from ffmerge.models.format import IGNORED
+from provenance.progress import progress
 
 ROWS_A_BLOCK = 1000  # rows that are joined and tokenized at a time
 CHARACTERS_A_BLOCK = 2**21  # after which a block ends in any case
@@ -113,23 +116,31 @@ class LanguageModeling(Task):
             mask = batch.get("attention_mask", torch.ones_like(ids))
             yield {"input_ids": ids, "attention_mask": mask}
 
-    def evaluate(self, model: nn.Module, split: str, device: str = "cpu") -> Evaluation:
+    def to_score(self, split: str) -> Iterator[Any]:
         how = getattr(self.settings, split)
-        model.eval()
         if self.settings.pack:
             ids = self.token_ids(split, how.join)[: how.max_tokens]
-            windows = window_losses(model, ids, how.context, how.stride, how.batch_size, device)
+            batches = window_batches(ids, how.context, how.stride, how.batch_size)
         else:
             rows = [row[: how.context] for row in self.row_ids(split)]
             scored = accumulate(len(row) - 1 for row in rows)
             wanted = how.max_tokens or math.inf
             rows = [row for row, n in zip(rows, scored, strict=True) if n <= wanted] or rows[:1]
-            windows = sequence_losses(model, self.batches(rows, how.batch_size), device)
-        losses, counts = zip(*windows, strict=True)
+            batches = self.batches(rows, how.batch_size)
+        return iter(progress(batches, desc="perplexity"))
+
+    def scores(self, model: nn.Module, batch: Any, device: str) -> Columns:
+        losses_of = window_losses if self.settings.pack else sequence_losses
+        losses, counts = zip(*losses_of(model, batch, device), strict=True)
+        return {"negative_log_likelihood": losses, "n_tokens": counts}
+
+    def evaluation(self, split: str, columns: Columns) -> Evaluation:
+        how = getattr(self.settings, split)
+        losses, counts = columns["negative_log_likelihood"], columns["n_tokens"]
         return Evaluation(
             score=perplexity(losses, counts, how.average),
             loss=mean_loss(losses, counts),
-            per_example={"negative_log_likelihood": list(losses), "n_tokens": list(counts)},
+            per_example=columns,
             details={"average": how.average, "n_tokens": sum(counts), "n_windows": len(counts)},
         )
 

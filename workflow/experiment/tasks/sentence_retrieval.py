@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 
 from experiment.config import Training
 from experiment.evaluation.retrieval import QueryPassage, inverse_cloze
-from experiment.tasks.task import Batch, Task
+from experiment.tasks.task import Batch, Columns, Task
 from ffmerge.evaluation.accuracy import accuracy, top1_correct
 from ffmerge.evaluation.metrics import Evaluation
 from provenance.progress import progress
@@ -89,16 +89,28 @@ class SentenceRetrieval(Task):
         hidden = model(**batch).last_hidden_state
         return sentence_embeddings(hidden, batch["attention_mask"], self.settings.pooling)
 
-    @torch.inference_mode()
-    def evaluate(self, model: nn.Module, split: str, device: str = "cpu") -> Evaluation:
+    def to_score(self, split: str) -> Iterator[tuple[list[int], Batch]]:
+        """Batches of texts of similar length, each with their numbers: queries, then passages."""
         how = getattr(self.settings, split)
         pairs = self.pairs(split, how.max_examples)
         queries, passages = zip(*(pairs[i] for i in range(len(pairs))), strict=True)
-        model.eval()
-        embeddings = self._embeddings(model, [*queries, *passages], how.batch_size, device)
-        queries, passages = embeddings.chunk(2)
+        texts = [*queries, *passages]
+        by_length = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))  # little padding
+        for start in progress(range(0, len(texts), how.batch_size), desc="embeddings"):
+            chosen = by_length[start : start + how.batch_size]
+            yield chosen, self._tokenized([texts[i] for i in chosen])
+
+    def scores(self, model: nn.Module, batch: tuple[list[int], Batch], device: str) -> Columns:
+        chosen, tensors = batch
+        inputs = {name: tensor.to(device) for name, tensor in tensors.items()}
+        return {"text": chosen, "embedding": [*self._embedded(model, inputs)]}
+
+    def evaluation(self, split: str, columns: Columns) -> Evaluation:
+        size = getattr(self.settings, split).batch_size
+        in_order = sorted(range(len(columns["text"])), key=columns["text"].__getitem__)
+        queries, passages = torch.stack([columns["embedding"][i] for i in in_order]).chunk(2)
         correct, losses = [], []
-        for own in torch.arange(len(queries), device=device).split(how.batch_size):
+        for own in torch.arange(len(queries), device=queries.device).split(size):
             similarities = queries[own] @ passages.T  # (batch_size, n_passages)
             correct += top1_correct(similarities, own).tolist()
             losses += contrastive_losses(similarities, own, self.settings.temperature).tolist()
@@ -108,20 +120,6 @@ class SentenceRetrieval(Task):
             per_example={"correct": correct, "negative_log_likelihood": losses},
             details={"n_passages": len(correct)},
         )
-
-    def _embeddings(
-        self, model: nn.Module, texts: list[str], batch_size: int, device: str
-    ) -> Tensor:
-        """(n_texts, d_model), in the order of the texts."""
-        by_length = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))  # little padding
-        embedded: list[Tensor | None] = [None] * len(texts)
-        for start in progress(range(0, len(texts), batch_size), desc="embeddings"):
-            chosen = by_length[start : start + batch_size]
-            batch = self._tokenized([texts[i] for i in chosen])
-            batch = {name: tensor.to(device) for name, tensor in batch.items()}
-            for i, vector in zip(chosen, self._embedded(model, batch), strict=True):
-                embedded[i] = vector
-        return torch.stack(embedded)
 
 
 def sentence_embeddings(hidden: Tensor, mask: Tensor, pooling: Literal["mean", "cls"]) -> Tensor:

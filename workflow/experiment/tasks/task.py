@@ -2,7 +2,7 @@
 
 import glob
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import datasets
 
 Batch = dict[str, Tensor]
+Columns = dict[str, list]
+"""Column name -> one value an example."""
 
 
 class Task(ABC):
@@ -26,7 +28,10 @@ class Task(ABC):
     settings: the task's part of the configuration.
     base_model: directory with the tokenizer or image processor.
     data: split -> Parquet file, directory of such files, or pattern.
+    one_pass: whether the scores of a batch are one forward pass.
     """
+
+    one_pass = True
 
     def __init__(self, settings: Any, base_model: Path, data: dict[str, Path]) -> None:
         self.settings = settings
@@ -59,8 +64,23 @@ class Task(ABC):
         """Batches of the validation split, to collect features from (Section 3.3)."""
 
     @abstractmethod
+    def to_score(self, split: str) -> Iterator[Any]:
+        """Batches of `validation` or `test`, as `scores` takes them."""
+
+    @abstractmethod
+    def scores(self, model: nn.Module, batch: Any, device: str) -> Columns:
+        """Score a model on a batch."""
+
+    @abstractmethod
+    def evaluation(self, split: str, columns: Columns) -> Evaluation:
+        """Make a score of the columns of all batches, with per-example values."""
+
+    @torch.inference_mode()
     def evaluate(self, model: nn.Module, split: str, device: str = "cpu") -> Evaluation:
         """Score a model on `validation` or `test`, with per-example values."""
+        model.eval()
+        parts = (self.scores(model, batch, device) for batch in self.to_score(split))
+        return self.evaluation(split, joined(parts))
 
     def rows(self, split: str) -> "datasets.Dataset":
         """A split's rows, memory-mapped. Raises FileNotFoundError if there is no Parquet file."""
@@ -86,6 +106,15 @@ class Task(ABC):
         for start in range(0, len(examples), size):
             end = min(start + size, len(examples))
             yield self.collate([examples[i] for i in range(start, end)])
+
+
+def joined(parts: Iterable[Columns]) -> Columns:
+    """The columns of all batches."""
+    columns: Columns = {}
+    for part in parts:
+        for name, values in part.items():
+            columns.setdefault(name, []).extend(values)
+    return columns
 
 
 @cache

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from transformers import AutoTokenizer
 
 from experiment.config import Training
-from experiment.tasks.task import Batch, Task
+from experiment.tasks.task import Batch, Columns, Task
 from ffmerge.evaluation.bleu import corpus_bleu, sentence_counts
 from ffmerge.evaluation.metrics import Evaluation
 from ffmerge.models.format import IGNORED
@@ -23,6 +23,8 @@ POOL = 20  # batches among which examples are grouped by length
 
 class Translation(Task):
     """An encoder-decoder that translates sentence by sentence."""
+
+    one_pass = False
 
     @cached_property
     def tokenizer(self):
@@ -56,24 +58,35 @@ class Translation(Task):
             batch["decoder_attention_mask"] = (batch["labels"] != IGNORED).long()
             yield batch
 
-    @torch.inference_mode()
-    def evaluate(self, model: nn.Module, split: str, device: str = "cpu") -> Evaluation:
-        how = getattr(self.settings, split)
-        rows = list(self.limited(split))
-        model.eval()
+    def to_score(self, split: str) -> Iterator[tuple[str, list[int], Batch]]:
+        """Batches of sentences of similar length, each with its split and numbers of its rows."""
+        rows, size = list(self.limited(split)), getattr(self.settings, split).batch_size
         lengths = [len(row[self.settings.source]) for row in rows]
         by_length = sorted(range(len(rows)), key=lambda i: (-lengths[i], i))  # little padding
-        hypotheses, losses, counts = [""] * len(rows), [0.0] * len(rows), [0] * len(rows)
-        for start in progress(range(0, len(rows), how.batch_size), desc="translations"):
-            chosen = by_length[start : start + how.batch_size]
-            batch = {k: v.to(device) for k, v in self.collate([rows[i] for i in chosen]).items()}
-            for i, text, loss, n in zip(
-                chosen,
-                self._translations(model, batch, how.num_beams, how.max_length),
-                *_target_losses(model, batch),
-                strict=True,
-            ):
-                hypotheses[i], losses[i], counts[i] = text, loss, n
+        for start in progress(range(0, len(rows), size), desc="translations"):
+            chosen = by_length[start : start + size]
+            yield split, chosen, self.collate([rows[i] for i in chosen])
+
+    def scores(self, model: nn.Module, batch: tuple[str, list[int], Batch], device: str) -> Columns:
+        split, chosen, tensors = batch
+        how = getattr(self.settings, split)
+        inputs = {key: value.to(device) for key, value in tensors.items()}
+        hypotheses = self._translations(model, inputs, how.num_beams, how.max_length)
+        losses, counts = _target_losses(model, inputs)
+        return {
+            "row": chosen,
+            "hypothesis": hypotheses,
+            "negative_log_likelihood": losses,
+            "n_tokens": counts,
+        }
+
+    def evaluation(self, split: str, columns: Columns) -> Evaluation:
+        rows = list(self.limited(split))
+        in_order = sorted(range(len(rows)), key=columns["row"].__getitem__)
+        hypotheses, losses, counts = (
+            [columns[name][i] for i in in_order]
+            for name in ("hypothesis", "negative_log_likelihood", "n_tokens")
+        )
         references = [row[self.settings.target] for row in rows]
         score, signature = corpus_bleu(hypotheses, references)
         return Evaluation(

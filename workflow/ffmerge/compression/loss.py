@@ -105,7 +105,28 @@ def objective_of(
     return None
 
 
-class CrossEntropy:
+Term = tuple[float, float]
+"""A part of the data's share of a loss: a sum that is not negative, and what to divide it by."""
+
+
+def mean(terms: Iterable[Term]) -> float:
+    """The loss of all parts from its terms."""
+    total, size = 0.0, 0.0
+    for part, n in terms:
+        total, size = total + part, size + n
+    return total / size
+
+
+class _Loss:
+    """A loss that is computed part by part. Lower is better."""
+
+    @torch.inference_mode()
+    def of(self, model: nn.Module) -> float:
+        """Compute the loss of a model."""
+        return mean(self.term(model, part) for part in self.parts(model))
+
+
+class CrossEntropy(_Loss):
     """Mean cross-entropy in nats.
 
     batches: with targets, one for each position of the logits, or IGNORED. n_classes: of the logits
@@ -120,17 +141,19 @@ class CrossEntropy:
         if not any((targets != IGNORED).any() for _, targets in self._batches):
             raise ValueError(f"the held-out data have nothing to compute the {name} on; give more")
 
-    @torch.inference_mode()
-    def of(self, model: nn.Module) -> float:
-        """Compute the loss of a model; lower is better."""
-        total, n = 0.0, 0
-        for batch, targets in _small(self._batches, model):
-            logits = forward(model, batch).logits
-            self.n_classes = logits.shape[-1]
-            total += _summed(logits, targets)
-            n += int((targets != IGNORED).sum())
-            drop_cycles()
-        return total / n
+    def parts(self, model: nn.Module) -> list[tuple[Batch, Tensor]]:
+        """The data, as much at a time as the model's logits allow."""
+        return list(_small(self._batches, model))
+
+    def term(self, model: nn.Module, part: tuple[Batch, Tensor]) -> Term:
+        """The summed cross-entropy of a part, and its number of targets."""
+        batch, targets = part
+        logits = forward(model, batch).logits
+        self.n_classes = logits.shape[-1]
+        total = _summed(logits, targets)
+        del logits
+        drop_cycles()
+        return total, int((targets != IGNORED).sum())
 
     def fault(self, before: float, after: float) -> str | None:
         """Say why a model of this loss cannot be used as it is; None if it can.
@@ -168,7 +191,7 @@ def losses_by_example(
         drop_cycles()
 
 
-class Divergence:
+class Divergence(_Loss):
     """Distance of the outputs from the original model's.
 
     For logits over classes or words, the mean Kullback-Leibler divergence KL(original ‖ model) in
@@ -191,15 +214,16 @@ class Divergence:
             else "relative squared error of the original's outputs"
         ) + ("" if head else " before its head")
 
-    @torch.inference_mode()
-    def of(self, model: nn.Module) -> float:
-        """Compute the distance of a model; lower is better."""
-        total_apart, total_size = 0.0, 0.0
-        for batch, file in zip(self._batches, self._files, strict=True):
-            apart, size = distance(self._outputs(model, batch), load_file(file), self._is_kl)
-            total_apart, total_size = total_apart + apart.item(), total_size + size.item()
-            drop_cycles()
-        return total_apart / total_size
+    def parts(self, model: nn.Module) -> list[tuple[Batch, Path]]:
+        """The batches, each with the file of the original's outputs."""
+        return list(zip(self._batches, self._files, strict=True))
+
+    def term(self, model: nn.Module, part: tuple[Batch, Path]) -> Term:
+        """The distance on a batch, and what to divide it by."""
+        batch, file = part
+        apart, size = distance(self._outputs(model, batch), load_file(file), self._is_kl)
+        drop_cycles()
+        return apart.item(), size.item()
 
     def fault(self, before: float, after: float) -> str | None:
         """Say why a model at this distance cannot be used as it is; None if it can."""

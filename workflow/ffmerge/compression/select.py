@@ -2,13 +2,14 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
 from operator import lt
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from ffmerge.compression.batches import (
     inputs_of,
     on_device_of,
 )
-from ffmerge.compression.loss import Loss
+from ffmerge.compression.loss import Loss, Term, mean
 from ffmerge.compression.settings import Settings
 from ffmerge.compression.write import check_space
 from ffmerge.method import cka, groups
@@ -32,7 +33,7 @@ from ffmerge.method.groups import Group
 from ffmerge.method.merge import check_mergeable, merge_in_model
 from ffmerge.method.permutation import Alignment, Pair, Permutations, align_all_pairs
 from ffmerge.method.reconstruct import INPUT, MAPS, OUTPUT, Reconstruction
-from ffmerge.method.tie import temporary_changes
+from ffmerge.method.shared_layers import SharedLayers
 from ffmerge.method.windows import best_start
 from ffmerge.models.memory import drop_cycles
 from ffmerge.models.towers import towers
@@ -41,8 +42,19 @@ from provenance.progress import progress
 FEATURES = "features"  # what is aligned; reconstruct.MAPS has what is fitted, and what CKA compares
 COLLECTED = {FEATURES: None, **MAPS}  # see features.collect_outputs
 
-Tried = list[tuple[list[Group], float]]
-"""Windows that were scored, one group per tower, with their losses."""
+
+class Trial(NamedTuple):
+    """A window that was tried, one group per tower. stopped: whether its loss is at least `loss`.
+
+    That is, its loss on the first part of the data was already above that of another window.
+    """
+
+    window: list[Group]
+    loss: float
+    stopped: bool = False
+
+
+Tried = list[Trial]
 Widths = dict[str, list[tuple[int, int]]]
 """Tower -> (d_model, d_ff) of each layer; layers of equal widths can be merged."""
 StageTimer = Callable[[str], AbstractContextManager[None]]
@@ -129,7 +141,7 @@ class Selector:
         lines = [f"pairs of layers to align: {at_most}{len(d_ffs)}, about {duration(seconds)}"]
         if n_windows:
             trying = duration(n_windows * seconds_per_loss)
-            lines.append(f"windows to try: {n_windows}, about {trying}")
+            lines.append(f"windows to try: {n_windows}, at most about {trying}")
         return "; ".join(lines)
 
     def select(self, data: Data, loss: Loss, stage: StageTimer) -> Selected:
@@ -299,22 +311,62 @@ def by_loss(
     merge: merges groups in the model, which is put back afterwards.
     Raises ValueError if a search has no window with layers of equal widths.
     """
-    candidates = searches(model, n_removed, anchor)
-    bar = progress(total=sum(map(len, candidates)), desc="windows")
     selected: list[Group] = []
     tried: Tried = []
-    for windows in candidates:
-        losses: dict[int, float] = {}
-        for n, window in enumerate(windows):
-            with temporary_changes(model):
-                merge(window)
-                value = loss.of(model)
-            losses[n] = value if math.isfinite(value) else math.inf
-            bar.update()
+    for windows in searches(model, n_removed, anchor):
+        trials = tried_windows(model, windows, merge, loss)
+        losses = {n: trial.loss for n, trial in enumerate(trials)}
         selected += windows[best_start(losses, losses, better=lt)]
-        tried += zip(windows, losses.values(), strict=True)
-    bar.close()
+        tried += trials
     return selected, tried
+
+
+def tried_windows(
+    model: nn.Module,
+    windows: Sequence[list[Group]],
+    merge: Callable[[list[Group]], None],
+    loss: Loss,
+) -> Tried:
+    """Compute the windows' losses, each as far as it may be the lowest.
+
+    After the first part of the data, the best window so far is computed on all of them. Any other
+    one stops when its loss so far, as a share of the whole, exceeds the lowest loss: no part's
+    loss is negative.
+    """
+    shared = SharedLayers(model, lambda window, _: merge(window))
+    parts, candidates = loss.parts(model), [(window, None) for window in windows]
+
+    def score(part: tuple) -> Term:
+        return loss.term(model, part)
+
+    terms = shared.scores(candidates, parts[:1], score)
+    first = min(range(len(windows)), key=lambda i: _or_infinite(terms[i][0][0]))
+    terms[first] += shared.scores([candidates[first]], parts[1:], score)[0]
+    lowest, size = _or_infinite(mean(terms[first])), sum(n for _, n in terms[first])
+
+    def so_far(of: list[Term]) -> float:
+        return mean([*((total, 0) for total, _ in of), (0.0, size)])
+
+    def is_open(n: int, new: list[Term]) -> bool:
+        nonlocal lowest
+        of = terms[others[n]] + new
+        if len(of) == len(parts):
+            lowest = min(lowest, _or_infinite(mean(of)))
+        return so_far(of) <= lowest
+
+    others = [i for i in range(len(windows)) if i != first]
+    more = shared.scores([candidates[i] for i in others], parts[1:], score, is_open)
+    for i, new in zip(others, more, strict=True):
+        terms[i] += new
+    losses = [_or_infinite(mean(of) if len(of) == len(parts) else so_far(of)) for of in terms]
+    return [
+        Trial(window, value, len(of) < len(parts) and math.isfinite(value))
+        for window, value, of in zip(windows, losses, terms, strict=True)
+    ]
+
+
+def _or_infinite(loss: float) -> float:
+    return loss if math.isfinite(loss) else math.inf
 
 
 def by_similarity(

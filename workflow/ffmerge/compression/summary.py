@@ -15,8 +15,8 @@ class Compressed:
 
     method: permute or vanilla. reconstruction: error of each group's FF outputs before fitting and
     after, if they were fitted. bytes: size of the files of weights. loss: its name. tried: windows
-    with their losses. fault: why the model cannot be used as it is, if so. sequences: how texts
-    became sequences, if there was a choice. seconds: by stage.
+    with their losses, or what these exceed. fault: why the model cannot be used as it is, if so.
+    sequences: how texts became sequences, if there was a choice. seconds: by stage.
     """
 
     model: str
@@ -58,8 +58,12 @@ class Compressed:
         before, after = values.pop("losses")
         values["loss"] = {"of": self.loss, "before": before, "after": after}
         values["tried"] = [
-            {"groups": [group.as_json() for group in window], "loss": loss}
-            for window, loss in self.tried
+            {
+                "groups": [group.as_json() for group in trial.window],
+                "loss": trial.loss,
+                "stopped": trial.stopped,
+            }
+            for trial in self.tried
         ]
         return values
 
@@ -212,11 +216,11 @@ def _plain(result: Compressed | Exported | Tuned) -> dict[str, Any]:
 
 
 def windows_table(tried: Tried, chosen: list[Group]) -> list[str]:
-    """A table of every window with its loss; the chosen ones are marked."""
+    """A table of every window with its loss, or what that exceeds; the chosen ones are marked."""
     rows = [("window", "loss", "")]
-    for window, loss in tried:
+    for window, loss, stopped in tried:
         mark = "chosen" if all(group in chosen for group in window) else ""
-        rows.append((layers_text(window), f"{loss:.4f}", mark))
+        rows.append((layers_text(window), f"{'> ' * stopped}{loss:.4f}", mark))
     return aligned_columns(rows)
 
 
