@@ -52,8 +52,9 @@ class Job:
     input.NAME, output.NAME: a Path, or a list of Paths. Outputs are written under partial names and
     renamed when the job has succeeded, the record last; a failure leaves none of them.
     destination.NAME: the path that an output will have. params.NAME, wildcards.NAME: as in the
-    rule. threads: how many it may use. writes: whether this process writes outputs, log and record;
-    if several processes train one model, only the first does.
+    rule. threads: how many it may use. workers: processes that may make batches in advance. writes:
+    whether this process writes outputs, log and record; if several processes train one model, only
+    the first does.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Job:
         files: dict[str, dict[str, Any]],
         threads: int = 1,
         log: Path | None = None,
+        workers: int = 0,
     ) -> None:
         self._description = description
         self._files = {
@@ -72,6 +74,7 @@ class Job:
         self._script = Path(sys.argv[0]).resolve()
         self._started = time.time()
         self.threads = threads
+        self.workers = workers
         self.input = SimpleNamespace(**self._files["input"])
         self.output = SimpleNamespace(
             **{name: _map(_partial, value) for name, value in self._files["output"].items()}
@@ -104,11 +107,14 @@ class Job:
             help='JSON with "input" and "output", the latter with "record"',
         )
         parser.add_argument("--threads", type=int, default=1, help="processor threads it may use")
+        parser.add_argument(
+            "--workers", type=int, default=0, help="processes that make batches in advance"
+        )
         parser.add_argument("--log", type=Path, help="file for progress, warnings and errors")
         chosen = parser.parse_args(arguments)
         for name in chosen.job["imports"]:
             import_module(name)
-        return cls(chosen.job, chosen.files, chosen.threads, chosen.log)
+        return cls(chosen.job, chosen.files, chosen.threads, chosen.log, chosen.workers)
 
     @property
     def input_digests(self) -> dict[str, str]:
@@ -196,6 +202,8 @@ class Job:
                 _each(_remove, vars(self.output).values())
             if self.writes or not isinstance(error, SystemExit):
                 self._report(error)
+            # ends a generator's workers, for which Python would wait for ever
+            traceback.clear_frames(error.__traceback__)
             # The first process reports what stops all; the launcher would end it if another
             # process failed before.
             raise SystemExit(1 if self.writes else getattr(error, "status_of_others", 1)) from None

@@ -124,19 +124,34 @@ def loader(model):
     return f"ffmerge.{'method.quantization' if model.endswith(variants.INT8_SUFFIX) else 'models.checkpoint'}"
 
 
-def command(script, offline=True, folder=SCRIPTS):
+def workers(wildcards):
+    """Resource: the processes that make a task's batches in advance; no parameter, for no result depends on it."""
+    return getattr(TASKS[wildcards.task], "workers", 0)
+
+
+def cores(wildcards):
+    """Threads: one that computes, and one for each worker."""
+    return 1 + workers(wildcards)
+
+
+def command(script, offline=True, folder=SCRIPTS, loads=False):
     """The command line of a rule, which anybody can copy from a record and run.
 
     The script replaces its shell; a signal to the whole job would otherwise end the shell before
     the script has saved its state (ffmerge.training.processes). Without MKL_CBWR the bits of a
-    product would depend on the position of its arrays in memory.
+    product would depend on the position of its arrays in memory. loads: whether workers have some of its threads.
     """
+    computing, workers = "{threads}", ""
+    if loads:
+        computing = "$(({threads}>{resources.workers}?{threads}-{resources.workers}:1))"
+        workers = "--workers {resources.workers} "
     hub = "HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 " if offline else ""
     return (
         f"exec env PYTHONPATH=workflow PYTHONUTF8=1 {hub}HF_HOME=.cache/huggingface TOKENIZERS_PARALLELISM=false "
-        "TRANSFORMERS_VERBOSITY=error OMP_NUM_THREADS={threads} MKL_CBWR=${{MKL_CBWR-AUTO,STRICT}} "
+        f"TRANSFORMERS_VERBOSITY=error OMP_NUM_THREADS={computing} "
+        "MKL_CBWR=${{MKL_CBWR-AUTO,STRICT}} "
         f"python {folder}/{script}.py "
-        "{params.job:q} {params.files:q} --threads {threads} --log {log}"
+        f"{{params.job:q}} {{params.files:q}} --threads {computing} {workers}--log {{log}}"
     )
 
 

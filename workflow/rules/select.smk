@@ -14,6 +14,9 @@ rule score_windows:
         record="{results}/{task}/windows/{part}.record.json",
     log:
         "{results}/{task}/logs/score_windows-{part}.log",
+    threads: cores
+    resources:
+        workers=workers,
     params:
         job=job(
             "score_windows",
@@ -30,7 +33,7 @@ rule score_windows:
         ),
         files=files,
     shell:
-        command("score_windows")
+        command("score_windows", loads=True)
 
 
 rule select_windows:
@@ -72,6 +75,9 @@ rule score_layer_drops:
         record="{results}/{task}/layer_drops/{part}.record.json",
     log:
         "{results}/{task}/logs/score_layer_drops-{part}.log",
+    threads: cores
+    resources:
+        workers=workers,
     params:
         job=job(
             "score_layer_drops",
@@ -87,7 +93,7 @@ rule score_layer_drops:
         ),
         files=files,
     shell:
-        command("score_layer_drops")
+        command("score_layer_drops", loads=True)
 
 
 use rule select_windows as select_layer_drops with:
@@ -156,6 +162,9 @@ rule score_groups:
         record="{results}/{task}/group_scores.record.json",
     log:
         "{results}/{task}/logs/score_groups.log",
+    threads: cores
+    resources:
+        workers=workers,
     params:
         job=job(
             "score_groups",
@@ -169,4 +178,4 @@ rule score_groups:
         ),
         files=files,
     shell:
-        command("score_groups")
+        command("score_groups", loads=True)

@@ -13,6 +13,9 @@ rule score_test:
         record="{results}/{task}/models/{model}/test.record.json",
     log:
         "{results}/{task}/logs/score_test-{model}.log",
+    threads: cores
+    resources:
+        workers=workers,
     params:
         job=job(
             "score_test",
@@ -26,7 +29,7 @@ rule score_test:
         ),
         files=files,
     shell:
-        command("score_test")
+        command("score_test", loads=True)
 
 
 use rule score_test as score_untuned with:

@@ -36,10 +36,12 @@ rule fine_tune:
         record="{results}/{task}/models/{model}/tuned.record.json",
     log:
         "{results}/{task}/logs/fine_tune-{model}.log",
+    threads: cores
     resources:
         # one process for each device (ffmerge.training.processes)
         gpu=lambda w: TASKS[w.task].fine_tuning.devices,
-        cpus_per_task=lambda w: TASKS[w.task].fine_tuning.devices,
+        cpus_per_task=lambda w: TASKS[w.task].fine_tuning.devices * cores(w),
+        workers=workers,
     params:
         job=job(
             "fine_tune",
@@ -53,4 +55,4 @@ rule fine_tune:
         ),
         files=files,
     shell:
-        command("fine_tune")
+        command("fine_tune", loads=True)

@@ -12,7 +12,7 @@ if __name__ == "__main__":
     run_on(devices, job.params.device)  # before anything is written
     with job:
         data = {"train": job.input.train, "validation": job.input.validation}
-        task = task_for(job.params.task, job.input.base_model, data)
+        task = task_for(job.params.task, job.input.base_model, data, job.workers)
         model = checkpoint.load(job.input.model)  # the trainer moves it to this process's device
         curve = train(
             model,
@@ -21,6 +21,7 @@ if __name__ == "__main__":
             job.checkpoints,
             seed=job.params.seed,
             device=job.params.device,
+            workers=job.workers,
         )
         if job.writes:
             checkpoint.save(model, job.output.model)

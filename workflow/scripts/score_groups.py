@@ -14,7 +14,8 @@ from provenance.csv_files import write_csv
 if __name__ == "__main__":
     with Job.from_command_line() as job:
         device = job.params.device
-        task = task_for(job.params.task, job.input.base_model, {"validation": job.input.validation})
+        data = {"validation": job.input.validation}
+        task = task_for(job.params.task, job.input.base_model, data, job.workers)
         model = checkpoint.load(job.input.base_model, device)
         permutations = load_permutations(job.input.permutations)
         proposals = json.loads(job.input.groups.read_text())

@@ -10,7 +10,8 @@ from provenance.csv_files import write_csv
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        task = task_for(job.params.task, job.input.base_model, {"validation": job.input.validation})
+        data = {"validation": job.input.validation}
+        task = task_for(job.params.task, job.input.base_model, data, job.workers)
         model = checkpoint.load(job.input.base_model, job.params.device)
         rows = []
         for candidate in job.progress([Candidate(*c) for c in job.params.candidates]):

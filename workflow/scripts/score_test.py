@@ -12,7 +12,8 @@ from provenance.csv_files import write_csv
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        task = task_for(job.params.task, job.input.base_model, {"test": job.input.test})
+        data = {"test": job.input.test}
+        task = task_for(job.params.task, job.input.base_model, data, job.workers)
         model = import_module(job.params.loader).load(job.input.model, job.params.device)
         result = task.evaluate(model, "test", job.params.device)
         computed, stored = count_sublayers(model)

@@ -9,6 +9,7 @@ from experiment.config.settings import (
     AccuracyEvaluation,
     BleuEvaluation,
     FeatureSettings,
+    FromZero,
     Join,
     LayerDrop,
     Line,
@@ -129,6 +130,11 @@ class ImageClassification(TaskBase):
     """An image classifier, scored by top-1 accuracy."""
 
     kind: Literal["image_classification"] = Field(description="kind of task")
+    workers: FromZero = Field(
+        0,
+        description="processes that decode images in advance, in training and scoring, beside the "
+        "one that computes; each takes a core. The results are the same with any number",
+    )
     validation: AccuracyEvaluation = Field(description="scores windows and selects the model")
     test: AccuracyEvaluation = Field(description="gives the reported score")
 
@@ -140,6 +146,11 @@ class Translation(TaskBase):
     source: Line = Field(description="column of the source sentence")
     target: Line = Field(description="column of the reference translation")
     max_tokens: Positive = Field(128, description="tokens at which either side is truncated")
+    workers: FromZero = Field(
+        0,
+        description="processes that tokenize text in advance, in training and scoring, beside the "
+        "one that computes; each takes a core. The results are the same with any number",
+    )
     validation: BleuEvaluation = Field(description="scores windows and selects the model")
     test: BleuEvaluation = Field(description="gives the reported score")
 

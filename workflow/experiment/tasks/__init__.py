@@ -12,13 +12,16 @@ from experiment.config import part_of_task
 from experiment.tasks.task import Task
 
 
-def task_for(parts: Mapping[str, Any], base_model: Path, data: dict[str, Path]) -> Task:
+def task_for(
+    parts: Mapping[str, Any], base_model: Path, data: dict[str, Path], workers: int = 0
+) -> Task:
     """Make the task of the kind that `parts` names; only that kind's module is imported.
 
     parts: `kind`, and the keys of the task's configuration that a job depends on.
     base_model: directory that holds the tokenizer or image processor.
     data: split (`train`, `validation`, `test`) -> Parquet file or pattern.
+    workers: processes that make batches in advance.
     """
     settings = part_of_task(parts)
     module = import_module(f"experiment.tasks.{settings.kind}")  # one of the job's `imports`
-    return getattr(module, type(settings).__name__)(settings, base_model, data)
+    return getattr(module, type(settings).__name__)(settings, base_model, data, workers)

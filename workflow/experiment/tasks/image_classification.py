@@ -24,7 +24,8 @@ class ImageClassification(Task):
     @cached_property
     def processor(self):
         """The base model's image processor."""
-        return AutoImageProcessor.from_pretrained(self.base_model)
+        # by name: otherwise what is installed would choose how pictures are resized
+        return AutoImageProcessor.from_pretrained(self.base_model, backend="pil")
 
     def training_examples(self, training: Training, seed: int) -> Dataset:
         return self.rows("train")

@@ -2,17 +2,18 @@
 
 import glob
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from experiment.config import Training
 from ffmerge.evaluation.metrics import METRICS, Evaluation, Metric
+from ffmerge.models.workers import START, InWorker
 
 if TYPE_CHECKING:
     import datasets
@@ -28,13 +29,17 @@ class Task(ABC):
     settings: the task's part of the configuration.
     base_model: directory with the tokenizer or image processor.
     data: split -> Parquet file, directory of such files, or pattern.
+    workers: processes that make batches in advance; 0: this one makes them.
     one_pass: whether the scores of a batch are one forward pass.
     """
 
     one_pass = True
 
-    def __init__(self, settings: Any, base_model: Path, data: dict[str, Path]) -> None:
+    def __init__(
+        self, settings: Any, base_model: Path, data: dict[str, Path], workers: int = 0
+    ) -> None:
         self.settings = settings
+        self.workers = workers
         self.base_model = Path(base_model)
         self.data = data
 
@@ -103,9 +108,25 @@ class Task(ABC):
 
     def batches(self, examples: Dataset, size: int) -> Iterator[Batch]:
         """Batches of `size` examples in order; the last one may be smaller."""
-        for start in range(0, len(examples), size):
-            end = min(start + size, len(examples))
-            yield self.collate([examples[i] for i in range(start, end)])
+        n = len(examples)
+        groups = [range(start, min(start + size, n)) for start in range(0, n, size)]
+        return self.batches_of(examples, groups)
+
+    def batches_of(self, examples: Dataset, groups: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        """Batches of the examples with these indices, in order, made by the workers if any."""
+        if self.workers and groups:
+            # a generator of its own: training draws its dropout from torch's
+            yield from DataLoader(
+                examples,
+                batch_sampler=groups,
+                num_workers=self.workers,
+                collate_fn=InWorker(self.collate),
+                multiprocessing_context=START,
+                generator=torch.Generator(),
+            )
+            return
+        for group in groups:
+            yield self.collate([examples[i] for i in group])
 
 
 def joined(parts: Iterable[Columns]) -> Columns:

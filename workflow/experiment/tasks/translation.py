@@ -63,9 +63,10 @@ class Translation(Task):
         rows, size = list(self.limited(split)), getattr(self.settings, split).batch_size
         lengths = [len(row[self.settings.source]) for row in rows]
         by_length = sorted(range(len(rows)), key=lambda i: (-lengths[i], i))  # little padding
-        for start in progress(range(0, len(rows), size), desc="translations"):
-            chosen = by_length[start : start + size]
-            yield split, chosen, self.collate([rows[i] for i in chosen])
+        groups = [by_length[start : start + size] for start in range(0, len(rows), size)]
+        batches = progress(self.batches_of(rows, groups), len(groups), "translations")
+        for chosen, batch in zip(groups, batches, strict=True):
+            yield split, chosen, batch
 
     def scores(self, model: nn.Module, batch: tuple[str, list[int], Batch], device: str) -> Columns:
         split, chosen, tensors = batch

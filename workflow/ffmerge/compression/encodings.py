@@ -42,7 +42,8 @@ def encoding_for(
             "model's forward takes them"
         )
     if "pixel_values" in takes:
-        images = _load(transformers.AutoImageProcessor, directory, "image processor")
+        # by name: otherwise what is installed would choose how pictures are resized
+        images = _load(transformers.AutoImageProcessor, directory, "image processor", backend="pil")
         if "input_ids" not in takes:
             return Pictures(images, model.config)
         return PicturesWithText(
@@ -76,10 +77,12 @@ def _tokenizer(directory: Path) -> Any:
     return _load(transformers.AutoTokenizer, directory, "tokenizer")
 
 
-def _load(auto_class: Any, directory: Path, what: str) -> Any:
+def _load(auto_class: Any, directory: Path, what: str, **options: str) -> Any:
     config = checkpoint.read_configuration(directory)  # transformers knows no merged model's
     try:
-        return auto_class.from_pretrained(directory, local_files_only=True, config=config)
+        return auto_class.from_pretrained(
+            directory, local_files_only=True, config=config, **options
+        )
     except (OSError, ValueError, ImportError, TypeError, KeyError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(

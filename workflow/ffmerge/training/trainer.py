@@ -27,6 +27,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from ffmerge.models import checkpoint
 from ffmerge.models.memory import check_device
+from ffmerge.models.workers import START, InWorker
 from ffmerge.training import resumption
 from ffmerge.training.processes import SIGNALS, Interrupted, StopRequest, n_processes
 from ffmerge.training.schedules import Training, learning_rate_factor
@@ -72,6 +73,7 @@ def train(
     device: str = "cpu",
     accumulate: int = 1,
     checkpointing: bool = False,
+    workers: int = 0,
     signals: Sequence[signal.Signals] = SIGNALS,
 ) -> list[dict]:
     """Train a model in place and leave it with the weights of its best validation score.
@@ -79,8 +81,9 @@ def train(
     directory: for checkpoints of one set of parameters only; it has to survive a kill, after which
     training resumes from the last complete checkpoint. Each process uses exactly one device,
     however many the machine has (see `processes`). accumulate: parts in which a device takes the
-    examples of a step. checkpointing: compute activations again instead of keeping them. signals:
-    at which training saves a checkpoint and stops.
+    examples of a step. checkpointing: compute activations again instead of keeping them. workers:
+    processes that make batches in advance; the result does not depend on how many. signals: at
+    which training saves a checkpoint and stops.
     Returns the learning curve: dicts with `step` and `loss`, or `score` and `validation_loss`.
     Raises ValueError for a device that is not here, or naming the step at which the loss was not
     finite, and Interrupted naming the step at which a signal stopped it.
@@ -88,7 +91,9 @@ def train(
     check_device(device)  # the Trainer would take the processor instead
     set_seed(seed)
     with StopRequest(signals) as stop:
-        arguments = _arguments(training, directory, seed, device, accumulate, checkpointing)
+        arguments = _arguments(
+            training, directory, seed, device, accumulate, checkpointing, workers
+        )
         return ResumableTrainer(task, training, model, arguments, stop).run()
 
 
@@ -125,7 +130,7 @@ class ResumableTrainer(Trainer):
             args=args,
             train_dataset=examples,
             eval_dataset=examples,  # required but unused: see `evaluate`
-            data_collator=task.collate,
+            data_collator=InWorker(task.collate) if args.dataloader_num_workers else task.collate,
             callbacks=[_Watch(self)],
         )
         self.remove_callback(PrinterCallback)
@@ -345,6 +350,7 @@ def _arguments(
     device: str,
     accumulate: int = 1,
     checkpointing: bool = False,
+    workers: int = 0,
 ) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(directory),
@@ -375,6 +381,8 @@ def _arguments(
         disable_tqdm=True,
         report_to="none",
         dataloader_pin_memory=device != "cpu",
+        dataloader_num_workers=workers,
+        dataloader_multiprocessing_context=START if workers else None,
     )
     if arguments.world_size > 1:  # processes share the examples that one device would take
         arguments.accelerator_config.split_batches = True
