@@ -273,6 +273,55 @@ def test_merged_sublayers_are_fitted_to_what_each_layer_gave(gpt2, texts, tmp_pa
     assert "add --reconstruct" in error
 
 
+def test_groups_grow_by_the_loss_until_so_many_sublayers_are_removed(gpt2, texts, tmp_path, capsys):
+    greedily = ["--strategy", "greedy", "--json"]
+    for n, more in enumerate(([], ["--reconstruct", 4, "--reconstruct-search", 2])):
+        status, printed, error = compress_gpt2(
+            capsys, gpt2, texts, tmp_path / str(n), "--remove", 2, *greedily, *more
+        )
+        assert status == 0, error
+        summary = json.loads(printed)
+        first, last = summary["tried"]  # after each step
+        assert first["groups"][0]["layers"] in ([0, 1], [1, 2])
+        assert [group["layers"] for group in last["groups"]] == [[0, 1, 2]]
+        assert summary["groups"] == last["groups"] and summary["sublayers"]["after"] == 1
+        if not more:
+            assert summary["loss"]["after"] == pytest.approx(last["loss"], rel=1e-6)
+    by_window = json.loads(
+        compress_gpt2(capsys, gpt2, texts, tmp_path / "w", "--remove", 1, "--json")[1]
+    )
+    assert first_step(tmp_path / "0") == min(item["loss"] for item in by_window["tried"])
+
+
+def first_step(out: Path) -> float:
+    return read_record(out / "ffmerge_record.json")["result"]["tried"][0]["loss"]
+
+
+def test_layers_that_make_massive_activations_are_named_and_left_out(texts, tmp_path, capsys):
+    model = pico(FAMILIES["gpt2"])
+    with torch.no_grad():  # a neuron that only one token excites, and that only layer 1 has
+        model.transformer.h[1].mlp.c_proj.weight[0] *= 1e5
+        model.transformer.h[1].mlp.c_fc.weight[:, 0] *= 10
+        model.transformer.h[1].mlp.c_fc.bias[0] = -15
+    model.save_pretrained(tmp_path / "model")
+    own_models.tokenizer(tmp_path / "model")
+    arguments = capsys, tmp_path / "model", texts
+    status, printed, error = compress_gpt2(*arguments, tmp_path / "out", "--layers", "0-1")
+    assert status == 0, error
+    assert "made or removed by the FF of decoder 1: --skip-massive" in printed
+    skipping = ["--remove", 1, "--skip-massive", "--strategy"]
+    status, printed, error = compress_gpt2(*arguments, tmp_path / "b", *skipping, "cka", "--json")
+    assert status == 0 and json.loads(printed)["groups"][0]["layers"] == [0, 2], error
+    for strategy in ("window", "greedy"):  # of adjacent layers
+        error = compress_gpt2(*arguments, tmp_path / "no", *skipping, strategy)[2]
+        assert "decoder [1]: left out" in error and error.count("error: ") == 1, error
+        assert not (tmp_path / "no").exists()
+    status, printed, _ = run(
+        capsys, "inspect", tmp_path / "model", "--features", texts, "--out", tmp_path / "a.png"
+    )
+    assert status == 0 and "FF of decoder 1" in printed
+
+
 def test_the_record_has_the_digest_of_every_file_and_the_card_names_the_record(
     gpt2, texts, tmp_path, capsys
 ):

@@ -170,9 +170,10 @@ def _span(ends: tuple[float, float], form: str) -> str:
 
 def similarities(
     source: SourceModel, features: Sequence[str | Path], settings: Settings, entry: dict | None
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], dict[str, list[int]]]:
     """Compute linear CKA of all pairs of FF sublayers' outputs, (n_layers, n_layers) by tower.
 
+    Returns it, and the layers by tower that make massive activations.
     features: files or directories of data. entry: of an architecture that is not in the table.
     """
     with tempfile.TemporaryDirectory() as scratch:
@@ -180,8 +181,8 @@ def similarities(
         model = load_original(readable, architecture=entry).to(settings.device)
         data = data_of_files(model, source, files_of(features), settings)
         file = Path(scratch) / "outputs"
-        collect(model, data.features, {OUTPUT: MAPS[OUTPUT]}, data.n_tokens, file)
-        return output_similarities(Features(file, OUTPUT))
+        massive = collect(model, data.features, {OUTPUT: MAPS[OUTPUT]}, data.n_tokens, file)
+        return output_similarities(Features(file, OUTPUT)), massive
 
 
 def draw(similarity: dict[str, Tensor], name: str, file: Path) -> None:

@@ -257,6 +257,7 @@ class Inspect:
         from ffmerge.compression import anatomy, source
         from ffmerge.compression.pipeline import read_entry
         from ffmerge.compression.propose import as_yaml
+        from ffmerge.compression.select import massive_text
         from ffmerge.compression.write import check_new, check_outside
         from ffmerge.models.memory import check_device
         from ffmerge.models.pretrained import quiet, show_bars_on_a_terminal_only
@@ -279,10 +280,13 @@ class Inspect:
             names = Inspect.OPTIONS
             settings = Settings(remove=1, **{name: getattr(options, name) for name in names})
             with quiet():
-                cka = anatomy.similarities(original, options.features, settings, entry)
+                cka, massive = anatomy.similarities(original, options.features, settings, entry)
             anatomy.draw(cka, summary["class"], options.out)
             summary["cka"] = {tower: matrix.tolist() for tower, matrix in cka.items()}
+            summary["massive"] = massive
         print(json.dumps(summary, indent=2) if options.json else anatomy.as_text(model, original))
+        if summary.get("massive") and not options.json:
+            print(f"note: {massive_text(massive)}")
         return 0
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from fractions import Fraction
 from itertools import combinations
 from operator import lt
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -26,14 +28,16 @@ from ffmerge.compression.batches import (
 from ffmerge.compression.loss import Loss, Term, mean
 from ffmerge.compression.settings import Settings
 from ffmerge.compression.write import check_space
-from ffmerge.method import cka, groups
+from ffmerge.method import cka, greedy, groups
 from ffmerge.method.clustering import most_similar
 from ffmerge.method.features import Features, Tap, collect_outputs
 from ffmerge.method.groups import Group
+from ffmerge.method.massive import massive, measured
 from ffmerge.method.merge import check_mergeable, merge_in_model
 from ffmerge.method.permutation import Alignment, Pair, Permutations, align_all_pairs
 from ffmerge.method.reconstruct import INPUT, MAPS, OUTPUT, Reconstruction
 from ffmerge.method.shared_layers import SharedLayers
+from ffmerge.method.tie import temporary_changes
 from ffmerge.method.windows import best_start
 from ffmerge.models.memory import drop_cycles
 from ffmerge.models.towers import towers
@@ -93,6 +97,8 @@ class Selector:
             self._n_removed = n_to_remove(settings.remove, n_layers)
             if settings.strategy == "window":
                 searches(model, self._n_removed, settings.anchor)
+            elif settings.strategy == "greedy":
+                boundaries(model, self._n_removed)
 
     @property
     def _maps(self) -> dict[str, str | None]:
@@ -128,6 +134,10 @@ class Selector:
             candidates = searches(self._model, self._n_removed, self._settings.anchor)
             pairs = pairs_of(g for windows in candidates for window in windows for g in window)
             n_windows = sum(map(len, candidates))
+        elif self._settings.strategy == "greedy":
+            open_ = boundaries(self._model, self._n_removed)
+            n_windows = greedy.n_trials(len(open_), sum(self._n_removed.values()))
+            pairs = pairs_of(greedy.groups_between([b], self._settings.anchor)[0] for b in open_)
         else:
             aligned = aligned or self._settings.strategy == "correlation"
             pairs = {
@@ -141,7 +151,8 @@ class Selector:
         lines = [f"pairs of layers to align: {at_most}{len(d_ffs)}, about {duration(seconds)}"]
         if n_windows:
             trying = duration(n_windows * seconds_per_loss)
-            lines.append(f"windows to try: {n_windows}, at most about {trying}")
+            what = "windows" if self._settings.strategy == "window" else "groups"
+            lines.append(f"{what} to try: {n_windows}, at most about {trying}")
         return "; ".join(lines)
 
     def select(self, data: Data, loss: Loss, stage: StageTimer) -> Selected:
@@ -152,8 +163,10 @@ class Selector:
         check_space(self._scratch, self._n_bytes(data.n_tokens), "features")
         file, maps, reconstruction = self._scratch / "features.safetensors", self._maps, None
         with stage("features"):
-            if maps:
-                collect(self._model, data.features, maps, data.n_tokens, file)
+            kept_out = collect(self._model, data.features, maps, data.n_tokens, file)
+            if kept_out:
+                warnings.warn(massive_text(kept_out, self._settings.skip_massive), stacklevel=2)
+            without = kept_out if self._settings.skip_massive else {}
             if self._settings.reconstruct is not None:
                 reconstruction = Reconstruction(
                     self._model,
@@ -168,27 +181,34 @@ class Selector:
             if self._named is not None:
                 selected = self._named
             elif self._settings.strategy == "window":
-                candidates = searches(self._model, self._n_removed, anchor)
+                candidates = searches(self._model, self._n_removed, anchor, without)
                 selected = [g for windows in candidates for window in windows for g in window]
+            elif self._settings.strategy == "greedy":
+                selected = []  # pairs are aligned when they are tried
             else:
                 similarity = (
                     correlations(self._model, aligner)
                     if self._settings.strategy == "correlation"
                     else output_similarities(Features(file, OUTPUT))
                 )
-                selected = by_similarity(self._model, self._n_removed, anchor, similarity)
+                selected = by_similarity(self._model, self._n_removed, anchor, similarity, without)
             if aligned:
                 aligner.align(pairs_of(selected))
         permutations = aligner.permutations() if aligned else None
-        if self._named is None and self._settings.strategy == "window":
+        if self._named is None and self._settings.strategy in ("window", "greedy"):
             with stage("search"):
 
                 def merge(window: list[Group]) -> None:
+                    nonlocal permutations
+                    if aligned and self._settings.strategy == "greedy":
+                        aligner.align(pairs_of(window))
+                        permutations = aligner.permutations()
                     merge_in_model(self._model, window, permutations)
                     if reconstruction and (steps := self._settings.reconstruct_search):
                         reconstruction.fit_once(window, steps)
 
-                selected, tried = by_loss(self._model, self._n_removed, anchor, merge, loss)
+                search = by_loss if self._settings.strategy == "window" else by_greedy
+                selected, tried = search(self._model, self._n_removed, anchor, merge, loss, without)
         return Selected(selected, permutations, tried, reconstruction)
 
 
@@ -198,10 +218,11 @@ def collect(
     maps: Mapping[str, str | None],
     n_tokens: int,
     file: Path,
-) -> None:
+) -> dict[str, list[int]]:
     """Collect outputs of every layer at n_tokens positions in a file, without the model's head.
 
-    maps: of COLLECTED.
+    maps: of COLLECTED; the first batch is computed even if there are none. Returns the layers that
+    make massive activations, by tower.
     """
     base = model.base_model
 
@@ -215,8 +236,18 @@ def collect(
 
     given: Batch = {}
     device = str(next(model.parameters()).device)
-    with explained(base, given):
+    with explained(base, given), measured(base) as ratios:
         collect_outputs(base, inputs(), maps, n_tokens, file, device)
+    return massive(ratios)
+
+
+def massive_text(layers: Mapping[str, list[int]], skipped: bool = False) -> str:
+    """A line on the layers that make massive activations."""
+    named = "; ".join(f"{tower} {', '.join(map(str, of))}" for tower, of in layers.items())
+    return (
+        f"massive activations of the residual stream are made or removed by the FF of {named}: "
+        + ("no group has them" if skipped else "--skip-massive leaves them out of all groups")
+    )
 
 
 # --- the request ----------------------------------------------------------------------------------
@@ -285,12 +316,18 @@ def _parse_layers(item: str, text: str) -> list[int]:
 # --- the strategies -------------------------------------------------------------------------------
 
 
-def searches(model: nn.Module, n_removed: dict[str, int], anchor: str) -> list[list[list[Group]]]:
+def searches(
+    model: nn.Module,
+    n_removed: dict[str, int],
+    anchor: str,
+    without: Mapping[str, list[int]] = MappingProxyType({}),
+) -> list[list[list[Group]]]:
     """The windows that each search scores: those whose layers have equal widths.
 
+    without: layers by tower that no window may have.
     Raises ValueError if a search has none.
     """
-    widths = widths_of(model)
+    widths = widths_of(model, without)
     n_layers = {name: len(of_layers) for name, of_layers in widths.items()}
     candidates = groups.candidate_windows(n_layers, n_removed, anchor)
     fitting = [[window for window in windows if _fit(window, widths)] for windows in candidates]
@@ -305,6 +342,7 @@ def by_loss(
     anchor: str,
     merge: Callable[[list[Group]], None],
     loss: Loss,
+    without: Mapping[str, list[int]] = MappingProxyType({}),
 ) -> tuple[list[Group], Tried]:
     """Find the window with the lowest loss (Section 3.4). Returns it and all windows tried.
 
@@ -313,7 +351,7 @@ def by_loss(
     """
     selected: list[Group] = []
     tried: Tried = []
-    for windows in searches(model, n_removed, anchor):
+    for windows in searches(model, n_removed, anchor, without):
         trials = tried_windows(model, windows, merge, loss)
         losses = {n: trial.loss for n, trial in enumerate(trials)}
         selected += windows[best_start(losses, losses, better=lt)]
@@ -369,14 +407,64 @@ def _or_infinite(loss: float) -> float:
     return loss if math.isfinite(loss) else math.inf
 
 
+def boundaries(
+    model: nn.Module,
+    n_removed: dict[str, int],
+    without: Mapping[str, list[int]] = MappingProxyType({}),
+) -> list[greedy.Boundary]:
+    """The pairs of adjacent layers of equal widths, by the first of each.
+
+    Raises ValueError if there are fewer than FF sublayers to remove.
+    """
+    widths = widths_of(model, without)
+    found = [
+        (name, i) for name, of in widths.items() for i in range(len(of) - 1) if of[i] == of[i + 1]
+    ]
+    if len(found) < sum(n_removed.values()):
+        raise _too_few_of_equal_widths(widths)
+    return found
+
+
+def by_greedy(
+    model: nn.Module,
+    n_removed: dict[str, int],
+    anchor: str,
+    merge: Callable[[list[Group]], None],
+    loss: Loss,
+    without: Mapping[str, list[int]],
+) -> tuple[list[Group], Tried]:
+    """Find groups greedily by loss. Returns them, and those after each step.
+
+    All towers compete: n_removed is only summed up. merge, without: as in `by_loss`.
+    """
+    open_, n = boundaries(model, n_removed, without), sum(n_removed.values())
+    bar = progress(total=greedy.n_trials(len(open_), n), desc="groups")
+
+    def loss_without(removed: frozenset[greedy.Boundary]) -> float:
+        with temporary_changes(model):
+            merge(greedy.groups_between(removed, anchor))
+            value = loss.of(model)
+        bar.update()
+        return _or_infinite(value)
+
+    steps = greedy.joined(open_, n, loss_without)
+    bar.close()
+    tried = [Trial(greedy.groups_between(removed, anchor), value) for removed, value in steps]
+    return tried[-1].window, tried
+
+
 def by_similarity(
-    model: nn.Module, n_removed: dict[str, int], anchor: str, similarity: dict[str, Tensor]
+    model: nn.Module,
+    n_removed: dict[str, int],
+    anchor: str,
+    similarity: dict[str, Tensor],
+    without: Mapping[str, list[int]] = MappingProxyType({}),
 ) -> list[Group]:
     """Cluster the most similar layers. similarity: by tower, (n_layers, n_layers).
 
     Raises ValueError if layers of different widths would have to be merged.
     """
-    widths = widths_of(model)
+    widths = widths_of(model, without)
     within_widths = {name: similarity[name].clone() for name in n_removed}
     for name, of_layers in widths.items():
         for i, j in combinations(range(len(of_layers)), 2):
@@ -410,11 +498,13 @@ def output_similarities(outputs: Features) -> dict[str, Tensor]:
     return matrices
 
 
-def widths_of(model: nn.Module) -> Widths:
-    """The widths of every FF sublayer."""
+def widths_of(model: nn.Module, without: Mapping[str, list[int]] = MappingProxyType({})) -> Widths:
+    """The widths of every FF sublayer. without: layers that get (0, layer), equal to no others."""
     return {
         name: [
-            tower.widths(layer, lambda name: model.get_parameter(name).shape)
+            (0, layer)
+            if layer in without.get(name, ())
+            else tower.widths(layer, lambda name: model.get_parameter(name).shape)
             for layer in range(len(tower))
         ]
         for name, tower in towers(model).items()
@@ -431,6 +521,9 @@ def _too_few_of_equal_widths(widths: Widths) -> ValueError:
     for name, of_layers in widths.items():
         for width in dict.fromkeys(of_layers):
             layers = [i for i, other in enumerate(of_layers) if other == width]
+            if not width[0]:
+                listed.append(f"{name} {layers}: left out")
+                continue
             listed.append(f"{name} {layers}: {' × '.join(map(str, width))}")
     return ValueError(
         "only FF sublayers of equal widths can be merged, and there are not enough of them to "

@@ -9,7 +9,7 @@ from ffmerge.method.windows import ANCHORS
 
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16", "float64")
 METHODS = ("permute", "vanilla")
-STRATEGIES = ("window", "correlation", "cka")
+STRATEGIES = ("window", "greedy", "correlation", "cka")
 SCHEDULES = ("inverse_sqrt", "linear_to_minimum", "cosine", "constant")
 PRECISIONS = ("fp32", "fp16", "bf16")
 HELD_OUT = "examples held out for the loss (16 sequences of text, or 128 pairs or images)"
@@ -71,11 +71,16 @@ class Settings(Options):
     method: str = _option("permute", "align neurons before averaging, or not", choices=METHODS)
     strategy: str = _option(
         "window",
-        "how layers are chosen: by the loss of every window of adjacent ones (the paper's), or by "
-        "the similarity of aligned neurons or of outputs, without trying any",
+        "how layers are chosen: by the loss of every window of adjacent ones (the paper's), by the "
+        "loss of small groups that grow one layer at a time (greedy), or by the similarity of "
+        "aligned neurons or of outputs, without trying any",
         choices=STRATEGIES,
     )
     anchor: str = _option("first", "the layer that others are aligned to", choices=tuple(ANCHORS))
+    skip_massive: bool = _option(
+        False,
+        "leave layers out of all groups whose FF makes massive activations of the residual stream",
+    )
     reconstruct: int | None = _option(
         None,
         "steps that fit merged sublayers to what each layer's gave before (not in the paper; try "

@@ -216,10 +216,14 @@ def _plain(result: Compressed | Exported | Tuned) -> dict[str, Any]:
 
 
 def windows_table(tried: Tried, chosen: list[Group]) -> list[str]:
-    """A table of every window with its loss, or what that exceeds; the chosen ones are marked."""
+    """A table of every window with its loss, or what that exceeds; the chosen ones are marked.
+
+    Of a greedy search, the groups after each step; the last ones are chosen.
+    """
     rows = [("window", "loss", "")]
     for window, loss, stopped in tried:
-        mark = "chosen" if all(group in chosen for group in window) else ""
+        is_step = any(set(window) < set(other) for other, *_ in tried)
+        mark = "chosen" if all(group in chosen for group in window) and not is_step else ""
         rows.append((layers_text(window), f"{'> ' * stopped}{loss:.4f}", mark))
     return aligned_columns(rows)
 
