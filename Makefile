@@ -22,10 +22,11 @@ demo-all: environment ## Compute every table and figure on the embedded data, an
 	@$(IN_VENV) workflow/run.py everything --cores $(CORES) --workflow-profile workflow/profiles/default
 	@tail -n +1 results/demo/tables/table[1-8].txt results/demo/tables/claims.txt
 
-rehearsal: environment ## Run every stage at the paper's size with random weights (1 h, 16 GB of memory, 40 GB of disk)
+rehearsal: environment ## Run every stage at the paper's size with random weights (1.5 h, 16 GB of memory, 40 GB of disk)
 	@$(IN_VENV) workflow/run.py results/rehearsal/stages.csv --cores $(CORES) --configfile config/rehearsal.yaml --workflow-profile workflow/profiles/default
 	@cat results/rehearsal/stages.txt
 	@$(IN_VENV) benchmarks/rehearsal_rates.py results/rehearsal
+	@$(IN_VENV) benchmarks/compress_llama.py --scratch results/rehearsal
 
 test: lint ## Check style, workflow and every promise of the README (11 minutes on two cores)
 	@$(IN_VENV) -m pytest -m "not long" -n 2

@@ -17,7 +17,9 @@ import torch
 
 from timing import Measured, Table
 
-BENCHMARKS = ("selection", "alignment", "fine_tuning", "translation", "start_up", "resolving")
+BENCHMARKS = (
+    *("selection", "alignment", "fine_tuning", "translation", "loading", "start_up", "resolving"),
+)
 TABLE = Path(__file__).parent.parent / "docs/performance.md"
 
 

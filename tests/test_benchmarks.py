@@ -7,9 +7,12 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import alignment
+import compress_llama
 import fine_tuning
+import loading
 import naive_selection
 import resolving
 import selection
@@ -54,6 +57,29 @@ def test_the_bare_loop_takes_the_same_steps_as_fine_tuning():
 def test_translations_one_by_one_are_the_library_s():
     (line,) = translation.measure(translation.TOY)
     assert line.ratio > 0
+
+
+def test_examples_are_loaded_at_a_rate_beside_what_a_model_computes():
+    images, pairs = loading.measure(loading.TOY)
+    assert images.what.startswith("loading 4 images") and pairs.what.startswith("loading 8 pairs")
+    for line in (images, pairs):
+        assert line.ratio > 0 and float(line.detail.split()[0]) > 0
+
+
+@pytest.mark.slow
+def test_a_small_llama_is_compressed_within_the_limits_of_the_large_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # such a small model only waits for a second one
+    size, model = compress_llama.TOY, tmp_path / "model"
+    n_parameters = compress_llama.make(size, model)
+    stored = {tensor.dtype for tensor in load_file(model / "model.safetensors").values()}
+    assert stored == {torch.bfloat16}
+    summary = compress_llama.compress(size, model, tmp_path / "out")
+    lines, within = compress_llama.report(size, n_parameters, summary)
+    assert within and lines[-1] == "Both limits are kept."
+    assert "3 windows of 3 layers, 400 positions" in lines[0]
+    assert {"features", "alignment", "search", "writing"} <= {line.split()[0] for line in lines}
+    lines, within = compress_llama.report(size, n_parameters, summary | {"memory_gb": 16.5})
+    assert not within and lines[-1].startswith("broken: ")
 
 
 @pytest.mark.long
