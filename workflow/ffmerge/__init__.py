@@ -7,7 +7,7 @@ train and score them, and `compression` is the tool for a user's own model. Impo
 
 from typing import Any
 
-__all__ = ["compress", "evaluate", "export", "load", "tune"]
+__all__ = ["compare", "compress", "evaluate", "export", "load", "tune"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,6 +16,10 @@ def __getattr__(name: str) -> Any:
         from ffmerge.compression.pipeline import compress
 
         return compress
+    if name == "compare":
+        from ffmerge.compression.compare import compare
+
+        return compare
     if name == "export":
         from ffmerge.compression.export import export
 

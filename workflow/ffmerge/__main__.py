@@ -14,6 +14,10 @@ from provenance.text_format import printable
 
 COMMANDS = {  # name -> where its `add_arguments` and `run` are, and its help
     "compress": ("ffmerge.compression.command:Compress", "merge FF sublayers of your own model"),
+    "compare": (
+        "ffmerge.compression.command:Compare",
+        "compare ways to make your own model smaller: merge, or drop layers",
+    ),
     "tune": ("ffmerge.compression.command:Tune", "fine-tune your own model, merged or not"),
     "evaluate": (
         "ffmerge.compression.command:Evaluate",

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from ffmerge.compression.record import Lineage
+from ffmerge.compression.settings import DROP
 from ffmerge.compression.source import SourceModel
 from ffmerge.compression.summary import (
     Compressed,
@@ -161,15 +162,20 @@ def _text(
 ) -> str:
     """The whole card. name, repository (on a hub), licence: the original's."""
     metadata: dict[str, Any] = {"library_name": "transformers", "tags": ["ffmerge"]}
-    if result.groups:
+    if result.groups or method == DROP:
         metadata["tags"].append("compressed")
     if repository:
         metadata["base_model"] = repository
     if licence:
         metadata["license"] = licence
     title, intro = f"{name}, tuned", "A Transformer that was fine-tuned (by `ffmerge`)."
-    if result.groups:
-        after = {True: " It was tuned afterwards.", False: " It was not tuned afterwards."}
+    after = {True: " It was tuned afterwards.", False: " It was not tuned afterwards."}
+    if method == DROP:
+        title = f"{name}, with fewer layers"
+        intro = (
+            f"Layers of a trained Transformer were dropped (by `ffmerge`).{after.get(tuned, '')}"
+        )
+    elif result.groups:
         title = f"{name}, with fewer feed-forward sublayers"
         intro = (
             f"Feed-forward sublayers of a trained Transformer were {DONE.get(method, 'averaged')} "
@@ -214,7 +220,7 @@ def _groups(groups: Sequence[Group], method: str | None) -> list[str]:
     """The merged layers and, if they were aligned, the anchor of each group."""
     if not groups:
         return []
-    merged = [f"- merged layers: {layers_text(groups)}"]
+    merged = [f"- {'dropped' if method == DROP else 'merged'} layers: {layers_text(groups)}"]
     if method != "permute":
         return merged
     return merged + [

@@ -1,4 +1,4 @@
-"""The commands `ffmerge compress`, `tune`, `evaluate`, `export` and `inspect`.
+"""The commands `ffmerge compress`, `compare`, `tune`, `evaluate`, `export` and `inspect`.
 
 A command is a class with `add_arguments` and `run`; its docstring is the command's help. Imports
 that take seconds (torch, transformers) wait until a command runs.
@@ -13,7 +13,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ffmerge.compression.settings import Evaluation, Options, Settings, Tuning, add_options
+from ffmerge.compression.settings import (
+    Comparing,
+    Evaluation,
+    Options,
+    Settings,
+    Tuning,
+    add_options,
+)
 from provenance.progress import SECONDS_BETWEEN_LINES, lines_without_terminal
 
 ADDRESS_SPACE = 3 * 2**30  # bytes that imported torch and transformers map, most of them unused
@@ -80,6 +87,52 @@ class Compress:
             print(json.dumps(values, indent=2))
         else:
             print(*results, sep="\n\n")
+        return 0
+
+
+class Compare:
+    """Compare what could be done at the same size: merge in several ways, or drop layers.
+
+        ffmerge compare MODEL --remove 1/3 --features texts/ --out compared
+        ffmerge compare MODEL --remove 1/3 --features texts/ --tune texts/ --steps 100 --out compared
+
+    Every way is scored on the same held-out data, and with --tune again after the same few steps on
+    the same batches. The data are as for `compress`. DIR gets the table as CSV, a picture, and the
+    record; no model is written. After a kill, the same command goes on with the row it was at.
+    """  # noqa: E501
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("model", metavar="MODEL", help="a directory, or a name on the hub")
+        parser.add_argument(
+            "--features", nargs="+", required=True, metavar="DATA", help="files or folders"
+        )
+        parser.add_argument(
+            "--held-out", nargs="+", metavar="DATA", help="for the loss (the first of --features)"
+        )
+        parser.add_argument("--tune", nargs="+", metavar="DATA", help="files to tune each way on")
+        parser.add_argument("--out", required=True, metavar="DIR", help="a new directory")
+        add_options(parser, options=Comparing)
+        parser.add_argument("--json", action="store_true", help="the numbers for machines")
+
+    @staticmethod
+    def run(options: argparse.Namespace) -> int:
+        _check_address_space()
+        from ffmerge.compression.compare import compare
+        from ffmerge.models.pretrained import show_bars_on_a_terminal_only
+
+        show_bars_on_a_terminal_only()
+        with lines_without_terminal(SECONDS_BETWEEN_LINES):
+            result = compare(
+                options.model,
+                features=options.features,
+                held_out=options.held_out,
+                tune=options.tune,
+                out=options.out,
+                command=_command_line(),
+                **_chosen(options, Comparing),
+            )
+        print(json.dumps(result.as_json(), indent=2) if options.json else result)
         return 0
 
 

@@ -137,13 +137,13 @@ class CrossEntropy(_Loss):
 
     def __init__(self, name: str, batches: Iterable[tuple[Batch, Tensor]]) -> None:
         self.name = f"{name} (nats)"
-        self._batches = list(batches)
-        if not any((targets != IGNORED).any() for _, targets in self._batches):
+        self.batches = list(batches)
+        if not any((targets != IGNORED).any() for _, targets in self.batches):
             raise ValueError(f"the held-out data have nothing to compute the {name} on; give more")
 
     def parts(self, model: nn.Module) -> list[tuple[Batch, Tensor]]:
         """The data, as much at a time as the model's logits allow."""
-        return list(_small(self._batches, model))
+        return list(_small(self.batches, model))
 
     def term(self, model: nn.Module, part: tuple[Batch, Tensor]) -> Term:
         """The summed cross-entropy of a part, and its number of targets."""

@@ -15,12 +15,13 @@ from torch import nn
 from ffmerge.compression import record, source
 from ffmerge.compression.batches import Batch, Data, from_batches, from_examples, without_cache
 from ffmerge.compression.card import card
+from ffmerge.compression.drop import Dropper, dropped
 from ffmerge.compression.encodings import encoding_for, tokenizer_if_any
 from ffmerge.compression.loss import check_finite, loss_for
 from ffmerge.compression.propose import check_entry
 from ffmerge.compression.read import Request, read_examples, read_yaml
-from ffmerge.compression.select import Selector
-from ffmerge.compression.settings import Settings
+from ffmerge.compression.select import Selected, Selector
+from ffmerge.compression.settings import DROP, Settings
 from ffmerge.compression.source import SourceModel
 from ffmerge.compression.summary import Compressed
 from ffmerge.compression.write import (
@@ -37,7 +38,7 @@ from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models.architectures import Architecture
 from ffmerge.models.format import GROUPS, OWN_ENTRY
 from ffmerge.models.memory import check_device, check_room, give_back, give_back_large
-from ffmerge.models.pretrained import fit, quiet
+from ffmerge.models.pretrained import Fit, fit, quiet
 from ffmerge.models.tied_model import become_tied
 from provenance.progress import note
 
@@ -83,23 +84,12 @@ def compress(
         with clock.stage("loading"):
             readable = source.with_safetensors(original, scratch)
             settings = replace(settings, dtype=_dtype(settings.dtype, readable))
-            dtype = getattr(torch, settings.dtype)
-            loaded = source.load_original(readable, dtype, entry, partial=True).to(settings.device)
-            stored = fit(loaded, readable.stored, original.directory)
-            if stored.missing:
-                lacking = ", ".join(sorted(stored.missing))
-                warnings.warn(
-                    f"the model has no {lacking}; the result has none either", stacklevel=2
-                )
-            keep_stored_tensors(loaded, stored)
-            selector = Selector(loaded, settings, scratch)
+            loaded, stored = loaded_with_fit(readable, settings, entry)
+            selector = selector_for(settings)(loaded, settings, scratch)
         with clock.stage("data"):
-            data = (
-                from_batches(loaded, features, held_out, settings.n_tokens)
-                if files is None
-                else data_of_files(loaded, original, files, settings, held_out_files)
-            )
+            data = read_data(loaded, original, (features, held_out), settings)
         before = count_parameters(loaded), size_of(readable.weights)
+        n_sublayers, _ = count_sublayers(loaded)
         with without_cache(loaded):
             if hasattr(loaded.config, OWN_ENTRY):
                 check_entry(loaded, data.features[0])
@@ -111,10 +101,8 @@ def compress(
             note(selector.plan(data.n_tokens, clock.seconds["loss before"]))
             clock.tells = True
             selected = selector.select(data, loss, clock.stage)
-            with clock.stage("merging"):
-                merge_in_model(loaded, selected.groups, selected.permutations)
-                become_tied(loaded, getattr(loaded.config, GROUPS))
-                round_to_stored(loaded, stored)
+            with clock.stage("dropping" if settings.method == DROP else "merging"):
+                loaded, stored = compressed(loaded, stored, settings.method, selected)
             errors = []
             if selected.reconstruction:
                 with clock.stage("reconstruction"):
@@ -123,17 +111,18 @@ def compress(
             with clock.stage("loss after"):
                 loss_after = loss.of(loaded)
         shutil.rmtree(scratch)
+        form = "stock" if settings.method == DROP else settings.form
         with clock.stage("writing"):
-            store(loaded, settings.form, stored, directory)
+            store(loaded, form, stored, directory)
             copy_processor(original.directory, directory)
         result = Compressed(
             model=str(model),
             out=out,
-            form=settings.form,
+            form=form,
             method=settings.method,
             reconstruction=errors,
             groups=selected.groups,
-            sublayers=count_sublayers(loaded),
+            sublayers=(n_sublayers, count_sublayers(loaded)[1]),
             parameters=(before[0], count_parameters(loaded)),
             bytes=(before[1], size_of(directory.glob("*.safetensors"))),
             loss=loss.name,
@@ -154,6 +143,54 @@ def compress(
         text = card(result, original, inputs["model"], type(loaded).__name__)
         (directory / "README.md").write_text(text)
     return result
+
+
+def loaded_with_fit(
+    original: SourceModel, settings: Settings, entry: dict[str, Any] | None
+) -> tuple[nn.Module, Fit]:
+    """Load a model, and say how its files, safetensors, fill it. entry: see `read_entry`."""
+    dtype = getattr(torch, settings.dtype)
+    loaded = source.load_original(original, dtype, entry, partial=True).to(settings.device)
+    stored = fit(loaded, original.stored, original.directory)
+    if stored.missing:
+        lacking = ", ".join(sorted(stored.missing))
+        warnings.warn(f"the model has no {lacking}; the result has none either", stacklevel=2)
+    keep_stored_tensors(loaded, stored)
+    return loaded, stored
+
+
+def read_data(
+    model: nn.Module,
+    original: SourceModel,
+    of: tuple[UserData, UserData | None],
+    settings: Settings,
+) -> Data:
+    """Read the user's data for features and for the loss, from files or batches."""
+    features, held_out = of
+    if (files := files_of(features)) is None:
+        return from_batches(model, features, held_out, settings.n_tokens)
+    return data_of_files(model, original, files, settings, files_of(held_out))
+
+
+def selector_for(settings: Settings) -> type[Selector] | type[Dropper]:
+    """The class that selects layers for a method."""
+    return Dropper if settings.method == DROP else Selector
+
+
+def compressed(
+    model: nn.Module, stored: Fit, method: str, selected: Selected
+) -> tuple[nn.Module, Fit]:
+    """The model with the selected layers merged, in place, or without them; and its fit.
+
+    Its weights are rounded to the dtypes in which they are stored.
+    """
+    if method == DROP:
+        model, stored = dropped(model, stored, selected.groups)
+    else:
+        merge_in_model(model, selected.groups, selected.permutations)
+        become_tied(model, getattr(model.config, GROUPS))
+    round_to_stored(model, stored)
+    return model, stored
 
 
 class Stopwatch:
@@ -249,7 +286,7 @@ def _check(
     size = getattr(torch, settings.dtype or "float32").itemsize
     n_bytes = size * sum(parameter.numel() for parameter in outline.parameters())
     check_room(n_bytes, f"{original.directory}: the weights that config.json describes")
-    Selector(outline, settings, Path())
+    selector_for(settings)(outline, settings, Path())
     if files is not None:
         encoding = encoding_for(outline, original.directory, settings.max_length)
         with warnings.catch_warnings(action="ignore"):  # they come again when the data are read

@@ -253,7 +253,9 @@ def massive_text(layers: Mapping[str, list[int]], skipped: bool = False) -> str:
 # --- the request ----------------------------------------------------------------------------------
 
 
-def n_to_remove(request: str | float | int, n_layers: Mapping[str, int]) -> dict[str, int]:
+def n_to_remove(
+    request: str | float | int, n_layers: Mapping[str, int], what: str = "FF sublayers"
+) -> dict[str, int]:
     """Split the number of FF sublayers to remove over the towers, in proportion to their depth.
 
     request: a share of all sublayers (`1/3`, `0.33`) or a count (`4`). n_layers: by tower.
@@ -273,8 +275,7 @@ def n_to_remove(request: str | float | int, n_layers: Mapping[str, int]) -> dict
     if (amount > 1 and not is_count) or not 1 <= n <= most:
         depths = ", ".join(f"{name} {count}" for name, count in n_layers.items())
         raise ValueError(
-            f"--remove {request}: from 1 to {most} FF sublayers can be removed of {n_all} "
-            f"({depths})"
+            f"--remove {request}: from 1 to {most} {what} can be removed of {n_all} ({depths})"
         )
     exact = {name: Fraction(n * count, n_all) for name, count in n_layers.items()}
     removed = {name: min(int(share), n_layers[name] - 1) for name, share in exact.items()}
@@ -284,10 +285,11 @@ def n_to_remove(request: str | float | int, n_layers: Mapping[str, int]) -> dict
     return removed
 
 
-def parse_groups(text: str, names: list[str], anchor: str) -> list[Group]:
+def parse_groups(text: str, names: list[str], anchor: str, least: int = 2) -> list[Group]:
     """Parse the groups of --layers: `3-7`, `2-4,8-10`, `1+4+7`, `encoder:2-4,decoder:0-2`.
 
-    names: the model's towers; a group without a tower's name applies to all of them.
+    names: the model's towers; a group without a tower's name applies to all of them. least: layers
+    of a group.
     Raises ValueError for text of another form.
     """
     parsed = []
@@ -296,7 +298,7 @@ def parse_groups(text: str, names: list[str], anchor: str) -> list[Group]:
         names = [tower] if colon else names
         parsed += [groups.group(name, _parse_layers(layers, text), anchor) for name in names]
     for group in parsed:
-        if len(group.layers) < 2:
+        if len(group.layers) < least:
             raise ValueError(f"--layers {text}: a group has at least two layers")
     return parsed
 

@@ -8,8 +8,10 @@ from typing import Any
 from ffmerge.method.windows import ANCHORS
 
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16", "float64")
-METHODS = ("permute", "vanilla")
-STRATEGIES = ("window", "greedy", "correlation", "cka")
+DROP = "drop-layers"
+METHODS = ("permute", "vanilla", DROP)
+MERGED_BY = ("window", "greedy", "correlation", "cka")
+STRATEGIES = (*MERGED_BY, "influence")
 SCHEDULES = ("inverse_sqrt", "linear_to_minimum", "cosine", "constant")
 PRECISIONS = ("fp32", "fp16", "bf16")
 HELD_OUT = "examples held out for the loss (16 sequences of text, or 128 pairs or images)"
@@ -63,17 +65,24 @@ class Settings(Options):
     """Options of a compression."""
 
     remove: str | float | None = _option(
-        None, "share (1/3, 0.33) or number of FF sublayers to remove"
+        None,
+        f"share (1/3, 0.33) or number of FF sublayers to remove; of layers, with --method {DROP}",
     )
     layers: str | None = _option(
-        None, "layers to merge, without a search: 3-7, or 2-4,8-10, or encoder:2-4,decoder:1+3"
+        None,
+        "layers to merge (or drop), without a search: 3-7, or 2-4,8-10, or encoder:2-4,decoder:1+3",
     )
-    method: str = _option("permute", "align neurons before averaging, or not", choices=METHODS)
+    method: str = _option(
+        "permute",
+        "align neurons before averaging; average without that; or drop whole layers",
+        choices=METHODS,
+    )
     strategy: str = _option(
         "window",
         "how layers are chosen: by the loss of every window of adjacent ones (the paper's), by the "
         "loss of small groups that grow one layer at a time (greedy), or by the similarity of "
-        "aligned neurons or of outputs, without trying any",
+        "aligned neurons or of outputs, without trying any; those to drop, also by their block "
+        "influence (ShortGPT)",
         choices=STRATEGIES,
     )
     anchor: str = _option("first", "the layer that others are aligned to", choices=tuple(ANCHORS))
@@ -110,6 +119,24 @@ class Settings(Options):
             raise ValueError("say what to remove: either --remove 1/3, or --layers 3-7")
         if self.reconstruct_search and not self.reconstruct:
             raise ValueError("--reconstruct-search N fits what a search tries: add --reconstruct N")
+        if self.reconstruct and self.method == DROP:
+            raise ValueError(f"--reconstruct fits what is merged; --method {DROP} merges nothing")
+        if self.strategy not in (("window", "influence") if self.method == DROP else MERGED_BY):
+            raise ValueError(f"method {self.method} does not choose layers by {self.strategy}")
+
+
+@dataclass(frozen=True)
+class Comparing(Options):
+    """Options of a comparison."""
+
+    remove: str | float = _option("1/3", "share or number of FF sublayers to remove")
+    anchor: str = _option("first", "the layer that others are aligned to", choices=tuple(ANCHORS))
+    n_tokens: int | None = _option(None, "positions for features (10,000, or all there are)")
+    n_held_out: int | None = _option(None, HELD_OUT)
+    batch_size: int = _option(2, "examples at a time, in forward passes")
+    steps: int = _option(100, "optimizer steps of each model, with --tune")
+    learning_rate: float | None = _option(None, "peak learning rate (5e-5)")
+    seed: int = _option(0, "seed of the order of examples, and of dropout", least=0)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from textwrap import wrap
 from typing import Any
 
 from ffmerge.compression.select import Tried
+from ffmerge.compression.settings import DROP
 from ffmerge.method.groups import Group
 
 
@@ -13,10 +14,11 @@ from ffmerge.method.groups import Group
 class Compressed:
     """A compressed model. Pairs hold the original's value and the compressed model's.
 
-    method: permute or vanilla. reconstruction: error of each group's FF outputs before fitting and
-    after, if they were fitted. bytes: size of the files of weights. loss: its name. tried: windows
-    with their losses, or what these exceed. fault: why the model cannot be used as it is, if so.
-    sequences: how texts became sequences, if there was a choice. seconds: by stage.
+    method: one of settings.METHODS. groups: of merged sublayers, or of dropped layers.
+    reconstruction: error of each group's FF outputs before fitting and after, if they were fitted.
+    bytes: size of the files of weights. loss: its name. tried: windows with their losses, or what
+    these exceed. fault: why the model cannot be used as it is, if so. sequences: how texts became
+    sequences, if there was a choice. seconds: by stage.
     """
 
     model: str
@@ -76,7 +78,7 @@ class Compressed:
         ]
         lines = [
             f"{self.model} -> {self.out} ({self.form})",
-            f"merged: {layers_text(self.groups)}",
+            f"{'dropped' if self.method == DROP else 'merged'}: {layers_text(self.groups)}",
             "",
             *aligned_columns([("", "before", "after", ""), *rows]),
             "",
@@ -246,7 +248,8 @@ def layers_text(groups: list[Group]) -> str:
     for group in groups:
         first, last = group.layers[0], group.layers[-1]
         adjacent = last - first + 1 == len(group.layers)
-        layers = f"{first}-{last}" if adjacent else "+".join(map(str, group.layers))
+        span = f"{first}-{last}" if first < last else str(first)
+        layers = span if adjacent else "+".join(map(str, group.layers))
         of_tower.setdefault(group.tower, []).append(layers)
     return "; ".join(f"{tower} {', '.join(layers)}" for tower, layers in of_tower.items())
 

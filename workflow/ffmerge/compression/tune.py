@@ -52,7 +52,7 @@ from ffmerge.compression.pipeline import (
 )
 from ffmerge.compression.read import Request, read_examples
 from ffmerge.compression.record import RECORD_FILE, lineage_of
-from ffmerge.compression.settings import Tuning
+from ffmerge.compression.settings import DROP, Tuning
 from ffmerge.compression.source import SourceModel
 from ffmerge.compression.summary import Compressed, Tuned
 from ffmerge.compression.write import (
@@ -72,7 +72,7 @@ from ffmerge.models.memory import check_device
 from ffmerge.models.pretrained import fit
 from ffmerge.models.tied_model import CODE
 from ffmerge.training.processes import SIGNALS, is_first
-from ffmerge.training.resumption import last_complete
+from ffmerge.training.resumption import COMPLETE
 from ffmerge.training.trainer import TARGETS, train
 from provenance.progress import lines_without_terminal
 
@@ -139,19 +139,22 @@ def tune(
             stored = fit(loaded, readable.stored, original.directory)
         with clock.stage("data"):
             if files is None:
-                examples = _of_batches(data, held_out)
+                examples = of_batches(data, held_out)
             else:
-                examples = _of_files(loaded, original, files, held_out_files, settings)
-            recipe = _recipe(settings, examples.kind)
+                examples = of_files(loaded, original, files, held_out_files, settings)
+            recipe = recipe_for(settings, examples.kind)
             inputs = record.inputs(original, named, Data(*examples.batches(), n_tokens=0))
             inputs["lineage"] = lineage.as_json()
             if teaching:
                 inputs["teacher"] = record.model_digests(teaching)
         with without_cache(loaded), clock.stage("loss before"):
-            task = OwnTask(loaded, examples, teacher, original, Path(scratch))
+            tokenizer, batches = tokenizer_if_any(original.directory), examples.held_out_batches()
+            held_out_loss = loss_for(teacher or loaded, batches, Path(scratch), tokenizer)
+            objective = objective_of(loaded, batches, tokenizer)
+            task = OwnTask(loaded, examples, objective, held_out_loss, teacher)
             before = task.held_out.of(loaded)
         identity = {"params": recipe | asdict(settings), "input": inputs}
-        with _checkpoints(out, identity) as directory, without_cache(loaded):
+        with kept_beside(out, identity, "tuning") as directory, without_cache(loaded):
             with clock.stage("training"), lines_without_terminal():
                 curve = train(
                     loaded,
@@ -230,7 +233,8 @@ def compress_and_tune(
     shutil.rmtree(merged, ignore_errors=True)
     given = {"held_out": held_out, "command": command}
     compressed = compress(model, features=features, out=merged, **given, **settings)
-    tuned = tune(merged, data=data, out=out, name=f"{model}, merged", **given, **tuning)
+    done = "with fewer layers" if settings["method"] == DROP else "merged"
+    tuned = tune(merged, data=data, out=out, name=f"{model}, {done}", **given, **tuning)
     shutil.copyfile(merged / RECORD_FILE, out / "compress_record.json")
     shutil.rmtree(merged)
     return replace(compressed, out=out), tuned
@@ -260,7 +264,7 @@ def _loaded(
     return loaded, readable
 
 
-def _recipe(settings: Tuning, kind: str) -> dict[str, Any]:
+def recipe_for(settings: Tuning, kind: str) -> dict[str, Any]:
     """Settings of the training, as `Training` names them, with the defaults of a kind of example.
 
     Raises ValueError if a step's examples cannot be shared evenly.
@@ -290,17 +294,17 @@ def _recipe(settings: Tuning, kind: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _checkpoints(out: Path, identity: dict[str, Any]) -> Iterator[Path]:
-    """Give a directory beside `out` for checkpoints of this tuning alone.
+def kept_beside(out: Path, identity: dict[str, Any], doing: str) -> Iterator[Path]:
+    """Give a directory beside `out` for what is done so far: checkpoints, and JSON files.
 
-    It survives errors and kills, unless there is no checkpoint yet. At the end it is removed, with
-    those of other parameters.
-    Raises ValueError if another process tunes into the same place.
+    It survives errors and kills, unless there is none of these yet. At the end it is removed, with
+    those of other parameters. identity: the parameters. doing: what it is for, such as tuning.
+    Raises ValueError if another process does the same to the same place.
     """
     identity = identity | {"threads": torch.get_num_threads()}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     out = out.absolute()
-    prefix = f".{out.name}.tuning-"
+    prefix = f".{out.name}.{doing}-"
     directory = out.with_name(f"{prefix}{key[:32]}")
     directory.mkdir(parents=True, exist_ok=True)
     if not is_first():
@@ -310,9 +314,9 @@ def _checkpoints(out: Path, identity: dict[str, Any]) -> Iterator[Path]:
         with locked(directory):
             yield directory
     except BlockingIOError:
-        raise ValueError(f"another process is tuning a model into {out}") from None
+        raise ValueError(f"another process is {doing} into {out}") from None
     except BaseException:
-        if last_complete(directory) is None:
+        if not any(directory.rglob(COMPLETE)) and not any(directory.glob("*.json")):
             shutil.rmtree(directory)
         raise
     for left in out.parent.glob(f"{prefix}*"):
@@ -353,7 +357,7 @@ class Examples:
         return sum(len(next(iter(b.values()))) for b in held_out) if own else len(self.held_out)
 
 
-def _of_files(
+def of_files(
     model: nn.Module,
     original: SourceModel,
     files: list[Path],
@@ -366,7 +370,7 @@ def _of_files(
     would not fit into memory.
     """
     encoding = encoding_for(model, original.directory, settings.max_length, settings.pack)
-    recipe = _recipe(settings, encoding.wanted)
+    recipe = recipe_for(settings, encoding.wanted)
     packed = isinstance(encoding, Packed)
 
     def units(named: list[Path]) -> Iterator[Any]:
@@ -385,7 +389,7 @@ def _of_files(
     return Examples(items, kept, encode, encoding.wanted, encoding.sequences)
 
 
-def _of_batches(data: Iterable[Batch], held_out: Iterable[Batch] | None) -> Examples:
+def of_batches(data: Iterable[Batch], held_out: Iterable[Batch] | None) -> Examples:
     """Use batches that the user made. Without `held_out`, hold out the last fifth."""
     items, own = list(data), list(held_out or ())
     if not own:
@@ -411,7 +415,8 @@ class OwnTask:
     """A user's model and data as the trainer takes them (`ffmerge.training.trainer.Task`).
 
     The loss is the model's own, if the data have what it needs; with a teacher, the mean of it and
-    of the distance from the teacher's outputs; or that distance alone.
+    of the distance from the teacher's outputs; or that distance alone. objective: of the model, if
+    the data allow one. held_out: the loss by which a step is kept.
     Raises ValueError if there is neither.
     """
 
@@ -421,19 +426,17 @@ class OwnTask:
         self,
         model: nn.Module,
         examples: Examples,
+        objective: Objective | None,
+        held_out: Loss,
         teacher: nn.Module | None,
-        original: SourceModel,
-        scratch: Path,
     ) -> None:
-        batches, tokenizer = examples.held_out_batches(), tokenizer_if_any(original.directory)
         self.model, self.examples, self.teacher = model, examples, teacher
-        self.objective: Objective | None = objective_of(model, batches, tokenizer)
+        self.objective, self.held_out = objective, held_out
         if self.objective is None and teacher is None:
             raise ValueError(
                 f"{type(model).__name__} has no loss of its own on these data (no head, or no "
                 "labels): name the original with --teacher, whose outputs it then learns"
             )
-        self.held_out: Loss = loss_for(teacher or model, batches, scratch, tokenizer)
 
     def training_examples(self, training: Any, seed: int) -> Sequence[Any]:
         """The examples that are not held out."""

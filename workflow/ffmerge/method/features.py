@@ -137,7 +137,7 @@ def collect_outputs(
 
         def keep(name: str) -> Callable[[Tensor], None]:
             return lambda output: writer.append(
-                name, _token_rows(output, masks[name.split(".")[-2]], name)
+                name, token_rows(output, masks[name.split(".")[-2]], name)
             )
 
         hooks = [tap.call(keep(name)) for name, tap in taps.items()]
@@ -197,7 +197,7 @@ def token_mask(tower: Tower, batch: Mapping[str, Tensor]) -> Tensor | None:
     return None if "decoder_input_ids" in batch else batch.get("attention_mask")
 
 
-def _token_rows(output: Tensor, mask: Tensor | None, name: str) -> Tensor:
+def token_rows(output: Tensor, mask: Tensor | None, name: str) -> Tensor:
     """(batch, length, d) or (batch · length, d) -> (n, d), the positions that carry tokens.
 
     Positions past the mask's end are padding by the model itself, as Longformer's.

@@ -53,12 +53,18 @@ def candidate_windows(
     tower, but none for a tower that loses nothing.
     Raises ValueError if a tower has too few layers.
     """
-    shared = len({(n_layers[tower], n) for tower, n in n_removed.items()}) == 1
+    return windows_of(n_layers, {t: n + 1 for t, n in n_removed.items() if n > 0}, anchor)
+
+
+def windows_of(
+    n_layers: Mapping[str, int], sizes: Mapping[str, int], anchor: str
+) -> list[list[list[Group]]]:
+    """The windows of each search among windows of k adjacent layers. sizes: k by tower."""
+    shared = len({(n_layers[tower], k) for tower, k in sizes.items()}) == 1
     searches = []
-    for towers in [list(n_removed)] if shared else [[tower] for tower in n_removed]:
-        depth, k = n_layers[towers[0]], n_removed[towers[0]] + 1
-        if k > 1:
-            searches.append([window(towers, start, k, anchor) for start in starts(depth, k)])
+    for towers in [list(sizes)] if shared else [[tower] for tower in sizes]:
+        depth, k = n_layers[towers[0]], sizes[towers[0]]
+        searches.append([window(towers, start, k, anchor) for start in starts(depth, k)])
     return searches
 
 

@@ -1,0 +1,143 @@
+"""Drop layers of a user's model, and compare the ways to make it smaller."""
+
+import json
+
+import pytest
+import torch
+import transformers
+
+import ffmerge
+from families import FAMILIES, batch_of, pico
+from ffmerge.compression import compare
+from ffmerge.method.groups import Group
+from ffmerge.method.layer_drop import block_influences, drop_feed_forwards, without_layers
+from ffmerge.models.towers import towers
+from own_models import run
+from provenance.record import read_record
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "left"),
+    [
+        ("gpt2", {"remove": 1}, [2]),
+        ("gpt2", {"layers": "0+2"}, [1]),
+        ("llama", {"remove": "1/3", "strategy": "influence"}, [2]),
+        ("marian", {"layers": "encoder:1,decoder:0-1"}, [2, 2]),
+        ("marian", {"remove": 3}, [2, 2]),
+    ],
+)
+def test_a_model_without_layers_is_one_that_transformers_loads(name, options, left, made, tmp_path):
+    model, data, _ = made(name)
+    asked = {"features": data, "out": tmp_path / "out", "method": "drop-layers", "n_tokens": 12}
+    result = ffmerge.compress(model, **asked, **options)
+    loaded = getattr(transformers, FAMILIES[name].model_class).from_pretrained(tmp_path / "out")
+    assert [len(tower) for tower in towers(loaded).values()] == left
+    layers = {group.tower: group.layers for group in result.groups}
+    whole = ffmerge.load(model)
+    for name_, value in without_layers(whole, layers).state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name_])
+    assert sum(p.numel() for p in loaded.parameters()) == result.parameters[1]
+    assert result.form == "stock" and f"dropped: {result.groups[0].tower}" in str(result)
+    assert "dropped layers: " in (tmp_path / "out/README.md").read_text()
+
+
+def test_the_block_without_which_the_loss_is_lowest_is_dropped(made, tmp_path):
+    model, data, _ = made("gpt2")
+    result = ffmerge.compress(
+        model, features=data, out=tmp_path / "out", method="drop-layers", remove=1, n_tokens=12
+    )
+    (chosen,) = result.groups
+    losses = {trial.window[0].layers: trial.loss for trial in result.tried}
+    assert losses.keys() == {(0,), (1,), (2,)} and min(losses, key=losses.get) == chosen.layers
+    assert result.losses[1] == pytest.approx(losses[chosen.layers], rel=1e-5)  # order of sums
+
+
+def test_a_layer_that_changes_nothing_has_no_influence():
+    model = pico(FAMILIES["gpt2"])
+    layer = model.transformer.h[1]
+    with torch.no_grad():
+        for module in (layer.attn.c_proj, layer.mlp.c_proj):
+            module.weight.zero_(), module.bias.zero_()
+    influences = block_influences(model, [batch_of(FAMILIES["gpt2"], 0)])["decoder"]
+    assert influences[1] == pytest.approx(0, abs=1e-7) and min(influences[0], influences[2]) > 1e-3
+
+
+def test_a_dropped_feed_forward_adds_nothing_and_is_not_trained():
+    model = pico(FAMILIES["gpt2"])
+    drop_feed_forwards(model, [Group("decoder", (1,), 1)])
+    mlp = model.transformer.h[1].mlp
+    assert torch.equal(mlp(torch.ones(1, 2, 8)), torch.zeros(1, 2, 8))
+    assert not any(parameter.requires_grad for parameter in mlp.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--remove", "3"], "from 1 to 2 layers can be removed of 3"),
+        (["--remove", "1", "--strategy", "cka"], "does not choose layers by cka"),
+        (["--layers", "3"], "layer 3: the decoder has the layers 0 to 2"),
+        (["--remove", "1", "--reconstruct", "5"], "merges nothing"),
+    ],
+)
+def test_layers_that_cannot_be_dropped_are_refused_in_one_line(
+    options, message, made, tmp_path, capsys
+):
+    model, data, _ = made("gpt2")
+    request = ("compress", model, "--features", data, "--out", tmp_path / "out", *options)
+    status, printed, error = run(capsys, *request, "--method", "drop-layers")
+    assert (status, printed) == (2, "") and message in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_way_is_compared_and_a_kill_costs_one_row(made, tmp_path, capsys, monkeypatch):
+    model, data, _ = made("gpt2")
+    request = ("compare", model, "--remove", 1, "--features", data, "--n-tokens", 12)
+    request += ("--tune", data, "--steps", 2, "--learning-rate", "1e-2", "--json")
+    measured, candidate = compare.Measuring.row, compare.Measuring._candidate
+
+    anew = []
+
+    def killed(self, method, strategy):
+        if method == "vanilla":
+            raise KeyboardInterrupt
+        return measured(self, method, strategy)
+
+    def counted(self, *inputs, **options):
+        anew.append(self.file.name)
+        return candidate(self, *inputs, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compare.Measuring, "row", killed)
+        assert run(capsys, *request, "--out", tmp_path / "out")[0] == 130
+    kept = sorted(tmp_path.glob(".out.comparing-*/*.json"))
+    assert len(kept) == 4 and not (tmp_path / "out").exists()
+    monkeypatch.setattr(compare.Measuring, "_candidate", counted)
+    status, printed, error = run(capsys, *request, "--out", tmp_path / "out")
+    assert status == 0, error
+    assert len(anew) == 4 and not {*anew} & {file.name for file in kept}
+    result = json.loads(printed)
+    rows = {(row["method"], row["strategy"]): row for row in result["rows"]}
+    assert rows.keys() == {(compare.ORIGINAL, ""), *compare.WAYS}
+    assert rows["permute", "window"]["parameters"] < rows["original", ""]["parameters"]
+    for row in rows.values():
+        assert row["losses"].keys() == {"untuned", "tuned"}
+    untuned = {row["way"]: row["losses"]["untuned"]["loss"] for row in result["rows"][1:]}
+    assert result["best"]["untuned"][0] == min(untuned, key=untuned.get)
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written >= {"compared.csv", "compared.png", "compared.svg", "ffmerge_record.json"}
+    assert read_record(tmp_path / "out/ffmerge_record.json")["step"] == "compare"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    whole = json.loads(run(capsys, *request, "--out", tmp_path / "whole")[1])
+    assert whole["rows"] == result["rows"]
+
+
+def test_a_comparison_finds_what_compress_finds(made, tmp_path):
+    model, data, _ = made("gpt2")
+    asked = {"features": data, "remove": 1, "n_tokens": 12}
+    compared = ffmerge.compare(model, out=tmp_path / "compared", **asked)
+    losses = {(row.method, row.strategy): row.losses["untuned"].loss for row in compared.rows}
+    for method, strategy in (("permute", "window"), ("permute", "cka"), ("vanilla", "window")):
+        out = tmp_path / f"{method} {strategy}"
+        options = {"method": method, "strategy": strategy, "out": out}
+        result = ffmerge.compress(model, **asked, **options)
+        assert losses[method, strategy] == pytest.approx(result.losses[1], rel=1e-5)
