@@ -108,6 +108,7 @@ def result(tmp_path) -> Callable:
             "anchor": named.anchor if named else None,
             "role": named.role if named else None,
             "int8": named.int8 if named else False,
+            "seed": named.seed if named else None,
             "first_layer": 3 if named else None,
             "last_layer": 7 if named else None,
             "n_towers": 2 if task == "marian" else 1,

@@ -72,6 +72,7 @@ NAMES = {
     "vanilla-k12-middle-best": Variant("vanilla", 12, "middle", "best"),
     "permute-k13-last-random3": Variant("permute", 13, "last", "random3"),
     "permute-k5-first-best-int8": Variant("permute", 5, "first", "best", int8=True),
+    "vanilla-k7-first-best-seed20": Variant("vanilla", 7, "first", "best", seed=20),
     "drop-k2-best": Variant("drop", 2),
 }
 NOT_NAMES = [
@@ -95,6 +96,10 @@ NOT_NAMES = [
     "drop-k2-random1",
     "drop-k2-first-best",
     "drop-k2-best-int8",
+    "drop-k2-best-seed2",
+    "permute-k5-first-best-seed",
+    "permute-k5-first-best-seed2-int8",
+    "permute-k5-first-best-int8-seed2",
     "drop-kx-best",
 ]
 
@@ -119,7 +124,7 @@ def test_a_wrong_name_is_an_error_that_quotes_it(name):
 
 
 def test_each_expression_matches_its_own_names_and_no_others():
-    merged = {name for name, v in NAMES.items() if v.method != "drop" and not v.int8}
+    merged = {name for name, v in NAMES.items() if v.method != "drop" and not v.int8 and not v.seed}
     every = [*NAMES, *NOT_NAMES]
 
     def matched(expression: str) -> set[str]:

@@ -4,7 +4,7 @@ A variant is a compressed model. Its name holds roles instead of layer numbers, 
 not depend on which window wins: `permute-k5-first-best` has the best window of five sublayers
 merged towards its first; `permute-k5-first-cka` has merged groups that remove as many;
 `drop-k2-best` is the model without the best window of two layers. `-int8` marks the quantized form
-of a merged variant.
+of a merged variant, `-seed2` one that is tuned with another seed than the configuration's.
 """
 
 import re
@@ -21,7 +21,9 @@ ROLE_PATTERN = rf"best|random\d+|{'|'.join(PROPOSED)}"
 MERGED_PATTERN = rf"(?:permute|vanilla)-k\d+-(?:{'|'.join(ANCHORS)})-(?:{ROLE_PATTERN})"
 DROPPED_PATTERN = r"drop-k\d+-best"
 INT8_SUFFIX = "-int8"
-MODEL_PATTERN = f"(?:{BASE}|{TUNED_BASE}|{DROPPED_PATTERN}|{MERGED_PATTERN}(?:{INT8_SUFFIX})?)"
+SEED_PATTERN = r"-seed\d+"
+VARIANT_PATTERN = f"{DROPPED_PATTERN}|{MERGED_PATTERN}(?:{INT8_SUFFIX}|{SEED_PATTERN})?"
+MODEL_PATTERN = f"(?:{BASE}|{TUNED_BASE}|{VARIANT_PATTERN})"
 RANDOM_WINDOWS = 3  # of Table 2
 
 
@@ -41,7 +43,7 @@ class Variant:
     """A compressed model.
 
     method: permute, vanilla or drop; k: window size; anchor: None for dropped layers; role: of the
-    window or groups; int8: whether it is quantized.
+    window or groups; int8: whether it is quantized; seed: of tuning, None for the configuration's.
     """
 
     method: str
@@ -49,21 +51,31 @@ class Variant:
     anchor: str | None = None
     role: str = "best"
     int8: bool = False
+    seed: int | None = None
 
     def __str__(self) -> str:
         anchor = [self.anchor] if self.anchor else []
-        return "-".join([self.method, f"k{self.k}", *anchor, self.role]) + INT8_SUFFIX * self.int8
+        seed = [f"seed{self.seed}"] if self.seed is not None else []
+        parts = [self.method, f"k{self.k}", *anchor, self.role, *seed]
+        return "-".join(parts) + INT8_SUFFIX * self.int8
 
     @classmethod
     def parse(cls, name: str) -> "Variant":
         """Parse a variant's name. Raises ValueError for any other text."""
-        if not re.fullmatch(f"{DROPPED_PATTERN}|{MERGED_PATTERN}(?:{INT8_SUFFIX})?", name):
+        if not re.fullmatch(VARIANT_PATTERN, name):
             raise ValueError(
-                f"{name!r} is not METHOD-kK-ANCHOR-ROLE, drop-kK-ROLE, or one{INT8_SUFFIX}"
+                f"{name!r} is not METHOD-kK-ANCHOR-ROLE, possibly with {INT8_SUFFIX} or -seedN, or "
+                "drop-kK-ROLE"
             )
-        method, k, *anchor, role = name.removesuffix(INT8_SUFFIX).split("-")
+        untuned, _, seed = name.removesuffix(INT8_SUFFIX).partition("-seed")
+        method, k, *anchor, role = untuned.split("-")
         return cls(
-            method, int(k[1:]), anchor[0] if anchor else None, role, int8=name.endswith(INT8_SUFFIX)
+            method,
+            int(k[1:]),
+            anchor[0] if anchor else None,
+            role,
+            int8=name.endswith(INT8_SUFFIX),
+            seed=int(seed) if seed else None,
         )
 
 
@@ -165,6 +177,15 @@ def table5_variants(task: config.TaskBase) -> list[Variant]:
         Variant(method, k, task.merge.anchor)
         for k in task.merge.k.sizes()
         for method in task.merge.methods
+    ]
+
+
+def seed_variants(task: config.TaskBase, further_seeds: Sequence[int]) -> list[Variant]:
+    """The compressed models of Table 5, tuned with the configuration's seed and with others."""
+    return [
+        replace(variant, seed=seed)
+        for variant in table5_variants(task)
+        for seed in (None, *further_seeds)
     ]
 
 

@@ -47,6 +47,7 @@ class Project:
     )
     page: str = "report.html"  # within a folder of results
     page_sections: tuple[str, ...] = ("claims", "comparison")  # ledgers with their own section
+    further_tables: tuple[str, ...] = ("seeds",)  # on the page, after the numbered ones
     extra_targets: tuple[str, ...] = ("tables/strategies.csv",)  # not made by `everything`
     run_parameters: tuple[str, ...] = ("seed", "device")  # of a task's jobs, but not the task's
     origins: tuple[tuple[str, str], ...] = (  # part of an embedded path -> kind of origin

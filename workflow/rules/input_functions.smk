@@ -163,8 +163,9 @@ def of_ratio(wildcards, method):
 
 
 def variant_params(wildcards):
-    chosen = variants.Variant.parse(wildcards.variant)
-    return {**vars(chosen), "inputs": pinned(wildcards.task)}
+    chosen = vars(variants.Variant.parse(wildcards.variant))
+    del chosen["seed"]  # of tuning
+    return {**chosen, "inputs": pinned(wildcards.task)}
 
 
 def selection_for_variant(wildcards):
@@ -184,7 +185,16 @@ def untuned_model(wildcards):
     """Input function: the model to fine-tune, compressed or the base model itself."""
     if wildcards.model == variants.TUNED_BASE:
         return base_model(wildcards)
-    return f"{{results}}/{{task}}/models/{wildcards.model}/compressed"
+    variant = variants.replace(variants.Variant.parse(wildcards.model), seed=None)
+    return f"{{results}}/{{task}}/models/{variant}/compressed"
+
+
+def seed_of_tuning(wildcards):
+    """The seed with which a model is tuned: its own, or that of the configuration."""
+    if wildcards.model == variants.TUNED_BASE:
+        return CONFIG.seed
+    seed = variants.Variant.parse(wildcards.model).seed
+    return CONFIG.seed if seed is None else seed
 
 
 def finished_model(wildcards):
@@ -361,6 +371,7 @@ TABLE1 = shown_models(variants.table1_variants, with_base=True)
 TABLE2 = shown_models(variants.table2_variants)
 TABLE3 = shown_models(variants.table3_variants)
 TABLE4 = shown_models(variants.table4_variants)
+SEEDS = shown_models(lambda task: variants.seed_variants(task, CONFIG.further_seeds))
 STRATEGIES = shown_models(variants.strategy_variants, with_base=True)
 TABLE5 = shown_models(variants.table5_variants, with_base=True)
 FIGURE3 = shown_models(variants.figure3_variants, with_base=True)
@@ -376,6 +387,7 @@ HYPERPARAMETER_TABLES = {
 
 
 def shown_tables():
-    """The numbers of the tables to make; a table of hyperparameters needs a task of its kind."""
+    """The names of the tables to make: those of a kind of task need one, that of seeds several."""
     kinds = {task.kind for task in TASKS.values()}
-    return [1, 2, 3, 4, 5, *(n for n, kind in HYPERPARAMETER_TABLES.items() if kind in kinds)]
+    numbers = [1, 2, 3, 4, 5, *(n for n, kind in HYPERPARAMETER_TABLES.items() if kind in kinds)]
+    return [f"table{n}" for n in numbers] + ["seeds"] * bool(CONFIG.further_seeds)

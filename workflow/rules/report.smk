@@ -5,8 +5,8 @@ DISCREPANCIES = "docs/discrepancies.md"
 rule make_report:
     """Write all tables and figures to one file that opens offline, with each number's lineage."""
     input:
-        tables=expand("{{results}}/tables/table{n}.csv", n=shown_tables()),
-        table_ledgers=expand("{{results}}/tables/table{n}.ledger.json", n=shown_tables()),
+        tables=expand("{{results}}/tables/{name}.csv", name=shown_tables()),
+        table_ledgers=expand("{{results}}/tables/{name}.ledger.json", name=shown_tables()),
         figures=expand("{{results}}/figures/figure{n}.png", n=range(1, 7)),
         figure_ledgers=expand("{{results}}/figures/figure{n}.ledger.json", n=range(1, 7)),
         against_paper=expand("{{results}}/tables/{name}.ledger.json", name=["claims", "comparison"]),

@@ -117,3 +117,24 @@ rule make_strategies:
         files=files,
     shell:
         command("make_strategies")
+
+
+rule make_seeds:
+    """Our own table: our method and vanilla averaging, tuned with several seeds."""
+    input:
+        scores=tests("test.json", SEEDS),
+        per_example=tests("test.csv", SEEDS),
+    output:
+        table="{results}/tables/seeds.csv",
+        text="{results}/tables/seeds.txt",
+        tidy="{results}/tables/seeds_tidy.csv",
+        ledger="{results}/tables/seeds.ledger.json",
+        record="{results}/tables/seeds.record.json",
+    log:
+        "{results}/logs/make_seeds.log",
+    localrule: True
+    params:
+        job=job("make_seeds", lambda w: table_params(SEEDS)),
+        files=files,
+    shell:
+        command("make_seeds")

@@ -47,7 +47,7 @@ rule fine_tune:
             "fine_tune",
             lambda w: {
                 "task": part(w.task, "fine_tuning", "validation"),
-                "seed": CONFIG.seed,
+                "seed": seed_of_tuning(w),
                 "device": CONFIG.device,
                 "inputs": pinned(w.task, "train", "validation"),
             },

@@ -120,6 +120,7 @@ def result(task: str, row: dict[str, str], indices: str) -> Result:
             anchor=(row["anchor"] or "first") if merged else None,
             role=row["window"] or None,
             int8=row["int8"] == "yes",
+            seed=None,
             first_layer=first,
             last_layer=first + k - 1 if merged else None,
             n_towers=sides,

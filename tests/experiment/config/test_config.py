@@ -322,6 +322,14 @@ NONSENSE = {  # changes, and how the line begins
     "seed beyond 32 bits": ({"seed": 2**32}, "seed: should be less than 4294967296"),
     "seed beyond 64 bits": ({"seed": 2**70}, "seed: has to be a number of at most 64 bits"),
     "seed that is true": ({"seed": True}, "seed: has to be a number"),
+    "further seed that is the first": (
+        {"seed": 2, "further_seeds": [3, 2]},
+        "further_seeds: has to be other seeds than seed, 2 (is 2)",
+    ),
+    "further seed twice": (
+        {"further_seeds": [7, 7]},
+        "further_seeds: has to be a list of different values (is 7)",
+    ),
     "a million resamples too many": (
         {"intervals.resamples": 10**7},
         "intervals.resamples: should be less than or equal to 1000000",

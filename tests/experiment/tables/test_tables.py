@@ -13,6 +13,7 @@ from pandas import DataFrame
 from experiment.reported import printed_setting, read_reported
 from experiment.tables.layout import as_text, write_table
 from experiment.tables.scores import Result, read_results, write_results
+from experiment.tables.seeds import seeds
 from experiment.tables.strategies import strategies
 from experiment.tables.table1 import Measured, table1
 from experiment.tables.tables_2_to_5 import printing_of, table2, table3, table4, table5
@@ -308,6 +309,7 @@ def record(seed: int = 1, device: str = "cpu", **changes) -> dict:
         "adam_beta2": 0.999,
         "group_by_length": False,
         "max_gradient_norm": 1.0,
+        "select_by": "score",
     }
     task = {"kind": "language_modeling", "fine_tuning": settings | changes}
     return {"seed": seed, "params": {"task": task, "device": device}}
@@ -357,6 +359,7 @@ def test_a_value_that_all_runs_share_stands_alone(shown):
         "gradient clip (norm)": "1",
         "grouped by length": "False",
         "validated every (steps)": "50",
+        "best validation by": "score",
         "seed": "1",
         "device": "cpu",
         "steps done": "100",
@@ -453,6 +456,56 @@ def test_strategies_are_listed_by_ratio_with_their_groups_and_scores(result, tmp
         ("1/2", "window search", "0-1", "3.13", "–"),
         ("1/2", "clusters by aligned correlation", "0-1", "4.13", "–"),
         ("1/2", "clusters by CKA", "1+3", "5.13", "–"),
+    ]
+
+
+# --- seeds ----------------------------------------------------------------------------------------
+
+
+def test_gains_are_of_the_same_seed_and_positive_where_permuting_is_better(result):
+    permuted = {1: 15.0, 2: 15.5, 7: 15.1}
+    averaged = {1: 16.0, 2: 16.3, 7: 16.4}
+    tuned = [
+        result(f"{method}-k5-first-best{'' if seed == 1 else f'-seed{seed}'}", score, seed=named)
+        for method, scores in (("vanilla", averaged), ("permute", permuted))
+        for seed, score in scores.items()
+        for named in [None if seed == 1 else seed]
+    ]
+    bleu = [
+        result(f"{method}-k3-first-best{end}", score, "marian", seed=seed)
+        for method, of_seeds in (("permute", (20.0, 21.0, 22.0)), ("vanilla", (19.0, 21.5, 20.0)))
+        for (end, seed), score in zip(
+            [("", None), ("-seed2", 2), ("-seed7", 7)], of_seeds, strict=True
+        )
+    ]
+    ratios = {"gpt2": {"third": 5}, "marian": {"third": 3}}
+    rows = texts(seeds([*tuned, *bleu], ratios, seed=1, confidence=0.95))
+    columns = ("Model", "What", "Seeds", "By Seed", "Mean", "SD", "Low", "High")
+    assert [tuple(row[column] for column in columns) for row in rows] == [
+        ("GPT-2", "Vanilla", "1, 2, 7", "16.00, 16.30, 16.40", "16.23", "0.21", "–", "–"),
+        ("GPT-2", "Permute", "1, 2, 7", "15.00, 15.50, 15.10", "15.20", "0.26", "–", "–"),
+        (
+            "GPT-2",
+            "gain by aligning",
+            "1, 2, 7",
+            "+1.00, +0.80, +1.30",
+            "+1.03",
+            "0.25",
+            "+0.41",
+            "+1.66",
+        ),
+        ("OPUS-MT", "Vanilla", "1, 2, 7", "19.0, 21.5, 20.0", "20.2", "1.3", "–", "–"),
+        ("OPUS-MT", "Permute", "1, 2, 7", "20.0, 21.0, 22.0", "21.0", "1.0", "–", "–"),
+        (
+            "OPUS-MT",
+            "gain by aligning",
+            "1, 2, 7",
+            "+1.0, -0.5, +2.0",
+            "+0.8",
+            "1.3",
+            "-2.3",
+            "+4.0",
+        ),
     ]
 
 

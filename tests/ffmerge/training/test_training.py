@@ -102,6 +102,15 @@ def test_the_weights_of_the_best_validation_score_are_kept(pico, tmp_path):
     assert [p["score"] for p in curve if "score" in p] == [1.0, 3.0, 2.0]
 
 
+def test_the_weights_of_the_lowest_validation_loss_are_kept_if_asked_for(pico, tmp_path):
+    last, curve = tuned(pico, RandomTokens(), settings(), tmp_path / "last")
+    losses = [p["validation_loss"] for p in curve if "score" in p]
+    assert losses[-1] == min(losses)
+    by_loss = settings(select_by="loss")
+    best, _ = tuned(pico, RandomTokens([1.0, 3.0, 2.0]), by_loss, tmp_path / "by loss")
+    assert same(weights(last), weights(best))  # by its scores, the first were the best
+
+
 def test_tied_sublayers_stay_tied_through_training_and_resuming(pico, tmp_path):
     from ffmerge.training.trainer import train
     from merged_windows import merge_window

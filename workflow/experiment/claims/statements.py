@@ -3,7 +3,7 @@
 A claim holds if the measured value is on the claimed side of the bound and the test is significant
 after correction for all tests of the table. It fails if the value is significantly on the other
 side. Otherwise the data do not decide it. Each is tested on the task's metric (perplexity as its
-logarithm) and on the loss. Tests are over test examples: each model was tuned once.
+logarithm) and on the loss. Tests are over test examples, not over seeds of tuning.
 """
 
 from collections import Counter
@@ -187,7 +187,7 @@ def as_report(table: DataFrame, confidence: float) -> str:
         "claims.csv says which models were compared.\n"
         "Errors are over\n"
         + "".join(f"  {task}: {over}\n" for task, over in resampled)
-        + "They speak of other test examples, not of other seeds: each model was tuned once.\n"
+        + "They speak of other test examples, not of other seeds of tuning (see further_seeds).\n"
         f"Of {verdicts.total()} claims, by whichever endpoint decides: {counts}.\n"
     )
 

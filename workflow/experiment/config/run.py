@@ -17,6 +17,9 @@ FOLDERS = ("figures", "logs", "packages", "patches", "rebuild", "tables")
 """Folders of `results` that hold no task."""
 
 
+Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
+
+
 class Intervals(Strict):
     """Statistics over per-example scores: bootstrap intervals and paired tests."""
 
@@ -41,7 +44,13 @@ class Config(Strict):
     device: Literal["cpu", "cuda"] = Field(
         "cpu", description="where models run; a job ends at once where it is missing"
     )
-    seed: Whole = Field(0, ge=0, lt=2**32, description="seed of every random choice")
+    seed: Seed = Field(0, description="seed of every random choice")
+    further_seeds: Annotated[list[Seed], Once] = Field(
+        [],
+        max_length=100,
+        description="further seeds with which each model of Table 5 is tuned, for "
+        "`tables/seeds.csv`: whether findings hold for other seeds",
+    )
     intervals: Intervals = Field(Intervals(), description="confidence intervals of the scores")
     temporary: Annotated[list[Literal["compressed", "tuned"]], Once] = Field(
         [],
@@ -63,6 +72,8 @@ class Config(Strict):
                 if training.precision == "fp16" and self.device == "cpu":
                     allowed = "fp32 or bf16 with device cpu"
                     raise wrong(f"tasks.{name}.{key}.precision", allowed, "fp16")
+        if self.seed in self.further_seeds:
+            raise wrong("further_seeds", f"other seeds than seed, {self.seed}", self.seed)
         labels: dict[str, str] = {}
         for name, task in self.tasks.items():
             if (first := labels.setdefault(task.label, name)) != name:

@@ -212,7 +212,10 @@ class Training(Strict):
     )
     max_steps: Positive = Field(description="total optimizer steps")
     evaluate_every: Positive = Field(
-        description="steps between validation scores; the weights with the best score are kept"
+        description="steps between validations; the weights of the best one are kept"
+    )
+    select_by: Literal["score", "loss"] = Field(
+        "score", description="what makes a validation the best: the task's score, or the loss"
     )
     precision: Literal["fp32", "fp16", "bf16"] = Field(
         "fp32", description="`fp32`: single; `fp16`, `bf16`: mixed with that half precision"

@@ -17,15 +17,15 @@ from provenance.cells import JOB, Cell, Interval, Printed, Source
 from provenance.job import Job
 
 NO_WINDOW = "–"
-UNNAMED = {**dict.fromkeys(("method", "k", "anchor", "role")), "int8": False}
+UNNAMED = {**dict.fromkeys(("method", "k", "anchor", "role", "seed")), "int8": False}
 
 
 @dataclass(frozen=True)
 class Result:
     """A tested model with unrounded numbers.
 
-    variant: its name in the DAG; method, k, anchor, role, int8: the parts of that name, None for an
-    uncompressed model. first_layer, last_layer: of the window that was merged or dropped.
+    variant: its name in the DAG; method, k, anchor, role, int8, seed: the parts of that name, None
+    for an uncompressed model. first_layer, last_layer: of the window that was merged or dropped.
     low, high: bounds of the score's interval at the level `confidence`; over: what was resampled;
     from_base_low, from_base_high: bounds of the interval of the difference from the uncompressed
     model in the same table (of the ratio, for perplexities), in pairs, at that model's score.
@@ -44,6 +44,7 @@ class Result:
     anchor: str | None
     role: str | None
     int8: bool
+    seed: int | None
     first_layer: int | None
     last_layer: int | None
     n_towers: int

@@ -27,6 +27,7 @@ ROW_NAMES = {  # those of the paper as it prints them, then the others
     "max_gradient_norm": "gradient clip (norm)",
     "group_by_length": "grouped by length",
     "evaluate_every": "validated every (steps)",
+    "select_by": "best validation by",
 }
 SCHEDULES = {  # keys that only some schedules use
     "decay_steps": ("linear_to_minimum", "cosine"),

@@ -93,6 +93,7 @@ COMMON = {  # of Tables 6 to 8, or of the paper's released scripts
     "adam_beta2": 0.999,
     "group_by_length": False,
     "max_gradient_norm": 1.0,
+    "select_by": "score",
 }
 LOSS = Metric("loss", "Loss ↓", "loss (nats)", "nats", False, 4)
 

@@ -20,6 +20,7 @@ class Training(Protocol):
     batch_size: int
     max_steps: int
     evaluate_every: int
+    select_by: Literal["score", "loss"]
     precision: Literal["fp32", "fp16", "bf16"]
     weight_decay: float
     adam_epsilon: float

@@ -76,7 +76,7 @@ def train(
     workers: int = 0,
     signals: Sequence[signal.Signals] = SIGNALS,
 ) -> list[dict]:
-    """Train a model in place and leave it with the weights of its best validation score.
+    """Train a model in place and leave it with the weights of its best validation.
 
     directory: for checkpoints of one set of parameters only; it has to survive a kill, after which
     training resumes from the last complete checkpoint. Each process uses exactly one device,
@@ -305,7 +305,10 @@ class ResumableTrainer(Trainer):
         )
 
     def _best(self) -> int | None:
-        return _best_step(self.state.log_history, self.task.metric.higher_is_better)
+        by_score = self.training.select_by == "score"
+        higher_is_better = by_score and self.task.metric.higher_is_better
+        name = "eval_score" if by_score else "eval_loss"
+        return _best_step(self.state.log_history, name, higher_is_better)
 
     def _tidy(self) -> None:
         if self.args.should_save:
@@ -398,8 +401,8 @@ def _learning_curve(log: list[dict[str, Any]]) -> list[dict[str, float]]:
     return [{key: point[key] for key in CURVE if key in point} for point in points]
 
 
-def _best_step(log: list[dict[str, Any]], higher_is_better: bool) -> int | None:
-    """Step with the best validation score in a Trainer's log, the earliest of equal ones."""
-    scores = {entry["step"]: entry["eval_score"] for entry in log if "eval_score" in entry}
+def _best_step(log: list[dict[str, Any]], name: str, higher_is_better: bool) -> int | None:
+    """Step with the best validation in a Trainer's log by one value, the earliest of equal ones."""
+    scores = {entry["step"]: entry[name] for entry in log if name in entry}
     best = max if higher_is_better else min
     return best(scores, key=scores.__getitem__, default=None)

@@ -118,8 +118,8 @@ def gather(
         "n_numbers": len(numbers),
         "tables": [
             _section(ledger, captions, graph, table=content.table(ledger))
-            for ledger in ledgers
-            if ledger.name.startswith("table")
+            for ledger in sorted(ledgers, key=lambda ledger: ledger.name in PROJECT.further_tables)
+            if ledger.name.startswith("table") or ledger.name in PROJECT.further_tables
         ],
         "figures": [
             _section(ledger, captions, graph, **content.figure(ledger))

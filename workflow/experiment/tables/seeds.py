@@ -1,0 +1,89 @@
+"""Compare our method with vanilla averaging over seeds of tuning (our own table, not the paper's).
+
+Intervals over test examples say nothing of another order of the training data.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from math import sqrt
+
+import numpy
+from pandas import DataFrame
+from scipy.special import stdtrit
+
+from experiment.tables.layout import Row
+from experiment.tables.scores import Result
+from ffmerge.evaluation.metrics import metric_named
+from provenance.cells import JOB, Cell, Interval, Source
+
+RATIO_LABELS = {"third": "1/3", "half": "1/2", "all": "all but one"}  # of the FF sublayers
+METHOD_LABELS = {"vanilla": "Vanilla", "permute": "Permute"}
+GAIN, DASH = "gain by aligning", "–"
+
+
+def seeds(
+    results: Sequence[Result],
+    ratios: Mapping[str, Mapping[str, int]],
+    seed: int,
+    confidence: float,
+) -> DataFrame:
+    """List each model's test score by seed, its mean and its standard deviation.
+
+    The gain by aligning is the difference of two models tuned with the same seed, positive where
+    the permuted one is better. Its interval is Student's, over seeds.
+    results: of Table 5's models, tuned with each seed; ratios: task -> k of each ratio; seed: the
+    configuration's, which a result without one has; confidence: level of the interval.
+    """
+    order = sorted({_seed(result, seed) for result in results}, key=lambda n: (n != seed, n))
+    found = {(r.task, r.k, r.method, _seed(r, seed)): r for r in results}
+    rows: list[Row] = []
+    for task, (ratio, removed) in product(ratios, RATIO_LABELS.items()):
+        k = ratios[task].get(ratio)
+        models = {
+            method: [found[task, k, method, n] for n in order]
+            for method in METHOD_LABELS
+            if (task, k, method, seed) in found
+        }
+        start = {"FFs Removed": removed, "Seeds": ", ".join(map(str, order))}
+        for method, tuned in models.items():
+            start = {**tuned[0].names, **start}
+            rows.append({**start, "What": METHOD_LABELS[method], **_over_seeds(tuned)})
+        if len(models) == len(METHOD_LABELS):
+            gain = _over_seeds(models["permute"], models["vanilla"], confidence)
+            rows.append({**start, "What": GAIN, **gain})
+    return DataFrame(rows)
+
+
+def _seed(result: Result, seed: int) -> int:
+    return seed if result.seed is None else result.seed
+
+
+def _over_seeds(
+    models: Sequence[Result], others: Sequence[Result] = (), confidence: float | None = None
+) -> Row:
+    """Numbers of models over seeds, or of their gains on others with the same seeds."""
+    metric = metric_named(models[0].metric)
+    values = numpy.array([model.score for model in models])
+    if others:
+        values -= [other.score for other in others]
+        values *= 1 if metric.higher_is_better else -1
+    sources = tuple(Source(result.file) for result in (*models, *others))
+    n, rule = len(values), f"{{:{'+' * bool(others)}.{metric.decimals}f}}"
+    center, deviation = float(values.mean()), float(values.std(ddof=1))
+
+    def cell(number: object, rule: str = rule, interval: Interval | None = None) -> Cell:
+        return Cell(sources, rule, JOB, interval, computed=number)
+
+    interval, low, high = None, DASH, DASH
+    if confidence is not None:
+        half = float(stdtrit(n - 1, (1 + confidence) / 2)) * deviation / sqrt(n)
+        over = f"Student's t over {n} seeds"
+        interval = Interval(center - half, center + half, confidence, over)
+        low, high = cell(interval.low), cell(interval.high)
+    return {
+        "By Seed": cell(values.tolist(), ", ".join([rule] * n)),
+        "Mean": cell(center, interval=interval),
+        "SD": cell(deviation, f"{{:.{metric.decimals}f}}"),
+        "Low": low,
+        "High": high,
+    }
