@@ -35,22 +35,30 @@ def planned(folder: Path, configuration: Path, target: str) -> list[str]:
     return [f"{rule} {wildcards}".strip() for rule, wildcards in found]
 
 
-@pytest.fixture(scope="module", params=["demo", "paper"])
-def jobs(request, tmp_path_factory) -> list[str]:
+TUNED_BASES = {"demo": 3, "paper": 1}  # uncompressed models that are fine-tuned as well
+
+
+@pytest.fixture(scope="module", params=TUNED_BASES)
+def configuration(request) -> str:
+    """The name of a configuration."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def jobs(configuration, tmp_path_factory) -> list[str]:
     """Rule and wildcards of every job of `everything`, without any results yet."""
-    folder = tmp_path_factory.mktemp(request.param)
-    return planned(folder, REPOSITORY / f"config/{request.param}.yaml", "everything")
+    folder = tmp_path_factory.mktemp(configuration)
+    return planned(folder, REPOSITORY / f"config/{configuration}.yaml", "everything")
 
 
 def test_no_job_is_planned_twice(jobs):
     assert [job for job, n in Counter(jobs).items() if n > 1] == []
 
 
-def test_a_model_that_several_tables_share_is_made_once(jobs):
+def test_a_model_that_several_tables_share_is_made_once(jobs, configuration):
     rules = Counter(job.split()[0] for job in jobs)
-    # per task: two methods x three ratios, three random windows, two more anchors, two layer drops;
-    # and the uncompressed GPT-2
-    assert rules["fine_tune"] == 3 * (6 + 3 + 2 + 2) + 1
+    # per task: two methods x three ratios, three random windows, two more anchors, two layer drops
+    assert rules["fine_tune"] == 3 * (6 + 3 + 2 + 2) + TUNED_BASES[configuration]
     assert rules["compress"] == 3 * (6 + 3 + 2)
     assert rules["drop_layers"] == 3 * 2
     assert rules["quantize"] == rules["compute_cka"] == rules["measure_cost"] == 3
@@ -128,10 +136,23 @@ def test_ratios_methods_and_layer_drop_are_left_out_if_they_are_not_configured(t
     jobs = planned(tmp_path / "run", file, "everything")
     assert not [job for job in jobs if "vanilla" in job or "drop-k" in job or "k7" in job]
     rules = Counter(job.split()[0] for job in jobs)
-    # per task: the best window, three random ones and two more anchors; and the base model of GPT-2
-    assert rules["fine_tune"] == 3 * 6 + 1
+    # per task: the best window, three random ones, two more anchors, and the base model
+    assert rules["fine_tune"] == 3 * (6 + 1)
     # the base model's own score is one of Table 1's
     assert rules["score_layer_drops"] == rules["score_windows"] == 3
+
+
+def test_further_seeds_tune_the_models_of_table_5_again_and_make_nothing_else(tmp_path):
+    file = tmp_path / "seeds.yaml"
+    demo = yaml.safe_load((REPOSITORY / "config/demo.yaml").read_text())
+    file.write_text(yaml.safe_dump(demo | {"further_seeds": [2, 3]}))
+    jobs = {}
+    for name, chosen in (("one", REPOSITORY / "config/demo.yaml"), ("three", file)):
+        (tmp_path / name).mkdir()
+        jobs[name] = Counter(planned(tmp_path / name, chosen, "everything"))
+    further = Counter(job.split()[0] for job in jobs["three"] - jobs["one"])
+    assert further == {"fine_tune": 3 * 6 * 2, "score_test": 3 * 6 * 2, "make_seeds": 1}
+    assert not jobs["one"] - jobs["three"]
 
 
 @pytest.mark.long
