@@ -12,7 +12,7 @@ from torch import nn
 import subjects
 from check_gpu import Findings, Setting, card_and_driver
 from experiment.config.run import Config
-from experiment.plan import find_rate, part_for, read_rates
+from experiment.plan import find_rate, rates_for
 
 # Dense float16 matrix products with float32 sums, in FLOP/s, as NVIDIA states them. A card has the
 # first entry whose words are in its name.
@@ -89,7 +89,7 @@ def add_rate(findings: Findings, rule: str, task: str, seconds: float, how: str)
     """Add a row of config/rates.yaml: a job of the paper at the measured speed."""
     raw = yaml.safe_load((subjects.REPOSITORY / "config/paper.yaml").read_text())
     file = subjects.REPOSITORY / "config/rates.yaml"
-    gb = find_rate(read_rates(file, part_for(raw, file)), rule, task).gb
+    gb = find_rate(rates_for(raw, file), rule, task).gb
     row = {"seconds": round(START_UP + seconds, 1), "gb": gb, "how": how}
     findings.rates.setdefault(rule, {})[task] = row
 

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,8 @@ from experiment.plan import (
     job_table,
     longest_path,
     minutes_or_hours,
-    part_for,
     plan_text,
+    rates_for,
     read_rates,
     summarize,
 )
@@ -25,10 +26,18 @@ from workflow_copy import REPOSITORY, Copy
 
 RATES = REPOSITORY / "config/rates.yaml"
 PARTS = {"paper": "config/paper.yaml", "demo": "config/demo.yaml"}
+OUTSIDE = {  # rules of which `everything` needs none with the base models and data of these parts
+    *("fetch_package", "unpack_ilsvrc2012", "convert_dataset", "unpack_base_model"),
+    *("train_base_model", "rebuild_data", "build_text", "build_images", "build_translation_pairs"),
+    *("measure_alignment", "report_stages", "plan"),
+    *("make_strategies", "propose_groups", "score_groups"),  # a table that one asks for by name
+}
 
 
 def configuration(part: str) -> dict:
-    return yaml.safe_load((REPOSITORY / PARTS[part]).read_text())
+    """A configuration of `config`, with the keys that add rules."""
+    file = PARTS.get(part, f"config/examples/{part}.yaml")
+    return yaml.safe_load((REPOSITORY / file).read_text()) | {"further_seeds": [2, 3]}
 
 
 # --- the longest path -----------------------------------------------------------------------------
@@ -72,14 +81,25 @@ def test_a_rule_or_task_without_a_rate_is_named():
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_configuration_is_planned_with_the_rates_of_its_own_base_models(part):
-    assert part_for(configuration(part), RATES) == part
+    assert rates_for(configuration(part), RATES) == read_rates(RATES, part)
+
+
+def test_a_task_of_any_name_has_the_rates_of_its_base_model():
+    settings, rates = configuration("paper"), read_rates(RATES, "paper")
+    settings["tasks"] = {"mine": settings["tasks"]["gpt2"], "again": settings["tasks"]["gpt2"]}
+    mine = rates_for(settings, RATES)
+    for task in settings["tasks"]:
+        assert find_rate(mine, "fine_tune", task) == rates["fine_tune", "gpt2"]
+        assert find_rate(mine, "fetch_dataset", task, "test") == rates["fetch_dataset", "gpt2 test"]
+    assert find_rate(mine, "make_table1") == rates["make_table1", "all"]
+    assert ("fine_tune", "vit") not in mine
 
 
 def test_base_models_without_rates_are_named():
     settings = configuration("paper")
     settings["tasks"]["gpt2"]["base_model"]["repository"] = "openai-community/gpt2-xl"
     with pytest.raises(ValueError, match=r"no part for base models .*openai-community/gpt2-xl"):
-        part_for(settings, RATES)
+        rates_for(settings, RATES)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +151,25 @@ def test_every_job_has_a_rate_and_every_rate_a_job(part, jobs):
         rate = find_rate(rates, job.rule, task, split)
         used |= {key for key, value in rates.items() if value is rate}
     assert used == set(rates)
+
+
+def test_every_rule_has_a_rate_or_is_known_to_be_outside_of_a_plan():
+    rules = {
+        rule
+        for file in REPOSITORY.glob("**/*.smk")
+        for rule in re.findall(r"^rule (\w+):", file.read_text(), re.MULTILINE)
+    }
+    rated = {rule for part in PARTS for rule, _ in read_rates(RATES, part)}
+    # a rule of some figures is named twice, for one and for the rest
+    assert {"fine_tune", "make_seeds"} <= rules
+    assert rules - rated == OUTSIDE
+
+
+def test_the_example_with_a_base_model_of_the_paper_is_planned(repository):
+    settings = configuration("blank_lines")
+    planned = dry_run(settings, root=repository)
+    table = job_table(planned, rates_for(settings, RATES))
+    assert set(table.task) == {"", "gpt2_blank_lines"} and "make_seeds" in set(table.rule)
 
 
 def test_the_table_has_a_row_for_each_rule_and_task_and_counts_every_job_and_hour(jobs):

@@ -35,10 +35,11 @@ def planned(folder: Path, configuration: Path, target: str) -> list[str]:
     return [f"{rule} {wildcards}".strip() for rule, wildcards in found]
 
 
-TUNED_BASES = {"demo": 3, "paper": 1}  # uncompressed models that are fine-tuned as well
+# uncompressed models; those of a ratio, for each task, method and further seed
+TUNED_AS_WELL = {"demo": 3 + 3 * 2 * 2, "paper": 1}
 
 
-@pytest.fixture(scope="module", params=TUNED_BASES)
+@pytest.fixture(scope="module", params=TUNED_AS_WELL)
 def configuration(request) -> str:
     """The name of a configuration."""
     return request.param
@@ -58,7 +59,7 @@ def test_no_job_is_planned_twice(jobs):
 def test_a_model_that_several_tables_share_is_made_once(jobs, configuration):
     rules = Counter(job.split()[0] for job in jobs)
     # per task: two methods x three ratios, three random windows, two more anchors, two layer drops
-    assert rules["fine_tune"] == 3 * (6 + 3 + 2 + 2) + TUNED_BASES[configuration]
+    assert rules["fine_tune"] == 3 * (6 + 3 + 2 + 2) + TUNED_AS_WELL[configuration]
     assert rules["compress"] == 3 * (6 + 3 + 2)
     assert rules["drop_layers"] == 3 * 2
     assert rules["quantize"] == rules["compute_cka"] == rules["measure_cost"] == 3
@@ -120,7 +121,8 @@ def test_windows_are_scored_by_search_where_the_tuned_model_is_validated_otherwi
 
 
 def smallest(config: dict) -> dict:
-    """The configuration without the ratios, method and baseline that can be left out."""
+    """The configuration without the ratios, method, baseline and seeds that can be left out."""
+    del config["further_seeds"], config["further_seeds_at"]
     for task in config["tasks"].values():
         task["merge"] |= {"k": {"third": task["merge"]["k"]["third"]}, "methods": ["permute"]}
         del task["layer_drop"]
@@ -142,17 +144,21 @@ def test_ratios_methods_and_layer_drop_are_left_out_if_they_are_not_configured(t
     assert rules["score_layer_drops"] == rules["score_windows"] == 3
 
 
-def test_further_seeds_tune_the_models_of_table_5_again_and_make_nothing_else(tmp_path):
-    file = tmp_path / "seeds.yaml"
+@pytest.mark.parametrize(("at", "n_ratios"), [(None, 3), (["all", "third"], 2), (["half"], 1)])
+def test_further_seeds_tune_models_of_table_5_again_and_make_nothing_else(tmp_path, at, n_ratios):
     demo = yaml.safe_load((REPOSITORY / "config/demo.yaml").read_text())
-    file.write_text(yaml.safe_dump(demo | {"further_seeds": [2, 3]}))
     jobs = {}
-    for name, chosen in (("one", REPOSITORY / "config/demo.yaml"), ("three", file)):
+    for name, seeds in (("one", []), ("three", [2, 3])):
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(yaml.safe_dump(demo | {"further_seeds": seeds, "further_seeds_at": at}))
         (tmp_path / name).mkdir()
-        jobs[name] = Counter(planned(tmp_path / name, chosen, "everything"))
+        jobs[name] = Counter(planned(tmp_path / name, file, "everything"))
     further = Counter(job.split()[0] for job in jobs["three"] - jobs["one"])
-    assert further == {"fine_tune": 3 * 6 * 2, "score_test": 3 * 6 * 2, "make_seeds": 1}
+    models = 3 * n_ratios * 2 * 2  # tasks, ratios, methods, seeds
+    assert further == {"fine_tune": models, "score_test": models, "make_seeds": 1}
     assert not jobs["one"] - jobs["three"]
+    (tmp_path / "main").mkdir()
+    assert not [job for job in planned(tmp_path / "main", file, "main") if "seed" in job]
 
 
 @pytest.mark.long

@@ -35,20 +35,29 @@ class Rate:
 
 
 Rates = dict[tuple[str, str], Rate]
-"""Rule, and a task, a task and split, or `all` -> rate."""
+"""Rule, and a task, a task and split, or `all` -> rate. The file names tasks by base model."""
 
 
-def part_for(configuration: dict[str, Any], file: Path = RATES) -> str:
-    """Name the part of the file of rates that is for a configuration's base models.
+def rates_for(configuration: dict[str, Any], file: Path = RATES) -> Rates:
+    """Read the part of the file of rates for a configuration's base models, by its names of tasks.
 
-    Raises ValueError naming base models that are in no part.
+    Raises ValueError naming base models that are in no part, or a rate that is at fault.
     """
-    sources = [task["base_model"] for task in configuration["tasks"].values()]
-    names = {str(source.get("repository") or source.get("path")) for source in sources}
+    bases = {name: task["base_model"] for name, task in configuration["tasks"].items()}
+    bases = {name: str(base.get("repository") or base.get("path")) for name, base in bases.items()}
     for part, content in yaml.safe_load(file.read_text()).items():
-        if names <= set(content["base_models"]):
-            return part
-    raise ValueError(f"{file} has no part for base models {', '.join(sorted(names))}: add one")
+        if set(bases.values()) <= set(names := content["base_models"]):
+            rates = read_rates(file, part)
+            for_all = {key: rate for key, rate in rates.items() if key[1] == "all"}
+            return for_all | {
+                (rule, " ".join([task, *split])): rate
+                for (rule, key), rate in rates.items()
+                for model, *split in [key.split()]
+                for task, base in bases.items()
+                if names[base] == model
+            }
+    unknown = ", ".join(sorted(set(bases.values())))
+    raise ValueError(f"{file} has no part for base models {unknown}: add one")
 
 
 def read_rates(file: Path, part: str) -> Rates:

@@ -180,11 +180,18 @@ def table5_variants(task: config.TaskBase) -> list[Variant]:
     ]
 
 
-def seed_variants(task: config.TaskBase, further_seeds: Sequence[int]) -> list[Variant]:
-    """The compressed models of Table 5, tuned with the configuration's seed and with others."""
+def seed_variants(
+    task: config.TaskBase, further_seeds: Sequence[int], ratios: Sequence[str] | None = None
+) -> list[Variant]:
+    """The compressed models of Table 5, tuned with the configuration's seed and with others.
+
+    ratios: those to tune so (keys of `merge.k`); None: all.
+    """
+    sizes = {k for ratio, k in task.merge.k.ratios().items() if ratios is None or ratio in ratios}
     return [
         replace(variant, seed=seed)
         for variant in table5_variants(task)
+        if variant.k in sizes
         for seed in (None, *further_seeds)
     ]
 

@@ -330,6 +330,15 @@ NONSENSE = {  # changes, and how the line begins
         {"further_seeds": [7, 7]},
         "further_seeds: has to be a list of different values (is 7)",
     ),
+    "further seeds at a ratio that no task has": (
+        {
+            "further_seeds": [7],
+            "further_seeds_at": ["third", "all"],
+            **{f"tasks.{name}.merge.k": {"third": 2, "half": 3} for name in GOOD["tasks"]},
+        },
+        "further_seeds_at: has to be ratios that merge.k of a task has (is 'all')",
+    ),
+    "further seeds at no ratio": ({"further_seeds_at": []}, "further_seeds_at: "),
     "a million resamples too many": (
         {"intervals.resamples": 10**7},
         "intervals.resamples: should be less than or equal to 1000000",

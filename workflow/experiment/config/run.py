@@ -51,6 +51,11 @@ class Config(Strict):
         description="further seeds with which each model of Table 5 is tuned, for "
         "`tables/seeds.csv`: whether findings hold for other seeds",
     )
+    further_seeds_at: Annotated[list[Literal["third", "half", "all"]], Once] | None = Field(
+        None,
+        min_length=1,
+        description="ratios of `merge.k` whose models are tuned with further seeds; unset: all",
+    )
     intervals: Intervals = Field(Intervals(), description="confidence intervals of the scores")
     temporary: Annotated[list[Literal["compressed", "tuned"]], Once] = Field(
         [],
@@ -74,6 +79,9 @@ class Config(Strict):
                     raise wrong(f"tasks.{name}.{key}.precision", allowed, "fp16")
         if self.seed in self.further_seeds:
             raise wrong("further_seeds", f"other seeds than seed, {self.seed}", self.seed)
+        ratios = {ratio for task in self.tasks.values() for ratio in task.merge.k.ratios()}
+        if absent := sorted(set(self.further_seeds_at or ()) - ratios):
+            raise wrong("further_seeds_at", "ratios that merge.k of a task has", absent[0])
         labels: dict[str, str] = {}
         for name, task in self.tasks.items():
             if (first := labels.setdefault(task.label, name)) != name:
