@@ -507,6 +507,89 @@ def test_an_unusual_checkpoint_is_compressed_and_keeps_its_tensors_and_dtypes(
     ffmerge.load(tmp_path / "out", dtype="auto")
 
 
+# --- tune, evaluate, compare: tensors that the files lack ----------------------------------------
+
+BACKBONES = {
+    "bert": ("bert, no head", without("pooler")),
+    "roberta": (
+        "roberta",
+        all_of(config(architectures=["RobertaModel"]), without("lm_head")),
+    ),
+}
+
+
+def requests(model: Path, data: Path, folder: Path) -> dict[str, list]:
+    """The commands beside compress that load a model, each with `out` for what it writes."""
+    place, few = ["--out", folder / "out"], ["--max-length", 8]
+    return {
+        "tune": ["tune", model, "--data", data, "--teacher", model, "--steps", 2, *few, *place],
+        "evaluate": ["evaluate", model, "--against", model, "--data", data, *few],
+        "compare": [
+            *("compare", model, "--features", data, "--tune", data, "--steps", 1, *few),
+            *("--remove", "1", "--n-tokens", 40, *place),
+        ],
+        "inspect": [
+            *("inspect", model, "--features", data, "--n-tokens", 40, *few),
+            *("--out", folder / "out.png"),
+        ],
+    }
+
+
+@pytest.mark.parametrize("command", ["tune", "evaluate", "compare", "inspect"])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_backbone_saved_without_its_pooler_goes_through_every_command(
+    name, command, whole, tmp_path, capsys
+):
+    family, saved = BACKBONES[name]
+    model, data = whole(family)
+    shutil.copytree(model, tmp_path / "model")
+    saved(tmp_path / "model")
+    before = sha256_of(tmp_path / "model")
+    request = requests(tmp_path / "model", data, tmp_path)[command]
+    status, printed, error = run(capsys, *request)
+    assert status == 0, error
+    assert "nan" not in printed
+    assert sha256_of(tmp_path / "model") == before
+    if command == "tune":
+        written = read_head(tmp_path / "out" / WEIGHTS)
+        assert {_core(n) for n in written} == {
+            _core(n) for n in read_head(tmp_path / "model" / WEIGHTS)
+        }
+        request = requests(tmp_path / "out", data, tmp_path)["evaluate"]
+        assert run(capsys, *request)[0] == 0
+
+
+LACKING = {  # family, what its files lack, the error as a pattern
+    "no embeddings": ("gpt2", without("wte"), r"transformer\.wte\.weight.*, which it"),
+    "no norm": ("bert, no head", without("embeddings.Lay"), r"LayerNorm\.weight.*, which it"),
+    "no head": (
+        "vit",
+        without("classifier"),
+        r"missing classifier\.weight, classifier\.bias, which",
+    ),
+}
+
+
+@pytest.mark.parametrize("command", ["tune", "evaluate", "compare"])
+@pytest.mark.parametrize("name", LACKING)
+def test_a_model_whose_outputs_need_what_its_files_lack_is_refused_in_one_line(
+    name, command, whole, tmp_path, capsys
+):
+    family, broken, message = LACKING[name]
+    model, data = whole(family)
+    shutil.copytree(model, tmp_path / "model")
+    broken(tmp_path / "model")
+    before, there = sha256_of(tmp_path / "model"), sorted(tmp_path.rglob("*"))
+    request = requests(tmp_path / "model", data, tmp_path)[command]
+    if family == "vit":
+        del request[(at := request.index("--max-length")) : at + 2]
+    status, printed, error = run(capsys, *request)
+    assert (status, printed) == (2, "")
+    assert re.search(message, error), error
+    assert error.splitlines()[-1].startswith("error: ") and error.count("error: ") == 1, error
+    assert sha256_of(tmp_path / "model") == before and sorted(tmp_path.rglob("*")) == there
+
+
 def _core(name: str) -> str:
     """A tensor's name without the prefix that a model with a head has."""
     return re.sub(r"^(transformer|bert|vit|model|roberta)\.", "", name)

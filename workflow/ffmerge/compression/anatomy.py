@@ -178,7 +178,7 @@ def similarities(
     """
     with tempfile.TemporaryDirectory() as scratch:
         readable = with_safetensors(source, Path(scratch))
-        model = load_original(readable, architecture=entry).to(settings.device)
+        model = load_original(readable, architecture=entry, partial=True).to(settings.device)
         data = data_of_files(model, source, files_of(features), settings)
         file = Path(scratch) / "outputs"
         massive = collect(model, data.features, {OUTPUT: MAPS[OUTPUT]}, data.n_tokens, file)

@@ -25,6 +25,7 @@ from ffmerge.compression.drop import best_blocks, layers_of, least_influential
 from ffmerge.compression.encodings import tokenizer_if_any
 from ffmerge.compression.loss import (
     CrossEntropy,
+    check_filled,
     check_finite,
     loss_for,
     losses_by_example,
@@ -261,6 +262,7 @@ def compare(
             ways = Ways(loaded, data, loss, settings, n_removed, Path(scratch))
             tuner = None
             if examples is not None:
+                check_filled(loaded, data.held_out[0], original.directory)
                 objective = objective_of(loaded, data.held_out, tokenizer)
                 teacher = loaded if objective is None else None
 

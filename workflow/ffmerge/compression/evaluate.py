@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from ffmerge.compression import source
 from ffmerge.compression.batches import Batch, Encoding, inputs_of, on_device_of, without_cache
 from ffmerge.compression.encodings import encoding_for, tokenizer_if_any
-from ffmerge.compression.loss import SEED, Objective, loss_for, losses_by_example, objective_of
+from ffmerge.compression.loss import (
+    SEED,
+    Objective,
+    check_filled,
+    loss_for,
+    losses_by_example,
+    objective_of,
+)
 from ffmerge.compression.pipeline import files_of, read_entry, size_of
 from ffmerge.compression.read import Request, read_examples
 from ffmerge.compression.settings import Evaluation
@@ -149,7 +156,8 @@ class Scorer:
     ) -> None:
         readable = source.with_safetensors(original, scratch)
         entry = read_entry(settings.architecture)
-        self.model = source.load_original(readable, architecture=entry).to(settings.device)
+        loaded = source.load_original(readable, architecture=entry, partial=True)
+        self.model = loaded.to(settings.device)
         self.tokenizer = tokenizer_if_any(original.directory)
         self.encoding: Encoding = encoding_for(
             self.model, original.directory, settings.max_length, settings.pack
@@ -159,6 +167,7 @@ class Scorer:
         if first is None:
             raise ValueError(f"the data hold no examples ({self.encoding.wanted})")
         self.first = first
+        check_filled(self.model, first, original.directory)
         self.objective: Objective | None = objective_of(self.model, [self.first], self.tokenizer)
         self.name = f"{self.objective.name} (nats)" if self.objective else ""
         self.n_examples = 0

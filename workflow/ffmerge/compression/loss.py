@@ -71,6 +71,22 @@ def loss_for(
     return CrossEntropy(objective.name, objective.with_targets(batches, SEED))
 
 
+def check_filled(model: nn.Module, batch: Batch, directory: Path) -> None:
+    """Check that a model's outputs do not need tensors that its files lack, such as a pooler's.
+
+    directory: of the files. Raises ValueError naming these tensors, which are NaN.
+    """
+    missing = [name for name, tensor in model.state_dict().items() if tensor.isnan().any()]
+    if missing:
+        try:
+            check_finite(Divergence.outputs(model, batch))
+        except ValueError:
+            raise ValueError(
+                f"{directory} does not fill {type(model).__name__}: missing {', '.join(missing)}, "
+                "which its outputs need"
+            ) from None
+
+
 @dataclass(frozen=True)
 class Objective:
     """What a model was trained for: to predict targets in the data.

@@ -24,9 +24,11 @@ from ffmerge.models.pretrained import (
     fit,
     load_whole,
     outlined,
+    quiet,
     stored_in,
     unpickle,
     weights_of,
+    without_values,
 )
 from ffmerge.models.tensor_file import Stored
 from provenance.progress import progress
@@ -187,7 +189,13 @@ def load_original(
     """
     _check_finite(source.weights)
     if source.groups:
-        return load(source.directory, dtype=dtype)
+        with quiet():
+            model = load(source.directory, dtype=dtype)
+        found = fit(model, source.stored, source.directory)
+        if found.missing and not partial:
+            raise ValueError(f"{source.directory} lacks {', '.join(sorted(found.missing))}")
+        without_values(model, found.missing)
+        return model
     directory = source.weights[0].parent
     try:
         return load_whole(directory, dtype, architecture, partial)

@@ -35,6 +35,7 @@ from ffmerge.compression.encodings import Packed, encoding_for, tokenizer_if_any
 from ffmerge.compression.loss import (
     Loss,
     Objective,
+    check_filled,
     distance,
     is_distribution,
     loss_for,
@@ -150,6 +151,9 @@ def tune(
                 inputs["teacher"] = record.model_digests(teaching)
         with without_cache(loaded), clock.stage("loss before"):
             tokenizer, batches = tokenizer_if_any(original.directory), examples.held_out_batches()
+            check_filled(loaded, batches[0], original.directory)
+            if teaching:
+                check_filled(teacher, batches[0], teaching.directory)
             held_out_loss = loss_for(teacher or loaded, batches, Path(scratch), tokenizer)
             objective = objective_of(loaded, batches, tokenizer)
             task = OwnTask(loaded, examples, objective, held_out_loss, teacher)
@@ -260,8 +264,11 @@ def _loaded(
     """Load a model in float32, with its files as safetensors."""
     readable = source.with_safetensors(original, scratch)
     entry = read_entry(settings.architecture)
-    loaded = source.load_original(readable, architecture=entry).to(settings.device)
-    keep_stored_tensors(loaded, fit(loaded, readable.stored, original.directory))
+    loaded = source.load_original(readable, architecture=entry, partial=True).to(settings.device)
+    stored = fit(loaded, readable.stored, original.directory)
+    for name in stored.missing:  # of no use to the outputs, so that no gradient reaches them
+        loaded.get_parameter_or_buffer(name).requires_grad_(False)
+    keep_stored_tensors(loaded, stored)
     return loaded, readable
 
 

@@ -203,14 +203,19 @@ def load_whole(
     for fault in ("missing_keys", "mismatched_keys", "error_msgs"):
         if faults := sorted(map(str, set(report.get(fault) or []) - found.missing)):
             raise ValueError(f"{directory} does not fill {name}: {fault} {', '.join(faults)}")
-    with torch.no_grad():
-        for missing in found.missing:
-            tensor = model.get_parameter_or_buffer(missing)
-            if tensor.is_floating_point():
-                tensor.fill_(torch.nan)
+    without_values(model, found.missing)
     if unused := sorted(report.get("unexpected_keys") or []):
         warnings.warn(f"{name} has no place for {', '.join(unused)}", stacklevel=2)
     return model.eval()
+
+
+@torch.no_grad()
+def without_values(model: nn.Module, missing: Iterable[str]) -> None:
+    """Fill tensors that a model's files lack with NaN, so that no result can depend on them."""
+    for name in missing:
+        tensor = model.get_parameter_or_buffer(name)
+        if tensor.is_floating_point():
+            tensor.fill_(torch.nan)
 
 
 @contextmanager
