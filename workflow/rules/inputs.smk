@@ -146,6 +146,7 @@ rule convert_dataset:
             "convert_dataset",
             lambda w: {
                 "columns": own_data.columns_of(TASKS[w.task]),
+                "classes": classes_of(TASKS[w.task]),
                 **own_file(w).model_dump(include={"sha256"}),
             },
         ),

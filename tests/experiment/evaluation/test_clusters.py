@@ -10,6 +10,7 @@ from experiment.config.settings import JOINS
 from experiment.evaluation import clusters as module
 from experiment.evaluation.clusters import clusters
 from experiment.evaluation.perplexity import sliding_windows
+from experiment.inputs import own_data
 from experiment.tasks import task_for
 from ffmerge.evaluation.intervals import CLUSTERS
 from provenance.sources import REPOSITORY
@@ -69,7 +70,7 @@ def test_articles_of_wikitext_are_told_by_their_headings(tmp_path):
 
 
 def test_clusters_are_named_as_elsewhere():
-    assert module.COLUMNS == CLUSTERS
+    assert module.COLUMNS == CLUSTERS == own_data.CLUSTERS
 
 
 def test_a_sentence_has_the_page_of_its_row(tmp_path):

@@ -97,13 +97,22 @@ def _data_errors(task: TaskBase) -> Iterator[str]:
     """One line for each local split whose beginning jobs could not read, or convert."""
     if not task.dataset.is_local:
         return
-    for split in SPLITS:
-        path = getattr(task.dataset, split).path
+    splits = {f"dataset.{split}": getattr(task.dataset, split).path for split in SPLITS}
+    if (recipe := task.base_model.from_scratch) and recipe.train and not task.base_model.path:
+        splits["base_model.from_scratch.train"] = recipe.train.path
+    for key, path in splits.items():
         if os.access(path, os.R_OK):
             try:
-                own_data.check(path, own_data.columns_of(task))
+                own_data.check(path, own_data.columns_of(task), classes_of(task))
             except (OSError, ValueError) as error:
-                yield f"dataset.{split}.path: {error}"
+                yield f"{key}.path: {error}"
+
+
+def classes_of(task: TaskBase) -> own_data.Classes:
+    """The classes of a task's model, if it has any and is here or described here."""
+    if task.kind != "image_classification":
+        return None
+    return own_data.classes_of(configuration_of(task.base_model)[1])
 
 
 def _path_error(
@@ -158,7 +167,7 @@ def _model_errors(task: TaskBase) -> Iterator[str]:
     if source.from_scratch and not source.path:
         yield from _recipe_errors(task)
     try:
-        where, config = _configuration_of(source)
+        where, config = configuration_of(source)
     except ValueError as error:
         yield f"base_model.path: {error}"
     else:
@@ -166,7 +175,7 @@ def _model_errors(task: TaskBase) -> Iterator[str]:
             yield from _geometry_errors(task, where, config)
 
 
-def _configuration_of(source: BaseModelSource) -> tuple[str, dict[str, Any]]:
+def configuration_of(source: BaseModelSource) -> tuple[str, dict[str, Any]]:
     """Where the keys of a base model's configuration are, and the keys; none if it is not here.
 
     Raises ValueError naming a config.json that cannot be read.
@@ -292,7 +301,7 @@ def _most_positions(task: TaskBase, path: Path) -> float:
 
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if task.kind not in TEXT_KINDS:
-        _, config = _configuration_of(task.base_model)
+        _, config = configuration_of(task.base_model)
         side, patch = config.get("image_size"), config.get("patch_size")
         rows = sum(ParquetFile(file).metadata.num_rows for file in files)
         known = isinstance(side, int) and isinstance(patch, int) and patch > 0

@@ -6,7 +6,8 @@ of them before any job.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,9 @@ Columns = Mapping[str, str]
 """Role (text, source, target, image, label) -> the column in which a task's jobs expect it."""
 CHECKED = {"text": 1000, "pairs": 1000, "images": 32}  # rows that are read before any job
 TEXTS = (pa.string(), pa.large_string(), pa.string_view())
+CLUSTERS = ("article", "page")  # columns that `experiment.evaluation.clusters` reads
+Classes = Sequence[str] | None
+"""Names of the model's classes in the order of their numbers; None if they are not known yet."""
 
 
 def columns_of(task: Any) -> dict[str, str]:
@@ -33,6 +37,16 @@ def columns_of(task: Any) -> dict[str, str]:
         case "image_classification":
             return {"image": "image", "label": "label"}
     return {"text": "text"}
+
+
+def classes_of(config: Mapping[str, Any]) -> Classes:
+    """The names of a model's classes by the keys of its configuration."""
+    match config:
+        case {"id2label": {**names}} if names and all(str(i).isdecimal() for i in names):
+            return [str(name) for _, name in sorted((int(i), name) for i, name in names.items())]
+        case {"num_labels": int(n)} if n > 0:
+            return [f"LABEL_{i}" for i in range(n)]
+    return None
 
 
 def is_plain(path: str, columns: Columns) -> bool:
@@ -47,10 +61,11 @@ def _is_plain(path: str, columns: tuple[tuple[str, str], ...]) -> bool:
     except (pa.ArrowException, OSError):
         return False
     n_rows = sum(file.metadata.num_rows for file in files)
+    clusters = {name for name in CLUSTERS for file in files if name in file.schema_arrow.names}
     return n_rows > 0 and all(
-        _fits(file, role, column) and _n_nulls(file, role, column) == 0
+        (role == "cluster" or _fits(file, role, column)) and _n_nulls(file, role, column) == 0
         for file in files
-        for role, column in columns
+        for role, column in (*columns, *(("cluster", name) for name in clusters))
     )
 
 
@@ -76,63 +91,98 @@ def _fits(file: parquet.ParquetFile, role: str, column: str) -> bool:
 
 def _n_nulls(file: parquet.ParquetFile, role: str, column: str) -> int | None:
     """Nulls in a column by the file's statistics; None if it has none of them."""
-    leaf, n = f"{column}.bytes" if role == "image" else column, 0
-    for i in range(file.metadata.num_row_groups):
-        group = file.metadata.row_group(i)
-        parts = [group.column(j) for j in range(group.num_columns)]
-        statistics = [part.statistics for part in parts if part.path_in_schema == leaf]
-        if not statistics or not statistics[0] or not statistics[0].has_null_count:
-            return None
-        n += statistics[0].null_count
-    return n
+    found = _statistics(file, f"{column}.bytes" if role == "image" else column)
+    known = all(part is not None and part.has_null_count for part in found)
+    return sum(part.null_count for part in found) if known else None
 
 
-def check(path: str, columns: Columns) -> None:
+def _statistics(file: parquet.ParquetFile, leaf: str) -> list[Any]:
+    """The statistics of a column in each part of a file; None in place of those it lacks."""
+    groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
+    return [
+        next((part.statistics for part in parts if part.path_in_schema == leaf), None)
+        for group in groups
+        for parts in [[group.column(j) for j in range(group.num_columns)]]
+    ]
+
+
+def check(path: str, columns: Columns, classes: Classes = None) -> None:
     """Read the beginning of a split. Raises ValueError or OSError naming the first fault in it."""
     if not is_plain(path, columns):
         n_checked = CHECKED[_request(columns).wanted]
-        for _ in islice(rows(Path(path), columns), n_checked):
+        for _ in islice(rows(Path(path), columns, classes), n_checked):
             pass
+    elif classes is not None:
+        for file in _parquet_files(Path(path)):
+            for part in _statistics(parquet.ParquetFile(file), columns["label"]):
+                for label in (part.min, part.max) if part.has_min_max else ():
+                    _number(label, classes, f"{file}, in the column {columns['label']}")
 
 
-def rows(path: Path, columns: Columns) -> Iterator[Row]:
-    """The rows of a split with the columns that jobs read.
+def rows(path: Path, columns: Columns, classes: Classes = None) -> Iterator[Row]:
+    """The rows of a split with the columns that jobs read, and CLUSTERS if it has them.
 
     Raises ValueError or OSError naming file, row and fault, like `read_examples`.
     """
+    named = None
     for example in read_examples([path], _request(columns)):
-        yield {column: _cell(example, role) for role, column in columns.items()}
+        row = {column: _cell(example, role, classes) for role, column in columns.items()}
+        clusters = {name: str(v) for name in CLUSTERS if (v := example.get(name)) is not None}
+        named = clusters.keys() if named is None else named
+        if odd := sorted(named ^ clusters.keys()):
+            raise ValueError(
+                f"{example['place']}: some rows have no {odd[0]}: fill that column in, or take it "
+                "out"
+            )
+        yield clusters | row
+    if named is None:
+        raise ValueError(f"{path} holds no text: nothing but white space is in it")
 
 
-def schema(columns: Columns) -> pa.Schema:
-    """Schema of `rows`, with the metadata by which the library `datasets` decodes images."""
+def schema(columns: Columns, names: Iterable[str]) -> pa.Schema:
+    """Schema of `rows`, with the metadata by which the library `datasets` decodes images.
+
+    names: of all columns in a row.
+    """
     from datasets import Features, Image, Value
 
     kinds = {"image": Image(), "label": Value("int64")}
-    return Features(
-        {c: kinds.get(role, Value("string")) for role, c in columns.items()}
-    ).arrow_schema
+    roles = {column: role for role, column in columns.items()}
+    return Features({c: kinds.get(roles.get(c), Value("string")) for c in names}).arrow_schema
 
 
 def _request(columns: Columns) -> Request:
     """What the reader looks for. Only translation names its columns in the configuration."""
-    naming = "call one {}"
-    if "source" in columns:
-        return Request("pairs", columns, naming, complete=True)
-    return Request("images" if "image" in columns else "text", {}, naming, complete=True)
+    wanted = "pairs" if "source" in columns else "images" if "image" in columns else "text"
+    more = tuple(name for name in CLUSTERS if name not in columns.values())
+    named = columns if wanted == "pairs" else {}
+    return Request(wanted, named, "call one {}", complete=True, more=more)
 
 
-def _cell(example: Example, role: str) -> Any:
+def _cell(example: Example, role: str, classes: Classes) -> Any:
     value, place = example.get(role), example["place"]
-    if role == "label" and isinstance(value, str) and value.isdecimal():  # in a table of text
-        return int(value)
-    if role == "label" and not isinstance(value, int):
-        named = f"the label is {value!r}" if value else "there is no label"
-        raise ValueError(
-            f"{place}: {named}; give the number of the class in a table's column label"
-        )
+    if role == "label":
+        return _number(value, classes, place)
     if role != "image":
         return value
     opened(value, place)
     content = value.read_bytes() if isinstance(value, Path) else value
     return {"bytes": content, "path": value.name if isinstance(value, Path) else None}
+
+
+def _number(label: int | str | None, classes: Classes, place: str) -> int:
+    """The number of a class that is given by it or by its name.
+
+    Raises ValueError if the model has no such class, or several of that name.
+    """
+    known = "give the number of the class in a table's column label"
+    if classes is not None:
+        names = textwrap.shorten(", ".join(classes), 150, placeholder="…")
+        known = f"the model's classes are 0 to {len(classes) - 1}: {names}"
+        if list(classes).count(label) == 1:
+            return list(classes).index(label)
+    number = int(label) if isinstance(label, str) and label.isdecimal() else label
+    if isinstance(number, int) and (classes is None or 0 <= number < len(classes)):
+        return number
+    named = "there is no label" if label is None else f"the label is {label!r}"
+    raise ValueError(f"{place}: {named}; {known}")

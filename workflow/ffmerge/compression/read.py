@@ -50,7 +50,10 @@ GUESSES = {  # role -> usual names of its column, if the user names none
     "target": ("target", "tgt", "output", "summary", "highlights"),
     "image": ("image", "img", "picture", "jpg", "png"),
     "label": ("label", "labels", "fine_label", "class"),
+    "article": ("article",),
+    "page": ("page",),
 }
+NAMES = ("label", "article", "page")  # roles whose values name something, and that may be missing
 SHUFFLED = 0  # seed for the order of images, whose folders are often sorted by class
 ROWS_PER_BATCH = 64
 PIECE = 2**16  # characters of a text that are read and tokenized at a time
@@ -70,12 +73,14 @@ class Request:
 
     columns: names of columns. naming: how the user names the column of a role, for messages.
     complete: whether a row that lacks a value is an error. If not, it is left out with a warning.
+    more: roles that are read, too, where a table has them.
     """
 
     wanted: str
     columns: Columns
     naming: str = "name one with --{}"
     complete: bool = False
+    more: tuple[str, ...] = ()
 
 
 def read_examples(paths: Sequence[Path], request: Request) -> Iterator[Example]:
@@ -224,7 +229,7 @@ def _rows(file: Path, request: Request) -> Iterator[Example]:
     value that does not fit its role.
     """
     wanted = ROLES[request.wanted]
-    roles = [*wanted, *(["label"] if request.wanted == "images" else [])]
+    roles = [*wanted, *(["label"] if request.wanted == "images" else []), *request.more]
     named: dict[str, str] = {}  # role -> its column, from the first row that has it
     there: dict[str, None] = {}  # names of columns
     n_rows = n_used = 0
@@ -272,7 +277,7 @@ def _check_columns(
     for role in (role for role in roles if role not in named):
         if name := request.columns.get(role):
             raise ValueError(f"{file} has no column {name!r} {has}")
-        if role != "label":
+        if role not in NAMES:
             way = request.naming.format(role)
             raise ValueError(f"{file} has no column for the {role}: {way} {has}")
 
@@ -302,13 +307,13 @@ def _read_value(value: Any, role: str, file: Path, place: str, request: Request)
                     "file, or its bytes in a Parquet table"
                 )
             return file.parent / value
-        case "label" if isinstance(value, int | str):
+        case _ if role in NAMES and isinstance(value, int | str):
             return int(value) if isinstance(value, bool) else value
-        case "label" if isinstance(value, float) and value.is_integer():
+        case _ if role in NAMES and isinstance(value, float) and value.is_integer():
             return int(value)
         case "image":
             fits = "the path of a file or its bytes"
-        case "label":
+        case _ if role in NAMES:
             fits = "a whole number or a name"
         case _ if isinstance(value, str):
             if half := HALF.search(value):
