@@ -210,7 +210,8 @@ def _cka_layers(size: Size) -> int:
 
 
 def _pairs(task: Task, name: str, size: Size) -> list[Pair]:
-    pairs = pairs_in_windows(subjects.DEMO[name]["base_model"]["n_layers"], _sizes(name, size))
+    windows = [(k, "first") for k in _sizes(name, size)]
+    pairs = pairs_in_windows(subjects.DEMO[name]["base_model"]["n_layers"], windows)
     return pairs if size.n_starts is None else pairs[: size.n_starts + 1]
 
 

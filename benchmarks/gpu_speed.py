@@ -105,7 +105,9 @@ def speed_gpt2(setting: Setting) -> Findings:
     with _timed(findings, "features", device):
         collect_features(model, task.feature_batches(), size.n_tokens, file, device)
     features = Features(file)
-    pairs = pairs_in_windows(config.n_layer, [13 if not setting.small else 2])[: size.n_pairs]
+    pairs = pairs_in_windows(config.n_layer, [(13 if not setting.small else 2, "first")])[
+        : size.n_pairs
+    ]
     layer, workers = partial(features.layer, "decoder"), min(len(pairs), torch.get_num_threads())
     list(align_all_pairs(layer, pairs[:1], 1, device=device))  # loads solver and kernels
     with _timed(findings, "alignment", device):

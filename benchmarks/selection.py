@@ -76,7 +76,7 @@ class _Selection:
             self.task = subjects.vit_task(scratch / "model", **changes)
         config = self.model.config
         self.n_layers, self.d_ff = config.num_hidden_layers, config.intermediate_size
-        self.pairs = pairs_in_windows(self.n_layers, size.sizes)
+        self.pairs = pairs_in_windows(self.n_layers, [(k, "first") for k in size.sizes])
         self.windows = [(start, k) for k in size.sizes for start in starts(self.n_layers, k)]
 
     def measured(self) -> list[Measured]:

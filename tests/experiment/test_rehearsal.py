@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from itertools import combinations
 from operator import lt
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from experiment.rehearsal import (
     rows,
 )
 from ffmerge.method.permutation import load_permutations
-from ffmerge.method.windows import pairs_in_windows, select_windows, start_of_role
+from ffmerge.method.windows import select_windows, start_of_role
 from provenance.csv_files import read_csv
 from provenance.record import read_record
 from rehearsal_rates import SAME_WORK, broken, main, replaced
@@ -198,7 +199,7 @@ def test_measured_rates_replace_those_of_the_plan_and_no_others(rehearsed, tmp_p
 
 
 def test_pairs_to_measure_are_spread_over_all():
-    pairs = pairs_in_windows(36, [36])
+    pairs = list(combinations(range(36), 2))
     assert sample(pairs, 3) == [pairs[0], pairs[210], pairs[420]]
     assert sample(pairs[:2], 8) == pairs[:2]
 
@@ -206,7 +207,7 @@ def test_pairs_to_measure_are_spread_over_all():
 def test_steps_alone_are_those_of_an_alignment():
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(6, 2000, 500, generator=generator)
-    alone = steps_alone(features.__getitem__, pairs_in_windows(6, [6]), threads=1)
+    alone = steps_alone(features.__getitem__, list(combinations(range(6), 2)), threads=1)
     assert set(alone) == {"centring", "product", "assignment"}
     assert min(alone.values()) > 0
 

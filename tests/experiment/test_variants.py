@@ -2,11 +2,13 @@
 
 import copy
 import re
-from itertools import product
+from dataclasses import replace
+from itertools import combinations, product
 from operator import lt
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from experiment import config
@@ -15,13 +17,17 @@ from experiment.variants import (
     DROPPED_PATTERN,
     MERGED_PATTERN,
     MODEL_PATTERN,
+    PROPOSED,
     UNCOMPRESSED,
     Candidate,
     Variant,
+    aligned_pairs,
     candidates,
     drop_candidates,
     figure3_variants,
     main_variant,
+    needs_other_pairs,
+    other_pairs,
     reported_base,
     table1_variants,
     table2_variants,
@@ -29,7 +35,14 @@ from experiment.variants import (
     table4_variants,
     table5_variants,
 )
-from ffmerge.method.windows import select_windows, start_of_role, starts
+from ffmerge.method.permutation import Permutations
+from ffmerge.method.windows import (
+    anchor_layer,
+    layers_of,
+    select_windows,
+    start_of_role,
+    starts,
+)
 
 CONFIGURATIONS = Path(__file__).parents[2] / "config"
 PICO = yaml.safe_load((CONFIGURATIONS / "pico.yaml").read_text())["tasks"]["gpt2"]
@@ -256,3 +269,44 @@ def test_the_uncompressed_model_and_every_window_of_layers_are_scored():
     assert found[0] == UNCOMPRESSED == ("base", 0, 0)
     assert len(found) == len(set(found)) == 1 + 11 + 9
     assert set(found[1:]) == {Candidate("drop", k, s) for k in (2, 4) for s in range(12 - k + 1)}
+
+
+# --- the pairs of layers to align -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("layers", "k", "merge", "n_aligned"),
+    [
+        (12, (5, 7, 12), {}, 55),  # of 66
+        (36, (13, 19, 36), {}, 479),  # of 630
+        (6, (3, 4, 6), {}, 14),  # of 15
+        (4, (2, 3, 4), {"anchor": "middle"}, 4),  # of 6
+        (4, (2, 3, 4), {"anchor": "last"}, 6),  # of 6
+    ],
+)
+def test_only_pairs_that_some_window_needs_are_aligned(layers, k, merge, n_aligned):
+    settings = task(layers, k, **merge)
+    aligned, others = aligned_pairs(settings), other_pairs(settings)
+    assert len(aligned) == n_aligned
+    assert sorted([*aligned, *others]) == list(combinations(range(layers), 2))
+
+
+@pytest.mark.parametrize("settings", configured())
+def test_every_window_that_is_scored_or_shown_finds_its_pairs(settings):
+    solved = Permutations(dict.fromkeys(aligned_pairs(settings), torch.arange(3)))
+    merged = [Variant(c.method, c.k, settings.merge.anchor) for c in candidates(settings)]
+    shown = [variant for shown_by in SLICES for variant in shown_by(settings) if variant.anchor]
+    for variant in {*merged, *shown}:
+        assert not needs_other_pairs(settings, variant)
+        for start in starts(settings.base_model.n_layers, variant.k):
+            anchor = anchor_layer(start, variant.k, variant.anchor)
+            for layer in layers_of(start, variant.k):
+                solved.towards(anchor, layer)
+
+
+def test_groups_and_windows_with_another_anchor_need_the_other_pairs():
+    settings = task()
+    for role in PROPOSED:
+        assert needs_other_pairs(settings, replace(main_variant(settings), role=role))
+    assert needs_other_pairs(settings, Variant("permute", 7, "last"))
+    assert not needs_other_pairs(settings, Variant("permute", 5, "last"))

@@ -73,6 +73,15 @@ def test_common_inputs_of_all_models_are_computed_once_for_each_task(jobs):
     once = ("collect_features", "collect_outputs", "align_feed_forwards", "list_windows")
     assert {rule: rules[rule] for rule in once} == dict.fromkeys(once, 3)
     assert rules["tokenize_text"] == 1
+    assert not rules["align_other_pairs"]
+
+
+@pytest.mark.parametrize("model", ["permute-k5-first-correlation", "permute-k7-last-best"])
+def test_groups_and_further_anchors_have_all_pairs_aligned(model, tmp_path):
+    target = f"results/demo/gpt2/models/{model}/compressed"
+    jobs = planned(tmp_path, REPOSITORY / "config/demo.yaml", target)
+    rules = Counter(job.split()[0] for job in jobs)
+    assert rules["align_feed_forwards"] == rules["align_other_pairs"] == 1
 
 
 ONE_MODEL = {  # configuration, model -> jobs that score, by the windows that decide it

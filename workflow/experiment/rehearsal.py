@@ -19,7 +19,7 @@ MEMORY_BARS: dict[str, tuple[str, Callable[[float], float]]] = {
 """Rule -> the most memory it may use, in words and from the bytes of the base model's weights."""
 
 TIME_BAR = 1.4
-"""Time to align all pairs, over the time of their matrix products and assignments alone."""
+"""Time to align a task's pairs, over the time of their matrix products and assignments alone."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def rows(stages: Sequence[Stage], weights: dict[str, float]) -> list[Row]:
 
 
 def alignment_row(task: str, seconds: float, alone: dict[str, Any]) -> Row:
-    """Compare the alignment of all pairs with their matrix products and assignments alone.
+    """Compare the alignment of a task's pairs with their matrix products and assignments alone.
 
     seconds: of the job that aligned them. alone: output of scripts/measure_alignment.py.
     """
@@ -116,7 +116,7 @@ Bars of memory (peak of the process, 1 GB is 1e9 bytes): {bars}.
 On disk: {disk:.1f} GB. Besides, fine-tuning keeps 16 bytes a parameter,
 and 28 while a checkpoint is written (ffmerge.training.resumption).
 
-All pairs aligned, and their matrix products and assignments alone, in seconds:
+Pairs of layers aligned, and their matrix products and assignments alone, in seconds:
 {as_text(alignment)}
 {judged.count("yes")} of {len(judged)} bars are kept.
 """

@@ -10,10 +10,11 @@ of a merged variant, `-seed2` one that is tuned with another seed than the confi
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import NamedTuple
 
 from experiment import config
-from ffmerge.method.windows import ANCHORS, printed_starts, starts
+from ffmerge.method.windows import ANCHORS, pairs_in_windows, printed_starts, starts
 
 BASE, TUNED_BASE = "base", "base-tuned"
 PROPOSED = ("correlation", "cka")  # roles of groups proposed from features
@@ -178,6 +179,29 @@ def table5_variants(task: config.TaskBase) -> list[Variant]:
         for k in task.merge.k.sizes()
         for method in task.merge.methods
     ]
+
+
+def merged_windows(task: config.TaskBase) -> list[tuple[int, str]]:
+    """Size and anchor of the windows that are scored or that a table or figure shows."""
+    of_sizes = [(k, task.merge.anchor) for k in task.merge.k.sizes()]
+    return of_sizes + [(task.merge.k.third, anchor) for anchor in ANCHORS]  # Table 3
+
+
+def aligned_pairs(task: config.TaskBase) -> list[tuple[int, int]]:
+    """The pairs of layers i < j that one of these windows needs, wherever it starts."""
+    return pairs_in_windows(task.base_model.n_layers, merged_windows(task))
+
+
+def other_pairs(task: config.TaskBase) -> list[tuple[int, int]]:
+    """The pairs that only proposed groups and windows of other anchors need."""
+    pairs = combinations(range(task.base_model.n_layers), 2)
+    return sorted({*pairs} - {*aligned_pairs(task)})
+
+
+def needs_other_pairs(task: config.TaskBase, variant: Variant) -> bool:
+    """Whether aligning a variant's layers may need `other_pairs`."""
+    is_window = variant.role not in PROPOSED
+    return not (is_window and (variant.k, variant.anchor) in merged_windows(task))
 
 
 def seed_variants(

@@ -29,7 +29,7 @@ rule collect_features:
 
 
 rule align_feed_forwards:
-    """Solve the assignment of every pair of layers that any window with any anchor needs."""
+    """Solve the assignment of every pair of layers that the windows of tables and figures need."""
     input:
         features="{results}/{task}/features.safetensors",
     output:
@@ -43,15 +43,32 @@ rule align_feed_forwards:
         job=job(
             "align_feed_forwards",
             lambda w: {
-                "pairs": windows.pairs_in_windows(
-                    TASKS[w.task].base_model.n_layers, TASKS[w.task].merge.k.sizes()
-                ),
+                "pairs": variants.aligned_pairs(TASKS[w.task]),
             },
             reproduces="decisions",
         ),
         files=files,
     shell:
         command("align_feed_forwards")
+
+
+use rule align_feed_forwards as align_other_pairs with:
+    # all other pairs, for proposed groups and for windows with other anchors
+    output:
+        permutations="{results}/{task}/other_permutations.safetensors",
+        alignment="{results}/{task}/other_alignment.csv",
+        record="{results}/{task}/other_permutations.record.json",
+    log:
+        "{results}/{task}/logs/align_other_pairs.log",
+    params:
+        job=job(
+            "align_feed_forwards",
+            lambda w: {
+                "pairs": variants.other_pairs(TASKS[w.task]),
+            },
+            reproduces="decisions",
+        ),
+        files=files,
 
 
 rule collect_outputs:

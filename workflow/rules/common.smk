@@ -17,7 +17,6 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 from experiment import config as configuration
 from provenance import sources
 from experiment import variants
-from ffmerge.method import windows
 from experiment.config.checks import classes_of, recipe_errors
 from experiment.config.run import validated
 from experiment.inputs import own_data

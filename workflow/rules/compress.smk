@@ -6,7 +6,7 @@ rule compress:
     """Merge and tie the selected window of the base model."""
     input:
         base_model=base_model,
-        permutations="{results}/{task}/permutations.safetensors",
+        permutations=permutations_for_variant,
         selection=selection_for_variant,
     output:
         model=weights("compressed", "{results}/{task}/models/{variant}/compressed"),

@@ -168,6 +168,23 @@ def variant_params(wildcards):
     return {**chosen, "inputs": pinned(wildcards.task)}
 
 
+def of_all_pairs(name):
+    """Input function: a file of the pairs that windows need, and that of all others, if any are left."""
+
+    def files_of(wildcards):
+        others = [f"other_{name}"] if variants.other_pairs(TASKS[wildcards.task]) else []
+        return [f"{{results}}/{{task}}/{file}" for file in (name, *others)]
+
+    return files_of
+
+
+def permutations_for_variant(wildcards):
+    """Input function: the files with the permutations of a variant's layers."""
+    variant = variants.Variant.parse(wildcards.variant)
+    files = of_all_pairs("permutations.safetensors")(wildcards)
+    return files if variants.needs_other_pairs(TASKS[wildcards.task], variant) else files[:1]
+
+
 def selection_for_variant(wildcards):
     """Input function: the file that says which sublayers a variant merges."""
     variant = variants.Variant.parse(wildcards.variant)

@@ -16,9 +16,7 @@ rule measure_alignment:
         job=job(
             "measure_alignment",
             lambda w: {
-                "pairs": windows.pairs_in_windows(
-                    TASKS[w.task].base_model.n_layers, TASKS[w.task].merge.k.sizes()
-                ),
+                "pairs": variants.aligned_pairs(TASKS[w.task]),
                 "n_pairs": ALIGNED_ALONE,
             },
             # seconds differ; sizes and counts do not

@@ -122,7 +122,7 @@ use rule select_layer_drops as list_layer_drops with:
 rule propose_groups:
     """Cluster the layers by similarity, to remove as many sublayers as the best window."""
     input:
-        alignment="{results}/{task}/alignment.csv",
+        alignment=of_all_pairs("alignment.csv"),
         cka="{results}/{task}/cka.csv",
         selections=lambda w: [
             f"{{results}}/{{task}}/selection/k{k}.json"
@@ -155,7 +155,7 @@ rule score_groups:
     input:
         base_model=base_model,
         validation=dataset("validation"),
-        permutations="{results}/{task}/permutations.safetensors",
+        permutations=of_all_pairs("permutations.safetensors"),
         groups="{results}/{task}/groups.json",
     output:
         scores="{results}/{task}/groups.csv",

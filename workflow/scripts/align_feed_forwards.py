@@ -14,8 +14,11 @@ if __name__ == "__main__":
         features = Features(job.input.features)
         pairs = [tuple(pair) for pair in job.params.pairs]
         solved = {}
-        with job.progress(total=len(pairs) * len(features.towers())) as bar:
-            for tower in features.towers():
+        towers = features.towers()
+        n_all = sum(n * (n - 1) // 2 for n in towers.values())
+        n_pairs = len(pairs) * len(towers)
+        with job.progress(total=n_pairs, description=f"aligning {n_pairs} of {n_all} pairs") as bar:
+            for tower in towers:
                 layer = partial(features.layer, tower)
                 solved[tower] = {}
                 for pair, alignment in align_all_pairs(layer, pairs, workers=job.threads):

@@ -13,7 +13,7 @@ if __name__ == "__main__":
     with Job.from_command_line() as job:
         k = job.params.k
         selection = json.loads(job.input.selection.read_text())
-        permutations = load_permutations(job.input.permutations)
+        permutations = load_permutations(*job.input.permutations)
         merge_on_disk(
             job.input.base_model,
             groups.of_role(selection, k, job.params.role, permutations, job.params.anchor),

@@ -12,7 +12,7 @@ if __name__ == "__main__":
         for file in job.input.selections:
             selection |= json.loads(file.read_text())
         proposals = propose(
-            read_csv(job.input.alignment),
+            [row for file in job.input.alignment for row in read_csv(file)],
             read_csv(job.input.cka),
             selection,
             job.params.sizes,

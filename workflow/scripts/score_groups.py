@@ -17,7 +17,7 @@ if __name__ == "__main__":
         data = {"validation": job.input.validation}
         task = task_for(job.params.task, job.input.base_model, data, job.workers)
         model = checkpoint.load(job.input.base_model, device)
-        permutations = load_permutations(job.input.permutations)
+        permutations = load_permutations(*job.input.permutations)
         proposals = json.loads(job.input.groups.read_text())
         candidates = [(k, name) for k, strategies in proposals.items() for name in strategies]
         rows = []

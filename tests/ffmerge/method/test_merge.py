@@ -1,5 +1,7 @@
 """Permuting and merging FF sublayers: Equations 3 and 4, and what they must leave unchanged."""
 
+from itertools import combinations
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -8,7 +10,7 @@ from ffmerge.method.groups import Group
 from ffmerge.method.merge import Sublayer, merge, merge_in_model, merged_sublayer, permute
 from ffmerge.method.permutation import Permutations, align_all_pairs
 from ffmerge.method.tie import count_sublayers
-from ffmerge.method.windows import ANCHORS, anchor_layer, layers_of, pairs_in_windows
+from ffmerge.method.windows import ANCHORS, anchor_layer, layers_of
 from ffmerge.models.architectures import ARCHITECTURES, FeedForward, architecture_of
 from ffmerge.models.format import GROUPS
 from ffmerge.models.towers import Tower, towers
@@ -50,7 +52,7 @@ def random_sublayer(seed: int, layout: str = "out_in", d_ff: int = D_FF) -> Subl
 
 
 def random_permutations(n_layers: int, seed: int = 0) -> Permutations:
-    pairs = pairs_in_windows(n_layers, [n_layers])
+    pairs = combinations(range(n_layers), 2)
     return Permutations({pair: random_permutation(seed=seed + i) for i, pair in enumerate(pairs)})
 
 
@@ -348,7 +350,7 @@ def test_permuted_copies_of_a_sublayer_merge_to_the_original_function(
             + s["up.bias"]
             for s in copies
         ]
-        solved = dict(align_all_pairs(features.__getitem__, pairs_in_windows(4, [4])))
+        solved = dict(align_all_pairs(features.__getitem__, combinations(range(4), 2)))
         permutations[name] = Permutations({p: a.permutation for p, a in solved.items()})
     before = logits(model, batch)
     chosen = anchor_layer(0, 4, anchor)

@@ -6,6 +6,7 @@ from operator import gt, lt
 import pytest
 
 from ffmerge.method.windows import (
+    ANCHORS,
     anchor_layer,
     best_start,
     layers_of,
@@ -105,16 +106,20 @@ def test_fewer_random_starts_are_drawn_where_there_are_fewer():
 
 
 @pytest.mark.parametrize("n_layers", range(2, 8))
-def test_the_pairs_to_solve_are_those_that_some_window_holds(n_layers):
-    for sizes in (s for n in (1, 2) for s in combinations(range(2, n_layers + 1), n)):
-        windows = [layers_of(s, k) for k in sizes for s in starts(n_layers, k)]
-        held = {pair for window in windows for pair in combinations(window, 2)}
-        assert pairs_in_windows(n_layers, sizes) == sorted(held)
+def test_the_pairs_to_solve_are_those_of_a_layer_and_its_anchor_in_some_window(n_layers):
+    choices = [(k, anchor) for k in range(2, n_layers + 1) for anchor in ANCHORS]
+    for merged in (chosen for n in (1, 2) for chosen in combinations(choices, n)):
+        needed = {
+            tuple(sorted((layer, anchor_layer(s, k, anchor))))
+            for k, anchor in merged
+            for s in starts(n_layers, k)
+            for layer in layers_of(s, k)
+        }
+        assert pairs_in_windows(n_layers, merged) == sorted(p for p in needed if p[0] != p[1])
 
 
-def test_all_layers_of_vit_base_and_gpt2_large_make_66_and_630_pairs():
-    assert len(pairs_in_windows(12, [5, 7, 12])) == 66
-    assert len(pairs_in_windows(36, [13, 19, 36])) == 630
+def test_with_all_layers_in_a_window_only_pairs_with_its_anchor_are_solved():
+    assert pairs_in_windows(4, [(4, "middle")]) == [(0, 1), (1, 2), (1, 3)]
 
 
 # --- the selection of each k ----------------------------------------------------------------------

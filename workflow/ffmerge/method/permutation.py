@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy
 import torch
@@ -188,12 +189,12 @@ def save_permutations(towers: dict[str, dict[Pair, Alignment]], file: str) -> No
     save_file(tensors, file)
 
 
-def load_permutations(file: str) -> dict[str, Permutations]:
-    """Every tower's permutations, as written by `save_permutations`."""
+def load_permutations(*files: str | Path) -> dict[str, Permutations]:
+    """Every tower's permutations, from files that `save_permutations` wrote of different pairs."""
     from safetensors.torch import load_file
 
     solved: dict[str, dict[Pair, Tensor]] = {}
-    for name, permutation in load_file(file).items():
+    for name, permutation in (item for file in files for item in load_file(file).items()):
         tower, i, j = name.split(".")
         solved.setdefault(tower, {})[int(i), int(j)] = permutation.long()
     return {tower: Permutations(pairs) for tower, pairs in solved.items()}

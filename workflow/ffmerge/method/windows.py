@@ -36,10 +36,14 @@ def anchor_layer(start: int, k: int, anchor: str) -> int:
     return start + ANCHORS[anchor](k)
 
 
-def pairs_in_windows(n_layers: int, sizes: Iterable[int]) -> list[tuple[int, int]]:
-    """All pairs i < j within a window of one of the sizes k: enough for any anchor."""
-    reach = max(sizes)
-    return [(i, j) for i in range(n_layers) for j in range(i + 1, min(i + reach, n_layers))]
+def pairs_in_windows(n_layers: int, merged: Iterable[tuple[int, str]]) -> list[tuple[int, int]]:
+    """The pairs i < j of a layer and its anchor, in every window of each size k and anchor."""
+    pairs = set()
+    for k, anchor in merged:
+        for start in starts(n_layers, k):
+            to = anchor_layer(start, k, anchor)
+            pairs |= {(min(i, to), max(i, to)) for i in layers_of(start, k) if i != to}
+    return sorted(pairs)
 
 
 def best_start(
