@@ -1,16 +1,24 @@
-"""A job ends in one line where the machine lacks a device or memory."""
+"""A job ends in one line where the machine lacks a device or memory, or a model is not as told."""
 
 import json
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy
+import pyarrow as pa
 import pytest
 import torch
 import yaml
+from pyarrow import parquet
+from safetensors.torch import save_file
+from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM
 
+import own_models
 from experiment.config.run import validated
+from ffmerge.compression.propose import proposed
+from ffmerge.models import checkpoint
 from provenance import sources
 from provenance.job import Job
 from provenance.sources import REPOSITORY
@@ -87,3 +95,60 @@ def test_a_job_says_in_one_line_that_memory_is_short(allocate, tmp_path, monkeyp
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: plan {tmp_path}: there is not enough memory: choose a smaller")
     assert {file.name for file in tmp_path.iterdir()} == {"log"}
+
+
+SMALL = {"vocab_size": 50, "bos_token_id": 1, "eos_token_id": 1, "num_hidden_layers": 2}
+DECLARED = {  # model type -> a model, the neurons of what is proposed, whether it is a sublayer
+    "gpt2": (lambda: GPT2LMHeadModel(GPT2Config(**SMALL, n_embd=8, n_head=2)), 32, True),
+    "mamba": (lambda: MambaForCausalLM(MambaConfig(**SMALL, hidden_size=8)), 16, False),
+}
+
+
+@pytest.mark.slow  # a job starts
+@pytest.mark.parametrize("model_type", DECLARED)
+def test_a_declared_architecture_is_permuted_before_a_window_is_scored(
+    model_type, tmp_path, monkeypatch
+):
+    make, width, is_sublayer = DECLARED[model_type]
+    model = make()
+    model.config.ffmerge_architecture = proposed(model)
+    checkpoint.save(model, tmp_path / "model")
+    own_models.tokenizer(tmp_path / "model")
+    rows = {"text": [own_models.text(i) for i in range(40)]}
+    parquet.write_table(pa.table(rows), tmp_path / "validation.parquet")
+    order = torch.randperm(width, generator=torch.Generator().manual_seed(0)).int()
+    save_file({"decoder.0.1": order}, tmp_path / "permutations")
+    pico = yaml.safe_load((REPOSITORY / "config/pico.yaml").read_text())["tasks"]["gpt2"]
+    monkeypatch.chdir(REPOSITORY)
+    task = validated({"tasks": {"gpt2": pico}, "results": "results/pico"}).tasks["gpt2"]
+    settings = task.model_dump(mode="json", include={"kind", "pack", "features", "validation"})
+    settings |= {"context": 8, "join": "blank_lines"}
+    settings["validation"] |= {"context": 8, "stride": 4}
+    script = REPOSITORY / "workflow/scripts/score_windows.py"
+    job = {
+        **{"rule": "score_windows", "wildcards": {"results": str(tmp_path), "task": "gpt2"}},
+        "params": {
+            **{"task": settings, "anchor": "first", "device": "cpu"},
+            "candidates": [["permute", 2, 0], ["vanilla", 2, 0]],
+        },
+        **{"reproduces": "bits", "imports": [f"experiment.tasks.{task.kind}"]},
+    }
+    job["code"] = sources.code_digest(sources.closure(script, job["imports"]))
+    files = {
+        "input": {
+            "base_model": str(tmp_path / "model"),
+            "validation": str(tmp_path / "validation.parquet"),
+            "permutations": str(tmp_path / "permutations"),
+        },
+        "output": {"scores": str(tmp_path / "s.csv"), "record": str(tmp_path / "s.record.json")},
+    }
+    words = [sys.executable, str(script), json.dumps(job), json.dumps(files)]
+    ended = subprocess.run([*words, "--log", str(tmp_path / "log")], capture_output=True, text=True)
+    if is_sublayer:
+        assert ended.returncode == 0, ended.stderr
+        assert (tmp_path / "s.csv").read_text().count("\n") == 3
+        return
+    line = ended.stderr.splitlines()[-1]
+    assert line.startswith("error: score_windows") and "Traceback" not in ended.stderr
+    assert "names no feed-forward sublayer in backbone.layers.0 (permuting its neurons" in line
+    assert ended.returncode == 1 and not (tmp_path / "s.csv").exists()

@@ -5,6 +5,7 @@ from experiment.tasks import task_for
 from experiment.tasks.task import joined
 from experiment.variants import Candidate
 from ffmerge.method import groups
+from ffmerge.method.declared import check_declared, logits_or_states
 from ffmerge.method.permutation import load_permutations
 from ffmerge.method.shared_layers import SharedLayers
 from ffmerge.models import checkpoint
@@ -16,6 +17,7 @@ if __name__ == "__main__":
         data = {"validation": job.input.validation}
         task = task_for(job.params.task, job.input.base_model, data, job.workers)
         model = checkpoint.load(job.input.base_model, device)
+        check_declared(model, lambda: logits_or_states(model, next(task.feature_batches()), device))
         permutations = load_permutations(job.input.permutations)
         candidates = [Candidate(*c) for c in job.params.candidates]
         merged = [

@@ -803,6 +803,10 @@ def test_a_proposal_that_is_no_sublayer_is_refused(whole, tmp_path, capsys):
     assert status == 2 and not (tmp_path / "out").exists()
     assert "names no feed-forward sublayer in backbone.layers.0" in error
     assert error.count("\n") == 1
+    request = requests(tmp_path / "model", data, tmp_path)["compare"]
+    status, _, error = run(capsys, *request, "--architecture", tmp_path / "entry.yaml")
+    assert status == 2 and not (tmp_path / "out").exists()
+    assert "names no feed-forward sublayer in backbone.layers.0" in error
 
 
 def test_two_stacks_get_names_of_their_own(whole, tmp_path, capsys):

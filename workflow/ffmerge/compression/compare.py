@@ -25,6 +25,7 @@ from ffmerge.compression.drop import best_blocks, layers_of, least_influential
 from ffmerge.compression.encodings import tokenizer_if_any
 from ffmerge.compression.loss import (
     CrossEntropy,
+    Divergence,
     check_filled,
     check_finite,
     loss_for,
@@ -66,6 +67,7 @@ from ffmerge.compression.tune import (
 )
 from ffmerge.compression.write import check_new, check_outside, new_directory, round_to_stored
 from ffmerge.evaluation.intervals import Scored, scored_models
+from ffmerge.method.declared import check_declared
 from ffmerge.method.features import Features
 from ffmerge.method.groups import Group
 from ffmerge.method.layer_drop import changed_keys, drop_feed_forwards, without_layers
@@ -255,6 +257,8 @@ def compare(
         inputs = record.inputs(original, used if files is not None else None, data)
         identity = {"params": asdict(settings) | {"recipe": recipe}, "input": inputs}
         with kept_beside(out, identity, "comparing") as kept, without_cache(loaded):
+            first = data.features[0]
+            check_declared(loaded, lambda: Divergence.outputs(loaded.base_model, first))
             tokenizer = tokenizer_if_any(original.directory)
             loss = loss_for(loaded, data.held_out, Path(scratch), tokenizer, stored.missing)
             value = loss.of(loaded)

@@ -17,8 +17,7 @@ from ffmerge.compression.batches import Batch, Data, from_batches, from_examples
 from ffmerge.compression.card import card
 from ffmerge.compression.drop import Dropper, dropped
 from ffmerge.compression.encodings import encoding_for, tokenizer_if_any
-from ffmerge.compression.loss import check_finite, loss_for
-from ffmerge.compression.propose import check_entry
+from ffmerge.compression.loss import Divergence, check_finite, loss_for
 from ffmerge.compression.read import Request, read_examples, read_yaml
 from ffmerge.compression.select import Selected, Selector
 from ffmerge.compression.settings import DROP, Settings
@@ -33,10 +32,11 @@ from ffmerge.compression.write import (
     round_to_stored,
     store,
 )
+from ffmerge.method.declared import check_declared
 from ffmerge.method.merge import merge_in_model
 from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models.architectures import Architecture
-from ffmerge.models.format import GROUPS, OWN_ENTRY
+from ffmerge.models.format import GROUPS
 from ffmerge.models.memory import check_device, check_room, give_back, give_back_large
 from ffmerge.models.pretrained import Fit, fit, quiet
 from ffmerge.models.tied_model import become_tied
@@ -91,8 +91,8 @@ def compress(
         before = count_parameters(loaded), size_of(readable.weights)
         n_sublayers, _ = count_sublayers(loaded)
         with without_cache(loaded):
-            if hasattr(loaded.config, OWN_ENTRY):
-                check_entry(loaded, data.features[0])
+            first = data.features[0]
+            check_declared(loaded, lambda: Divergence.outputs(loaded.base_model, first))
             with clock.stage("loss before"):
                 tokenizer = tokenizer_if_any(original.directory)
                 loss = loss_for(loaded, data.held_out, scratch, tokenizer, stored.missing)

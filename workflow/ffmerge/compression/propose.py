@@ -9,22 +9,15 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any
 
-import torch
 import yaml
-from torch import Tensor, nn
+from torch import nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.pytorch_utils import Conv1D
 
-from ffmerge.compression.batches import Batch
-from ffmerge.compression.loss import Divergence
-from ffmerge.method.merge import permute
-from ffmerge.method.tie import temporary_changes
 from ffmerge.models.architectures import Architecture
-from ffmerge.models.towers import towers
 
 ATTENTION = re.compile(r"attn|attention|crossatt", re.IGNORECASE)
 GATES = re.compile(r"gate|wi_0|\bw1\b", re.IGNORECASE)  # usual names of gates
-APART = 0.01  # relative difference that rounding never makes in 32 bits, ten times that in 16
 
 
 def proposed(model: nn.Module) -> dict[str, Any]:
@@ -173,65 +166,3 @@ def _values(config: Any, within: str = "") -> Iterator[tuple[str, Any]]:
             yield from _values(value, f"{within}{name}.")
         else:
             yield f"{within}{name}", value
-
-
-@torch.inference_mode()
-def check_entry(model: nn.Module, batch: Batch) -> None:
-    """Permute the neurons of every sublayer of a model, and put them back.
-
-    Raises ValueError naming the first layer whose output changes, or if only the model's outputs
-    do: what the architecture's entry names is then no feed-forward sublayer, or not all of one.
-    """
-    before = _sublayer_outputs(model, batch)
-    random = torch.Generator().manual_seed(0)
-    with temporary_changes(model):
-        for tower in towers(model).values():
-            for layer in range(len(tower)):
-                names = tower.tensors(layer)
-                sublayer = {role: model.get_parameter(name) for role, name in names.items()}
-                down = model.get_submodule(tower.module(layer, "down")).weight
-                d_ff = down.shape[1 if tower.feed_forward.layout == "out_in" else 0]
-                order = torch.randperm(d_ff, generator=random)
-                try:
-                    permuted = permute(sublayer, order, tower.feed_forward)
-                except (IndexError, RuntimeError) as error:
-                    raise _no_sublayer(tower.paths[layer], str(error)) from None
-                for role, values in permuted.items():
-                    module = model.get_submodule(names[role].rpartition(".")[0])
-                    setattr(module, role.split(".")[1], nn.Parameter(values, requires_grad=False))
-        after = _sublayer_outputs(model, batch)
-    tolerance = APART if model.dtype.itemsize >= 4 else 10 * APART
-    for name, values in before.items():
-        apart = ((after[name] - values).norm() / values.norm().clamp_min(1e-30)).item()
-        if not apart <= tolerance:
-            raise _no_sublayer(name, f"permuting its neurons changes the output by {apart:.1%}")
-
-
-def _no_sublayer(name: str, reason: str) -> ValueError:
-    return ValueError(
-        f"the entry of the architecture names no feed-forward sublayer in {name} ({reason}): name "
-        "other maps for up, down and gate, or leave that tower out"
-    )
-
-
-def _sublayer_outputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """The outputs of every sublayer by its layer's name, then those of the model."""
-    outputs: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> None:
-            outputs[name] = output.float().cpu()
-
-        return hook
-
-    hooks = [
-        model.get_submodule(tower.module(layer, "down")).register_forward_hook(keep(path))
-        for tower in towers(model).values()
-        for layer, path in enumerate(tower.paths)
-    ]
-    try:
-        whole = Divergence.outputs(model.base_model, batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return outputs | {f"the model's {name}": values for name, values in whole.items()}
