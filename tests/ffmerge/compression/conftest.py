@@ -21,10 +21,10 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """made(family, form): its pico model, merged in that form, and data for it."""
+    """made(family, form, rank): its pico model, merged in that form, and data for it."""
 
-    def make(name: str, form: str = "tied") -> tuple[Path, Path, Path]:
-        folder = tmp_path_factory.getbasetemp() / f"tune {name} {form}"
+    def make(name: str, form: str = "tied", rank: int = 0) -> tuple[Path, Path, Path]:
+        folder = tmp_path_factory.getbasetemp() / f"tune {name} {form} {rank}"
         model, data, small = folder / "model", folder / "data", folder / "small"
         if not folder.exists():
             own_models.save(name, model)
@@ -32,7 +32,8 @@ def made(tmp_path_factory):
             for image in data.glob("*.png"):  # a subfolder is a label, here the same for all
                 (data / "1").mkdir(exist_ok=True)
                 image.rename(data / "1" / image.name)
-            ffmerge.compress(model, features=data, out=small, remove="1/3", n_tokens=12, form=form)
+            options = {"remove": "1/3", "n_tokens": 12, "form": form, "rank": rank}
+            ffmerge.compress(model, features=data, out=small, **options)
         return model, data, small
 
     return make

@@ -185,20 +185,20 @@ AUTO = "from transformers import AutoModelForCausalLM as Auto"
 
 
 @pytest.mark.parametrize(
-    "form, imports, load, uses_ffmerge",
+    "form, imports, load, uses_ffmerge, rank",
     [
-        ("tied", "import ffmerge", "ffmerge.load(sys.argv[1])", True),
-        ("tied", f"import ffmerge.auto; {AUTO}", "Auto.from_pretrained(sys.argv[1])", True),
-        ("code", AUTO, "Auto.from_pretrained(sys.argv[1], trust_remote_code=True)", False),
-        ("expanded", AUTO, "Auto.from_pretrained(sys.argv[1])", False),
+        ("tied", "import ffmerge", "ffmerge.load(sys.argv[1])", True, 0),
+        ("tied", f"import ffmerge.auto; {AUTO}", "Auto.from_pretrained(sys.argv[1])", True, 0),
+        ("code", AUTO, "Auto.from_pretrained(sys.argv[1], trust_remote_code=True)", False, 0),
+        ("code", AUTO, "Auto.from_pretrained(sys.argv[1], trust_remote_code=True)", False, 2),
+        ("expanded", AUTO, "Auto.from_pretrained(sys.argv[1])", False, 0),
     ],
 )
 def test_each_form_loads_in_a_new_process_with_the_same_output(
-    form, imports, load, uses_ffmerge, gpt2, texts, tmp_path, capsys
+    form, imports, load, uses_ffmerge, rank, gpt2, texts, tmp_path, capsys
 ):
-    status, *_ = compress_gpt2(
-        capsys, gpt2, texts, tmp_path / "out", "--layers", "0-2", "--form", form
-    )
+    options = ("--layers", "0-2", "--form", form, "--rank", rank)
+    status, *_ = compress_gpt2(capsys, gpt2, texts, tmp_path / "out", *options)
     assert status == 0
     batch = batch_of(FAMILIES["gpt2"])
     torch.save(batch, tmp_path / "batch")
@@ -217,6 +217,8 @@ def test_each_form_loads_in_a_new_process_with_the_same_output(
     torch.testing.assert_close(logits, expected, **SAME)
     original = sum(p.numel() for p in pico(FAMILIES["gpt2"]).parameters())
     removed = 0 if form == "expanded" else 2 * FAMILIES["gpt2"].towers["decoder"].n_parameters
+    if rank:  # of three layers' biases and corrections, two and three were not there
+        removed -= 2 * (8 + 16) + 3 * rank * 2 * (8 + 16)
     assert printed == [str(original - removed), "GPT2LMHeadModel", str(uses_ffmerge)]
 
 
@@ -271,6 +273,31 @@ def test_merged_sublayers_are_fitted_to_what_each_layer_gave(gpt2, texts, tmp_pa
     assert averaged["tried"][0]["loss"] != summary["tried"][0]["loss"]  # by fitted windows
     error = refused(capsys, tmp_path, gpt2, texts, "--reconstruct-search", 3)
     assert "add --reconstruct" in error
+
+
+@pytest.mark.parametrize("more", [["--strategy", "greedy"], ["--reconstruct", 4]])
+def test_parameters_and_bytes_are_counted_net_of_corrections(more, gpt2, texts, tmp_path, capsys):
+    given = ["--remove", "1/3", "--rank", 1, *more, "--json"]
+    status, printed, error = compress_gpt2(capsys, gpt2, texts, tmp_path / "out", *given)
+    assert status == 0, error
+    assert "memory for second moments: 8,192 bytes" in error
+    summary = json.loads(printed)
+    removed = 2 * 8 * 16 - 2 * 1 * 2 * (8 + 16)  # of two maps; corrections of two layers
+    stored = read_head(tmp_path / "out" / WEIGHTS).values()
+    assert sum(each.n_values for each in stored) == summary["parameters"]["after"]
+    assert summary["parameters"]["before"] - summary["parameters"]["after"] == removed
+    assert summary["bytes"]["after"] == (tmp_path / "out" / WEIGHTS).stat().st_size
+    line = "each merged layer keeps its biases and corrections of rank 1: 96 parameters in 4 maps"
+    assert summary["corrections"] == line and line in (tmp_path / "out/README.md").read_text()
+    _, printed, _ = run(capsys, "evaluate", tmp_path / "out", "--data", texts, "--json")
+    assert json.loads(printed)["models"][0]["parameters"] == summary["parameters"]["after"]
+
+
+def test_a_rank_that_would_save_nothing_is_refused(gpt2, texts, tmp_path, capsys):
+    error = refused(capsys, tmp_path, gpt2, texts, "--rank", 3)
+    assert "--rank 3: " in error and "take at most rank 2" in error
+    dropping = ["--method", "drop-layers", "--rank", 1]
+    assert "--rank corrects what is merged" in refused(capsys, tmp_path, gpt2, texts, *dropping)
 
 
 def test_groups_grow_by_the_loss_until_so_many_sublayers_are_removed(gpt2, texts, tmp_path, capsys):

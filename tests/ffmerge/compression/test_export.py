@@ -19,16 +19,19 @@ WEIGHTS = "model.safetensors"
 FORMS = ("tied", "code", "expanded")
 
 
-@pytest.fixture(scope="module", params=["gpt2", "llama", "vit", "marian", "t5"])
+PLAIN, RELAXED = ("gpt2", "llama", "vit", "marian", "t5"), ("gpt2", "llama", "bert", "marian")
+
+
+@pytest.fixture(scope="module", params=[*((n, 0) for n in PLAIN), *((n, 1) for n in RELAXED)])
 def compressed(request, tmp_path_factory) -> dict[str, Path]:
     """A model of a family, and what it is compressed to, by form."""
-    directory = tmp_path_factory.mktemp(request.param)
-    model = own_models.save(request.param, directory / "model")
-    data = own_models.data_for(FAMILIES[request.param], directory / "data")
+    name, rank = request.param
+    directory = tmp_path_factory.mktemp(name)
+    model = own_models.save(name, directory / "model")
+    data = own_models.data_for(FAMILIES[name], directory / "data")
+    options = {"remove": "1/3", "n_tokens": 40, "rank": rank}
     for form in FORMS:
-        ffmerge.compress(
-            model, features=data, out=directory / form, remove="1/3", form=form, n_tokens=40
-        )
+        ffmerge.compress(model, features=data, out=directory / form, form=form, **options)
     return {"model": model, **{form: directory / form for form in FORMS}}
 
 

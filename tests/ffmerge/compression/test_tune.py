@@ -30,11 +30,14 @@ QUICK = {"steps": 6, "evaluate_every": 2, "batch_size": 4, "learning_rate": 1e-2
 
 
 @pytest.mark.parametrize(
-    ("name", "form"),
-    [("gpt2", "tied"), ("llama", "code"), ("bert", "tied"), ("marian", "tied"), ("vit", "code")],
+    ("name", "form", "rank"),
+    [
+        *[("gpt2", "tied", 0), ("llama", "code", 0), ("bert", "tied", 0), ("marian", "tied", 0)],
+        *[("vit", "code", 0), ("gpt2", "code", 1), ("bert", "tied", 1), ("marian", "tied", 1)],
+    ],
 )
-def test_a_merged_model_recovers_and_stays_tied(name, form, made, tmp_path):
-    _, data, small = made(name, form)
+def test_a_merged_model_recovers_and_stays_tied(name, form, rank, made, tmp_path):
+    _, data, small = made(name, form, rank)
     tuned = ffmerge.tune(small, data=data, out=tmp_path / "out", **QUICK)
     before, after = tuned.losses
     scores = {p["step"]: p["score"] for p in tuned.curve if "score" in p}
@@ -44,6 +47,10 @@ def test_a_merged_model_recovers_and_stays_tied(name, form, made, tmp_path):
     loaded, merged = ffmerge.load(tmp_path / "out"), ffmerge.load(small)
     assert count_parameters(loaded) == count_parameters(merged) == tuned.parameters
     assert count_sublayers(loaded) == count_sublayers(merged)
+    learned, before = dict(loaded.named_parameters()), dict(merged.named_parameters())
+    corrections = [name for name in learned if "correction" in name]
+    assert bool(corrections) == bool(rank) == ("of rank 1" in str(tuned))
+    assert not any(torch.equal(learned[name], before[name]) for name in corrections)
     assert {f.name for f in (tmp_path / "out").iterdir()} == {f.name for f in small.iterdir()}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]  # no checkpoints stay
 

@@ -18,7 +18,6 @@ from ffmerge.compression.summary import (
     layers_text,
     windows_table,
 )
-from ffmerge.method.groups import Group
 
 DONE = {"permute": "aligned, averaged", "vanilla": "averaged without aligning them"}
 LOADING = {
@@ -47,7 +46,7 @@ def card(result: Compressed, source: SourceModel, digests: dict[str, str], model
     facts = [
         f"- original: `{source.name}` ({model_class}), {revision}",
         *_digests(digests),
-        *_groups(result.groups, result.method),
+        *_groups(result, result.method),
         *(f"- {line}" for line in fitted(result.groups, result.reconstruction)),
         f"- FF sublayers stored: {result.sublayers[1]} of {result.sublayers[0]}",
         f"- parameters: {result.parameters[1]:,} of {result.parameters[0]:,}",
@@ -80,7 +79,7 @@ def tuned_card(
     """
     n_evaluated = sum("score" in point for point in result.curve)
     facts = [
-        *_groups(result.groups, lineage.method),
+        *_groups(result, lineage.method),
         f"- distinct parameters: {result.parameters:,}",
         *(_losses(**losses) for losses in lineage.losses),
         f"- tuned for {result.steps:,} steps on {result.n_examples:,} examples; the weights are "
@@ -100,7 +99,7 @@ def export_card(
     """
     computed, stored = result.sublayers
     facts = [
-        *_groups(result.groups, lineage.method),
+        *_groups(result, lineage.method),
         f"- FF sublayers stored: {computed if result.form == 'expanded' else stored} of {computed}",
         f"- distinct parameters: {result.parameters:,}",
         *(_losses(**losses) for losses in lineage.losses),
@@ -216,17 +215,18 @@ def _losses(step: str, of: str, before: float, after: float, n_held_out: int) ->
     )
 
 
-def _groups(groups: Sequence[Group], method: str | None) -> list[str]:
-    """The merged layers and, if they were aligned, the anchor of each group."""
+def _groups(result: Compressed | Exported | Tuned, method: str | None) -> list[str]:
+    """The merged layers, their corrections and, if they were aligned, the anchor of each group."""
+    groups = result.groups
     if not groups:
         return []
-    merged = [f"- {'dropped' if method == DROP else 'merged'} layers: {layers_text(groups)}"]
-    if method != "permute":
-        return merged
-    return merged + [
-        f"  - {g.tower} {layers_text([g]).split(' ', 1)[1]}, aligned to layer {g.anchor}"
-        for g in groups
-    ]
+    lines = [f"- {'dropped' if method == DROP else 'merged'} layers: {layers_text(groups)}"]
+    if method == "permute":
+        lines += [
+            f"  - {g.tower} {layers_text([g]).split(' ', 1)[1]}, aligned to layer {g.anchor}"
+            for g in groups
+        ]
+    return [*lines, *([f"- {result.corrections}"] if result.corrections else [])]
 
 
 def _licence(original: Path) -> str | None:

@@ -23,6 +23,7 @@ from ffmerge.compression.write import (
     store,
 )
 from ffmerge.method.groups import Group
+from ffmerge.method.relax import corrections
 from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models import tensor_file
 from ffmerge.models.format import GROUPS, INT8, WEIGHTS
@@ -83,6 +84,7 @@ def export(
                 parameters=count_parameters(loaded),
                 bytes=sum(file.stat().st_size for file in directory.glob("*.safetensors")),
                 score=lineage.score,
+                corrections=corrections(loaded),
                 warnings=tuple(dict.fromkeys(str(warning.message) for warning in noted)),
             )
             params = {"form": form}

@@ -33,7 +33,7 @@ from ffmerge.compression.write import (
     store,
 )
 from ffmerge.method.declared import check_declared
-from ffmerge.method.merge import merge_in_model
+from ffmerge.method.relax import corrections
 from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models.architectures import Architecture
 from ffmerge.models.format import GROUPS
@@ -121,6 +121,7 @@ def compress(
             form=form,
             method=settings.method,
             reconstruction=errors,
+            corrections=corrections(loaded),
             groups=selected.groups,
             sublayers=(n_sublayers, count_sublayers(loaded)[1]),
             parameters=(before[0], count_parameters(loaded)),
@@ -187,7 +188,7 @@ def compressed(
     if method == DROP:
         model, stored = dropped(model, stored, selected.groups)
     else:
-        merge_in_model(model, selected.groups, selected.permutations)
+        selected.merge(model, selected.groups, selected.permutations)
         become_tied(model, getattr(model.config, GROUPS))
     round_to_stored(model, stored)
     return model, stored

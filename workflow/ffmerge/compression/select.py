@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import combinations
 from operator import lt
 from pathlib import Path
@@ -36,6 +37,7 @@ from ffmerge.method.massive import massive, measured
 from ffmerge.method.merge import check_mergeable, merge_in_model
 from ffmerge.method.permutation import Alignment, Pair, Permutations, align_all_pairs
 from ffmerge.method.reconstruct import INPUT, MAPS, OUTPUT, Reconstruction
+from ffmerge.method.relax import GIVEN, MOMENTS, NEURON, check_rank, merge_relaxed
 from ffmerge.method.shared_layers import SharedLayers
 from ffmerge.method.tie import temporary_changes
 from ffmerge.method.windows import best_start
@@ -44,7 +46,7 @@ from ffmerge.models.towers import towers
 from provenance.progress import progress
 
 FEATURES = "features"  # what is aligned; reconstruct.MAPS has what is fitted, and what CKA compares
-COLLECTED = {FEATURES: None, **MAPS}  # see features.collect_outputs
+COLLECTED = {FEATURES: None, **MAPS, **GIVEN}  # see features.collect_outputs
 
 
 class Trial(NamedTuple):
@@ -69,13 +71,15 @@ StageTimer = Callable[[str], AbstractContextManager[None]]
 class Selected:
     """The groups to merge. permutations: by tower, None for vanilla. tried: windows, if any.
 
-    reconstruction: to fit the merged model, if that was asked for.
+    reconstruction: to fit the merged model, if that was asked for. merge: merges the groups in a
+    model, with corrections or without.
     """
 
     groups: list[Group]
     permutations: dict[str, Permutations] | None
     tried: Tried
     reconstruction: Reconstruction | None = None
+    merge: Callable[..., None] = merge_in_model
 
 
 class Selector:
@@ -99,16 +103,36 @@ class Selector:
                 searches(model, self._n_removed, settings.anchor)
             elif settings.strategy == "greedy":
                 boundaries(model, self._n_removed)
+        if settings.rank:
+            fewest = [
+                groups.group(name, range(n + 1), settings.anchor)
+                for name, n in self._n_removed.items()
+                if n
+            ]
+            self._check_rank(self._named or fewest)
+
+    def _check_rank(self, selected: list[Group]) -> None:
+        def shape(name: str) -> torch.Size:
+            return self._model.get_parameter(name).shape
+
+        check_rank(selected, towers(self._model), shape, self._settings.rank)
+
+    @property
+    def _neurons(self) -> str:
+        """Which of COLLECTED has what W_out gets: neurons, which are aligned if they are gated."""
+        gated = all(tower.feed_forward.gate for tower in towers(self._model).values())
+        return FEATURES if gated and self._settings.method == "permute" else NEURON
 
     @property
     def _maps(self) -> dict[str, str | None]:
         """What to collect, of COLLECTED."""
         strategy = self._settings.strategy if self._named is None else None
-        fitted = self._settings.reconstruct is not None
+        fitted, relaxed = self._settings.reconstruct is not None, self._settings.rank > 0
         wanted = {
             FEATURES: self._settings.method == "permute" or strategy == "correlation",
-            INPUT: fitted,
+            INPUT: fitted or relaxed,
             OUTPUT: fitted or strategy == "cka",
+            NEURON: relaxed and self._neurons == NEURON,
         }
         return {name: COLLECTED[name] for name in COLLECTED if wanted[name]}
 
@@ -145,6 +169,7 @@ class Selector:
                 for name, tower in towers(self._model).items()
             }
         widths = widths_of(self._model)
+        most = max(d_ff for of in widths.values() for _, d_ff in of)
         d_ffs = [widths[name][i][1] for name, of in pairs.items() for i, _ in of if aligned]
         seconds = sum(_seconds_to_align(n_tokens, d_ff) for d_ff in d_ffs)
         at_most = "at most " if self._named is None and not n_windows else ""
@@ -153,6 +178,9 @@ class Selector:
             trying = duration(n_windows * seconds_per_loss)
             what = "windows" if self._settings.strategy == "window" else "groups"
             lines.append(f"{what} to try: {n_windows}, at most about {trying}")
+        if self._settings.rank:
+            size = MOMENTS * 8 * most**2
+            lines.append(f"memory for second moments: {size:,} bytes")
         return "; ".join(lines)
 
     def select(self, data: Data, loss: Loss, stage: StageTimer) -> Selected:
@@ -209,7 +237,12 @@ class Selector:
 
                 search = by_loss if self._settings.strategy == "window" else by_greedy
                 selected, tried = search(self._model, self._n_removed, anchor, merge, loss, without)
-        return Selected(selected, permutations, tried, reconstruction)
+        merging = merge_in_model
+        if rank := self._settings.rank:
+            self._check_rank(selected)
+            inputs = {INPUT: Features(file, INPUT), NEURON: Features(file, self._neurons)}
+            merging = partial(merge_relaxed, rank=rank, inputs=inputs)
+        return Selected(selected, permutations, tried, reconstruction, merging)
 
 
 def collect(

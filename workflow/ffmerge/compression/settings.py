@@ -90,6 +90,12 @@ class Settings(Options):
         False,
         "leave layers out of all groups whose FF makes massive activations of the residual stream",
     )
+    rank: int = _option(
+        0,
+        "rank of a correction that each merged layer keeps of each map to the shared weights, "
+        "beside its own biases (not in the paper; try an eighth of the hidden size)",
+        least=0,
+    )
     reconstruct: int | None = _option(
         None,
         "steps that fit merged sublayers to what each layer's gave before (not in the paper; try "
@@ -121,6 +127,8 @@ class Settings(Options):
             raise ValueError("--reconstruct-search N fits what a search tries: add --reconstruct N")
         if self.reconstruct and self.method == DROP:
             raise ValueError(f"--reconstruct fits what is merged; --method {DROP} merges nothing")
+        if self.rank and self.method == DROP:
+            raise ValueError(f"--rank corrects what is merged; --method {DROP} merges nothing")
         if self.strategy not in (("window", "influence") if self.method == DROP else MERGED_BY):
             raise ValueError(f"method {self.method} does not choose layers by {self.strategy}")
 

@@ -16,6 +16,7 @@ class Compressed:
 
     method: one of settings.METHODS. groups: of merged sublayers, or of dropped layers.
     reconstruction: error of each group's FF outputs before fitting and after, if they were fitted.
+    corrections: a line on those of merged layers, if they have any.
     bytes: size of the files of weights. loss: its name. tried: windows with their losses, or what
     these exceed. fault: why the model cannot be used as it is, if so. sequences: how texts became
     sequences, if there was a choice. seconds: by stage.
@@ -37,6 +38,7 @@ class Compressed:
     n_held_out: int
     seconds: dict[str, float]
     reconstruction: list[tuple[float, float]]
+    corrections: str = ""
     sequences: str = ""
     warnings: tuple[str, ...] = ()
     record: str = ""
@@ -84,6 +86,7 @@ class Compressed:
             "",
             f"loss: {self.loss}, on {self.n_held_out:,} held-out examples, before any tuning",
             *([f"sequences: {self.sequences}"] if self.sequences else []),
+            *([self.corrections] if self.corrections else []),
             *fitted(self.groups, self.reconstruction),
             *(["", *_filled(self.verdict)] if self.fault else ()),
         ]
@@ -98,8 +101,8 @@ class Tuned:
     """A tuned model. losses: on the held-out part, before and after. bytes: of the weights.
 
     form: tied, code, or stock if nothing is merged. n_examples: trained on. curve: see
-    `ffmerge.training.trainer.train`. sequences: how texts became sequences, if there was a choice.
-    seconds: by stage.
+    `ffmerge.training.trainer.train`. corrections: a line on those of merged layers, if they have
+    any. sequences: how texts became sequences, if there was a choice. seconds: by stage.
     """
 
     model: str
@@ -115,6 +118,7 @@ class Tuned:
     steps: int
     curve: list[dict[str, float]]
     seconds: dict[str, float]
+    corrections: str = ""
     sequences: str = ""
     warnings: tuple[str, ...] = ()
     record: str = ""
@@ -151,6 +155,7 @@ class Tuned:
             f"loss: {before:.4f} before, {after:.4f} after ({self.loss}, on {self.n_held_out:,} "
             "held-out examples)",
             f"steps: {self.steps:,} on {self.n_examples:,} examples; kept: step {self.kept:,}",
+            *([self.corrections] if self.corrections else []),
             f"distinct parameters: {self.parameters:,}; bytes on disk: {self.bytes:,}",
             *([f"sequences: {self.sequences}"] if self.sequences else []),
             *_filled(self.verdict),
@@ -161,7 +166,10 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Exported:
-    """A merged model in another form. sublayers: computed and stored. bytes: of the weights."""
+    """A merged model in another form. sublayers: computed and stored. bytes: of the weights.
+
+    corrections: a line on those of merged layers, if they have any.
+    """
 
     model: str
     out: Path
@@ -171,6 +179,7 @@ class Exported:
     parameters: int
     bytes: int
     score: dict[str, Any] | None
+    corrections: str = ""
     warnings: tuple[str, ...] = ()
     record: str = ""
 
@@ -185,6 +194,7 @@ class Exported:
             f"{self.model} -> {self.out} ({self.form})",
             f"merged: {layers_text(self.groups)}",
             f"FF sublayers stored: {computed if self.form == 'expanded' else stored} of {computed}",
+            *([self.corrections] if self.corrections else []),
             f"distinct parameters: {self.parameters:,}; bytes on disk: {self.bytes:,}",
         ]
         if self.score:

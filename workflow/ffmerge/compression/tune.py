@@ -67,6 +67,7 @@ from ffmerge.compression.write import (
     store,
 )
 from ffmerge.evaluation.metrics import Metric
+from ffmerge.method.relax import corrections
 from ffmerge.method.tie import count_parameters
 from ffmerge.models.format import IGNORED
 from ffmerge.models.memory import check_device
@@ -198,6 +199,7 @@ def tune(
                     sequences=examples.sequences,
                     steps=recipe["max_steps"],
                     curve=curve,
+                    corrections=corrections(loaded),
                     seconds=clock.seconds,
                     warnings=tuple(dict.fromkeys(str(warning.message) for warning in noted)),
                 )

@@ -18,6 +18,7 @@ from ffmerge.models import checkpoint, tensor_file
 from ffmerge.models.format import INT8, WEIGHTS
 from ffmerge.models.memory import check_device
 from ffmerge.models.tensor_file import Stored
+from ffmerge.models.tied_model import relaxed_modules
 from ffmerge.models.towers import towers
 
 THRESHOLD = 6.0  # inputs at least this large are outliers, multiplied in floating point
@@ -31,10 +32,15 @@ def quantize(model: nn.Module) -> nn.Module:
     Everything else is rounded to float16, as it is stored; a processor then computes in float32, a
     GPU in float16. Tied sublayers become one module in several places. Outlier columns are
     determined per batch, so that an example's output depends slightly on the rest of its batch.
-    Raises ValueError if the model is quantized, or naming the tensors that float16 cannot hold.
+    Raises ValueError if the model is quantized or relaxed, or naming the tensors that float16
+    cannot hold.
     """
     if hasattr(model.config, INT8):
         raise ValueError("the model is quantized already")
+    if relaxed_modules(model):
+        raise ValueError(
+            "low-rank corrections cannot be quantized: quantize an export in the form `expanded`"
+        )
     floats = {name: t for name, t in _stored(model).items() if t.is_floating_point()}
     if too_large := [name for name, t in floats.items() if not t.half().isfinite().all()]:
         raise ValueError(f"not finite, or beyond the ±65504 of float16: {', '.join(too_large)}")

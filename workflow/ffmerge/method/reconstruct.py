@@ -18,7 +18,7 @@ from ffmerge.method.features import Features, Tap
 from ffmerge.method.groups import Group
 from ffmerge.method.merge import Sublayer
 from ffmerge.models.architectures import FeedForward
-from ffmerge.models.towers import towers
+from ffmerge.models.towers import Tower, towers
 from provenance.progress import progress
 
 INPUT, OUTPUT = "input", "output"  # sublayers in the file of features
@@ -67,7 +67,7 @@ class Reconstruction:
                 self._known[group] = {role: t.detach().clone() for role, t in shared.items()}
 
     def fit(self, groups: Sequence[Group], steps: int) -> list[tuple[float, float]]:
-        """Take steps of Adam on the shared weights of merged groups.
+        """Take steps of Adam on the shared weights of merged groups, and on layers' corrections.
 
         The loss is the relative squared error Σ‖y - y₀‖² / Σ‖y₀‖² of each layer's outputs, summed
         over a group's layers; each step sees BLOCKS · BLOCK positions of each. The rate falls
@@ -82,12 +82,17 @@ class Reconstruction:
     @torch.enable_grad()
     def _fit(self, group: Group, steps: int, tick: Callable[[], object]) -> tuple[float, float]:
         tower = towers(self._model)[group.tower]
-        names = tower.tensors(group.layers[0])
-        stored = {role: self._model.get_parameter(name) for role, name in names.items()}
-        dtype = torch.promote_types(stored["up.weight"].dtype, torch.float32)
+        stored = {layer: self._parameters(tower, layer) for layer in group.layers}
+        copies: dict[int, tuple[float, nn.Parameter, Tensor]] = {}  # by object: layers share most
+        for sublayer in stored.values():
+            for role, tensor in sublayer.items():
+                dtype = torch.promote_types(tensor.dtype, torch.float32)
+                if id(tensor) not in copies:
+                    copy = tensor.detach().to(dtype, copy=True).requires_grad_()
+                    copies[id(tensor)] = RATE * _scale(role, sublayer), tensor, copy
         fitted = {
-            role: tensor.detach().to(dtype, copy=True).requires_grad_()
-            for role, tensor in stored.items()
+            layer: {role: copies[id(tensor)][2] for role, tensor in sublayer.items()}
+            for layer, sublayer in stored.items()
         }
         forward = partial(
             feed_forward, form=tower.feed_forward, activation=self.activations[group.tower]
@@ -98,27 +103,23 @@ class Reconstruction:
         }
         before = self._error(group, forward, fitted, sizes)
         adam = torch.optim.Adam(
-            [
-                {"params": [tensor], "lr": RATE * _scale(role, fitted)}
-                for role, tensor in fitted.items()
-            ],
-            betas=BETAS,
+            [{"params": [copy], "lr": rate} for rate, _, copy in copies.values()], betas=BETAS
         )
         falling = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 - step / steps)
         n_tokens = self._inputs.shape(group.tower, group.layers[0])[0]
         for _, firsts in zip(range(steps), _blocks(n_tokens), strict=False):
             adam.zero_grad()
             for layer in group.layers:  # one at a time: the memory of one layer's positions
-                x, y = self._rows(group.tower, layer, firsts, fitted["up.weight"])
-                error = (forward(fitted, x=x) - y).square().mean() / (sizes[layer] or 1)
+                x, y = self._rows(group.tower, layer, firsts, fitted[layer]["up.weight"])
+                error = (forward(fitted[layer], x=x) - y).square().mean() / (sizes[layer] or 1)
                 error.backward()
             adam.step()
             falling.step()
             tick()
         after = self._error(group, forward, fitted, sizes)
         if after < before:
-            for role, tensor in stored.items():
-                tensor.data.copy_(fitted[role].detach())
+            for _, tensor, copy in copies.values():
+                tensor.data.copy_(copy.detach())
         return before, min(before, after)
 
     @torch.no_grad()
@@ -126,7 +127,7 @@ class Reconstruction:
         self,
         group: Group,
         forward: Callable[..., Tensor],
-        weights: Sublayer,
+        sublayers: Mapping[int, Sublayer],
         sizes: Mapping[int, float],
     ) -> float:
         """Mean relative squared error of a group's layers over all positions."""
@@ -136,10 +137,20 @@ class Reconstruction:
             apart = 0.0
             for first in range(0, n_tokens, BLOCK * BLOCKS):
                 firsts = range(first, min(first + BLOCK * BLOCKS, n_tokens), BLOCK)
-                x, y = self._rows(group.tower, layer, firsts, weights["up.weight"])
-                apart += (forward(weights, x=x) - y).double().square().sum().item()
+                x, y = self._rows(group.tower, layer, firsts, sublayers[layer]["up.weight"])
+                apart += (forward(sublayers[layer], x=x) - y).double().square().sum().item()
             total += apart / (n_tokens * d_model * (sizes[layer] or 1))
         return total / len(group.layers)
+
+    def _parameters(self, tower: Tower, layer: int) -> dict[str, nn.Parameter]:
+        """An FF sublayer by role, with `up.correction_in` and the like if it is relaxed."""
+        return {
+            f"{which}.{kind}": parameter
+            for which in tower.feed_forward.maps
+            for kind, parameter in self._model.get_submodule(
+                tower.module(layer, which)
+            ).named_parameters(recurse=False)
+        }
 
     def _rows(self, tower: str, layer: int, firsts: Sequence[int], like: Tensor) -> list[Tensor]:
         """Inputs and outputs of blocks of positions. firsts: of each block."""
@@ -157,7 +168,11 @@ def feed_forward(
     def apply(which: str, x: Tensor) -> Tensor:
         weight = sublayer[f"{which}.weight"]
         weight = weight if form.layout == "out_in" else weight.T
-        return linear(x, weight, sublayer.get(f"{which}.bias"))
+        y = linear(x, weight, sublayer.get(f"{which}.bias"))
+        if f"{which}.correction_in" in sublayer:
+            within = linear(x, sublayer[f"{which}.correction_in"])
+            y = y + linear(within, sublayer[f"{which}.correction_out"])
+        return y
 
     up = apply("up", x)
     if form.fused:
@@ -206,9 +221,10 @@ def activations(model: nn.Module, run: Callable[[], object]) -> dict[str, Activa
 
 
 def _scale(role: str, sublayer: Sublayer) -> float:
-    """Root mean square of the weights of a map, to which its bias belongs, too."""
-    weight = sublayer[f"{role.split('.')[0]}.weight"].detach()
-    return weight.square().mean().sqrt().item()
+    """Root mean square of a correction, or of the weights of a map, to which its bias belongs."""
+    which, kind = role.split(".")
+    tensor = sublayer[role if kind.startswith("correction") else f"{which}.weight"]
+    return tensor.detach().square().mean().sqrt().item()
 
 
 def _blocks(n_tokens: int) -> Iterator[list[int]]:

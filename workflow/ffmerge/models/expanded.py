@@ -10,6 +10,9 @@ from ffmerge.models.tied_model import (
     GROUPS,
     MODEL_TYPE,
     STOCK_TYPE,
+    absorb,
+    absorbed,
+    relaxed_modules,
     shared_modules,
     shared_tensors,
 )
@@ -18,6 +21,8 @@ from ffmerge.models.tied_model import (
 def save_expanded(model: Any, directory: Path) -> None:
     """Write a tied model as a checkpoint of its stock class, with a merged sublayer in each layer.
 
+    Low-rank corrections are added to the weights of their layers.
+
     model: of a tied class (tied_model); it stays unchanged. Raises ValueError if it is quantized.
     """
     if hasattr(model.config, "quantization_config"):
@@ -25,6 +30,9 @@ def save_expanded(model: Any, directory: Path) -> None:
     tensors, dtype = model.state_dict(), str(model.config.dtype or model.dtype)
     for name in shared_tensors(model):
         tensors[name] = tensors[name].clone()
+    for name in relaxed_modules(model):
+        tensors[f"{name}.weight"] = absorbed(model.get_submodule(name))
+        del tensors[f"{name}.correction_in"], tensors[f"{name}.correction_out"]
     model.save_pretrained(directory, state_dict=tensors)
     (directory / CODE).unlink(missing_ok=True)
     file = directory / "config.json"
@@ -43,7 +51,13 @@ def untie(model: Any) -> None:
     Call it before peft's `merge_and_unload`, which adds each layer's delta to the layer's weight: a
     shared weight would get the deltas of all its layers.
     """
+    relaxed = relaxed_modules(model)
+    for name in relaxed:
+        module = model.get_submodule(name)
+        absorb(getattr(module, "base_layer", module))
     for target, source in shared_modules(model).items():
+        if target in relaxed:
+            continue
         if hasattr(model.get_submodule(source), "base_layer"):  # wrapped by peft's adapters
             target, source = f"{target}.base_layer", f"{source}.base_layer"
         model.set_submodule(target, copy.deepcopy(model.get_submodule(source)))

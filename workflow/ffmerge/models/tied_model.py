@@ -7,6 +7,9 @@ The config.json of a merged model lists what is merged:
     "ffmerge_model_type": "gpt2"       the model type of the stock model
     "ffmerge_groups": [{"modules": [["transformer.h.4.mlp.c_fc", "transformer.h.5.mlp.c_fc"], …]}]
                                        modules that share weight and bias, one list per linear map
+                     "rank": 16        of a relaxed group: its modules share the weight W only; each
+                                       has a bias of its own and computes W x + B A x, with A (16,
+                                       n_in) and B (n_out, 16) of its own
 
 In memory, the configuration and the model belong to subclasses of the stock classes with the same
 names, so that everything that goes by names (tokenizers, processors, losses, adapters, the names of
@@ -33,6 +36,7 @@ MODEL_TYPE = "ffmerge"  # model type of every merged model
 STOCK_TYPE = "ffmerge_model_type"  # key: model type of the stock model
 GROUPS = "ffmerge_groups"  # key: [{"modules": [[name, …], …], …}, …], what is merged
 INT8 = "ffmerge_int8"  # key: the weights are int8
+RANK = "rank"  # key of a group: the rank of each module's own correction; none if it has none
 CODE = "modeling_ffmerge.py"  # name of this file beside the weights
 
 
@@ -41,6 +45,11 @@ class TiedModel:
 
     It comes before a stock class in the bases: see tied_model_class.
     """
+
+    def __init__(self, *inputs: Any, **options: Any) -> None:
+        super().__init__(*inputs, **options)
+        for name, rank in relaxed_modules(self).items():
+            relax(self.get_submodule(name), rank)
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """{tensor: the tensor it is tied to}, in the stock model or by merging."""
@@ -80,7 +89,8 @@ class TiedModel:
 
         A quantizer would mistake merged sublayers for tied heads and skip them, so it gets the list
         of modules that it would skip in the stock model.
-        Raises ValueError for a file of int8 weights.
+        Raises ValueError for a file of int8 weights, and for a relaxed model if it is to be
+        quantized.
         """
         config = options.get("config")
         if not isinstance(config, PreTrainedConfig):
@@ -88,6 +98,11 @@ class TiedModel:
         if hasattr(config, INT8):
             raise ValueError(f"{path} holds int8 weights: ffmerge.load reads them, not this")
         if (quantization := options.get("quantization_config")) is not None:
+            if any(RANK in group for group in getattr(config, GROUPS, [])):
+                raise ValueError(
+                    f"{path} has low-rank corrections, which quantization would lose: quantize an "
+                    "export of it in the form `expanded`"
+                )
             options["quantization_config"] = _skipping_as_stock(quantization, cls, config)
         return super().from_pretrained(path, *inputs, **options)
 
@@ -237,7 +252,17 @@ def __getattr__(name: str) -> type:
 
 
 def shared_modules(model: Any) -> dict[str, str]:
-    """{module: the module whose weights it shares}, by their names in this model.
+    """{module: the module whose weights it shares}, by their names in this model."""
+    return {name: names[0] for names, _ in _merged_maps(model) for name in names[1:]}
+
+
+def relaxed_modules(model: Any) -> dict[str, int]:
+    """{module: rank of its correction}, by their names in this model."""
+    return {name: rank for names, rank in _merged_maps(model) if rank for name in names}
+
+
+def _merged_maps(model: Any) -> Iterator[tuple[list[str], int]]:
+    """Names in this model of the modules that share a weight, and the rank of their corrections.
 
     Names in a configuration are those of the model that was merged; this model may have a head
     which that one lacks, or the reverse. A tower that this model lacks (T5's decoder in
@@ -250,25 +275,70 @@ def shared_modules(model: Any) -> dict[str, str]:
         candidates = (name, name.removeprefix(prefix), prefix + name)
         return next((candidate for candidate in candidates if candidate in present), None)
 
-    shared = {}
-    for names in (
-        names for group in getattr(model.config, GROUPS, []) for names in group["modules"]
-    ):
-        first, *rest = places = [here(name) for name in names]
-        if any(places) and not all(places):
-            absent = [name for name, place in zip(names, places, strict=True) if place is None]
-            raise ValueError(f"{GROUPS} in config.json names what is not there: {absent}")
-        shared |= dict.fromkeys(rest, first) if first else {}
-    return shared
+    for group in getattr(model.config, GROUPS, []):
+        for names in group["modules"]:
+            places = [here(name) for name in names]
+            if any(places) and not all(places):
+                absent = [name for name, place in zip(names, places, strict=True) if place is None]
+                raise ValueError(f"{GROUPS} in config.json names what is not there: {absent}")
+            if any(places):
+                yield places, group.get(RANK, 0)
 
 
 def shared_tensors(model: Any) -> dict[str, str]:
     """{tensor: the tensor it is tied to}, by their names in this model."""
+    relaxed = relaxed_modules(model)
     return {
         f"{target}.{name}": f"{source}.{name}"
         for target, source in shared_modules(model).items()
         for name, _ in model.get_submodule(source).named_parameters(recurse=False)
+        if name == "weight" or source not in relaxed
     }
+
+
+def relax(module: Any, rank: int) -> None:
+    """Give a linear map a correction B A of its own to its weight, of this rank or its full one.
+
+    A is its parameter `correction_in`, (rank, n_in), and B `correction_out`, (n_out, rank). Both
+    are 0. They are applied by a hook, so that the module keeps its class.
+    """
+    from torch.nn import Parameter
+    from transformers.pytorch_utils import Conv1D
+
+    shape = module.weight.shape
+    n_out, n_in = reversed(shape) if isinstance(module, Conv1D) else shape
+    rank = min(rank, n_out, n_in)
+    module.correction_in = Parameter(module.weight.new_zeros(rank, n_in))
+    module.correction_out = Parameter(module.weight.new_zeros(n_out, rank))
+    module.register_forward_hook(_corrected)
+
+
+def _corrected(module: Any, inputs: tuple[Any, ...], output: Any) -> Any:
+    """A hook that adds B A x to the output of a linear map."""
+    from torch.nn.functional import linear
+
+    return output + linear(linear(inputs[0], module.correction_in), module.correction_out)
+
+
+def absorb(module: Any) -> None:
+    """Add a module's correction to a copy of its weight, and remove it."""
+    from torch.nn import Parameter
+
+    module.weight = Parameter(absorbed(module))
+    del module.correction_in, module.correction_out
+    for key, hook in list(module._forward_hooks.items()):
+        if getattr(hook, "__name__", None) == _corrected.__name__:
+            del module._forward_hooks[key]
+
+
+def absorbed(module: Any) -> Any:
+    """The weight of a relaxed linear map with its correction added, in the weight's dtype."""
+    from transformers.pytorch_utils import Conv1D
+
+    weight = module.weight.detach()
+    correction = module.correction_out.detach().double() @ module.correction_in.detach().double()
+    correction = correction.T if isinstance(module, Conv1D) else correction
+    return (weight + correction).to(weight.dtype)
 
 
 def become_tied(model: Any, groups: list[dict[str, Any]]) -> None:
