@@ -74,6 +74,40 @@ def main(
             file=sys.stderr,
         )
         return 2
+    try:
+        return _run(arguments, commands, description)
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except (ImportError, MemoryError, OSError, RuntimeError, ValueError) as error:
+        if (line := _line(error)) is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return 2
+
+
+def _line(error: Exception) -> str | None:
+    """What an error means to the user, in one line; None if it is a fault of the program."""
+    from provenance.job import is_out_of_memory, shortage
+
+    if not isinstance(error, ValueError) and is_out_of_memory(error):
+        return (
+            "there is not enough memory: choose a smaller --batch-size, --max-length or "
+            "--n-tokens, allow more (ulimit -v), or take a larger machine"
+        )
+    if isinstance(error, ImportError) and error.name in EXTRAS:
+        return f"this needs the package {error.name}: pip install 'ffmerge[{EXTRAS[error.name]}]'"
+    if isinstance(error, ValueError | OSError):
+        line = re.sub(r"\n(?!  \S)", " ", str(error))  # one line, and a list's entries below it
+        return printable(line)
+    return shortage(error)
+
+
+def _run(
+    arguments: list[str], commands: Mapping[str, tuple[str, str]], description: str | None
+) -> int:
     chosen = arguments[0] if arguments and arguments[0] in commands else None
     parser = argparse.ArgumentParser(prog="ffmerge", description=description)
     parsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -90,44 +124,7 @@ def main(
     end = arguments.index("--") if chosen in PASS_ON and "--" in arguments else len(arguments)
     options = parser.parse_intermixed_args(arguments[1:end])
     options.after = arguments[end + 1 :]
-    try:
-        return command.run(options)
-    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return 130
-    except ImportError as error:
-        if error.name not in EXTRAS:
-            if "map segment" in str(error) or "allocate memory" in str(error):
-                return _no_memory()
-            raise
-        extra = f"pip install 'ffmerge[{EXTRAS[error.name]}]'"
-        print(f"error: this needs the package {error.name}: {extra}", file=sys.stderr)
-        return 2
-    except (ValueError, OSError) as error:
-        line = re.sub(r"\n(?!  \S)", " ", str(error))  # one line, and a list's entries below it
-        print(f"error: {printable(line)}", file=sys.stderr)
-        return 2
-    except (MemoryError, RuntimeError) as error:
-        from ffmerge.models.memory import is_out_of_memory
-        from provenance.job import shortage
-
-        if is_out_of_memory(error):
-            return _no_memory()
-        if (line := shortage(error)) is None:
-            raise
-        print(f"error: {line}", file=sys.stderr)
-        return 2
-
-
-def _no_memory() -> int:
-    print(
-        "error: there is not enough memory: choose a smaller --batch-size, --max-length or "
-        "--n-tokens, allow more (ulimit -v), or take a larger machine",
-        file=sys.stderr,
-    )
-    return 2
+    return command.run(options)
 
 
 def use_utf8() -> None:

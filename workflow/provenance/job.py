@@ -41,8 +41,11 @@ from provenance.sources import REPOSITORY, RunningCode, digest_of_trees
 if Path(sys.argv[0]).parent.name == "scripts":
     gc.disable()
 
-OUT_OF_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "unable to allocate")
-"""What torch, the GPU, the C++ library and numpy say where memory is short."""
+OUT_OF_MEMORY = (
+    *("allocate memory", "out of memory", "bad_alloc", "unable to allocate"),
+    *("start new thread", "failed to map segment"),
+)
+"""What torch, the GPU, the C++ library, numpy, Python and the loader say where memory is short."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -296,8 +299,7 @@ def shortage(error: BaseException) -> str | None:
     full = rf"os error ({codes})\b|PytorchStreamWriter|file write failed|unexpected pos \d"
     if number in FULL or re.search(full, text):
         return f"the disk is full, or a limit on the size of files is reached ({text[:200]})"
-    short = number == errno.ENOMEM or any(words in text.casefold() for words in OUT_OF_MEMORY)
-    if isinstance(error, MemoryError) or short:
+    if is_out_of_memory(error):
         return (
             "there is not enough memory: choose a smaller batch_size, allow more (`ulimit -v`, "
             "mem_mb of the profile), or take a larger machine"
@@ -305,6 +307,13 @@ def shortage(error: BaseException) -> str | None:
     if isinstance(error, RecursionError):
         return "something that it reads is nested too deeply"
     return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, torch or a GPU means that memory is short."""
+    told = str(error).casefold()
+    known = any(words in told for words in OUT_OF_MEMORY)
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM or known
 
 
 def prepare_torch(threads: int, device: str) -> None:

@@ -697,23 +697,43 @@ def test_an_output_inside_an_input_is_refused(out, whole, tmp_path, capsys):
     assert (sha256_of(tmp_path / "model"), sha256_of(tmp_path / "data")) == before
 
 
+def no_thread() -> None:
+    raise RuntimeError("can't start new thread")
+
+
+TOO_MUCH = {
+    "torch": lambda: torch.empty(2**58),
+    "python": lambda: bytearray(2**60),
+    "thread": no_thread,
+}
+
+
 class Memory:
-    """A command that asks torch, or Python, for more memory than there is."""
+    """A command that asks torch, Python or the system for more memory than there is."""
 
     @staticmethod
     def add_arguments(parser) -> None:
-        parser.add_argument("by", choices=("torch", "python"))
+        parser.add_argument("by", choices=TOO_MUCH)
 
     @staticmethod
     def run(options) -> int:
-        _ = torch.empty(2**58) if options.by == "torch" else bytearray(2**60)
+        TOO_MUCH[options.by]()
         return 0
 
 
-@pytest.mark.parametrize("by", ["torch", "python"])
+@pytest.mark.parametrize("by", TOO_MUCH)
 def test_memory_that_is_not_there_is_one_line(by, capsys):
     place = f"{__name__}:{Memory.__name__}"
     assert main(["memory", by], {"memory": (place, "")}) == 2
+    assert re.fullmatch("error: there is not enough memory: .*\n", capsys.readouterr().err)
+
+
+def test_a_library_for_which_there_is_no_memory_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "heavy.py").write_text(
+        "raise ImportError('libgomp.so.1: failed to map segment from shared object')"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["heavy"], {"heavy": ("heavy:Command", "")}) == 2
     assert re.fullmatch("error: there is not enough memory: .*\n", capsys.readouterr().err)
 
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from ffmerge.method.features import Tap, token_mask
 from ffmerge.models.format import IGNORED
-from ffmerge.models.memory import is_out_of_memory
 from ffmerge.models.towers import towers
+from provenance.job import is_out_of_memory
 
 Batch = dict[str, Tensor]
 N_TOKENS = 10_000  # positions whose features are aligned, as in the paper

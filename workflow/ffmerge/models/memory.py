@@ -11,8 +11,6 @@ import resource
 
 import torch
 
-from provenance.job import OUT_OF_MEMORY
-
 M_MMAP_THRESHOLD = -3  # glibc's number of the option, from malloc.h
 LARGE = 2**22  # bytes; pieces of this size or more go back when they are freed
 
@@ -45,12 +43,6 @@ def check_room(n_bytes: int, what: str) -> None:
     most = most if allowed == resource.RLIM_INFINITY else min(most, allowed)
     if n_bytes > most:
         raise ValueError(f"{what} take {n_bytes:,} bytes of memory, and there are {most:,}")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of Python, torch or a GPU means that memory is short."""
-    told = str(error).casefold()
-    return isinstance(error, MemoryError) or any(words in told for words in OUT_OF_MEMORY)
 
 
 def give_back_large() -> None:
