@@ -86,18 +86,28 @@ def test_a_picture_that_a_worker_cannot_take_is_named_in_one_line():
 
 
 HELD = """
-import multiprocessing, sys, time
+import multiprocessing, os, signal, sys, threading, time
 from test_workers import task_of
+
+def send_early():
+    while len(multiprocessing.active_children()) < 2:
+        time.sleep(0.01)
+    for child in multiprocessing.active_children():  # still importing
+        os.kill(child.pid, signal.SIGTERM)
+    print("sent", flush=True)
+
 if __name__ == "__main__":
     task = task_of("marian", 2)
     batches = task.batches(task.rows("validation"), 1)
+    threading.Thread(target=send_early).start()
     next(batches)
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
     sys.stdin.readline()
     for _ in range(40):  # more than the workers made in advance
         next(batches)
     print("went on", flush=True)
-    time.sleep(10_000)
+    if "exit" not in sys.argv:
+        time.sleep(10_000)
 """
 
 
@@ -109,17 +119,19 @@ def running(pid: int) -> bool:
 
 
 @pytest.mark.slow
-def test_workers_go_on_after_a_signal_and_end_with_their_job(tmp_path):
+@pytest.mark.parametrize("end", ["killed", "exit"])
+def test_workers_go_on_after_a_signal_and_end_with_their_job(end, tmp_path):
     script = tmp_path / "held.py"
     script.write_text(HELD)
     paths = [str(REPOSITORY / "workflow"), str(Path(__file__).parent)]
     with subprocess.Popen(
-        [sys.executable, str(script)],
+        [sys.executable, str(script), end],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     ) as job:
+        assert job.stdout.readline() == "sent\n"
         workers = [int(pid) for pid in job.stdout.readline().split()]
         assert len(workers) == 2
         for worker in workers:
@@ -127,8 +139,9 @@ def test_workers_go_on_after_a_signal_and_end_with_their_job(tmp_path):
         job.stdin.write("\n")
         job.stdin.flush()
         assert job.stdout.readline() == "went on\n"
-        job.kill()
-    end = time.monotonic() + LONGEST
-    while any(map(running, workers)) and time.monotonic() < end:
+        if end == "killed":
+            job.kill()
+    until = time.monotonic() + LONGEST
+    while any(map(running, workers)) and time.monotonic() < until:
         time.sleep(0.1)
     assert not any(map(running, workers))

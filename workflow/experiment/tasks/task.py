@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from experiment.config import Training
 from ffmerge.evaluation.metrics import METRICS, Evaluation, Metric
-from ffmerge.models.workers import START, InWorker
+from ffmerge.models.workers import CONTEXT, InWorker
 
 if TYPE_CHECKING:
     import datasets
@@ -121,7 +121,7 @@ class Task(ABC):
                 batch_sampler=groups,
                 num_workers=self.workers,
                 collate_fn=InWorker(self.collate),
-                multiprocessing_context=START,
+                multiprocessing_context=CONTEXT,
                 generator=torch.Generator(),
             )
             return

@@ -27,7 +27,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from ffmerge.models import checkpoint
 from ffmerge.models.memory import check_device
-from ffmerge.models.workers import START, InWorker
+from ffmerge.models.workers import CONTEXT, InWorker
 from ffmerge.training import resumption
 from ffmerge.training.processes import SIGNALS, Interrupted, StopRequest, n_processes
 from ffmerge.training.schedules import Training, learning_rate_factor
@@ -385,7 +385,7 @@ def _arguments(
         report_to="none",
         dataloader_pin_memory=device != "cpu",
         dataloader_num_workers=workers,
-        dataloader_multiprocessing_context=START if workers else None,
+        dataloader_multiprocessing_context=CONTEXT if workers else None,
     )
     if arguments.world_size > 1:  # processes share the examples that one device would take
         arguments.accelerator_config.split_batches = True
