@@ -29,6 +29,8 @@ from experiment.variants import (
     needs_other_pairs,
     other_pairs,
     reported_base,
+    scored_starts,
+    size_variants,
     table1_variants,
     table2_variants,
     table3_variants,
@@ -44,6 +46,7 @@ from ffmerge.method.windows import (
     starts,
 )
 
+RATIOS = ("third", "half", "all")
 CONFIGURATIONS = Path(__file__).parents[2] / "config"
 PICO = yaml.safe_load((CONFIGURATIONS / "pico.yaml").read_text())["tasks"]["gpt2"]
 SLICES = (
@@ -56,11 +59,11 @@ SLICES = (
 )
 
 
-def task(n_layers: int = 12, k: tuple[int, int, int] = (5, 7, 12), **changes) -> config.TaskBase:
+def task(n_layers: int = 12, k: dict | tuple = (5, 7, 12), **changes) -> config.TaskBase:
     """A language model. changes: of the task where it has the key, or of `merge`."""
     raw = copy.deepcopy(PICO)
     raw["base_model"]["n_layers"] = n_layers
-    raw["merge"]["k"] = dict(zip(("third", "half", "all"), k, strict=True))
+    raw["merge"]["k"] = k if isinstance(k, dict) else dict(zip(RATIOS, k, strict=True))
     for key, value in changes.items():
         place = raw if key in config.LanguageModeling.model_fields else raw["merge"]
         place[key] = value
@@ -167,6 +170,21 @@ def test_the_expressions_can_be_part_of_a_longer_one():
 
 def names(variants) -> list[str]:
     return [str(variant) for variant in variants]
+
+
+def test_the_table_of_sizes_has_every_method_at_every_ratio_that_is_configured():
+    k = {"sixth": 3, "quarter": 4, "third": 5}
+    settings = task(k=k, layer_drop={"sixth": 2, "quarter": 3, "third": 4})
+    merged = [[f"{method}-k{n}-first-best" for method in ("permute", "vanilla")] for n in (3, 4, 5)]
+    dropped = [f"drop-k{n}-best" for n in (2, 3, 4)]
+    assert names(size_variants(settings)) == [
+        *(*merged[0], dropped[0], *merged[1], dropped[1], *merged[2], dropped[2])
+    ]
+    assert scored_starts(settings, 4) == list(range(9))
+    only = task(k=k, windows={"only": {"quarter": [2, 0], "third": [1]}})
+    assert [scored_starts(only, n) for n in (3, 4, 5)] == [[], [0, 2], [1]]
+    plain = task(layer_drop=None)
+    assert names(size_variants(plain)) == names(table5_variants(plain))
 
 
 def test_every_table_and_figure_shows_its_models():

@@ -26,6 +26,14 @@ SEED_PATTERN = r"-seed\d+"
 VARIANT_PATTERN = f"{DROPPED_PATTERN}|{MERGED_PATTERN}(?:{INT8_SUFFIX}|{SEED_PATTERN})?"
 MODEL_PATTERN = f"(?:{BASE}|{TUNED_BASE}|{VARIANT_PATTERN})"
 RANDOM_WINDOWS = 3  # of Table 2
+RATIO_LABELS = {
+    "sixth": "1/6",
+    "quarter": "1/4",
+    "third": "1/3",
+    "half": "1/2",
+    "all": "all but one",
+}
+"""The share of FF sublayers, or of layers, that each ratio of a configuration removes."""
 
 
 class Candidate(NamedTuple):
@@ -136,7 +144,7 @@ def reported_base(task: config.TaskBase) -> str:
 
 
 def partial_sizes(task: config.TaskBase) -> list[int]:
-    """k of the ratios that leave more than one sublayer: 1/3 and 1/2."""
+    """k of the ratios that leave more than one sublayer: 1/3, 1/2 and smaller ones."""
     return [k for ratio, k in task.merge.k.ratios().items() if ratio != "all"]
 
 
@@ -223,6 +231,21 @@ def seed_variants(
 def strategy_variants(task: config.TaskBase) -> list[Variant]:
     """Our method at 1/3 with each strategy of selection: the window search, then groups."""
     return [replace(main_variant(task), role=role) for role in ("best", *PROPOSED)]
+
+
+def size_variants(task: config.TaskBase) -> list[Variant]:
+    """Each method of merging at every ratio, then layers dropped where that is configured."""
+    drops = task.layer_drop.ratios() if task.layer_drop else {}
+    merges = task.merge.k.ratios()
+    merged = {ratio: [v for v in table5_variants(task) if v.k == k] for ratio, k in merges.items()}
+    return [
+        variant
+        for ratio in RATIO_LABELS
+        for variant in [
+            *merged.get(ratio, []),
+            *([Variant("drop", drops[ratio])] if ratio in drops else []),
+        ]
+    ]
 
 
 def figure3_variants(task: config.TaskBase) -> list[Variant]:

@@ -47,8 +47,11 @@ class Project:
     )
     page: str = "report.html"  # within a folder of results
     page_sections: tuple[str, ...] = ("claims", "comparison")  # ledgers with their own section
-    further_tables: tuple[str, ...] = ("seeds",)  # on the page, after the numbered ones
-    extra_targets: tuple[str, ...] = ("tables/strategies.csv",)  # not made by `everything`
+    further_tables: tuple[str, ...] = ("seeds", "sizes")  # on the page, after the numbered ones
+    extra_targets: tuple[str, ...] = (  # not made by `everything`
+        "tables/strategies.csv",
+        "tables/sizes.csv",
+    )
     run_parameters: tuple[str, ...] = ("seed", "device")  # of a task's jobs, but not the task's
     origins: tuple[tuple[str, str], ...] = (  # part of an embedded path -> kind of origin
         ("/models/", "base model"),

@@ -338,6 +338,15 @@ def tests(name, shown):
     ]
 
 
+def untuned_tests(suffix):
+    """A test file of each model of the table of sizes before tuning."""
+    return [
+        f"{{results}}/{task}/models/{model}/{name}.{suffix}"
+        for task, (_, *models) in SIZES.items()
+        for model, name in [(variants.BASE, "test"), *((m, "untuned") for m in models)]
+    ]
+
+
 def untuned_windows(name):
     """A test file of each window of Table 2 before tuning, where it has several."""
     return [
@@ -391,6 +400,7 @@ TABLE4 = shown_models(variants.table4_variants)
 SEEDS = shown_models(
     lambda task: variants.seed_variants(task, CONFIG.further_seeds, CONFIG.further_seeds_at)
 )
+SIZES = shown_models(variants.size_variants, with_base=True)
 STRATEGIES = shown_models(variants.strategy_variants, with_base=True)
 TABLE5 = shown_models(variants.table5_variants, with_base=True)
 FIGURE3 = shown_models(variants.figure3_variants, with_base=True)
@@ -406,7 +416,12 @@ HYPERPARAMETER_TABLES = {
 
 
 def shown_tables():
-    """The names of the tables to make: those of a kind of task need one, that of seeds several."""
+    """The names of the tables to make: those of a kind of task need one, that of seeds several.
+
+    The table of sizes is among them if a task has the smallest ratio, which only that table needs.
+    """
     kinds = {task.kind for task in TASKS.values()}
     numbers = [1, 2, 3, 4, 5, *(n for n, kind in HYPERPARAMETER_TABLES.items() if kind in kinds)]
-    return [f"table{n}" for n in numbers] + ["seeds"] * bool(CONFIG.further_seeds)
+    seeds = ["seeds"] * bool(CONFIG.further_seeds)
+    sizes = ["sizes"] * any(task.merge.k.sixth for task in TASKS.values())
+    return [f"table{n}" for n in numbers] + seeds + sizes

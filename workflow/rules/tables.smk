@@ -138,3 +138,26 @@ rule make_seeds:
         files=files,
     shell:
         command("make_seeds")
+
+
+rule make_sizes:
+    """Our own table: merging beside dropping layers at each ratio, before and after tuning."""
+    input:
+        scores=tests("test.json", SIZES),
+        per_example=tests("test.csv", SIZES),
+        untuned=untuned_tests("json"),
+        untuned_per_example=untuned_tests("csv"),
+    output:
+        table="{results}/tables/sizes.csv",
+        text="{results}/tables/sizes.txt",
+        tidy="{results}/tables/sizes_tidy.csv",
+        ledger="{results}/tables/sizes.ledger.json",
+        record="{results}/tables/sizes.record.json",
+    log:
+        "{results}/logs/make_sizes.log",
+    localrule: True
+    params:
+        job=job("make_sizes", lambda w: table_params(SIZES)),
+        files=files,
+    shell:
+        command("make_sizes")

@@ -128,7 +128,7 @@ BAD = {
     ),
     "one k for three": (
         {"tasks.gpt2.merge.k": 3},
-        "tasks.gpt2.merge.k: should be a group of the keys third, half, all (is 3)",
+        "tasks.gpt2.merge.k: should be a group of the keys sixth, quarter, third, half, all (is 3)",
     ),
     "more positions than the data hold": (
         {"tasks.vit.dataset.validation.n_tokens": 499},
@@ -553,6 +553,10 @@ NONSENSE = {  # changes, and how the line begins
     "a ratio twice": (
         {f"{GPT2}.merge.k": {"third": 2, "half": 2, "all": 4}},
         f"{GPT2}.merge.k: has to grow",
+    ),
+    "a quarter above a third": (
+        {f"{GPT2}.layer_drop": {"sixth": 1, "quarter": 3, "third": 2}},
+        f"{GPT2}.layer_drop: has to grow, sixth < quarter < third (is 1, 3, 2)",
     ),
     "a window twice": (
         {f"{GPT2}.windows.only": {"third": [0, 0]}},

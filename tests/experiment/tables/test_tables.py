@@ -14,6 +14,7 @@ from experiment.reported import printed_setting, read_reported
 from experiment.tables.layout import as_text, write_table
 from experiment.tables.scores import Result, read_results, write_results
 from experiment.tables.seeds import seeds
+from experiment.tables.sizes import sizes
 from experiment.tables.strategies import strategies
 from experiment.tables.table1 import Measured, table1
 from experiment.tables.tables_2_to_5 import printing_of, table2, table3, table4, table5
@@ -457,6 +458,25 @@ def test_strategies_are_listed_by_ratio_with_their_groups_and_scores(result, tmp
         ("1/2", "clusters by aligned correlation", "0-1", "4.13", "–"),
         ("1/2", "clusters by CKA", "1+3", "5.13", "–"),
     ]
+
+
+# --- sizes ----------------------------------------------------------------------------------------
+
+
+def test_sizes_are_listed_before_and_after_tuning_with_paired_intervals(result):
+    variants = ["permute-k5-first-best", "vanilla-k5-first-best", "drop-k2-best"]
+    untuned = [result("base", 15.0), *(result(v, 40.0 + n) for n, v in enumerate(variants))]
+    tuned = [result("base-tuned", 14.0), *(result(v, 20.0 + n) for n, v in enumerate(variants))]
+    table = sizes(untuned, tuned)
+    shown = [[str(cell) for cell in row.values()][2:] for row in table.to_dict("records")]
+    assert shown == [
+        ["uncompressed", "–", "0.0", "15.00", "–", "–", "14.00", "–", "–"],
+        ["merged, aligned", "3-7", "0.0", "40.00", "39.50", "40.50", "20.00", "19.50", "20.50"],
+        ["merged, averaged", "3-7", "0.0", "41.00", "40.50", "41.50", "21.00", "20.50", "21.50"],
+        ["layers dropped", "3-7", "0.0", "42.00", "41.50", "42.50", "22.00", "21.50", "22.50"],
+    ]
+    files = {source.file for source in table.loc[1, "Tuned High"].sources}
+    assert files == {r.file.with_suffix(".csv") for r in (tuned[0], tuned[1])}
 
 
 # --- seeds ----------------------------------------------------------------------------------------

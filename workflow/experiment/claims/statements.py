@@ -16,9 +16,9 @@ from pandas import DataFrame
 from experiment.claims.evidence import Evidence, TaskEvidence
 from experiment.claims.paired_tests import holm
 from experiment.tables.layout import Row, as_text
+from experiment.variants import RATIO_LABELS
 from provenance.cells import JOB, Cell, Interval, Source
 
-RATIO_LABELS = {"third": "1/3", "half": "1/2", "all": "all but one"}  # of the FF sublayers, removed
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 CLAIM = ["claim", "task", "removed"]  # columns that name a claim; it has a row for each endpoint
 

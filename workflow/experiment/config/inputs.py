@@ -134,7 +134,8 @@ class Package(Strict):
     file: Line = Field(description="file name that the client gives it: `.whl`, `.tgz` or `.deb`")
     sha256: Sha256 = Field(description="digest of that file")
     directory: FilePath = Field(
-        description="folder in that file that holds weights and `config.json`"
+        description="folder in that file that holds weights and `config.json`, or a `.gguf` of "
+        "LLaMA's architecture (F32, F16, Q8_0, Q4_1; the tokenizer of SmolLM)"
     )
 
 

@@ -91,6 +91,12 @@ class FeatureSettings(Strict):
 class WindowSizes(Strict):
     """Number k of FF sublayers merged into one, for each ratio of Table 5 (Section 5.1)."""
 
+    sixth: WindowSize | None = Field(
+        None, description="window size that removes 1/6; unset: this ratio is left out"
+    )
+    quarter: WindowSize | None = Field(
+        None, description="window size that removes 1/4; unset: this ratio is left out"
+    )
     third: WindowSize = Field(description="window size that removes 1/3 of the FF sublayers")
     half: WindowSize | None = Field(
         None, description="window size that removes 1/2; unset: this ratio is left out"
@@ -138,6 +144,8 @@ Starts = Annotated[list[FromZero], Once]
 class ScoredWindows(Strict):
     """First layers of the windows to score, for each ratio, where not all are."""
 
+    sixth: Starts = Field([], description="of windows that remove 1/6; empty: none")
+    quarter: Starts = Field([], description="of windows that remove 1/4; empty: none")
     third: Starts = Field(min_length=1, description="of windows that remove 1/3")
     half: Starts = Field([], description="of windows that remove 1/2; empty: none")
     all: Starts = Field([], description="of windows of all layers; empty: none")
@@ -168,6 +176,9 @@ class LayerDrop(Strict):
     """The baseline that drops whole layers (Section 4.4)."""
 
     sixth: Positive = Field(description="adjacent layers to drop, on each side, as 1/6 of them")
+    quarter: Positive | None = Field(
+        None, description="the same for 1/4; unset: this ratio is left out"
+    )
     third: Positive = Field(description="the same for 1/3")
     jobs: Positive | None = Field(
         None, description="jobs that share a task's windows of layers; unset: one for each number"
@@ -175,13 +186,19 @@ class LayerDrop(Strict):
 
     @model_validator(mode="after")
     def _grow(self) -> "LayerDrop":
-        if not self.sixth < self.third:
-            raise ValueError(f"has to grow, sixth < third (is {self.sixth}, {self.third})")
+        sizes = self.sizes()
+        if sizes != sorted(set(sizes)):
+            shown = ", ".join(map(str, sizes))
+            raise ValueError(f"has to grow, {' < '.join(self.ratios())} (is {shown})")
         return self
 
+    def ratios(self) -> dict[str, int]:
+        """Number of dropped layers at each ratio that is wanted."""
+        return {ratio: k for ratio, k in self if k is not None and ratio != "jobs"}
+
     def sizes(self) -> list[int]:
-        """Number of dropped layers at the two ratios of Figure 3."""
-        return [self.sixth, self.third]
+        """Number of dropped layers at the ratios that are wanted, in the order of Figure 3."""
+        return list(self.ratios().values())
 
 
 # --- training -------------------------------------------------------------------------------------

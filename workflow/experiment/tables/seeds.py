@@ -13,10 +13,10 @@ from scipy.special import stdtrit
 
 from experiment.tables.layout import Row
 from experiment.tables.scores import Result
+from experiment.variants import RATIO_LABELS
 from ffmerge.evaluation.metrics import metric_named
 from provenance.cells import JOB, Cell, Interval, Source
 
-RATIO_LABELS = {"third": "1/3", "half": "1/2", "all": "all but one"}  # of the FF sublayers
 METHOD_LABELS = {"vanilla": "Vanilla", "permute": "Permute"}
 GAIN, DASH = "gain by aligning", "–"
 

@@ -7,6 +7,7 @@ from pandas import DataFrame
 
 from experiment.tables.layout import Row
 from experiment.tables.scores import Result
+from experiment.variants import RATIO_LABELS
 from ffmerge.evaluation.metrics import metric_named
 from provenance import cells
 from provenance.cells import Cell, in_row
@@ -17,7 +18,6 @@ STRATEGY_LABELS = {
     "correlation": "clusters by aligned correlation",
     "cka": "clusters by CKA",
 }
-RATIO_LABELS = {"third": "1/3", "half": "1/2"}
 DASH = "–"
 
 
@@ -40,7 +40,7 @@ def strategies(
         nothing = dict.fromkeys(("FFs Removed", "Strategy", "Merged", "Untuned"), DASH)
         rows.append({**base.names, **nothing, "Tuned": base.score_cell()})
         for ratio, removed in RATIO_LABELS.items():
-            if (k := ratios[task].get(ratio)) is None:
+            if ratio == "all" or (k := ratios[task].get(ratio)) is None:
                 continue
             for strategy, label in STRATEGY_LABELS.items():
                 result = tuned.get((task, k, ROLE_OF_STRATEGY[strategy]))
