@@ -93,6 +93,7 @@ def test_every_way_is_compared_and_a_kill_costs_one_row(made, tmp_path, capsys, 
     model, data, _ = made("gpt2")
     request = ("compare", model, "--remove", 1, "--features", data, "--n-tokens", 12)
     request += ("--tune", data, "--steps", 2, "--learning-rate", "1e-2", "--json")
+    request += ("--greedy", "--reconstruct", 2, "--reconstruct-search", 1)
     measured, candidate = compare.Measuring.row, compare.Measuring._candidate
 
     anew = []
@@ -110,7 +111,7 @@ def test_every_way_is_compared_and_a_kill_costs_one_row(made, tmp_path, capsys, 
         patch.setattr(compare.Measuring, "row", killed)
         assert run(capsys, *request, "--out", tmp_path / "out")[0] == 130
     kept = sorted(tmp_path.glob(".out.comparing-*/*.json"))
-    assert len(kept) == 4 and not (tmp_path / "out").exists()
+    assert len(kept) == 7 and not (tmp_path / "out").exists()
     monkeypatch.setattr(compare.Measuring, "_candidate", counted)
     status, printed, error = run(capsys, *request, "--out", tmp_path / "out")
     assert status == 0, error
@@ -118,6 +119,7 @@ def test_every_way_is_compared_and_a_kill_costs_one_row(made, tmp_path, capsys, 
     result = json.loads(printed)
     rows = {(row["method"], row["strategy"]): row for row in result["rows"]}
     assert rows.keys() == {(compare.ORIGINAL, ""), *compare.WAYS}
+    assert len(rows) == 11
     assert rows["permute", "window"]["parameters"] < rows["original", ""]["parameters"]
     for row in rows.values():
         assert row["losses"].keys() == {"untuned", "tuned"}
@@ -131,13 +133,21 @@ def test_every_way_is_compared_and_a_kill_costs_one_row(made, tmp_path, capsys, 
     assert whole["rows"] == result["rows"]
 
 
-def test_a_comparison_finds_what_compress_finds(made, tmp_path):
+FITTED = [("permute", s) for s in ("greedy", "window reconstructed", "greedy reconstructed")]
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_a_comparison_finds_what_compress_finds(fitted, made, tmp_path):
     model, data, _ = made("gpt2")
     asked = {"features": data, "remove": 1, "n_tokens": 12}
-    compared = ffmerge.compare(model, out=tmp_path / "compared", **asked)
+    more = {"reconstruct": 3} if fitted else {}
+    compared = ffmerge.compare(model, out=tmp_path / "compared", greedy=fitted, **asked, **more)
+    assert len(compared.rows) == (11 if fitted else 8)
     losses = {(row.method, row.strategy): row.losses["untuned"].loss for row in compared.rows}
-    for method, strategy in (("permute", "window"), ("permute", "cka"), ("vanilla", "window")):
+    ways = (("permute", "window"), ("permute", "cka"), ("vanilla", "window"))
+    for method, strategy in FITTED if fitted else ways:
         out = tmp_path / f"{method} {strategy}"
-        options = {"method": method, "strategy": strategy, "out": out}
+        options = {"method": method, "strategy": strategy.split()[0], "out": out}
+        options |= more if strategy.endswith("reconstructed") else {}
         result = ffmerge.compress(model, **asked, **options)
         assert losses[method, strategy] == pytest.approx(result.losses[1], rel=1e-5)

@@ -9,6 +9,8 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 import ffmerge
 import own_models
@@ -16,6 +18,7 @@ from families import FAMILIES, batch_of
 from ffmerge.compression.loss import CrossEntropy, Divergence
 from ffmerge.compression.record import lineage_of
 from ffmerge.method.tie import count_parameters, count_sublayers
+from ffmerge.models.towers import towers
 from ffmerge.training.processes import Interrupted
 from ffmerge.training.trainer import ResumableTrainer
 from own_models import run
@@ -171,13 +174,62 @@ def test_two_processes_take_the_same_steps_as_one(made, tmp_path):
         assert mine == pytest.approx(other, rel=1e-4)  # float32 sums in another order
 
 
+# --- adapters -------------------------------------------------------------------------------------
+
+ADAPTED = QUICK | {"lora": 2, "steps": 12, "evaluate_every": 4}
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "marian", "vit"])
+def test_adapters_are_trained_alone_and_merged_into_tied_weights(name, made, tmp_path):
+    _, data, small = made(name)
+    tuned = ffmerge.tune(small, data=data, held_out=data, out=tmp_path / "out", **ADAPTED)
+    assert tuned.losses[1] < tuned.losses[0]
+    scores = {p["step"]: p["score"] for p in tuned.curve if "score" in p}
+    assert tuned.losses[1] == pytest.approx(scores[tuned.kept], rel=1e-4)  # float32, merged
+    loaded, merged = ffmerge.load(tmp_path / "out"), ffmerge.load(small)
+    assert count_sublayers(loaded) == count_sublayers(merged)
+    before = dict(merged.named_parameters())
+    assert before.keys() == dict(loaded.named_parameters()).keys()
+    maps = set()
+    for tower in towers(merged).values():
+        for path in tower.paths:
+            linear = merged.get_submodule(path).named_modules()
+            maps |= {f"{path}.{n}.weight" for n, m in linear if isinstance(m, nn.Linear | Conv1D)}
+    for parameter, tensor in loaded.named_parameters():
+        change = tensor - before[parameter]
+        if parameter not in maps:
+            assert not change.any(), parameter
+        elif tuned.kept:
+            assert torch.linalg.matrix_rank(change.double(), rtol=1e-3) <= 2, parameter
+    distinct = {id(merged.get_parameter(n)): merged.get_parameter(n) for n in maps}
+    assert tuned.trained == sum(2 * sum(weight.shape) for weight in distinct.values())
+    assert f"adapters of {tuned.trained:,} parameters" in str(tuned)
+    assert f"adapters of {tuned.trained:,} parameters" in (tmp_path / "out/README.md").read_text()
+
+
+@pytest.mark.parametrize("more", [{"checkpointing": True}, {"accumulate": 2}])
+def test_saving_memory_changes_no_step_of_adapters(more, made, tmp_path):
+    _, data, small = made("llama")
+    plain, saving = (
+        ffmerge.tune(small, data=data, out=tmp_path / f"{i}", **ADAPTED, **options)
+        for i, options in enumerate(({}, more))
+    )
+    for one, other in zip(plain.curve, saving.curve, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)  # float32 sums in another order
+
+
 # --- kills ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["gpt2", "bert"])  # bert's masks are drawn
-def test_a_tuning_that_is_stopped_ends_with_the_same_bits(name, made, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("gpt2", QUICK), ("bert", QUICK), ("llama", QUICK | {"lora": 2})],  # bert draws masks
+)
+def test_a_tuning_that_is_stopped_ends_with_the_same_bits(
+    name, options, made, tmp_path, monkeypatch
+):
     _, data, small = made(name)
-    tune = partial(ffmerge.tune, small, data=data, **QUICK)
+    tune = partial(ffmerge.tune, small, data=data, **options)
     whole = tune(out=tmp_path / "whole")
     original = ResumableTrainer.training_step
     for step, number in ((1, signal.SIGINT), (3, signal.SIGTERM), (6, signal.SIGUSR1)):
@@ -231,6 +283,7 @@ def _full_at_step_4(evaluate):
         (["--precision", "fp16"], "fp16 needs a GPU"),
         (["--device", "cuda:1"], "device 'cuda:1'"),
         (["--steps", "0"], "steps 0: has to be at least 1"),
+        (["--lora", "0"], "lora 0: has to be at least 1"),
         (["--learning-rate", "0"], "learning_rate 0.0: has to be above 0"),
         (["--teacher", "nowhere/at/all"], "no directory nowhere/at/all"),
         (["--max-length", "1"], "--max-length 1"),

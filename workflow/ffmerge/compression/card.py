@@ -84,6 +84,7 @@ def tuned_card(
         *(_losses(**losses) for losses in lineage.losses),
         f"- tuned for {result.steps:,} steps on {result.n_examples:,} examples; the weights are "
         f"those of step {result.kept:,}, the best of {n_evaluated} evaluations",
+        *([f"- {result.adapters}"] if result.trained != result.parameters else []),
         _losses("tune", result.loss, *result.losses, result.n_held_out),
     ]
     lineage = replace(lineage, tuned=True, base_model=lineage.base_model or original)

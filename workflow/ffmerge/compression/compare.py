@@ -10,7 +10,7 @@ import signal
 import tempfile
 import time
 import warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from ffmerge.compression import record, source
-from ffmerge.compression.batches import Data, without_cache
+from ffmerge.compression.batches import Data, forward, without_cache
 from ffmerge.compression.drop import best_blocks, layers_of, least_influential
 from ffmerge.compression.encodings import tokenizer_if_any
 from ffmerge.compression.loss import (
@@ -46,6 +46,7 @@ from ffmerge.compression.select import (
     FEATURES,
     Aligner,
     Selected,
+    by_greedy,
     by_loss,
     by_similarity,
     collect,
@@ -72,7 +73,7 @@ from ffmerge.method.features import Features
 from ffmerge.method.groups import Group
 from ffmerge.method.layer_drop import changed_keys, drop_feed_forwards, without_layers
 from ffmerge.method.merge import merge_in_model
-from ffmerge.method.reconstruct import OUTPUT
+from ffmerge.method.reconstruct import INPUT, OUTPUT, Reconstruction
 from ffmerge.method.tie import count_parameters, temporary_changes
 from ffmerge.models.memory import check_device, give_back
 from ffmerge.models.pretrained import Fit, quiet
@@ -85,16 +86,28 @@ from provenance.progress import note
 DROP_FFS = "drop-ffs"
 ORIGINAL = "original"
 RESAMPLES, CONFIDENCE, SEED = 1000, 0.95, 0
+FITTED = " reconstructed"  # at the end of a strategy
 WAYS = {  # (method, strategy) -> in words
     ("permute", "window"): "merged aligned, best window",
     ("permute", "correlation"): "merged aligned, by correlation",
     ("permute", "cka"): "merged aligned, by CKA",
+    ("permute", "greedy"): "merged aligned, greedy groups",
+    ("permute", f"window{FITTED}"): "merged aligned, best window, reconstructed",
+    ("permute", f"greedy{FITTED}"): "merged aligned, greedy groups, reconstructed",
     ("vanilla", "window"): "merged unaligned, best window",
     (DROP, "window"): "layers dropped, best block",
     (DROP, "influence"): "layers dropped, block influence",
     (DROP_FFS, "window"): "FFs dropped, best block",
 }
 PHASES = ("untuned", "tuned")
+
+
+def ways_of(settings: Comparing) -> list[tuple[str, str]]:
+    """The ways that are asked for, of WAYS."""
+    left_out = set() if settings.greedy else {"greedy", f"greedy{FITTED}"}
+    if not settings.reconstruct:
+        left_out |= {f"window{FITTED}", f"greedy{FITTED}"}
+    return [(method, strategy) for method, strategy in WAYS if strategy not in left_out]
 
 
 @dataclass
@@ -212,7 +225,7 @@ def compare(
     command: str | None = None,
     **options: Any,
 ) -> Compared:
-    """Score all WAYS to make a model smaller, and write table, picture and record to `out`.
+    """Score the ways to make a model smaller, and write table, picture and record to `out`.
 
     model, features, held_out: as for `compress`. tune: data to tune every way on; those of its
     first part that `ffmerge.tune` would hold out are not used. options: see `Comparing`. Layers are
@@ -224,7 +237,7 @@ def compare(
     import matplotlib  # noqa: F401 (if it is missing, say so before the work)
 
     settings, out, started = Comparing(**options), Path(out), time.time()
-    common = set(asdict(settings)) - {"remove", "anchor", "n_tokens", "batch_size"}
+    common = {option.name for option in fields(Tuning)} & vars(settings).keys() - {"batch_size"}
     tuning = Tuning(**{name: getattr(settings, name) for name in common})
     check_device(settings.device)
     if tune is not None:
@@ -277,7 +290,7 @@ def compare(
                     train(candidate, task, SimpleNamespace(**recipe), directory, **how)
 
             measured = {}
-            for method, strategy in [(ORIGINAL, ""), *WAYS]:
+            for method, strategy in [(ORIGINAL, ""), *ways_of(settings)]:
                 if method == DROP and not ways.n_dropped:
                     warnings.warn("layers of this model cannot be dropped", stacklevel=2)
                     continue
@@ -317,7 +330,8 @@ class Ways:
     """Selects layers for each way, with features and alignments that all ways share.
 
     n_removed: FF sublayers by tower. n_dropped: layers by tower that take about as many parameters;
-    none if the model cannot lose layers.
+    none if the model cannot lose layers. steps, search_steps: of reconstruction, for a result and
+    in a search.
     """
 
     def __init__(
@@ -331,6 +345,7 @@ class Ways:
     ) -> None:
         self.model, self.data, self.loss = model, data, loss
         self.anchor, self.n_removed, self._scratch = settings.anchor, n_removed, scratch
+        self.steps, self.search_steps = settings.reconstruct, settings.reconstruct_search
         self._n_layers = {name: len(tower) for name, tower in towers(model).items()}
 
     @cached_property
@@ -351,7 +366,16 @@ class Ways:
     @cached_property
     def aligner(self) -> Aligner:
         """Alignments, each solved when it is first needed."""
-        return Aligner(self._collected(FEATURES))
+        return Aligner(Features(self._file, FEATURES))
+
+    def reconstruction(self, model: nn.Module) -> Reconstruction:
+        """What fits merged sublayers of the model, or of a copy that is not merged yet."""
+        return Reconstruction(
+            model,
+            lambda: forward(model.base_model, self.data.features[0]),
+            Features(self._file, INPUT),
+            Features(self._file, OUTPUT),
+        )
 
     def select(self, method: str, strategy: str) -> Selected:
         """Choose the layers of a way."""
@@ -367,22 +391,33 @@ class Ways:
                 None,
                 [],
             )
-        if strategy == "window":
-            permutations = None
-            if method == "permute":
-                windows = (w for of in searches(model, n_removed, anchor) for w in of)
-                permutations = self._permutations([group for window in windows for group in window])
-
-            def merge(window: list[Group]) -> None:
-                merge_in_model(model, window, permutations)
-
-            groups, tried = by_loss(model, n_removed, anchor, merge, self.loss)
-            return Selected(groups, permutations, tried)
+        if strategy.startswith(("window", "greedy")):
+            return self._searched(method, strategy)
         if strategy == "correlation":
             similarity = correlations(model, self.aligner)
         else:
-            similarity = output_similarities(self._collected(OUTPUT))
+            similarity = output_similarities(Features(self._file, OUTPUT))
         groups = by_similarity(model, n_removed, anchor, similarity)
+        return self.aligned(method, groups)
+
+    def _searched(self, method: str, strategy: str) -> Selected:
+        """Choose a window, or groups greedily, by loss."""
+        model, n_removed, anchor = self.model, self.n_removed, self.anchor
+        windows = strategy.startswith("window")
+        fits = self.search_steps and strategy.endswith(FITTED)
+        reconstruction = self.reconstruction(model) if fits else None
+        if method == "permute" and windows:
+            candidates = (w for of in searches(model, n_removed, anchor) for w in of)
+            self._permutations([group for window in candidates for group in window])
+
+        def merge(window: list[Group]) -> None:
+            permutations = self._permutations(window) if method == "permute" else None
+            merge_in_model(model, window, permutations)
+            if reconstruction:
+                reconstruction.fit_once(window, self.search_steps)
+
+        search = by_loss if windows else by_greedy
+        groups, _ = search(model, n_removed, anchor, merge, self.loss)
         return self.aligned(method, groups)
 
     def aligned(self, method: str, groups: list[Group]) -> Selected:
@@ -393,11 +428,15 @@ class Ways:
         self.aligner.align(pairs_of(groups))
         return self.aligner.permutations()
 
-    def _collected(self, name: str) -> Features:
-        file = self._scratch / f"{name}.safetensors"
-        maps = {name: COLLECTED[name]}
+    @cached_property
+    def _file(self) -> Path:
+        """What the ways need of every layer, collected in one pass."""
+        file = self._scratch / "features.safetensors"
+        maps = dict(COLLECTED)
+        if not self.steps:
+            del maps[INPUT]
         collect(self.model, self.data.features, maps, self.data.n_tokens, file)
-        return Features(file, name)
+        return file
 
     def _loss_without(self, block: list[Group], method: str) -> float:
         if method == DROP:
@@ -445,6 +484,10 @@ class Measuring:
         self, method: str, strategy: str, done: dict[str, Any]
     ) -> tuple[nn.Module, Fit, Selected]:
         """A copy of the model with the way applied, its fit, and the layers chosen."""
+        fits = strategy.endswith(FITTED)
+        same = self.file.with_name(f"{method} {strategy.removesuffix(FITTED)}.json")
+        if not done and fits and not self.ways.search_steps and same.exists():
+            done = json.loads(same.read_text())  # the search is that of the row without fitting
         if done:
             groups = [Group(g["tower"], tuple(g["layers"]), g["anchor"]) for g in done["groups"]]
             selected = self.ways.aligned(method, groups)
@@ -455,7 +498,11 @@ class Measuring:
         if method == DROP_FFS:
             drop_feed_forwards(candidate, selected.groups)
         elif method != ORIGINAL:
+            reconstruction = self.ways.reconstruction(candidate) if fits else None
             candidate, stored = compressed(candidate, stored, method, selected)
+            if reconstruction:
+                reconstruction.fit(selected.groups, self.ways.steps)
+                round_to_stored(candidate, stored)
         return candidate, stored, selected
 
     def _losses(self, model: nn.Module) -> dict[str, list[float]]:
@@ -550,7 +597,7 @@ def draw(result: Compared, directory: Path) -> None:
     for i, (row, size) in enumerate(zip(rows, sizes, strict=True)):
         same = [j for j, other in enumerate(sizes) if abs(other - size) < apart]
         x = size + apart * (same.index(i) - (len(same) - 1) / 2)
-        color, marker = f"C{i}", "os^vDPX"[i]
+        color, marker = f"C{i}", "os^vDPX<>*"[i]
         for phase, loss in row.losses.items():
             bars = None
             if loss.interval:

@@ -466,7 +466,7 @@ def by_greedy(
     anchor: str,
     merge: Callable[[list[Group]], None],
     loss: Loss,
-    without: Mapping[str, list[int]],
+    without: Mapping[str, list[int]] = MappingProxyType({}),
 ) -> tuple[list[Group], Tried]:
     """Find groups greedily by loss. Returns them, and those after each step.
 

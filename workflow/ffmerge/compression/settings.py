@@ -15,6 +15,7 @@ STRATEGIES = (*MERGED_BY, "influence")
 SCHEDULES = ("inverse_sqrt", "linear_to_minimum", "cosine", "constant")
 PRECISIONS = ("fp32", "fp16", "bf16")
 HELD_OUT = "examples held out for the loss (16 sequences of text, or 128 pairs or images)"
+FITTED_IN_SEARCH = "such steps for everything that a search tries, before its loss (try 10)"
 FORMS = ("tied", "code", "expanded")
 
 
@@ -101,9 +102,7 @@ class Settings(Options):
         "steps that fit merged sublayers to what each layer's gave before (not in the paper; try "
         "150)",
     )
-    reconstruct_search: int | None = _option(
-        None, "such steps for everything that a search tries, before its loss (try 10)"
-    )
+    reconstruct_search: int | None = _option(None, FITTED_IN_SEARCH)
     n_tokens: int | None = _option(None, "positions for features (10,000, or all there are)")
     n_held_out: int | None = _option(None, HELD_OUT)
     batch_size: int = _option(2, "examples at a time")
@@ -123,8 +122,7 @@ class Settings(Options):
         super().__post_init__()
         if (self.remove is None) == (self.layers is None):
             raise ValueError("say what to remove: either --remove 1/3, or --layers 3-7")
-        if self.reconstruct_search and not self.reconstruct:
-            raise ValueError("--reconstruct-search N fits what a search tries: add --reconstruct N")
+        _check_reconstruction(self)
         if self.reconstruct and self.method == DROP:
             raise ValueError(f"--reconstruct fits what is merged; --method {DROP} merges nothing")
         if self.rank and self.method == DROP:
@@ -139,6 +137,11 @@ class Comparing(Options):
 
     remove: str | float = _option("1/3", "share or number of FF sublayers to remove")
     anchor: str = _option("first", "the layer that others are aligned to", choices=tuple(ANCHORS))
+    greedy: bool = _option(False, "also merge small groups that grow one layer at a time, by loss")
+    reconstruct: int | None = _option(
+        None, "also fit the best window, and greedy groups, in so many steps (try 150)"
+    )
+    reconstruct_search: int | None = _option(None, FITTED_IN_SEARCH)
     n_tokens: int | None = _option(None, "positions for features (10,000, or all there are)")
     n_held_out: int | None = _option(None, HELD_OUT)
     batch_size: int = _option(2, "examples at a time, in forward passes")
@@ -146,13 +149,22 @@ class Comparing(Options):
     learning_rate: float | None = _option(None, "peak learning rate (5e-5)")
     seed: int = _option(0, "seed of the order of examples, and of dropout", least=0)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_reconstruction(self)
+
+
+def _check_reconstruction(settings: Settings | Comparing) -> None:
+    if settings.reconstruct_search and not settings.reconstruct:
+        raise ValueError("--reconstruct-search N fits what a search tries: add --reconstruct N")
+
 
 @dataclass(frozen=True)
 class Tuning(Options):
     """Options of a tuning. Defaults in brackets are those of the paper's Tables 6 to 8."""
 
     steps: int | None = _option(None, "optimizer steps (100,000; images: 50,000)")
-    learning_rate: float | None = _option(None, "peak learning rate (5e-5)")
+    learning_rate: float | None = _option(None, "peak learning rate (5e-5; with --lora, 2e-4)")
     schedule: str | None = _option(
         None,
         "how the learning rate falls (inverse_sqrt; images: linear_to_minimum, to 1e-6 in 20,000 "
@@ -177,6 +189,11 @@ class Tuning(Options):
     )
     n_held_out: int | None = _option(None, HELD_OUT)
     seed: int = _option(0, "seed of the order of examples, and of dropout", least=0)
+    lora: int | None = _option(
+        None,
+        "train adapters of this rank on the linear maps (try 16) and merge them at the end: for "
+        "models whose optimizer and gradients would not fit into memory",
+    )
     teacher: str | None = _option(
         None,
         "the original, whose outputs the model also learns; a model without a head needs it",

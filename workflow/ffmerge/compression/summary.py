@@ -9,6 +9,8 @@ from ffmerge.compression.select import Tried
 from ffmerge.compression.settings import DROP
 from ffmerge.method.groups import Group
 
+BYTES_TRAINED = 12  # of a parameter in training: its gradient and AdamW's two moments
+
 
 @dataclass(frozen=True)
 class Compressed:
@@ -100,9 +102,10 @@ class Compressed:
 class Tuned:
     """A tuned model. losses: on the held-out part, before and after. bytes: of the weights.
 
-    form: tied, code, or stock if nothing is merged. n_examples: trained on. curve: see
-    `ffmerge.training.trainer.train`. corrections: a line on those of merged layers, if they have
-    any. sequences: how texts became sequences, if there was a choice. seconds: by stage.
+    form: tied, code, or stock if nothing is merged. trained: parameters that were, fewer than all
+    if they are of adapters. n_examples: trained on. curve: see `ffmerge.training.trainer.train`.
+    corrections: a line on those of merged layers, if they have any. sequences: how texts became
+    sequences, if there was a choice. seconds: by stage.
     """
 
     model: str
@@ -110,6 +113,7 @@ class Tuned:
     form: str
     groups: list[Group]
     parameters: int
+    trained: int
     bytes: int
     loss: str
     losses: tuple[float, float]
@@ -122,6 +126,15 @@ class Tuned:
     sequences: str = ""
     warnings: tuple[str, ...] = ()
     record: str = ""
+
+    @property
+    def adapters(self) -> str:
+        """A line on the adapters that were trained instead of the weights."""
+        own, all_ = (BYTES_TRAINED * n / 1e6 for n in (self.trained, self.parameters))
+        return (
+            f"trained: adapters of {self.trained:,} parameters, then merged; gradients and AdamW "
+            f"took {own:,.1f} MB, for all weights {all_:,.1f} MB"
+        )
 
     @property
     def kept(self) -> int:
@@ -157,6 +170,7 @@ class Tuned:
             f"steps: {self.steps:,} on {self.n_examples:,} examples; kept: step {self.kept:,}",
             *([self.corrections] if self.corrections else []),
             f"distinct parameters: {self.parameters:,}; bytes on disk: {self.bytes:,}",
+            *([self.adapters] if self.trained != self.parameters else []),
             *([f"sequences: {self.sequences}"] if self.sequences else []),
             *_filled(self.verdict),
             _spent(self.seconds),

@@ -73,6 +73,7 @@ from ffmerge.models.format import IGNORED
 from ffmerge.models.memory import check_device
 from ffmerge.models.pretrained import fit
 from ffmerge.models.tied_model import CODE
+from ffmerge.training.lora import add_adapters, merge_adapters
 from ffmerge.training.processes import SIGNALS, is_first
 from ffmerge.training.resumption import COMPLETE
 from ffmerge.training.trainer import TARGETS, train
@@ -86,6 +87,7 @@ RECIPES = {  # by kind of example: Tables 6, 8 and 7 of the paper
 }
 RECIPES["images with text"] = RECIPES["images"]
 LEARNING_RATE, MINIMUM, DECAY_STEPS = 5e-5, 1e-6, 20_000
+LEARNING_RATE_OF_ADAPTERS = 2e-4  # QLoRA (Dettmers et al. 2023), Table 9
 EVALUATIONS, SELDOM, OFTEN = 10, 1000, 10  # of a training; steps between two of them
 COMMON = {  # of Tables 6 to 8, or of the paper's released scripts
     "warmup_steps": 0,
@@ -160,6 +162,9 @@ def tune(
             task = OwnTask(loaded, examples, objective, held_out_loss, teacher)
             before = task.held_out.of(loaded)
         identity = {"params": recipe | asdict(settings), "input": inputs}
+        n_trained = n_parameters = count_parameters(loaded)
+        if settings.lora:
+            n_trained = add_adapters(loaded, settings.lora, settings.seed)
         with kept_beside(out, identity, "tuning") as directory, without_cache(loaded):
             with clock.stage("training"), lines_without_terminal():
                 curve = train(
@@ -177,6 +182,8 @@ def tune(
                 return None
             with clock.stage("loss after"):
                 loaded.eval()
+                if settings.lora:
+                    merge_adapters(loaded)
                 round_to_stored(loaded, stored)
                 after = task.held_out.of(loaded)
             form = "code" if (original.directory / CODE).exists() else "tied"
@@ -190,7 +197,8 @@ def tune(
                     out=out,
                     form=form,
                     groups=original.groups,
-                    parameters=count_parameters(loaded),
+                    parameters=n_parameters,
+                    trained=n_trained,
                     bytes=size_of(written.glob("*.safetensors")),
                     loss=task.held_out.name,
                     losses=(before, after),
@@ -280,7 +288,8 @@ def recipe_for(settings: Tuning, kind: str) -> dict[str, Any]:
     Raises ValueError if a step's examples cannot be shared evenly.
     """
     chosen = {key: value for key, value in asdict(settings).items() if value is not None}
-    values = {"learning_rate": LEARNING_RATE, **RECIPES[kind], **chosen}
+    rate = LEARNING_RATE_OF_ADAPTERS if settings.lora else LEARNING_RATE
+    values = {"learning_rate": rate, **RECIPES[kind], **chosen}
     steps, size = values["steps"], values["batch_size"]
     parts = settings.accumulate * settings.devices
     if size % parts:
