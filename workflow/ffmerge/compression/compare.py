@@ -432,9 +432,8 @@ class Ways:
     def _file(self) -> Path:
         """What the ways need of every layer, collected in one pass."""
         file = self._scratch / "features.safetensors"
-        maps = dict(COLLECTED)
-        if not self.steps:
-            del maps[INPUT]
+        names = [FEATURES, OUTPUT, *([INPUT] if self.steps else [])]
+        maps = {name: COLLECTED[name] for name in names}
         collect(self.model, self.data.features, maps, self.data.n_tokens, file)
         return file
 
