@@ -21,7 +21,7 @@ from families import FAMILIES, batch_of, output_of, pico
 from ffmerge.compression import source, write
 from ffmerge.compression.batches import from_examples
 from ffmerge.compression.encodings import encoding_for
-from ffmerge.compression.loss import Divergence, loss_for
+from ffmerge.compression.loss import Divergence, check_finite, loss_for
 from ffmerge.compression.propose import proposed
 from ffmerge.compression.select import (
     Aligner,
@@ -582,6 +582,15 @@ def test_held_out_examples_give_no_features_and_no_more_is_read_than_is_needed(g
         assert data.n_held_out == 3 if n > 12 else data.n_held_out >= 1
         assert len(read) < 40
         assert sum(int(batch["attention_mask"].sum()) for batch in data.features) >= data.n_tokens
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_outputs_that_are_not_finite_are_named(bad):
+    largest = torch.finfo(torch.float32).max
+    finite = {"none": torch.empty(0, 3), "extremes": torch.tensor([[largest, -largest]])}
+    check_finite(finite)
+    with pytest.raises(ValueError, match=r"is not finite: logits$"):
+        check_finite(finite | {"logits": torch.tensor([[0.0, bad], [1.0, 2.0]])})
 
 
 # --- what is refused ------------------------------------------------------------------------------
