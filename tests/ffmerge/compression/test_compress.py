@@ -297,7 +297,34 @@ def test_a_rank_that_would_save_nothing_is_refused(gpt2, texts, tmp_path, capsys
     error = refused(capsys, tmp_path, gpt2, texts, "--rank", 3)
     assert "--rank 3: " in error and "take at most rank 2" in error
     dropping = ["--method", "drop-layers", "--rank", 1]
-    assert "--rank corrects what is merged" in refused(capsys, tmp_path, gpt2, texts, *dropping)
+    assert "--rank is for what is merged" in refused(capsys, tmp_path, gpt2, texts, *dropping)
+
+
+def test_low_rank_maps_are_tuned_and_exported_like_merged_ones(gpt2, texts, tmp_path, capsys):
+    given = ("--remove", "1/3", "--method", "low-rank", "--form", "code")
+    status, printed, error = compress_gpt2(capsys, gpt2, texts, tmp_path / "out", *given)
+    assert status == 0 and "memory for second moments" in error, error
+    assert "low-rank: decoder 0-2\n" in printed and "6 maps are products of two" in printed
+    assert "were replaced by products" in (tmp_path / "out/README.md").read_text()
+    stored = read_head(tmp_path / "out" / WEIGHTS)
+    n_values = sum(each.n_values for each in stored.values())
+    assert f"{n_values:,}" in printed and "transformer.h.0.mlp.c_fc.factor_in" in stored
+    tuning = {"data": texts, "steps": 4, "learning_rate": 1e-2, "batch_size": 4}
+    tuned = ffmerge.tune(tmp_path / "out", out=tmp_path / "tuned", **tuning)
+    assert tuned.form == "code" and tuned.parameters == n_values
+    assert tuned.losses[1] < tuned.losses[0]
+    exported = ffmerge.export(tmp_path / "tuned", out=tmp_path / "stock", form="expanded")
+    assert "low-rank: decoder 0-2" in str(exported)
+    logits = []
+    for name in ("tuned", "stock"):
+        with torch.inference_mode():
+            logits.append(ffmerge.load(tmp_path / name)(**batch_of(FAMILIES["gpt2"])).logits)
+    torch.testing.assert_close(*logits, **SAME)
+    capsys.readouterr()
+    for more in (["--layers", "0-1"], ["--strategy", "greedy"], ["--rank", 1]):
+        remove = () if "--layers" in more else ("--remove", 1)
+        error = refused(capsys, tmp_path, gpt2, texts, *given[2:4], *more, remove=remove)
+        assert "low-rank" in error
 
 
 def test_groups_grow_by_the_loss_until_so_many_sublayers_are_removed(gpt2, texts, tmp_path, capsys):

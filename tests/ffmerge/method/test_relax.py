@@ -14,7 +14,15 @@ from ffmerge.method.features import Features, collect_outputs
 from ffmerge.method.groups import group
 from ffmerge.method.permutation import Permutations
 from ffmerge.method.reconstruct import MAPS, OUTPUT, Reconstruction
-from ffmerge.method.relax import GIVEN, INPUT, check_rank, low_rank, merge_relaxed
+from ffmerge.method.relax import (
+    GIVEN,
+    INPUT,
+    approximate,
+    check_rank,
+    low_rank,
+    merge_relaxed,
+    sublayers_with_corrections,
+)
 from ffmerge.method.tie import count_parameters
 from ffmerge.models import checkpoint
 from ffmerge.models.expanded import save_expanded, untie
@@ -181,5 +189,51 @@ def test_quantization_is_refused(tmp_path):
     with pytest.raises(ValueError, match="quantize an export in the form `expanded`"):
         quantization.quantize(model)
     model.save_pretrained(tmp_path / "tied")
-    with pytest.raises(ValueError, match="low-rank corrections, which quantization would lose"):
+    with pytest.raises(ValueError, match="corrections, which quantization would lose"):
         type(model).from_pretrained(tmp_path / "tied", quantization_config={"load_in_8bit": True})
+
+
+def low_rank_model(family: str, file):
+    """A pico model whose FF maps are low-rank, at the size of one sublayer less in each tower."""
+    model = pico(FAMILIES[family])
+    collect_outputs(model, [batch_of(FAMILIES[family])], GIVEN, N_TOKENS, file)
+    n_removed = dict.fromkeys(towers(model), 1)
+    groups = [group(name, range(len(tower)), "first") for name, tower in towers(model).items()]
+    approximate(model, groups, None, n_removed, {of: Features(file, of) for of in GIVEN})
+    return model
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_low_rank_maps_take_at_most_what_merging_leaves_and_load_in_all_forms(family, tmp_path):
+    plain, batch = pico(FAMILIES[family]), batch_of(FAMILIES[family])
+    model = low_rank_model(family, tmp_path / "given")
+    output, stock, left = output_of(model, batch), type(model), count_parameters(plain)
+    most = left
+    for tower in towers(plain).values():
+        shapes = [
+            plain.get_submodule(tower.module(layer, which)).weight.shape
+            for layer in range(len(tower))
+            for which in tower.feed_forward.maps
+        ]
+        most -= sum(shape.numel() for shape in shapes) / len(tower)
+        left -= sum(shape.numel() for shape in shapes) / len(tower) + sum(map(sum, shapes))
+    assert left < count_parameters(model) <= most
+    tied(model).save_pretrained(tmp_path / "tied")
+    loaded = tied_model_class(stock).from_pretrained(tmp_path / "tied").eval()
+    assert torch.equal(output_of(loaded, batch), output)
+    assert count_parameters(loaded) == count_parameters(model)
+    save_expanded(model, tmp_path / "expanded")
+    expanded = stock.from_pretrained(tmp_path / "expanded").eval()
+    torch.testing.assert_close(output_of(expanded, batch), output, **REORDERED)
+    untie(loaded)
+    assert type(loaded) is stock and loaded.state_dict().keys() == expanded.state_dict().keys()
+    assert torch.equal(output_of(loaded, batch), output_of(expanded, batch))
+
+
+def test_a_window_is_as_much_larger_as_its_corrections_take():
+    """Of pico GPT-2's maps, 256 weights and 48 parameters of a rank, three sublayers."""
+    model = pico(FAMILIES["gpt2"])
+    tower = towers(model)["decoder"]
+    wanted = {(0, 2): 0, (1, 1): 2, (1, 2): 3, (2, 1): 3, (1, 6): 3}
+    for (n_removed, rank), n in wanted.items():
+        assert sublayers_with_corrections(model, tower, n_removed, rank) == n

@@ -8,9 +8,10 @@ from typing import Any
 import yaml
 
 from ffmerge.compression.record import Lineage
-from ffmerge.compression.settings import DROP
+from ffmerge.compression.settings import DROP, LOW_RANK
 from ffmerge.compression.source import SourceModel
 from ffmerge.compression.summary import (
+    DONE_TO,
     Compressed,
     Exported,
     Tuned,
@@ -175,6 +176,12 @@ def _text(
         intro = (
             f"Layers of a trained Transformer were dropped (by `ffmerge`).{after.get(tuned, '')}"
         )
+    elif method == LOW_RANK:
+        title = f"{name}, with low-rank feed-forward sublayers"
+        intro = (
+            "The linear maps of a trained Transformer's feed-forward sublayers were replaced by "
+            f"products of two smaller ones (by `ffmerge`).{after.get(tuned, '')}"
+        )
     elif result.groups:
         title = f"{name}, with fewer feed-forward sublayers"
         intro = (
@@ -221,7 +228,7 @@ def _groups(result: Compressed | Exported | Tuned, method: str | None) -> list[s
     groups = result.groups
     if not groups:
         return []
-    lines = [f"- {'dropped' if method == DROP else 'merged'} layers: {layers_text(groups)}"]
+    lines = [f"- {DONE_TO.get(method, 'merged')} layers: {layers_text(groups)}"]
     if method == "permute":
         lines += [
             f"  - {g.tower} {layers_text([g]).split(' ', 1)[1]}, aligned to layer {g.anchor}"

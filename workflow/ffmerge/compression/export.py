@@ -84,6 +84,7 @@ def export(
                 parameters=count_parameters(loaded),
                 bytes=sum(file.stat().st_size for file in directory.glob("*.safetensors")),
                 score=lineage.score,
+                method=lineage.method,
                 corrections=corrections(loaded),
                 warnings=tuple(dict.fromkeys(str(warning.message) for warning in noted)),
             )

@@ -27,7 +27,7 @@ from ffmerge.compression.batches import (
     on_device_of,
 )
 from ffmerge.compression.loss import Loss, Term, mean
-from ffmerge.compression.settings import Settings
+from ffmerge.compression.settings import LOW_RANK, Settings
 from ffmerge.compression.write import check_space
 from ffmerge.method import cka, greedy, groups
 from ffmerge.method.clustering import most_similar
@@ -37,7 +37,7 @@ from ffmerge.method.massive import massive, measured
 from ffmerge.method.merge import check_mergeable, merge_in_model
 from ffmerge.method.permutation import Alignment, Pair, Permutations, align_all_pairs
 from ffmerge.method.reconstruct import INPUT, MAPS, OUTPUT, Reconstruction
-from ffmerge.method.relax import GIVEN, MOMENTS, NEURON, check_rank, merge_relaxed
+from ffmerge.method.relax import GIVEN, MOMENTS, NEURON, approximate, check_rank, merge_relaxed
 from ffmerge.method.shared_layers import SharedLayers
 from ffmerge.method.tie import temporary_changes
 from ffmerge.method.windows import best_start
@@ -99,6 +99,8 @@ class Selector:
         else:
             n_layers = {name: len(tower) for name, tower in model_towers.items()}
             self._n_removed = n_to_remove(settings.remove, n_layers)
+            if settings.method == LOW_RANK:
+                return
             if settings.strategy == "window":
                 searches(model, self._n_removed, settings.anchor)
             elif settings.strategy == "greedy":
@@ -127,7 +129,8 @@ class Selector:
     def _maps(self) -> dict[str, str | None]:
         """What to collect, of COLLECTED."""
         strategy = self._settings.strategy if self._named is None else None
-        fitted, relaxed = self._settings.reconstruct is not None, self._settings.rank > 0
+        fitted = self._settings.reconstruct is not None
+        relaxed = self._settings.rank > 0 or self._settings.method == LOW_RANK
         wanted = {
             FEATURES: self._settings.method == "permute" or strategy == "correlation",
             INPUT: fitted or relaxed,
@@ -152,6 +155,10 @@ class Selector:
         seconds_per_loss: measured on the original.
         """
         n_windows, aligned = 0, self._settings.method == "permute"
+        most = max(d_ff for of in widths_of(self._model).values() for _, d_ff in of)
+        moments = f"memory for second moments: {MOMENTS * 8 * most**2:,} bytes"
+        if self._settings.method == LOW_RANK:
+            return moments
         if self._named is not None:
             pairs = pairs_of(self._named)
         elif self._settings.strategy == "window":
@@ -169,7 +176,6 @@ class Selector:
                 for name, tower in towers(self._model).items()
             }
         widths = widths_of(self._model)
-        most = max(d_ff for of in widths.values() for _, d_ff in of)
         d_ffs = [widths[name][i][1] for name, of in pairs.items() for i, _ in of if aligned]
         seconds = sum(_seconds_to_align(n_tokens, d_ff) for d_ff in d_ffs)
         at_most = "at most " if self._named is None and not n_windows else ""
@@ -179,8 +185,7 @@ class Selector:
             what = "windows" if self._settings.strategy == "window" else "groups"
             lines.append(f"{what} to try: {n_windows}, at most about {trying}")
         if self._settings.rank:
-            size = MOMENTS * 8 * most**2
-            lines.append(f"memory for second moments: {size:,} bytes")
+            lines.append(moments)
         return "; ".join(lines)
 
     def select(self, data: Data, loss: Loss, stage: StageTimer) -> Selected:
@@ -192,7 +197,7 @@ class Selector:
         file, maps, reconstruction = self._scratch / "features.safetensors", self._maps, None
         with stage("features"):
             kept_out = collect(self._model, data.features, maps, data.n_tokens, file)
-            if kept_out:
+            if kept_out and self._settings.method != LOW_RANK:
                 warnings.warn(massive_text(kept_out, self._settings.skip_massive), stacklevel=2)
             without = kept_out if self._settings.skip_massive else {}
             if self._settings.reconstruct is not None:
@@ -202,6 +207,10 @@ class Selector:
                     Features(file, INPUT),
                     Features(file, OUTPUT),
                 )
+        inputs = {INPUT: Features(file, INPUT), NEURON: Features(file, self._neurons)}
+        if self._settings.method == LOW_RANK:
+            merging = partial(approximate, n_removed=self._n_removed, inputs=inputs)
+            return Selected(all_layers(self._model, self._n_removed), None, [], merge=merging)
         aligner = Aligner(Features(file, FEATURES)) if FEATURES in maps else None
         aligned = self._settings.method == "permute"
         anchor, tried = self._settings.anchor, []
@@ -240,7 +249,6 @@ class Selector:
         merging = merge_in_model
         if rank := self._settings.rank:
             self._check_rank(selected)
-            inputs = {INPUT: Features(file, INPUT), NEURON: Features(file, self._neurons)}
             merging = partial(merge_relaxed, rank=rank, inputs=inputs)
         return Selected(selected, permutations, tried, reconstruction, merging)
 
@@ -346,6 +354,15 @@ def _parse_layers(item: str, text: str) -> list[int]:
             raise ValueError(f"--layers {text}: {part} ends before it begins; write {last}-{first}")
         layers += range(first, last + 1)
     return layers
+
+
+def all_layers(model: nn.Module, n_removed: Mapping[str, int]) -> list[Group]:
+    """All layers of each tower of which something is to be removed."""
+    return [
+        groups.group(name, range(len(tower)), "first")
+        for name, tower in towers(model).items()
+        if n_removed[name]
+    ]
 
 
 # --- the strategies -------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from ffmerge.method.windows import ANCHORS
 
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16", "float64")
 DROP = "drop-layers"
-METHODS = ("permute", "vanilla", DROP)
+LOW_RANK = "low-rank"
+METHODS = ("permute", "vanilla", DROP, LOW_RANK)
 MERGED_BY = ("window", "greedy", "correlation", "cka")
 STRATEGIES = (*MERGED_BY, "influence")
 SCHEDULES = ("inverse_sqrt", "linear_to_minimum", "cosine", "constant")
@@ -75,7 +76,8 @@ class Settings(Options):
     )
     method: str = _option(
         "permute",
-        "align neurons before averaging; average without that; or drop whole layers",
+        "align neurons before averaging; average without that; drop whole layers; or, without "
+        "merging, approximate every FF map by a low-rank one, to the size of such a merging",
         choices=METHODS,
     )
     strategy: str = _option(
@@ -123,10 +125,13 @@ class Settings(Options):
         if (self.remove is None) == (self.layers is None):
             raise ValueError("say what to remove: either --remove 1/3, or --layers 3-7")
         _check_reconstruction(self)
-        if self.reconstruct and self.method == DROP:
-            raise ValueError(f"--reconstruct fits what is merged; --method {DROP} merges nothing")
-        if self.rank and self.method == DROP:
-            raise ValueError(f"--rank corrects what is merged; --method {DROP} merges nothing")
+        for option in ("reconstruct", "rank"):
+            if getattr(self, option) and self.method in (DROP, LOW_RANK):
+                raise ValueError(
+                    f"--{option} is for what is merged; --method {self.method} merges nothing"
+                )
+        if self.method == LOW_RANK and (self.layers or self.strategy != "window"):
+            raise ValueError(f"--method {LOW_RANK} is for all layers: say --remove alone")
         if self.strategy not in (("window", "influence") if self.method == DROP else MERGED_BY):
             raise ValueError(f"method {self.method} does not choose layers by {self.strategy}")
 

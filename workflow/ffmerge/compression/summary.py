@@ -6,10 +6,12 @@ from textwrap import wrap
 from typing import Any
 
 from ffmerge.compression.select import Tried
-from ffmerge.compression.settings import DROP
+from ffmerge.compression.settings import DROP, LOW_RANK
 from ffmerge.method.groups import Group
 
 BYTES_TRAINED = 12  # of a parameter in training: its gradient and AdamW's two moments
+DONE_TO = {DROP: "dropped", LOW_RANK: "low-rank"}
+"""Method -> what was done to layers that were not merged."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Compressed:
         ]
         lines = [
             f"{self.model} -> {self.out} ({self.form})",
-            f"{'dropped' if self.method == DROP else 'merged'}: {layers_text(self.groups)}",
+            f"{DONE_TO.get(self.method, 'merged')}: {layers_text(self.groups)}",
             "",
             *aligned_columns([("", "before", "after", ""), *rows]),
             "",
@@ -182,7 +184,8 @@ class Tuned:
 class Exported:
     """A merged model in another form. sublayers: computed and stored. bytes: of the weights.
 
-    corrections: a line on those of merged layers, if they have any.
+    method: one of settings.METHODS, if it is known. corrections: a line on those of merged layers,
+    if they have any.
     """
 
     model: str
@@ -193,6 +196,7 @@ class Exported:
     parameters: int
     bytes: int
     score: dict[str, Any] | None
+    method: str | None = None
     corrections: str = ""
     warnings: tuple[str, ...] = ()
     record: str = ""
@@ -206,7 +210,7 @@ class Exported:
         computed, stored = self.sublayers
         lines = [
             f"{self.model} -> {self.out} ({self.form})",
-            f"merged: {layers_text(self.groups)}",
+            f"{DONE_TO.get(self.method, 'merged')}: {layers_text(self.groups)}",
             f"FF sublayers stored: {computed if self.form == 'expanded' else stored} of {computed}",
             *([self.corrections] if self.corrections else []),
             f"distinct parameters: {self.parameters:,}; bytes on disk: {self.bytes:,}",

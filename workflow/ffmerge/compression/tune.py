@@ -53,7 +53,7 @@ from ffmerge.compression.pipeline import (
 )
 from ffmerge.compression.read import Request, read_examples
 from ffmerge.compression.record import RECORD_FILE, lineage_of
-from ffmerge.compression.settings import DROP, Tuning
+from ffmerge.compression.settings import DROP, LOW_RANK, Tuning
 from ffmerge.compression.source import SourceModel
 from ffmerge.compression.summary import Compressed, Tuned
 from ffmerge.compression.write import (
@@ -248,7 +248,7 @@ def compress_and_tune(
     shutil.rmtree(merged, ignore_errors=True)
     given = {"held_out": held_out, "command": command}
     compressed = compress(model, features=features, out=merged, **given, **settings)
-    done = "with fewer layers" if settings["method"] == DROP else "merged"
+    done = {DROP: "with fewer layers", LOW_RANK: "low-rank"}.get(settings["method"], "merged")
     tuned = tune(merged, data=data, out=out, name=f"{model}, {done}", **given, **tuning)
     shutil.copyfile(merged / RECORD_FILE, out / "compress_record.json")
     shutil.rmtree(merged)

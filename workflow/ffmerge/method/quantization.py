@@ -39,7 +39,8 @@ def quantize(model: nn.Module) -> nn.Module:
         raise ValueError("the model is quantized already")
     if relaxed_modules(model):
         raise ValueError(
-            "low-rank corrections cannot be quantized: quantize an export in the form `expanded`"
+            "low-rank maps and corrections cannot be quantized: quantize an export in the form "
+            "`expanded`"
         )
     floats = {name: t for name, t in _stored(model).items() if t.is_floating_point()}
     if too_large := [name for name, t in floats.items() if not t.half().isfinite().all()]:

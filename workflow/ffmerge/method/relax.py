@@ -1,5 +1,7 @@
 """Relaxed tying: merged layers keep their own biases and a low-rank correction of each map.
 
+And the baseline of it: low-rank maps alone, without merging.
+
 A layer's map is W + B A instead of the shared W, with B (n_out, r) and A (r, n_in) of its own. The
 paper does not do this. It is the relaxation of "Relaxed Recursive Transformers" (Bae et al., 2024),
 with an SVD that weighs errors by what a map gets, as in ASVD (Yuan et al., 2023) and SVD-LLM (Wang
@@ -16,7 +18,7 @@ from ffmerge.method.groups import Group
 from ffmerge.method.merge import merge_in_model, permute
 from ffmerge.method.permutation import Permutations
 from ffmerge.models.format import GROUPS
-from ffmerge.models.tied_model import RANK, relax, relaxed_modules
+from ffmerge.models.tied_model import LOW_RANK, OWN, RANK, factorize, relax, relaxed_modules
 from ffmerge.models.towers import Tower, towers
 from provenance.progress import progress
 
@@ -58,11 +60,10 @@ def merge_relaxed(
             moments[NEURON] = moments[NEURON][order][:, order]
         for which in tower.feed_forward.maps:
             module = model.get_submodule(tower.module(layer, which))
-            own, shared = sublayer[f"{which}.weight"].double(), module.weight.double()
-            residual = own - shared if tower.feed_forward.layout == "out_in" else (own - shared).T
-            relax(module, rank)
+            residual = sublayer[f"{which}.weight"].double() - module.weight.double()
             moment = moments[NEURON if which == "down" else INPUT].to(residual.device)
-            b, a = low_rank(residual, moment, rank)
+            b, a = low_rank(_out_in(residual, tower), moment, rank)
+            relax(module, rank)
             module.correction_out.copy_(b)
             module.correction_in.copy_(a)
             if module.bias is not None:
@@ -70,6 +71,49 @@ def merge_relaxed(
     for entry in getattr(model.config, GROUPS):
         if any(Group(entry["tower"], tuple(entry["layers"]), entry["anchor"]) == g for g in groups):
             entry[RANK] = rank
+
+
+@torch.no_grad()
+def approximate(
+    model: nn.Module,
+    groups: Sequence[Group],
+    _permutations: None,
+    n_removed: Mapping[str, int],
+    inputs: Mapping[str, Features],
+) -> None:
+    """Replace FF maps by low-rank ones in place: what merging has to beat at its size.
+
+    groups: all layers of each tower, none of them merged. n_removed: FF sublayers by tower whose
+    parameters this saves; biases are kept. inputs: as for `merge_relaxed`.
+    """
+    entries = []
+    for group, tower in ((group, towers(model)[group.tower]) for group in groups):
+        maps = [
+            (layer, which, tower.module(layer, which))
+            for layer in group.layers
+            for which in tower.feed_forward.maps
+        ]
+        weights = [model.get_submodule(name).weight for _, _, name in maps]
+        n_kept = sum(w.numel() for w in weights) * (len(tower) - n_removed[group.tower])
+        rank = max(1, n_kept // (len(tower) * sum(sum(w.shape) for w in weights)))
+        for layer, which, name in progress(maps, desc="low-rank maps"):
+            module = model.get_submodule(name)
+            weight = _out_in(module.weight, tower).double()
+            moment = second_moment(
+                inputs[NEURON if which == "down" else INPUT], group.tower, layer
+            ).to(weight.device)
+            b, a = low_rank(weight, moment, rank)
+            factorize(module, rank)
+            module.factor_in.copy_(a)
+            module.weight.copy_(_out_in(b, tower))
+        modules = {"modules": [[name] for _, _, name in maps]}
+        entries.append({**group.as_json(), **modules, RANK: rank, LOW_RANK: True})
+    setattr(model.config, GROUPS, entries)
+
+
+def _out_in(weight: Tensor, tower: Tower) -> Tensor:
+    """A weight as (n_out, n_in), or one of these as it is stored."""
+    return weight if tower.feed_forward.layout == "out_in" else weight.T
 
 
 def low_rank(residual: Tensor, moment: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -86,10 +130,10 @@ def low_rank(residual: Tensor, moment: Tensor, rank: int) -> tuple[Tensor, Tenso
     diagonal = moment.diagonal()
     diagonal += RIDGE * diagonal.mean().clamp_min(torch.finfo(moment.dtype).tiny)
     weighted = residual @ torch.linalg.cholesky(moment)
-    if n_out <= n_in:  # singular vectors by the smaller Gram matrix, eigenvalues ascending
-        basis = torch.linalg.eigh(weighted @ weighted.T).eigenvectors[:, -rank:]
+    if n_out <= n_in:  # singular vectors by the smaller Gram matrix, the largest first
+        basis = torch.linalg.eigh(weighted @ weighted.T).eigenvectors.flip(-1)[:, :rank]
     else:
-        right = torch.linalg.eigh(weighted.T @ weighted).eigenvectors[:, -rank:]
+        right = torch.linalg.eigh(weighted.T @ weighted).eigenvectors.flip(-1)[:, :rank]
         basis = torch.linalg.qr(weighted @ right).Q
     rows = basis.T @ residual
     lengths = rows.norm(dim=1, keepdim=True).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
@@ -130,15 +174,36 @@ def check_rank(
         )
 
 
+def sublayers_with_corrections(model: nn.Module, tower: Tower, n_removed: int, rank: int) -> int:
+    """FF sublayers of a window to remove so that, with corrections, as many parameters go.
+
+    That is n (F - r S) - r S ≥ n_removed F for the sizes F and S of weights and of corrections of
+    rank 1. More than the tower has if there is no such number.
+    """
+    weights = [
+        model.get_submodule(tower.module(0, which)).weight for which in tower.feed_forward.maps
+    ]
+    size, per_rank = sum(w.numel() for w in weights), sum(sum(w.shape) for w in weights)
+    if not n_removed or rank * per_rank >= size:
+        return n_removed and len(tower)
+    return -(-(n_removed * size + rank * per_rank) // (size - rank * per_rank))
+
+
 def corrections(model: nn.Module) -> str:
-    """A line on the corrections of a model's merged layers; empty if they have none."""
+    """A line on low-rank maps or corrections of a model's FF sublayers; empty if there are none."""
     found = relaxed_modules(model)
     if not found:
         return ""
-    modules = [model.get_submodule(name) for name in found]
-    n = sum(each.correction_in.numel() + each.correction_out.numel() for each in modules)
-    ranks = ", ".join(map(str, sorted(set(found.values()))))
+    n = sum(
+        getattr(model.get_submodule(name), own).numel()
+        for name in found
+        for own in OWN
+        if hasattr(model.get_submodule(name), own)
+    )
+    ranks = ", ".join(map(str, sorted({rank for rank, _ in found.values()})))
+    if any(is_low_rank for _, is_low_rank in found.values()):
+        return f"{len(found)} maps are products of two, of rank {ranks}"
     return (
         f"each merged layer keeps its biases and corrections of rank {ranks}: {n:,} parameters in "
-        f"{len(modules)} maps"
+        f"{len(found)} maps"
     )

@@ -9,6 +9,7 @@ from ffmerge.models.tied_model import (
     CODE,
     GROUPS,
     MODEL_TYPE,
+    OWN,
     STOCK_TYPE,
     absorb,
     absorbed,
@@ -21,7 +22,7 @@ from ffmerge.models.tied_model import (
 def save_expanded(model: Any, directory: Path) -> None:
     """Write a tied model as a checkpoint of its stock class, with a merged sublayer in each layer.
 
-    Low-rank corrections are added to the weights of their layers.
+    Low-rank corrections are added to the weights of their layers, low-rank maps become whole.
 
     model: of a tied class (tied_model); it stays unchanged. Raises ValueError if it is quantized.
     """
@@ -32,7 +33,8 @@ def save_expanded(model: Any, directory: Path) -> None:
         tensors[name] = tensors[name].clone()
     for name in relaxed_modules(model):
         tensors[f"{name}.weight"] = absorbed(model.get_submodule(name))
-        del tensors[f"{name}.correction_in"], tensors[f"{name}.correction_out"]
+        for own in OWN:
+            tensors.pop(f"{name}.{own}", None)
     model.save_pretrained(directory, state_dict=tensors)
     (directory / CODE).unlink(missing_ok=True)
     file = directory / "config.json"

@@ -10,6 +10,7 @@ The config.json of a merged model lists what is merged:
                      "rank": 16        of a relaxed group: its modules share the weight W only; each
                                        has a bias of its own and computes W x + B A x, with A (16,
                                        n_in) and B (n_out, 16) of its own
+                     "low_rank": true  of modules that share nothing: B is their weight, without a W
 
 In memory, the configuration and the model belong to subclasses of the stock classes with the same
 names, so that everything that goes by names (tokenizers, processors, losses, adapters, the names of
@@ -37,6 +38,8 @@ STOCK_TYPE = "ffmerge_model_type"  # key: model type of the stock model
 GROUPS = "ffmerge_groups"  # key: [{"modules": [[name, …], …], …}, …], what is merged
 INT8 = "ffmerge_int8"  # key: the weights are int8
 RANK = "rank"  # key of a group: the rank of each module's own correction; none if it has none
+OWN = ("correction_in", "correction_out", "factor_in")  # parameters of such a module
+LOW_RANK = "low_rank"  # key of a group: whether there is nothing but the corrections
 CODE = "modeling_ffmerge.py"  # name of this file beside the weights
 
 
@@ -48,8 +51,8 @@ class TiedModel:
 
     def __init__(self, *inputs: Any, **options: Any) -> None:
         super().__init__(*inputs, **options)
-        for name, rank in relaxed_modules(self).items():
-            relax(self.get_submodule(name), rank)
+        for name, (rank, is_low_rank) in relaxed_modules(self).items():
+            (factorize if is_low_rank else relax)(self.get_submodule(name), rank)
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """{tensor: the tensor it is tied to}, in the stock model or by merging."""
@@ -100,8 +103,8 @@ class TiedModel:
         if (quantization := options.get("quantization_config")) is not None:
             if any(RANK in group for group in getattr(config, GROUPS, [])):
                 raise ValueError(
-                    f"{path} has low-rank corrections, which quantization would lose: quantize an "
-                    "export of it in the form `expanded`"
+                    f"{path} has low-rank maps or corrections, which quantization would lose: "
+                    "quantize an export of it in the form `expanded`"
                 )
             options["quantization_config"] = _skipping_as_stock(quantization, cls, config)
         return super().from_pretrained(path, *inputs, **options)
@@ -256,13 +259,18 @@ def shared_modules(model: Any) -> dict[str, str]:
     return {name: names[0] for names, _ in _merged_maps(model) for name in names[1:]}
 
 
-def relaxed_modules(model: Any) -> dict[str, int]:
-    """{module: rank of its correction}, by their names in this model."""
-    return {name: rank for names, rank in _merged_maps(model) if rank for name in names}
+def relaxed_modules(model: Any) -> dict[str, tuple[int, bool]]:
+    """{module: (its rank, whether it is low-rank alone)}, by their names in this model."""
+    return {
+        name: (group[RANK], group.get(LOW_RANK, False))
+        for names, group in _merged_maps(model)
+        if RANK in group
+        for name in names
+    }
 
 
-def _merged_maps(model: Any) -> Iterator[tuple[list[str], int]]:
-    """Names in this model of the modules that share a weight, and the rank of their corrections.
+def _merged_maps(model: Any) -> Iterator[tuple[list[str], dict[str, Any]]]:
+    """Names in this model of the modules that share a weight, and their group.
 
     Names in a configuration are those of the model that was merged; this model may have a head
     which that one lacks, or the reverse. A tower that this model lacks (T5's decoder in
@@ -282,7 +290,7 @@ def _merged_maps(model: Any) -> Iterator[tuple[list[str], int]]:
                 absent = [name for name, place in zip(names, places, strict=True) if place is None]
                 raise ValueError(f"{GROUPS} in config.json names what is not there: {absent}")
             if any(places):
-                yield places, group.get(RANK, 0)
+                yield places, group
 
 
 def shared_tensors(model: Any) -> dict[str, str]:
@@ -313,6 +321,31 @@ def relax(module: Any, rank: int) -> None:
     module.register_forward_hook(_corrected)
 
 
+def factorize(module: Any, rank: int) -> None:
+    """Turn a linear map into B A x of this rank or its full one, and its bias.
+
+    B, (n_out, rank), is its new weight, stored as the old one was; A is its parameter `factor_in`,
+    (rank, n_in), which a hook applies before the map. Both are 0.
+    """
+    from torch.nn import Parameter
+    from transformers.pytorch_utils import Conv1D
+
+    shape = module.weight.shape
+    n_out, n_in = reversed(shape) if isinstance(module, Conv1D) else shape
+    rank = min(rank, n_out, n_in)
+    of_b = (rank, n_out) if isinstance(module, Conv1D) else (n_out, rank)
+    module.factor_in = Parameter(module.weight.new_zeros(rank, n_in))
+    module.weight = Parameter(module.weight.new_zeros(of_b))
+    module.register_forward_pre_hook(_within)
+
+
+def _within(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A hook that applies A to what a linear map gets."""
+    from torch.nn.functional import linear
+
+    return (linear(inputs[0], module.factor_in), *inputs[1:])
+
+
 def _corrected(module: Any, inputs: tuple[Any, ...], output: Any) -> Any:
     """A hook that adds B A x to the output of a linear map."""
     from torch.nn.functional import linear
@@ -321,24 +354,29 @@ def _corrected(module: Any, inputs: tuple[Any, ...], output: Any) -> Any:
 
 
 def absorb(module: Any) -> None:
-    """Add a module's correction to a copy of its weight, and remove it."""
+    """Give a relaxed or low-rank linear map the whole weight, and remove what made it so."""
     from torch.nn import Parameter
 
     module.weight = Parameter(absorbed(module))
-    del module.correction_in, module.correction_out
-    for key, hook in list(module._forward_hooks.items()):
-        if getattr(hook, "__name__", None) == _corrected.__name__:
-            del module._forward_hooks[key]
+    for name in {*OWN} & dict(module.named_parameters(recurse=False)).keys():
+        delattr(module, name)
+    for hooks in (module._forward_hooks, module._forward_pre_hooks):
+        for key, hook in list(hooks.items()):
+            if getattr(hook, "__name__", None) in (_corrected.__name__, _within.__name__):
+                del hooks[key]
 
 
 def absorbed(module: Any) -> Any:
-    """The weight of a relaxed linear map with its correction added, in the weight's dtype."""
+    """The whole weight of a relaxed or low-rank linear map, in the weight's dtype."""
     from transformers.pytorch_utils import Conv1D
 
-    weight = module.weight.detach()
-    correction = module.correction_out.detach().double() @ module.correction_in.detach().double()
-    correction = correction.T if isinstance(module, Conv1D) else correction
-    return (weight + correction).to(weight.dtype)
+    own = {name: tensor.detach().double() for name, tensor in module.named_parameters()}
+    weight = own["weight"].T if isinstance(module, Conv1D) else own["weight"]
+    if "factor_in" in own:
+        weight = weight @ own["factor_in"]
+    else:
+        weight = weight + own["correction_out"] @ own["correction_in"]
+    return (weight.T if isinstance(module, Conv1D) else weight).to(module.weight.dtype).contiguous()
 
 
 def become_tied(model: Any, groups: list[dict[str, Any]]) -> None:
