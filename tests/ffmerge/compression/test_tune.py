@@ -250,6 +250,66 @@ def test_a_tuning_that_is_stopped_ends_with_the_same_bits(
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "cut"}
 
 
+KILLED = """
+import json, os, signal, sys
+import ffmerge
+from ffmerge.training import resumption
+from ffmerge.training.trainer import ResumableTrainer
+
+moments, tuning = json.loads(sys.argv[1])
+
+
+def kill_at(owner, name, step_of):
+    original = getattr(owner, name)
+
+    def killing(*inputs, **options):
+        if [name, step_of(*inputs)] == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*inputs, **options)
+
+    setattr(owner, name, killing)
+
+
+kill_at(ResumableTrainer, "training_step", lambda self, *_: self.state.global_step)
+kill_at(ResumableTrainer, "evaluate", lambda self, *_: self.state.global_step)
+kill_at(resumption, "complete", lambda path: int(path.name.split("-")[1]))
+for moment in moments:
+    child = os.fork()  # without the seconds that imports take
+    if not child:
+        ffmerge.tune(**tuning)
+        os._exit(0)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert ended == (-signal.SIGKILL if moment else 0), (moment, ended)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("more", [{}, {"lora": 2}])
+def test_twenty_kills_change_no_weight(more, made, tmp_path):
+    _, data, small = made("gpt2")
+    steps = {"steps": 12, "evaluate_every": 2, "batch_size": 4, "learning_rate": 1e-2} | more
+    moments = [["training_step", 0], ["evaluate", 2], ["complete", 2], ["complete", 2]]
+    for step in (2, 4, 6, 8, 10):  # after a checkpoint: before, in and after the next one
+        moments += [["training_step", step + 1], ["evaluate", step + 2], ["complete", step + 2]]
+    moments += [["evaluate", 12]]
+    assert len(moments) == 20
+    kept = []
+    for name, killed in (("whole", []), ("cut", moments)):
+        tuning = {"model": str(small), "data": str(data), "out": str(tmp_path / name), **steps}
+        request = json.dumps([[*killed, None], tuning])
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "workflow")}
+        ended = subprocess.run(
+            [sys.executable, "-c", KILLED, request],
+            capture_output=True,
+            text=True,
+            env=environment | {"OMP_NUM_THREADS": "1"},  # threads do not survive a fork
+        )
+        assert ended.returncode == 0, ended.stderr
+        kept.append((tmp_path / name / WEIGHTS).read_bytes())
+    assert kept[0] == kept[1]
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "cut"}
+
+
 def test_checkpoints_of_other_parameters_are_not_resumed_and_are_removed(
     made, tmp_path, monkeypatch
 ):
