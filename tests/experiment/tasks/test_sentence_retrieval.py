@@ -19,8 +19,8 @@ from experiment.config.run import validated
 from experiment.evaluation.retrieval import inverse_cloze, sentences
 from experiment.inputs.model_files import model_in_package
 from experiment.tasks import task_for
-from experiment.tasks.sentence_retrieval import contrastive_losses, sentence_embeddings
-from ffmerge.evaluation.accuracy import accuracy
+from experiment.tasks.sentence_retrieval import contrastive_losses
+from ffmerge.evaluation.accuracy import accuracy, sentence_embeddings
 from ffmerge.evaluation.metrics import METRICS
 from ffmerge.models import checkpoint
 from ffmerge.training.trainer import train

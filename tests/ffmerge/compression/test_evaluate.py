@@ -2,11 +2,14 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 import ffmerge
+import own_models
 from ffmerge.models import checkpoint
 from own_models import run
 
@@ -65,6 +68,45 @@ def test_a_model_without_a_loss_is_measured_by_its_distance(made, capsys):
     assert result["models"][0]["scores"]["loss"][0] == 0 < result["differences"]["loss"][0]
     status, _, error = run(capsys, "evaluate", small, "--data", data)
     assert status == 2 and "--against" in error and error.count("error: ") == 1
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("name", ["bert", "bert, no head"])
+def test_an_encoder_finds_the_text_that_belongs_to_another(name, pooling, made, tmp_path, capsys):
+    original, _, small = made(name)
+    for i, model in enumerate((original, small)):
+        shutil.copytree(model, tmp_path / f"{i}")
+        (tmp_path / f"{i}/1_Pooling").mkdir()
+        settings = {f"pooling_mode_{pooling}_token": True} | {"word_embedding_dimension": 8}
+        (tmp_path / f"{i}/1_Pooling/config.json").write_text(json.dumps(settings))
+    texts = [own_models.text(i) for i in range(12)]
+    targets = [*texts[:6], *(own_models.text(i + 50) for i in range(6))]
+    rows = [{"a": text, "b": target} for text, target in zip(texts, targets, strict=True)]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)))
+    columns = ("--data", data, "--source", "a", "--target", "b", "--batch-size", 5)
+    result = evaluated(capsys, tmp_path / "1", "--against", tmp_path / "0", *columns)
+
+    model = ffmerge.load(original).base_model
+    tokenizer = AutoTokenizer.from_pretrained(original)
+    with torch.inference_mode():
+        states = [
+            model(**tokenizer(t, return_tensors="pt")).last_hidden_state[0]
+            for t in (*texts, *targets)
+        ]
+    pooled = [state.mean(dim=0) if pooling == "mean" else state[0] for state in states]
+    queries, found = torch.nn.functional.normalize(torch.stack(pooled), dim=-1).chunk(2)
+    correct = (queries @ found.T).argmax(dim=1) == torch.arange(12)
+    expected = 100 * correct.double().mean().item()
+    assert 50 <= expected < 100
+    before, after = (model["scores"]["retrieval"][0] for model in result["models"])
+    assert before == pytest.approx(expected)
+    assert result["differences"]["retrieval"][0] == pytest.approx(after - before)
+    assert result["n_examples"] == 12
+    headless = name != "bert"
+    assert ("loss" in result["models"][0]["scores"]) == bool(result["loss"]) == headless
+    alone = evaluated(capsys, tmp_path / "0", *columns)
+    assert alone["models"][0]["scores"] == {"retrieval": result["models"][0]["scores"]["retrieval"]}
 
 
 def test_a_tuned_model_is_evaluated_as_its_tuning_says(made, tmp_path):

@@ -8,18 +8,18 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 from transformers import AutoTokenizer
 
 from experiment.config import Training
 from experiment.evaluation.retrieval import QueryPassage, inverse_cloze
 from experiment.tasks.task import Batch, Columns, Task
-from ffmerge.evaluation.accuracy import accuracy, top1_correct
+from ffmerge.evaluation.accuracy import accuracy, sentence_embeddings, top1_correct
 from ffmerge.evaluation.metrics import Evaluation
 from provenance.progress import progress
 
@@ -120,17 +120,6 @@ class SentenceRetrieval(Task):
             per_example={"correct": correct, "negative_log_likelihood": losses},
             details={"n_passages": len(correct)},
         )
-
-
-def sentence_embeddings(hidden: Tensor, mask: Tensor, pooling: Literal["mean", "cls"]) -> Tensor:
-    """Pool an encoder's last layer to unit vectors, (n_texts, d_model) float32.
-
-    hidden: (n_texts, length, d_model); mask: (n_texts, length), 1 for tokens, 0 for padding.
-    pooling: the mean over the tokens (Reimers and Gurevych 2019), or the first one's state.
-    """
-    hidden, mask = hidden.float(), mask.unsqueeze(-1).float()
-    pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1) if pooling == "mean" else hidden[:, 0]
-    return normalize(pooled, dim=-1)
 
 
 def contrastive_losses(similarities: Tensor, own: Tensor, temperature: float) -> Tensor:

@@ -195,9 +195,10 @@ class Evaluate:
 
         ffmerge evaluate tuned --against MODEL --data test/
 
-    It gives the loss, and perplexity, top-1 accuracy or BLEU, with intervals and the paired
-    difference; and parameters, bytes on disk, peak memory and speed. The data are as for
-    `compress`; all of them are used.
+    It gives the loss, and perplexity, top-1 accuracy, BLEU or retrieval, with intervals and the
+    paired difference; and parameters, bytes on disk, peak memory and speed. The data are as for
+    `compress`; all of them are used. With --source and --target, an encoder is scored by the
+    targets that it finds.
     """
 
     @staticmethod

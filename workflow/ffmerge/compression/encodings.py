@@ -181,6 +181,24 @@ class Paragraphs(Texts):
     batch = Texts.padded
 
 
+class Retrieved(Texts):
+    """Two texts that belong together, each by itself, for encoders that embed them.
+
+    A batch has the sources of the examples, then their targets.
+    """
+
+    wanted = "pairs"
+
+    def encoded(self, examples: Iterable[Example]) -> Iterator[tuple[list[int], list[int]]]:
+        for example in examples:
+            pair = self.truncated(example["source"]), self.truncated(example["target"])
+            if all(pair):
+                yield pair
+
+    def batch(self, encoded: Sequence[tuple[list[int], list[int]]]) -> Batch:
+        return self.padded([ids for side in zip(*encoded, strict=True) for ids in side])
+
+
 class Pairs(Texts):
     """A source text for the encoder and a target text for the decoder."""
 

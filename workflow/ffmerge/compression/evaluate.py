@@ -14,7 +14,12 @@ from torch import Tensor, nn
 
 from ffmerge.compression import source
 from ffmerge.compression.batches import Batch, Encoding, inputs_of, on_device_of, without_cache
-from ffmerge.compression.encodings import encoding_for, tokenizer_if_any
+from ffmerge.compression.encodings import (
+    Paragraphs,
+    Retrieved,
+    encoding_for,
+    tokenizer_if_any,
+)
 from ffmerge.compression.loss import (
     SEED,
     Objective,
@@ -24,10 +29,11 @@ from ffmerge.compression.loss import (
     objective_of,
 )
 from ffmerge.compression.pipeline import files_of, read_entry, size_of
-from ffmerge.compression.read import Request, read_examples
+from ffmerge.compression.read import Request, read_examples, read_yaml
 from ffmerge.compression.settings import Evaluation
 from ffmerge.compression.source import SourceModel
 from ffmerge.compression.summary import aligned_columns, change
+from ffmerge.evaluation.accuracy import sentence_embeddings, top1_correct
 from ffmerge.evaluation.cost import PeakMemory, measure
 from ffmerge.evaluation.intervals import resampled_sums, score_columns
 from ffmerge.evaluation.metrics import METRICS, Metric
@@ -36,6 +42,7 @@ from ffmerge.models.format import IGNORED
 from ffmerge.models.memory import check_device, give_back
 
 RESAMPLES, CONFIDENCE = 1000, 0.95
+EMBEDDED = 1024  # sources that are compared with all targets at a time
 ROUNDS = 5  # forward passes of each model for its speed
 KINDS = {"pairs": "translation", "images": "image_classification"}  # others: language modeling
 Interval = tuple[float, float]
@@ -94,8 +101,9 @@ class Comparison:
             ("seconds a batch", *speed, *([f"{self.speed:.2f} times as fast"] if two else []))
         )
         lines = [" | ".join(model.model for model in self.models), "", *aligned_columns(rows), ""]
+        loss = f"loss: {self.loss}, on" if self.loss else "on"
         lines.append(
-            f"loss: {self.loss}, on {self.n_examples:,} examples; in brackets: "
+            f"{loss} {self.n_examples:,} examples; in brackets: "
             f"{100 * CONFIDENCE:.0f} % bootstrap intervals over examples"
         )
         lines += [f"sequences: {self.sequences}"] if self.sequences else []
@@ -140,7 +148,7 @@ def evaluate(
         result = Comparison(first.name, first.n_examples, evaluated, first.encoding.sequences)
         if len(scorers) == 2:
             result.differences = differences(*scorers)
-        if first.objective is None:
+        if first.objective is None and (len(scorers) == 2 or first.pooling is None):
             _distance(result, scorers, Path(scratch))
         return _timed(result, scorers)
 
@@ -162,6 +170,10 @@ class Scorer:
         self.encoding: Encoding = encoding_for(
             self.model, original.directory, settings.max_length, settings.pack
         )
+        self.pooling = None
+        if settings.source and settings.target and type(self.encoding) is Paragraphs:
+            self.pooling = _pooling(original.directory)
+            self.encoding = Retrieved(self.tokenizer, self.encoding.length)
         self.files, self.settings, self.columns = files, settings, {}
         first = next(self.batches(), None)
         if first is None:
@@ -169,7 +181,8 @@ class Scorer:
         self.first = first
         check_filled(self.model, first, original.directory)
         self.objective: Objective | None = objective_of(self.model, [self.first], self.tokenizer)
-        self.name = f"{self.objective.name} (nats)" if self.objective else ""
+        scored = self.objective is not None and self.pooling is None
+        self.name = f"{self.objective.name} (nats)" if scored else ""
         self.n_examples = 0
 
     def batches(self) -> Iterator[Batch]:
@@ -187,7 +200,9 @@ class Scorer:
 
     def score(self) -> None:
         """Compute loss and metric of every example."""
-        if self.objective is None:
+        if self.pooling is not None:
+            self.columns["retrieval"] = score_columns("accuracy", {"correct": self._retrieved()})
+        if not self.name:
             return
         with without_cache(self.model):
             pairs = self.objective.with_targets(self.batches(), SEED)
@@ -209,6 +224,22 @@ class Scorer:
         }
 
     @torch.inference_mode()
+    def _retrieved(self) -> list[int]:
+        """Whether each source finds its own target among all, by the cosine of embeddings."""
+        sides: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for batch in self.batches():
+            inputs = on_device_of(self.model, batch)
+            hidden = self.model.base_model(**inputs).last_hidden_state
+            embedded = sentence_embeddings(hidden, inputs["attention_mask"], self.pooling)
+            for side, embeddings in zip(sides, embedded.chunk(2), strict=True):
+                side.append(embeddings)
+        sources, targets = map(torch.cat, sides)
+        self.n_examples, correct = len(sources), []
+        for own in torch.arange(len(sources), device=sources.device).split(EMBEDDED):
+            correct += top1_correct(sources[own] @ targets.T, own).tolist()
+        return correct
+
+    @torch.inference_mode()
     def _translated(self) -> dict[str, list[int]]:
         from ffmerge.evaluation.bleu import sentence_counts
 
@@ -224,6 +255,16 @@ class Scorer:
             for kept, ids in zip(texts, (generated, labels), strict=True):
                 kept += self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return sentence_counts(*texts)
+
+
+def _pooling(directory: Path) -> str:
+    """How a model's states become an embedding: as sentence-transformers' file says, or mean."""
+    file = directory / "1_Pooling/config.json"
+    if not file.exists():
+        return "mean"
+    values = read_yaml(file)
+    is_cls = values.get("pooling_mode_cls_token") or values.get("pooling_mode") == "cls"
+    return "cls" if is_cls else "mean"
 
 
 def differences(original: Scorer, model: Scorer) -> dict[str, tuple[float, Interval | None]]:
@@ -255,7 +296,9 @@ def _distance(result: Comparison, scorers: list[Scorer], scratch: Path) -> None:
     batches = list(original.batches())
     loss = loss_for(original.model, batches, scratch, original.tokenizer)
     away = loss.of(model.model)
-    result.loss, result.n_examples = loss.name, sum(len(next(iter(b.values()))) for b in batches)
+    result.loss = loss.name
+    if original.pooling is None:
+        result.n_examples = sum(len(next(iter(batch.values()))) for batch in batches)
     for evaluated, value in zip(result.models, (0.0, away), strict=True):
         evaluated.scores["loss"] = value, None
     result.differences["loss"] = away, None

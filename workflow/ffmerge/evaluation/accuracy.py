@@ -1,7 +1,10 @@
 """Top-1 accuracy of predicted classes (Section 4.2) or retrieved passages."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 
 def top1_correct(logits: Tensor, labels: Tensor) -> Tensor:
@@ -18,3 +21,14 @@ def top1_correct(logits: Tensor, labels: Tensor) -> Tensor:
 def accuracy(correct: list[int]) -> float:
     """Percentage of correct examples."""
     return 100 * sum(correct) / len(correct)
+
+
+def sentence_embeddings(hidden: Tensor, mask: Tensor, pooling: Literal["mean", "cls"]) -> Tensor:
+    """Pool an encoder's last layer to unit vectors, (n_texts, d_model) float32.
+
+    hidden: (n_texts, length, d_model); mask: (n_texts, length), 1 for tokens, 0 for padding.
+    pooling: the mean over the tokens (Reimers and Gurevych 2019), or the first one's state.
+    """
+    hidden, mask = hidden.float(), mask.unsqueeze(-1).float()
+    pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1) if pooling == "mean" else hidden[:, 0]
+    return normalize(pooled, dim=-1)
