@@ -26,9 +26,11 @@ from ffmerge.method import groups
 from ffmerge.method.merge_on_disk import merge_on_disk
 from ffmerge.models.format import WEIGHTS
 from gpu_decisions import tolerances
+from provenance.sources import closure, code_digest
 
 SCRIPT = subjects.REPOSITORY / "workflow/scripts/fine_tune.py"
-PARTS_OF_TASK = {"kind", "fine_tuning", "validation", "context"}
+IMPORTS = ["experiment.tasks.language_modeling"]
+PARTS_OF_TASK = {"kind", "fine_tuning", "validation", "context", "max_tokens", "pack", "join"}
 N_ROWS = 3000  # of the demo's training text: more than its 160 steps see
 FULL = {"max_steps": 160, "evaluate_every": 80}
 SMALL = {"max_steps": 24, "evaluate_every": 8, "batch_size": 2}
@@ -69,8 +71,8 @@ class FineTuning:
             "wildcards": {"results": str(self.folder), "task": "gpt2", "model": "merged"},
             "params": {"task": self.task, "seed": 1, "device": self.device},
             "reproduces": tolerances("fine_tune"),
-            "imports": ["experiment.tasks.language_modeling"],
-            "code": "0" * 64,
+            "imports": IMPORTS,
+            "code": code_digest(closure(SCRIPT, IMPORTS)),
         }
         outputs = {"model": "tuned", "curve": "curve.csv", "record": "tuned.record.json"}
         files = {
