@@ -280,11 +280,11 @@ def piped(name: str):
     return make
 
 
-def linked(name: str, text: str):
-    """Put a link in place of a file; it leads to a file of the user beside the run."""
+def linked(name: str, text: str | None = None):
+    """Put a link in place of a file; it leads to a file beside the run, of the user or the same."""
 
     def make() -> None:
-        Path("../secret").write_text(text)
+        Path("../secret").write_text(Path(name).read_text() if text is None else text)
         Path(name).unlink(missing_ok=True)
         Path(name).symlink_to("../" * name.count("/") + "../secret")
 
@@ -293,8 +293,17 @@ def linked(name: str, text: str):
 
 def written(name: str, content: str | bytes):
     def make() -> None:
-        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).parent.mkdir(exist_ok=True, parents=True)
         Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    return make
+
+
+def rewritten(**changed):
+    """Change the record of a test, with a digest that fits."""
+
+    def make() -> None:
+        RECORD.write_text(sealed(json.loads(RECORD.read_text()) | changed))
 
     return make
 
@@ -349,6 +358,24 @@ HOSTILE = [  # how the folder is made, a command, its exit status, and what it s
     (sparse(SCORE), "verify --no-plan", 1, "cannot be read: most of it is not on the disk"),
     (sparse(SCORE), "diff . .", 0, "4 same bits"),
     (sparse(SCORE), "collect --to {out}/crate", 1, f"missing: {SCORE}"),
+    (
+        written("CITATION.cff", "preferred-citation: 5"),
+        "collect --to {out}/crate",
+        2,
+        "error: CITATION.cff cannot be read: preferred-citation is 5, not dict",
+    ),
+    (written("pyproject.toml", "[" * 100_000), "collect --to {out}/crate", 0, "4 jobs"),
+    (written("resources/demo/sources.yaml", "data: 1"), "collect --to {out}/crate", 2, "packages"),
+    (
+        rewritten(environment={"packages": {str(n): "1" for n in range(30_000)}}),
+        "verify --no-plan",
+        1,
+        "a record, found it holds more than 20,000 values",
+    ),
+    (rewritten(command="x.py " * 30_000), "verify --no-plan", 1, "a record, found command is"),
+    (rewritten(machine={"host": "a\n0 faults."}), "diff . .", 0, "3 same bits"),
+    (linked(str(RECORD)), "collect --to {out}/crate", 1, f"not a record: {RECORD}"),
+    (linked(str(LEDGER)), "collect --to {out}/crate", 2, "has no table or figure with a ledger"),
     (sparse(TABLE), "verify --no-plan", 1, "cannot be read: most of it is not on the disk"),
     (sparse("docs/discrepancies.md"), PAGE, 2, "discrepancies.md cannot be read: it has more than"),
     (piped("docs/discrepancies.md"), PAGE, 2, "docs/discrepancies.md cannot be read: no such file"),

@@ -101,6 +101,9 @@ def test_a_job_or_number_of_one_run_only_is_a_difference(diff, tmp_path, capsys)
     found = json.loads(capsys.readouterr().out)
     assert found["in_one_run_only"] == ["results/demo/m/test.record.json"]
     assert {each["b"] for each in found["numbers"]} == {None}
+    assert main(["diff", str(tmp_path / "b"), str(tmp_path / "a")]) == 1
+    told = capsys.readouterr().out.split("\n\n")[1]
+    assert told.splitlines()[1].split() == ["B", "score_test,", "2", "numbers", "of", "table1"]
 
 
 @pytest.mark.parametrize("folder", ["{}", "{}/results", "{}/results/demo", "{}/results/demo/m"])

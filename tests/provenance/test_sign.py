@@ -13,7 +13,7 @@ import pytest
 import small_run
 from experiment.cli import main
 from provenance.page.command import gather
-from provenance.seal import SEAL
+from provenance.seal import SEAL, ssh_keygen
 from provenance.verify.command import verify
 
 NAMES = ("alice@example.org", "bob@example.org")
@@ -134,6 +134,40 @@ def test_a_signature_counts_only_if_it_is_good_and_the_key_is_allowed(
     assert [why in fault.why for fault in report.faults] == [True]
     assert report.state_of("table1:1:ppl") == "missing"
     assert report.signed == []
+
+
+def test_a_signature_never_takes_the_place_of_another(root, keys):
+    for name in NAMES:
+        sign(keys, name)
+    (root / SEALED).with_name(f"{SEAL}.1.sig").unlink()
+    sign(keys)
+    assert [line.split()[0] for line in found(keys, "both").signed] == [*NAMES]
+
+
+@pytest.mark.parametrize(("n", "size", "why"), [(1, 1 << 42, "too large"), (101, 9, "more than")])
+def test_signatures_without_end_are_refused_in_a_line(root, keys, n, size, why, capsys):
+    """ssh-keygen would read each of them to its end."""
+    sign(keys)
+    for number in range(2, 2 + n):
+        with (root / SEALED).with_name(f"{SEAL}.{number}.sig").open("wb") as stream:
+            stream.truncate(size)
+    capsys.readouterr()
+    signers, key = str(keys / "alice"), str(keys / f"{NAMES[0]}.key")
+    for command in (["verify", "--signers", signers], ["sign", key]):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert why in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("when", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "now"])
+def test_a_seal_of_no_time_has_no_good_signature(root, keys, when):
+    sign(keys)
+    text = re.sub("(?<=sealed at ).*", when, (root / SEALED).read_text())
+    (root / SEALED).write_text(text)
+    key = keys / f"{NAMES[0]}.key"
+    signed = ssh_keygen("sign", "-n", "ffmerge", "-f", key, reads=text.encode())
+    (root / SEALED).with_name(f"{SEAL}.1.sig").write_bytes(signed)
+    assert ["no signature of this seal" in fault.why for fault in found(keys).faults] == [True]
 
 
 @pytest.mark.parametrize("name", ["m/new.record.json", "tables/table2.ledger.json"])

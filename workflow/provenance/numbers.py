@@ -10,7 +10,18 @@ from types import NoneType
 from typing import Any
 
 from provenance.ledger import slug
-from provenance.records import FILE, Mapped, Record, Records, a_number, a_path, files_in, read_json
+from provenance.records import (
+    FILE,
+    Mapped,
+    Record,
+    Records,
+    a_line,
+    a_number,
+    a_path,
+    files_in,
+    leads_out,
+    read_json,
+)
 
 
 def a_rule(value: Any) -> bool:
@@ -21,11 +32,11 @@ def a_rule(value: Any) -> bool:
 SHAPE = {  # of a ledger; see provenance.ledger
     "about": Mapped(FILE),
     "files": Mapped(str, keys=a_path),
-    "columns": [str],
-    "rows": [[str]],
+    "columns": [a_line],
+    "rows": [[a_line]],
     "cells": [
         {
-            **dict.fromkeys(("id", "column", "shown", "derivation"), str),
+            **dict.fromkeys(("id", "column", "shown", "derivation"), a_line),
             "rule": a_rule,
             "row": int,
             "raw": object,
@@ -128,6 +139,8 @@ def read_ledgers(results: Path, root: Path = Path()) -> tuple[list[Ledger], list
     for file in files_in(root / results, "*.ledger.json"):
         name = file.relative_to(root)
         try:
+            if leads_out(file, root, results):
+                raise ValueError(f"{name} is a link out of this folder")
             ledgers.append(Ledger(name, read_ledger(file)))
         except ValueError:
             broken.append(name)

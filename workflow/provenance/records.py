@@ -7,7 +7,9 @@ may have more); a list of one shape for all entries; a tuple of alternatives; `M
 """
 
 import json
+import os
 import re
+import reprlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,10 +20,11 @@ from typing import Any
 
 from provenance.digest import is_of_the_system
 from provenance.hashing import read_bounded
-from provenance.project import PROJECT
+from provenance.project import PROJECT, read_mapping
 from provenance.record import read_record
 
 MAX_NESTING = 100  # of a record or ledger
+MAX_VALUES = 20_000  # in a record; the demo's have up to 711
 PATH_BYTES, NAME_BYTES = 1000, 255  # more than any file's path and name have
 
 
@@ -57,6 +60,11 @@ def a_source_file(value: Any) -> bool:
     return a_path(value) and not Path(value).is_absolute() and ".." not in Path(value).parts
 
 
+def a_command(value: Any) -> bool:
+    """Return whether a value can be a command line: Linux takes no word of 128 KiB."""
+    return isinstance(value, str) and len(value) < 1 << 17
+
+
 def a_name(value: Any) -> bool:
     """Return whether a value is the name of a rule, or the dotted name of a module."""
     return isinstance(value, str) and bool(re.fullmatch(r"\w{1,200}(\.\w{1,200})*", value))
@@ -72,14 +80,25 @@ def is_inside(path: Path, folders: Iterable[Path]) -> bool:
 
     Links are followed: a link that leads out of the folders is not inside.
     """
-    resolved = [folder.resolve() for folder in folders]
+    resolved = [os.path.realpath(folder) for folder in folders]
     within = [path, *path.rglob("*")] if path.is_dir() else [path]
-    return all(any(map(each.resolve().is_relative_to, resolved)) for each in within)
+    real = (Path(os.path.realpath(each)) for each in within)  # of a link to itself, too
+    return all(any(map(each.is_relative_to, resolved)) for each in real)
 
 
 def is_elsewhere(path: str, root: Path, results: Path) -> bool:
     """Return whether a path is absolute, begins with `..`, or is behind a link out of both."""
     return not a_source_file(path) or not is_inside(root / path, [root, root / results])
+
+
+def leads_out(file: Path, root: Path, results: Path) -> bool:
+    """Return whether a file is a link out of both a repository and its folder of results."""
+    return file.is_symlink() and not is_inside(file, [root, root / results])
+
+
+def a_line(value: Any) -> bool:
+    """Return whether a value is a text that cannot look like further lines of a command's."""
+    return isinstance(value, str) and not re.search(r"[\n\r\v\f\x85\u2028\u2029]", value)
 
 
 def a_number(value: Any) -> bool:
@@ -91,11 +110,11 @@ FILE = {"path": a_path, "sha256": str}
 FILES = Mapped((FILE, [FILE]))
 SHAPE = {  # of a record; see Job._record
     "rule": a_name,
-    "wildcards": Maybe(Mapped(str)),
+    "wildcards": Maybe(Mapped(a_line)),
     "params": Maybe(dict),
     "reproduces": Maybe((str, Mapped(a_number))),
     "imports": Maybe([a_name]),
-    "command": Maybe(str),
+    "command": Maybe(a_command),
     "input": FILES,
     "output": FILES,
     "code": Maybe(
@@ -107,21 +126,21 @@ SHAPE = {  # of a record; see Job._record
     "git": Maybe({"commit": Maybe(a_commit), "patch": Maybe(a_path)}),
     "environment": Maybe(
         {
-            **dict.fromkeys(("python", "image_sha256"), Maybe(str)),
-            "packages": Maybe(Mapped(str)),
+            **dict.fromkeys(("python", "image_sha256"), Maybe(a_line)),
+            "packages": Maybe(Mapped(a_line, keys=a_line)),
             "lock": Maybe(FILE),
             "image": Maybe(a_path),
         }
     ),
     "machine": Maybe(
         {
-            **dict.fromkeys(("host", "cpu", "gpu", "slurm_job", "slurm_node"), Maybe(str)),
+            **dict.fromkeys(("host", "cpu", "gpu", "slurm_job", "slurm_node"), Maybe(a_line)),
             "threads": Maybe(a_number),
         }
     ),
     "time": Maybe(
         {
-            **dict.fromkeys(("started", "ended"), Maybe(str)),
+            **dict.fromkeys(("started", "ended"), Maybe(a_line)),
             **dict.fromkeys(("seconds", "start_up_seconds", "cpu_seconds"), Maybe(a_number)),
             "peak_memory_bytes": Maybe(a_number),
         }
@@ -206,7 +225,7 @@ class Records:
         self.broken: list[Path] = []
         for file in files_in(root / results, "*.record.json"):
             name = file.relative_to(root)
-            if record := _read(file, name):
+            if record := None if leads_out(file, root, results) else _read(file, name):
                 self.by_file[name] = record
             else:
                 self.broken.append(name)
@@ -335,8 +354,11 @@ def read_json(file: Path, shape: Any) -> Any:
         content = json.loads(text, parse_constant=_no_number)
         if re.search(rb"\\u[dD][89a-fA-F]", text):
             json.dumps(content, ensure_ascii=False).encode()  # fails for half of a character
-        if _nesting(content) > MAX_NESTING:
+        depth, n_values = _extent(content)
+        if depth > MAX_NESTING:
             raise ValueError(f"it is nested more than {MAX_NESTING} deep")
+        if shape is SHAPE and n_values > MAX_VALUES:
+            raise ValueError(f"it holds more than {MAX_VALUES:,} values")
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise Misfit(str(error)) from None
     check(content, shape)
@@ -347,16 +369,17 @@ def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no number")
 
 
-def _nesting(value: Any) -> int:
-    """Return how deep lists and objects are nested."""
-    depth, level = 0, [value]
+def _extent(value: Any) -> tuple[int, int]:
+    """Return how deep lists and objects are nested, and how many values they hold."""
+    depth, n_values, level = 0, 0, [value]
     while level:
+        n_values += len(level)
         containers = [each for each in level if isinstance(each, dict | list)]
         level = [
             of for each in containers for of in (each.values() if isinstance(each, dict) else each)
         ]
         depth += bool(containers)
-    return depth
+    return depth, n_values
 
 
 def check(value: Any, shape: Any, place: str = "") -> None:
@@ -383,6 +406,16 @@ def check(value: Any, shape: Any, place: str = "") -> None:
             _require(value, shape, place)
 
 
+def read_checked(file: Path, shape: Any) -> dict[str, Any]:
+    """Read a YAML file of keys and values; {} if it is not there. Raises ValueError naming it."""
+    content = read_mapping(file) if file.is_file() else {}
+    try:
+        check(content, shape)
+    except Misfit as misfit:
+        raise ValueError(f"{file} cannot be read: {misfit}") from None
+    return content
+
+
 def _check_alternatives(value: Any, shapes: tuple[Any, ...], place: str) -> None:
     misfits = []
     for shape in shapes:
@@ -397,4 +430,5 @@ def _require(value: Any, kind: Any, place: str) -> Any:
     if kind(value) if isfunction(kind) else isinstance(value, kind):
         return value
     expected = getattr(kind, "__name__", str(kind)).replace("_", " ")
-    raise Misfit(f"{place[:-1] or 'the content'} is {repr(value)[:60]}, not {expected}")
+    found = (repr if isinstance(value, str) else reprlib.repr)(value)[:60]
+    raise Misfit(f"{place[:-1] or 'the content'} is {found}, not {expected}")

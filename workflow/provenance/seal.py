@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 
 from provenance.hashing import OMITTED, digests, read_bounded
@@ -27,6 +28,7 @@ from provenance.text_format import counted
 SEAL = "seal.txt"  # in a folder of results
 NAMESPACE = "ffmerge"  # of the signatures; git's have another
 MADE = "# sealed at "
+MOST_SIGNATURES, SIGNATURE_BYTES = 100, 1 << 16  # of a seal; ssh-keygen reads each three times
 NOT_SEALED = {"__pycache__", ".snakemake", ".cache", ".git"}  # folders that later work leaves
 
 
@@ -98,7 +100,8 @@ def sign(key: Path, records: Records) -> tuple[Seal, Path]:
             signed.unlink()
         write_atomically(file, text)
     known = {signed.read_bytes(): signed for signed in signature_files(file)}
-    new = file.with_name(f"{SEAL}.{len(known) + 1}.sig")
+    names = (file.with_name(f"{SEAL}.{n}.sig") for n in count(1))
+    new = next(name for name in names if not os.path.lexists(name))
     if signature not in known:
         write_atomically(new, signature)
     return read(text), known.get(signature, new)
@@ -135,6 +138,8 @@ def _all_files(root: Path) -> set[str]:
 
 
 def _differing(seal: Seal, root: Path) -> bool:
+    if not all((root / path).exists() for path in seal.files):  # before a long list is hashed
+        return True
     found = digests(str(root / path) for path in seal.files).of
     return any(found[str(root / path)] != digest for path, digest in seal.files.items())
 
@@ -149,14 +154,20 @@ def read(text: bytes) -> Seal:
 
 
 def _made(line: str) -> datetime:
-    if not line.startswith(MADE):
-        raise ValueError("the seal does not begin with when it was made")
-    return datetime.fromisoformat(line.removeprefix(MADE))
+    with suppress(ValueError, OverflowError):
+        if line.startswith(MADE):
+            return datetime.fromisoformat(line.removeprefix(MADE)).astimezone(UTC)
+    raise ValueError("the seal does not begin with when it was made")
 
 
 def signature_files(seal: Path) -> list[Path]:
-    """List the files with signatures of a seal."""
-    return sorted(file for file in seal.parent.glob(f"{SEAL}.*.sig") if file.is_file())
+    """List the files with signatures of a seal. Raises ValueError if they are too many or large."""
+    files = sorted(file for file in seal.parent.glob(f"{SEAL}.*.sig") if file.is_file())
+    if len(files) > MOST_SIGNATURES:
+        raise ValueError(f"{seal} has more than {MOST_SIGNATURES} signatures: remove some")
+    if large := [file for file in files if file.stat().st_size > SIGNATURE_BYTES]:
+        raise ValueError(f"{large[0]} is too large to be a signature: remove it")
+    return files
 
 
 def signatures(seal: Path, signers: Path) -> list[Signature]:
@@ -179,7 +190,7 @@ def _checked(file: Path, text: bytes, signers: Path) -> Signature:
         key = ssh_keygen("check-novalidate", *common, reads=text).decode().strip()
         key = key.partition("signature ")[2]  # with ED25519 key SHA256:…
         when = _made(text.partition(b"\n")[0].decode()).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):
         return Signature(file, None, "no signature of this seal")
     allowed = ("-f", signers, f"-Overify-time={when:%Y%m%d%H%M%S}")
     with suppress(ValueError):

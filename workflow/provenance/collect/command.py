@@ -103,6 +103,8 @@ def collect(
         if paper:
             shutil.make_archive(str(partial), "zip", partial)
         os.replace(archive if paper else partial, folder)
+    except ValueError as error:  # of a copy: name the file itself
+        raise ValueError(str(error).replace(f"{partial}/", "")) from None
     finally:
         archive.unlink(missing_ok=True)
         shutil.rmtree(partial, ignore_errors=True)

@@ -6,7 +6,6 @@ does the crate.
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,9 @@ from provenance.collect.crate_jobs import (
     link,
     parameter,
 )
-from provenance.project import PROJECT, configurations_of, read_mapping
+from provenance.hashing import read_bounded
+from provenance.project import PROJECT, configurations_of
+from provenance.records import Mapped, Maybe, read_checked
 
 RUN_TERMS = "https://w3id.org/ro/terms/workflow-run#"
 TERMS = {  # beyond RO-Crate 1.1; written into the crate, so that nothing else has to be fetched
@@ -39,6 +40,15 @@ TERMS = {  # beyond RO-Crate 1.1; written into the crate, so that nothing else h
             *("resourceUsage", "sha256", "sourceParameter", "targetParameter"),
         )
     },
+}
+CITATION = {  # what is read of CITATION.cff
+    "license": Maybe(str),
+    "authors": Maybe([{"name": str}]),
+    "preferred-citation": Maybe({"title": str}),
+}
+SOURCES = {  # of the embedded data
+    "packages": Mapped({"licence": str}),
+    "data": [{"path": str, "packages": [str]}],
 }
 FAILED = "http://schema.org/FailedActionStatus"
 ACTIONS = ("CreateAction", "ControlAction", "OrganizeAction")
@@ -77,7 +87,8 @@ def write_crate(chosen: Collection, folder: Path, digests: Mapping[str, str]) ->
 def _add_workflow(files: Files) -> Entity:
     """Add the Snakefile as the main workflow; its steps and tools come with the jobs."""
     name, pyproject = str(PROJECT.snakefile), files.folder / "pyproject.toml"
-    known = tomllib.loads(pyproject.read_text())["project"] if pyproject.is_file() else {}
+    told = read_bounded(pyproject).decode(errors="replace") if pyproject.is_file() else ""
+    version = re.search(r'(?ms)^\[project\]$.*?^version = "([^"\n]{1,50})"$', told)
     workflow = files.crate.add_workflow(
         files.folder / name,
         name,
@@ -88,7 +99,7 @@ def _add_workflow(files: Files) -> Entity:
             "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"],
             "name": name,
             "sha256": files.digests[name],
-            **{key: known[key] for key in ("version",) if key in known},
+            **({"version": version[1]} if version else {}),
         },
     )
     files.know(name, workflow)
@@ -97,11 +108,11 @@ def _add_workflow(files: Files) -> Entity:
 
 def _locked(folder: Path, package: str) -> str | None:
     """Return the version of a package in the locks."""
-    versions = {
-        version
-        for lock in sorted((folder / "envs").glob("*.txt"))
-        for version in re.findall(rf"^{package}==([^\s;]+)", lock.read_text(), flags=re.M)
-    }
+    locks = [
+        read_bounded(file).decode(errors="replace") for file in (folder / "envs").glob("*.txt")
+    ]
+    pinned = re.compile(rf"^{package}==([^\s;]+)", re.MULTILINE)
+    versions = {version for lock in locks for version in pinned.findall(lock)}
     return versions.pop() if len(versions) == 1 else None
 
 
@@ -191,7 +202,7 @@ def _results(chosen: Collection, files: Files, jobs: Jobs, workflow: Entity) -> 
 def _describe(crate: ROCrate, chosen: Collection, workflow: Entity, folder: Path) -> None:
     """Describe the crate as a whole."""
     file, root = folder / PROJECT.citation, crate.root_dataset
-    cited = read_mapping(file) if file.is_file() else {}
+    cited = read_checked(file, CITATION)
     names = ", ".join(ledger.name for ledger in chosen.ledgers) or ", ".join(chosen.targets)
     root["name"] = f"{chosen.records.results}: {names}"
     root["description"] = (
@@ -231,16 +242,16 @@ def _licences_of_data(folder: Path) -> dict[str, list[str]]:
     file = folder / PROJECT.data_sources
     if not file.is_file():
         return {}
-    sources = read_mapping(file)
+    sources = read_checked(file, SOURCES)
     by_package = {
         name: package["licence"].split(" AND ") for name, package in sources["packages"].items()
     }
-    return {
-        str(PROJECT.data_sources.parent / data["path"]): list(
-            dict.fromkeys(name for package in data["packages"] for name in by_package[package])
-        )
+    licences = {
+        data["path"]: [name for each in data["packages"] for name in by_package.get(each, [])]
         for data in sources["data"]
     }
+    above = PROJECT.data_sources.parent
+    return {str(above / path): list(dict.fromkeys(names)) for path, names in licences.items()}
 
 
 def _compact(crate: ROCrate) -> None:

@@ -46,9 +46,9 @@ FORMATS = {
 
 def entity(crate: ROCrate, identifier: str, kind: str, **properties: Any) -> Entity:
     """Return the entity with an identifier; add it with these properties if it is not there."""
-    return crate.get(identifier) or crate.add(
-        ContextEntity(crate, identifier, {"@type": kind, **properties})
-    )
+    if identifier in crate:  # `get` alone looks through all entities for what is not there
+        return crate.get(identifier)
+    return crate.add(ContextEntity(crate, identifier, {"@type": kind, **properties}))
 
 
 def link(source: Entity, name: str, target: Entity) -> None:

@@ -3,18 +3,17 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jinja2
-import yaml
 
 from provenance.collect.collection import Collection
+from provenance.collect.crate import CITATION
 from provenance.csv_files import read_csv, write_csv
 from provenance.digest import sha256_of
 from provenance.hashing import omitted_files
 from provenance.numbers import Ledger
 from provenance.project import PROJECT
-from provenance.records import a_source_file
+from provenance.records import Mapped, Maybe, a_source_file, read_checked
 from provenance.seal import SEAL
 
 README, MOVED, DICTIONARY = "README.md", "README-workflow.md", "data-dictionary.csv"
@@ -42,8 +41,9 @@ def data_dictionary(chosen: Collection, folder: Path) -> list[dict[str, str]]:
 
     The ledgers say where the numbers are from; the workflow's captions and columns.yaml the rest.
     """
-    captions = _yaml(folder / PROJECT.page_template / "captions.yaml")
-    meanings = _yaml(folder / PROJECT.columns)
+    of_figure = Mapped({"title": Maybe(str)})
+    captions = read_checked(folder / PROJECT.page_template / "captions.yaml", of_figure)
+    meanings = read_checked(folder / PROJECT.columns, Mapped(str))
     return [
         {
             "file": path,
@@ -56,10 +56,6 @@ def data_dictionary(chosen: Collection, folder: Path) -> list[dict[str, str]]:
         if path.endswith(".csv") and a_source_file(path) and (folder / path).is_file()
         for column in _columns(ledger, path, folder)
     ]
-
-
-def _yaml(file: Path) -> dict[str, Any]:
-    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _columns(ledger: Ledger, path: str, folder: Path) -> Iterator[dict[str, str]]:
@@ -97,7 +93,7 @@ def _listed(words: Iterator[str]) -> str:
 
 
 def _readme(chosen: Collection, folder: Path) -> str:
-    cited, results = _yaml(folder / PROJECT.citation), chosen.records.results
+    cited, results = read_checked(folder / PROJECT.citation, CITATION), chosen.records.results
     parts = {name: [r.part(name) for r in chosen.ancestry] for name in ("time", "git")}
     times = [time.get(key) for time in parts["time"] for key in ("started", "ended")]
     commits = {commit for git in parts["git"] if (commit := git.get("commit"))}

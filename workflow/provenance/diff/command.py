@@ -34,7 +34,7 @@ from provenance.reproduce.agreement import (
     counterpart,
     number_agreement,
 )
-from provenance.text_format import counted, line, wrapped
+from provenance.text_format import counted, line, tallied, wrapped
 
 WITHIN, DIFFERENT = "within tolerance", "different"
 FOLLOWS = "reads what differs"  # of a job that promises the same for the same inputs only
@@ -247,21 +247,36 @@ def _lines(diff: Diff, numbers: Sequence[Compared], chosen: bool) -> Iterator[st
     if len(numbers) == 1 and numbers[0].kind != ONLY:
         yield "\nIts jobs, each after those it builds on"
         yield from (line(job.kind, str(job.pair.new)) for job in diff.chain(numbers[0].number))
-    if alone := [] if chosen else diff.alone:
-        yield "\nJobs of one run only"
-        yield from (f"  {record}   {record.file}" for record in alone[:SHOWN])
-        yield from _more(len(alone))
-    differing = [each for each in numbers if each.kind != SAME_BITS]
+    yield from _one_run_only(diff, numbers, chosen)
+    differing = [each for each in numbers if each.kind not in (SAME_BITS, ONLY)]
     differing.sort(key=lambda each: -KINDS.index(each.kind))  # stable: tables stay in order
     if differing:
         yield "\nNumbers that differ: in A, in B, and where their chains part"
     for each in differing[:SHOWN]:
         at = f", at {diff.jobs[Path(each.parts_at)].pair.new}" if each.parts_at else ""
-        before, after = ("–" if text is None else text[:12] for text in (each.a, each.b))
-        yield f"  {each.number:30} {before:>12} {after:>12}   {each.kind}{at}"
+        same = " (the same as shown)" if each.a == each.b else ""
+        yield f"  {each.number:30} {each.a[:12]:>12} {each.b[:12]:>12}   {each.kind}{same}{at}"
         if chosen and each.said:
             yield line("", each.said)
     yield from _more(len(differing))
+
+
+def _one_run_only(diff: Diff, numbers: Sequence[Compared], chosen: bool) -> Iterator[str]:
+    """Name what only A or only B has: jobs, by rule where they are many, and numbers by table."""
+    lines: list[str] = []
+    for name, records in (("A", diff.a), ("B", diff.b)):
+        jobs = [
+            each for each in diff.alone if records.by_file.get(each.file) is each and not chosen
+        ]
+        named = [str(job) if len(jobs) <= SHOWN else job.rule for job in jobs]
+        other = [
+            each for each in numbers if each.kind == ONLY and (each.b is None) == (name == "A")
+        ]
+        tables = Counter(_names(each)[1] for each in other)
+        shown = [f"{counted(n, 'number')} of {table}" for table, n in tables.items()]
+        if jobs or other:
+            lines += wrapped(name, ", ".join([tallied(named)] * bool(jobs) + shown))
+    yield from ["\nIn one run only (--json has all)", *lines] if lines else []
 
 
 def _counts(kinds: Sequence[str]) -> str:

@@ -347,17 +347,17 @@ def remade(number: Number, compared: Compared, folders: tuple[str, str]) -> Rema
             raise ValueError(f"the second run has no number {number.id}")
         after, text = again.cell["raw"], again.cell["shown"]
     else:
-        values = [_source(source, folders).value() for source in cell["sources"]]
+        sources = ((source["file"], source["pointer"]) for source in cell["sources"])
+        values = [_source(*source, folders).value() for source in sources]
         after = DERIVATIONS[cell["derivation"]](values)
         text = shown(after, cell["rule"])
     agreement = number_agreement(cell, after, compared, folders)
     return Remade(cell["raw"], after, cell["shown"], text, agreement)
 
 
-def _source(source: dict[str, str], folders: tuple[str, str], root: Path = Path()) -> Source:
+def _source(file: str, pointer: str, folders: tuple[str, str], root: Path = Path()) -> Source:
     """Return a source of a number in the second run."""
-    file = file_in(root, folders[1], counterpart(source["file"], folders))
-    return Source(file, source["pointer"])
+    return Source(file_in(root, folders[1], counterpart(file, folders)), pointer)
 
 
 def number_agreement(
@@ -372,15 +372,14 @@ def number_agreement(
         return Agreement(True, "the same number")
     if cell["derivation"] == JOB:
         return Agreement(None, "another number; what it may differ by, no rule declares")
-    for source in cell["sources"]:
+    for file, pointer in dict.fromkeys((each["file"], each["pointer"]) for each in cell["sources"]):
         try:
-            first = file_in(roots[0], folders[0], source["file"])
-            old = Source(first, source["pointer"]).value()
-            new = _source(source, folders, roots[1]).value()
+            old = Source(file_in(roots[0], folders[0], file), pointer).value()
+            new = _source(file, pointer, folders, roots[1]).value()
         except (OSError, ValueError, RecursionError) as error:
             return Agreement(None, f"another number, and what it came from is gone: {error}")
-        metric = source["pointer"].rpartition("/")[2]
-        pairs = (pair for pair, _ in compared if pair and source["file"] in pair.old.outputs)
+        metric = pointer.rpartition("/")[2]
+        pairs = (pair for pair, _ in compared if pair and file in pair.old.outputs)
         tolerance = next((pair.tolerances.get(metric) for pair in pairs), None)
         if old != new and (tolerance is None or not abs(old - new) <= tolerance):
             allowed = f"may differ by {tolerance:g}" if tolerance else "may not differ"
