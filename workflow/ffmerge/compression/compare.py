@@ -21,7 +21,7 @@ from torch import nn
 
 from ffmerge.compression import record, source
 from ffmerge.compression.batches import Data, forward, without_cache
-from ffmerge.compression.drop import best_blocks, layers_of, least_influential
+from ffmerge.compression.drop import best_blocks, least_influential
 from ffmerge.compression.encodings import tokenizer_if_any
 from ffmerge.compression.loss import (
     CrossEntropy,
@@ -71,10 +71,10 @@ from ffmerge.evaluation.intervals import Scored, scored_models
 from ffmerge.method.declared import check_declared
 from ffmerge.method.features import Features
 from ffmerge.method.groups import Group
-from ffmerge.method.layer_drop import changed_keys, drop_feed_forwards, without_layers
+from ffmerge.method.layer_drop import changed_keys, drop_feed_forwards
 from ffmerge.method.merge import merge_in_model
 from ffmerge.method.reconstruct import INPUT, OUTPUT, Reconstruction
-from ffmerge.method.tie import count_parameters, temporary_changes
+from ffmerge.method.tie import count_parameters
 from ffmerge.models.memory import check_device, give_back
 from ffmerge.models.pretrained import Fit, quiet
 from ffmerge.models.towers import towers
@@ -346,7 +346,6 @@ class Ways:
         self.model, self.data, self.loss = model, data, loss
         self.anchor, self.n_removed, self._scratch = settings.anchor, n_removed, scratch
         self.steps, self.search_steps = settings.reconstruct, settings.reconstruct_search
-        self._n_layers = {name: len(tower) for name, tower in towers(model).items()}
 
     @cached_property
     def n_dropped(self) -> dict[str, int]:
@@ -385,12 +384,8 @@ class Ways:
         if method == DROP and strategy == "influence":
             return Selected(least_influential(model, self.n_dropped, self.data.features), None, [])
         if method in (DROP, DROP_FFS):
-            n = self.n_dropped if method == DROP else n_removed
-            return Selected(
-                best_blocks(self._n_layers, n, lambda block: self._loss_without(block, method))[0],
-                None,
-                [],
-            )
+            n, drop = (self.n_dropped, None) if method == DROP else (n_removed, self._drop)
+            return Selected(best_blocks(model, n, self.loss, drop)[0], None, [])
         if strategy.startswith(("window", "greedy")):
             return self._searched(method, strategy)
         if strategy == "correlation":
@@ -437,12 +432,8 @@ class Ways:
         collect(self.model, self.data.features, maps, self.data.n_tokens, file)
         return file
 
-    def _loss_without(self, block: list[Group], method: str) -> float:
-        if method == DROP:
-            return self.loss.of(without_layers(self.model, layers_of(block)))
-        with temporary_changes(self.model):
-            drop_feed_forwards(self.model, block)
-            return self.loss.of(self.model)
+    def _drop(self, block: list[Group]) -> None:
+        drop_feed_forwards(self.model, block)
 
 
 class Measuring:

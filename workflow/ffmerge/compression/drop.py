@@ -1,6 +1,5 @@
 """Drop layers of a user's model where `select` would merge FF sublayers: which, and the result."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from operator import lt
 from pathlib import Path
@@ -12,11 +11,11 @@ from ffmerge.compression.loss import Loss
 from ffmerge.compression.select import (
     Selected,
     StageTimer,
-    Trial,
     Tried,
     duration,
     n_to_remove,
     parse_groups,
+    tried_windows,
 )
 from ffmerge.compression.settings import Settings
 from ffmerge.compression.write import keep_stored_tensors
@@ -65,11 +64,8 @@ class Dropper:
                     least_influential(self._model, self._n_dropped, data.features), None, []
                 )
 
-        def score(block: list[Group]) -> float:
-            return loss.of(without_layers(self._model, layers_of(block)))
-
         with stage("search"):
-            blocks, tried = best_blocks(self._n_layers, self._n_dropped, score)
+            blocks, tried = best_blocks(self._model, self._n_dropped, loss)
         return Selected(blocks, None, tried)
 
     @property
@@ -78,26 +74,26 @@ class Dropper:
 
 
 def best_blocks(
-    n_layers: Mapping[str, int], n_dropped: Mapping[str, int], score: Callable[[list[Group]], float]
+    model: nn.Module,
+    n_dropped: Mapping[str, int],
+    loss: Loss,
+    drop: Callable[[list[Group]], None] | None = None,
 ) -> tuple[list[Group], Tried]:
     """Find the block of adjacent layers of each search without which the loss is lowest.
 
-    n_layers, n_dropped: by tower. score: the loss of the model without a block. Returns the best
-    blocks and all that were tried.
+    n_dropped: by tower. drop: drops a block in the model, which is put back afterwards; by default
+    whole layers are dropped. Returns the best blocks and all that were tried.
     """
+    n_layers = {name: len(tower) for name, tower in towers(model).items()}
     searches = windows_of(n_layers, {name: n for name, n in n_dropped.items() if n}, "first")
     selected: list[Group] = []
     tried: Tried = []
-    bar = progress(total=sum(map(len, searches)), desc="blocks")
     for blocks in searches:
-        losses: dict[int, float] = {}
-        for n, block in enumerate(blocks):
-            value = score(block)
-            losses[n] = value if math.isfinite(value) else math.inf
-            bar.update()
+        change = drop or (lambda block: without_layers(model, layers_of(block)))
+        trials = tried_windows(model, blocks, change, loss)
+        losses = {n: trial.loss for n, trial in enumerate(trials)}
         selected += blocks[best_start(losses, losses, better=lt)]
-        tried += map(Trial, blocks, losses.values())
-    bar.close()
+        tried += trials
     return selected, tried
 
 

@@ -39,7 +39,6 @@ from ffmerge.method.permutation import Alignment, Pair, Permutations, align_all_
 from ffmerge.method.reconstruct import INPUT, MAPS, OUTPUT, Reconstruction
 from ffmerge.method.relax import GIVEN, MOMENTS, NEURON, approximate, check_rank, merge_relaxed
 from ffmerge.method.shared_layers import SharedLayers
-from ffmerge.method.tie import temporary_changes
 from ffmerge.method.windows import best_start
 from ffmerge.models.memory import drop_cycles
 from ffmerge.models.towers import towers
@@ -414,20 +413,27 @@ def by_loss(
 def tried_windows(
     model: nn.Module,
     windows: Sequence[list[Group]],
-    merge: Callable[[list[Group]], None],
+    change: Callable[[list[Group]], nn.Module | None],
     loss: Loss,
 ) -> Tried:
     """Compute the windows' losses, each as far as it may be the lowest.
 
-    After the first part of the data, the best window so far is computed on all of them. Any other
-    one stops when its loss so far, as a share of the whole, exceeds the lowest loss: no part's
-    loss is negative.
+    change: merges or drops a window in the model, which is put back afterwards; or returns another
+    model, of which every layer is computed. After the first part of the data, the best window so
+    far is computed on all of them. Any other one stops when its loss so far, as a share of the
+    whole, exceeds the lowest loss: no part's loss is negative.
     """
-    shared = SharedLayers(model, lambda window, _: merge(window))
+    changed = model
+
+    def apply(window: list[Group], _: None) -> None:
+        nonlocal changed
+        changed = change(window) or model
+
+    shared = SharedLayers(model, apply)
     parts, candidates = loss.parts(model), [(window, None) for window in windows]
 
     def score(part: tuple) -> Term:
-        return loss.term(model, part)
+        return loss.term(changed, part)
 
     terms = shared.scores(candidates, parts[:1], score)
     first = min(range(len(windows)), key=lambda i: _or_infinite(terms[i][0][0]))
@@ -491,15 +497,15 @@ def by_greedy(
     """
     open_, n = boundaries(model, n_removed, without), sum(n_removed.values())
     bar = progress(total=greedy.n_trials(len(open_), n), desc="groups")
+    shared, parts = SharedLayers(model, lambda groups, _: merge(groups)), loss.parts(model)
 
-    def loss_without(removed: frozenset[greedy.Boundary]) -> float:
-        with temporary_changes(model):
-            merge(greedy.groups_between(removed, anchor))
-            value = loss.of(model)
-        bar.update()
-        return _or_infinite(value)
+    def losses_without(tried: list[frozenset[greedy.Boundary]]) -> list[float]:
+        candidates = [(greedy.groups_between(removed, anchor), None) for removed in tried]
+        terms = shared.scores(candidates, parts, lambda part: loss.term(model, part))
+        bar.update(len(tried))
+        return [_or_infinite(mean(of)) for of in terms]
 
-    steps = greedy.joined(open_, n, loss_without)
+    steps = greedy.joined(open_, n, losses_without)
     bar.close()
     tried = [Trial(greedy.groups_between(removed, anchor), value) for removed, value in steps]
     return tried[-1].window, tried

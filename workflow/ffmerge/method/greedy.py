@@ -21,22 +21,26 @@ def n_trials(n_boundaries: int, n_removed: int) -> int:
 
 
 def joined(
-    boundaries: Sequence[Boundary], n_removed: int, loss: Callable[[frozenset[Boundary]], float]
+    boundaries: Sequence[Boundary],
+    n_removed: int,
+    losses: Callable[[list[frozenset[Boundary]]], Sequence[float]],
 ) -> list[tuple[frozenset[Boundary], float]]:
     """Remove boundaries greedily; the sets removed after each step, with their losses.
 
     The first step tries all boundaries. A later one tries RETRIED of them, as in lazy greedy search
-    (Minoux 1978): costs seldom fall when others are removed.
+    (Minoux 1978): costs seldom fall when others are removed. losses: of the model without each set.
     Raises ValueError if there are fewer boundaries than n_removed.
     """
     if len(boundaries) < n_removed:
         raise ValueError(f"{n_removed} boundaries cannot be removed of {len(boundaries)}")
     removed: frozenset[Boundary] = frozenset()
-    before, steps = loss(removed), []
+    (before,), steps = losses([removed]), []
     costs = dict.fromkeys(boundaries, 0.0)
     for _ in range(n_removed):
         closest = sorted((b for b in boundaries if b not in removed), key=costs.__getitem__)
-        tried = {b: loss(removed | {b}) for b in (closest[:RETRIED] if removed else closest)}
+        closest = closest[:RETRIED] if removed else closest
+        found = losses([removed | {b} for b in closest])
+        tried = dict(zip(closest, found, strict=True))
         costs |= {b: value - before for b, value in tried.items()}
         best = min(tried, key=tried.__getitem__)
         removed, before = removed | {best}, tried[best]
