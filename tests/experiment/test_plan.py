@@ -30,7 +30,7 @@ OUTSIDE = {  # rules of which `everything` needs none with the base models and d
     *("fetch_package", "unpack_ilsvrc2012", "convert_dataset", "unpack_base_model"),
     *("train_base_model", "rebuild_data", "build_text", "build_images", "build_translation_pairs"),
     *("measure_alignment", "report_stages", "plan"),
-    *("make_strategies", "propose_groups", "score_groups"),  # a table that one asks for by name
+    *("make_strategies", "propose_groups", "score_groups", "make_sizes"),  # asked for by name
 }
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -499,7 +500,8 @@ def test_gains_are_of_the_same_seed_and_positive_where_permuting_is_better(resul
         )
     ]
     ratios = {"gpt2": {"third": 5}, "marian": {"third": 3}}
-    rows = texts(seeds([*tuned, *bleu], ratios, seed=1, confidence=0.95))
+    tested = [replace(each, loss=each.score / 8) for each in (*tuned, *bleu)]
+    rows = texts(seeds(tested, ratios, seed=1, confidence=0.95))
     columns = ("Model", "What", "Seeds", "By Seed", "Mean", "SD", "Low", "High")
     assert [tuple(row[column] for column in columns) for row in rows] == [
         ("GPT-2", "Vanilla", "1, 2, 7", "16.00, 16.30, 16.40", "16.23", "0.21", "–", "–"),
@@ -526,7 +528,28 @@ def test_gains_are_of_the_same_seed_and_positive_where_permuting_is_better(resul
             "-2.3",
             "+4.0",
         ),
+        (
+            "GPT-2",
+            "gain by aligning",
+            "1, 2, 7",
+            "+0.1250, +0.1000, +0.1625",
+            "+0.1292",
+            "0.0315",
+            "+0.0510",
+            "+0.2073",
+        ),
+        (
+            "OPUS-MT",
+            "gain by aligning",
+            "1, 2, 7",
+            "-0.1250, +0.0625, -0.2500",
+            "-0.1042",
+            "0.1573",
+            "-0.4949",
+            "+0.2866",
+        ),
     ]
+    assert [row["Metric"] for row in rows[-3:]] == ["BLEU↑", *["Loss (nats)↓"] * 2]
 
 
 # --- as text --------------------------------------------------------------------------------------

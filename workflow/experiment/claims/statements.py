@@ -187,7 +187,8 @@ def as_report(table: DataFrame, confidence: float) -> str:
         "claims.csv says which models were compared.\n"
         "Errors are over\n"
         + "".join(f"  {task}: {over}\n" for task, over in resampled)
-        + "They speak of other test examples, not of other seeds of tuning (see further_seeds).\n"
+        + "They speak of other test examples. Of other seeds of tuning, seeds.csv speaks, if the\n"
+        "configuration has further_seeds.\n"
         f"Of {verdicts.total()} claims, by whichever endpoint decides: {counts}.\n"
     )
 

@@ -10,13 +10,23 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from experiment.config.checks import folder_of_results, task_errors
-from experiment.config.settings import LONGEST_SHOWN, Number, Once, Positive, Strict, Whole, wrong
+from experiment.config.settings import (
+    LONGEST_SHOWN,
+    Number,
+    Once,
+    Positive,
+    Strict,
+    Whole,
+    WindowSizes,
+    wrong,
+)
 from experiment.config.tasks import KINDS, Task
 
 FOLDERS = ("figures", "logs", "packages", "patches", "rebuild", "tables")
 """Folders of `results` that hold no task."""
 
 
+Ratio = Literal[tuple(WindowSizes.model_fields)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 
 
@@ -51,7 +61,7 @@ class Config(Strict):
         description="further seeds with which each model of Table 5 is tuned, for "
         "`tables/seeds.csv`: whether findings hold for other seeds",
     )
-    further_seeds_at: Annotated[list[Literal["third", "half", "all"]], Once] | None = Field(
+    further_seeds_at: Annotated[list[Ratio], Once] | None = Field(
         None,
         min_length=1,
         description="ratios of `merge.k` whose models are tuned with further seeds; unset: all",
