@@ -10,7 +10,7 @@ import transformers
 
 from families import FAMILIES, batch_of, output_of, pico
 from ffmerge.method import quantization
-from ffmerge.method.features import Features, collect_outputs
+from ffmerge.method.features import Features, FeatureWriter, collect_outputs
 from ffmerge.method.groups import group
 from ffmerge.method.permutation import Permutations
 from ffmerge.method.reconstruct import MAPS, OUTPUT, Reconstruction
@@ -21,7 +21,8 @@ from ffmerge.method.relax import (
     check_rank,
     low_rank,
     merge_relaxed,
-    sublayers_with_corrections,
+    more_removed,
+    second_moment,
 )
 from ffmerge.method.tie import count_parameters
 from ffmerge.models import checkpoint
@@ -92,6 +93,18 @@ def test_the_full_rank_gives_the_residual_whatever_the_inputs_were(n_out, n_in, 
     x, residual = random(n_tokens, n_in, seed=1), random(n_out, n_in)
     b, a = low_rank(residual, x.T @ x / max(1, n_tokens), 99)
     torch.testing.assert_close(b @ a, residual)
+
+
+def test_positions_that_outweigh_all_others_leave_a_root(tmp_path):
+    """As massive activations do, with fewer positions than values."""
+    x = random(5, 400).float()
+    x[0] *= 1e5
+    with FeatureWriter(tmp_path / "x", {"decoder.0": x.shape}) as writer:
+        writer.append("decoder.0", x)
+    residual = random(6, 400)
+    b, a = low_rank(residual, second_moment(Features(tmp_path / "x"), "decoder", 0), 1)
+    kept, whole = (matrix @ x[0].double() for matrix in (b @ a, residual))
+    torch.testing.assert_close(kept, whole)
 
 
 def test_copies_need_no_correction():
@@ -231,9 +244,10 @@ def test_low_rank_maps_take_at_most_what_merging_leaves_and_load_in_all_forms(fa
 
 
 def test_a_window_is_as_much_larger_as_its_corrections_take():
-    """Of pico GPT-2's maps, 256 weights and 48 parameters of a rank, three sublayers."""
+    """Of pico GPT-2: 256 weights in a sublayer, 48 parameters of a rank, three layers."""
     model = pico(FAMILIES["gpt2"])
-    tower = towers(model)["decoder"]
-    wanted = {(0, 2): 0, (1, 1): 2, (1, 2): 3, (2, 1): 3, (1, 6): 3}
-    for (n_removed, rank), n in wanted.items():
-        assert sublayers_with_corrections(model, tower, n_removed, rank) == n
+    assert more_removed(model, {"decoder": 1}, 1) == {"decoder": 2}
+    assert more_removed(model, {"decoder": 0}, 9) == {"decoder": 0}
+    for n_removed, rank in ((1, 2), (2, 1), (1, 6)):
+        with pytest.raises(ValueError, match=f"--rank {rank}: .* no window of the decoder"):
+            more_removed(model, {"decoder": n_removed}, rank)

@@ -119,12 +119,6 @@ class Selector:
         check_rank(selected, towers(self._model), shape, self._settings.rank)
 
     @property
-    def _neurons(self) -> str:
-        """Which of COLLECTED has what W_out gets: neurons, which are aligned if they are gated."""
-        gated = all(tower.feed_forward.gate for tower in towers(self._model).values())
-        return FEATURES if gated and self._settings.method == "permute" else NEURON
-
-    @property
     def _maps(self) -> dict[str, str | None]:
         """What to collect, of COLLECTED."""
         strategy = self._settings.strategy if self._named is None else None
@@ -134,8 +128,10 @@ class Selector:
             FEATURES: self._settings.method == "permute" or strategy == "correlation",
             INPUT: fitted or relaxed,
             OUTPUT: fitted or strategy == "cka",
-            NEURON: relaxed and self._neurons == NEURON,
+            NEURON: relaxed,
         }
+        if wanted[FEATURES] and neurons_in(self._model) == FEATURES:
+            wanted[NEURON] = False
         return {name: COLLECTED[name] for name in COLLECTED if wanted[name]}
 
     def _n_bytes(self, n_tokens: int) -> int:
@@ -206,7 +202,8 @@ class Selector:
                     Features(file, INPUT),
                     Features(file, OUTPUT),
                 )
-        inputs = {INPUT: Features(file, INPUT), NEURON: Features(file, self._neurons)}
+        neurons = neurons_in(self._model) if FEATURES in maps else NEURON
+        inputs = {INPUT: Features(file, INPUT), NEURON: Features(file, neurons)}
         if self._settings.method == LOW_RANK:
             merging = partial(approximate, n_removed=self._n_removed, inputs=inputs)
             return Selected(all_layers(self._model, self._n_removed), None, [], merge=merging)
@@ -353,6 +350,12 @@ def _parse_layers(item: str, text: str) -> list[int]:
             raise ValueError(f"--layers {text}: {part} ends before it begins; write {last}-{first}")
         layers += range(first, last + 1)
     return layers
+
+
+def neurons_in(model: nn.Module) -> str:
+    """Which of COLLECTED has the neurons' values: FEATURES if all sublayers are gated."""
+    gated = all(tower.feed_forward.gate for tower in towers(model).values())
+    return FEATURES if gated else NEURON
 
 
 def all_layers(model: nn.Module, n_removed: Mapping[str, int]) -> list[Group]:

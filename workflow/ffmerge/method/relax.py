@@ -145,7 +145,7 @@ def second_moment(values: Features, tower: str, layer: int) -> Tensor:
     n_tokens, d = values.shape(tower, layer)
     total = torch.zeros(d, d, dtype=torch.float64)
     for first in range(0, n_tokens, ROWS):
-        x = values.layer(tower, layer, first, ROWS)
+        x = values.layer(tower, layer, first, ROWS).double()  # float32 sums may have no root
         total += x.T @ x
     return total / n_tokens
 
@@ -174,19 +174,28 @@ def check_rank(
         )
 
 
-def sublayers_with_corrections(model: nn.Module, tower: Tower, n_removed: int, rank: int) -> int:
-    """FF sublayers of a window to remove so that, with corrections, as many parameters go.
+def more_removed(model: nn.Module, n_removed: Mapping[str, int], rank: int) -> dict[str, int]:
+    """FF sublayers of a window to remove so that as many parameters go in spite of corrections.
 
-    That is n (F - r S) - r S ≥ n_removed F for the sizes F and S of weights and of corrections of
-    rank 1. More than the tower has if there is no such number.
+    That is the least n with n (F - r S) - r S ≥ n_removed F, for the sizes F of an FF's weights and
+    S of its corrections of rank 1. n_removed: by tower, as what is returned.
+    Raises ValueError if a tower has too few layers for that.
     """
-    weights = [
-        model.get_submodule(tower.module(0, which)).weight for which in tower.feed_forward.maps
-    ]
-    size, per_rank = sum(w.numel() for w in weights), sum(sum(w.shape) for w in weights)
-    if not n_removed or rank * per_rank >= size:
-        return n_removed and len(tower)
-    return -(-(n_removed * size + rank * per_rank) // (size - rank * per_rank))
+    more = {}
+    for name, n in n_removed.items():
+        tower = towers(model)[name]
+        maps = [tower.module(0, which) for which in tower.feed_forward.maps]
+        shapes = [model.get_submodule(module).weight.shape for module in maps]
+        size, taken = sum(shape.numel() for shape in shapes), rank * sum(map(sum, shapes))
+        more[name] = 0 if n == 0 else len(tower)
+        if n and taken < size:
+            more[name] = -(-(n * size + taken) // (size - taken))
+        if n and more[name] >= len(tower):
+            raise ValueError(
+                f"--rank {rank}: corrections take so much that no window of the {name} makes up "
+                "for them: choose a lower rank, or remove less"
+            )
+    return more
 
 
 def corrections(model: nn.Module) -> str:
