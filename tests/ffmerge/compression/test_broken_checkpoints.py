@@ -4,6 +4,7 @@ A tiny checkpoint is copied and broken in one way; the command runs in this proc
 """
 
 import json
+import os
 import re
 import shutil
 import struct
@@ -359,6 +360,41 @@ BROKEN: dict[str, tuple] = {  # family, how it is broken, the error as a pattern
     "words past 64 bits": ("gpt2", config(vocab_size=2**70), "describes no GPT2LMHeadModel"),
     "no such function": ("gpt2", config(activation_function="f"), "describes no GPT2LMHeadModel"),
     "no such dtype": ("gpt2", config(dtype="float99"), "transformers cannot read it: .*float99"),
+    "a key twice": (
+        "gpt2",
+        lambda model: content(
+            "config.json",
+            (model / "config.json").read_text().replace("{", '{"n_layer": 7,', 1),
+        )(model),
+        "config.json is not JSON: an object has 'n_layer' twice",
+    ),
+    "quantized, it says, by nothing": (
+        "gpt2",
+        config(quantization_config={}),
+        r"is quantized; .* \(config.json has quantization_config\)",
+    ),
+    "dropout below 0": ("gpt2", config(attn_pdrop=-1), "describes no GPT2LMHeadModel that can"),
+    "an attention of nobody": (
+        "gpt2",
+        config(_attn_implementation="x"),
+        "describes no GPT2LMHeadModel that can be built",
+    ),
+    "padding past the words": ("bert", config(pad_token_id=99), "describes no BertForMaskedLM"),
+    "chunks that do not fit": (
+        "bert",
+        config(chunk_size_feed_forward=3),
+        r"BertForMaskedLM cannot compute a batch of .*chunk size 3|BertModel cannot compute",
+    ),
+    "classes that are no numbers": (
+        "vit",
+        config(id2label={"a": "b"}),
+        "json: transformers cannot",
+    ),
+    "another number of classes": (
+        "vit",
+        config(id2label={"0": "a"}, label2id={"a": 0}),
+        r"classifier.bias has the shape \(5,\), but config.json says \(1,\)",
+    ),
     "epsilon NaN": ("gpt2", config(layer_norm_epsilon=float("nan")), "computes is not finite"),
     # what the data need
     "few embeddings": (
@@ -373,6 +409,32 @@ BROKEN: dict[str, tuple] = {  # family, how it is broken, the error as a pattern
             tensor(lambda values: values[:49], "cls.predictions.bias"),
         ),
         "a token, '<mask>' with the id 49, but the model's embeddings have 49 rows",
+    ),
+    "a longest length in words": (
+        "gpt2",
+        tokenizer(model_max_length="many"),
+        "model has no tokenizer that transformers can load, which the data need",
+    ),
+    "tokenizer, cut off": (
+        "gpt2",
+        content("tokenizer.json", '{"version": "1.0", "trunc'),
+        "model has no tokenizer that transformers can load",
+    ),
+    "tokenizer, a list": ("gpt2", content("tokenizer_config.json", "[]"), "has no tokenizer that"),
+    "processor of nobody": (
+        "vit",
+        content("preprocessor_config.json", '{"image_processor_type": "X"}'),
+        r"ViT\w+ cannot compute a batch of pixel_values \(\d, 3, 224, 224\)",
+    ),
+    "processor that divides by 0": (
+        "vit",
+        keys("preprocessor_config.json", image_mean=[0, 0, 0], image_std=[0, 0, 0]),
+        "values of it that are not finite: look at image_std in preprocessor_config.json",
+    ),
+    "processor without a size": (
+        "vit",
+        keys("preprocessor_config.json", size={}),
+        "preprocessor|processor",
     ),
     "RoBERTa too long": (
         "roberta",
@@ -424,6 +486,98 @@ def test_a_broken_checkpoint_or_option_ends_in_one_line_and_changes_nothing(
     assert re.search(message, error), error
     assert error.startswith("error: ") and error.count("\n") == 1, error
     assert sha256_of(tmp_path / "model") == before and sorted(tmp_path.rglob("*")) == there
+
+
+@pytest.mark.parametrize("name", ["config.json", WEIGHTS, "tokenizer.json", "anything"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda file: file.symlink_to("/dev/zero")])
+@pytest.mark.parametrize("command", ["compress", "tune", "evaluate"])
+def test_a_pipe_or_device_among_the_files_of_a_model_is_named(
+    name, make, command, whole, tmp_path, capsys
+):
+    model, data = whole("gpt2")
+    shutil.copytree(model, tmp_path / "model")
+    (tmp_path / "model" / name).unlink(missing_ok=True)
+    make(tmp_path / "model" / name)
+    there = sorted(tmp_path.rglob("*"))
+    named = [command, tmp_path / "model", "--data", data, "--out", tmp_path / "out"]
+    if command == "compress":
+        named = [*named[:2], "--features", data, *named[4:], "--remove", "1"]
+    status, printed, error = run(capsys, *(named[:4] if command == "evaluate" else named))
+    assert (status, printed) == (2, "")
+    assert error == (
+        f"error: {tmp_path / 'model' / name} is a pipe or a device, not a file of a model: take it "
+        "away\n"
+    )
+    assert sorted(tmp_path.rglob("*")) == there
+
+
+ENTRIES: dict[str, tuple[str, str]] = {  # an architecture's entry, the error as a pattern
+    "a layer in two towers": (
+        "{a: {layers: h.*, up: mlp.c_fc, down: mlp.c_proj, layout: in_out}, "
+        "b: {layers: h.*, up: mlp.c_fc, down: mlp.c_proj, layout: in_out}}",
+        r"transformer\.h\.\d is in two towers of the architecture's entry, a and b",
+    ),
+    "another layout": (
+        "{decoder: {layers: h.*, up: mlp.c_fc, down: mlp.c_proj, count: n_layer}}",
+        "names no feed-forward sublayer in transformer.h.0",
+    ),
+    "one map twice": (
+        "{decoder: {layers: h.*, up: mlp.c_fc, down: mlp.c_fc, layout: in_out, count: n_layer}}",
+        "names no feed-forward sublayer in transformer.h.0 .*changes the output by",
+    ),
+    "no layers": ("{decoder: {layers: h, up: mlp.c_fc, down: mlp.c_proj}}", "no layer of the"),
+    "a count of nobody": (
+        "{decoder: {layers: h.*, up: mlp.c_fc, down: mlp.c_proj, layout: in_out, count: n_x}}",
+        "config.json has no key n_x, which the architecture's entry names as count of the decoder",
+    ),
+    "a mask of nobody": (
+        "{decoder: {layers: h.*, up: mlp.c_fc, down: mlp.c_proj, layout: in_out, mask: x}}",
+        "towers.decoder.mask: has to be attention_mask or decoder_attention_mask or null",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_an_entry_that_does_not_fit_the_model_is_refused_in_one_line(name, whole, tmp_path, capsys):
+    towers, message = ENTRIES[name]
+    model, data = whole("gpt2")
+    (tmp_path / "entry.yaml").write_text(f"prefix: transformer\ntowers: {towers}\n")
+    named = ["compress", model, "--features", data, "--out", tmp_path / "out", "--remove", "2"]
+    before = sha256_of(model)
+    status, printed, error = run(
+        capsys, *named, "--n-tokens", 40, "--architecture", tmp_path / "entry.yaml"
+    )
+    assert (status, printed) == (2, "")
+    assert re.search(message, error), error
+    assert error.startswith("error: ") and error.count("\n") == 1, error
+    assert sha256_of(model) == before and os.listdir(tmp_path) == ["entry.yaml"]
+
+
+OPTIONS = [  # options of a tuning, the error as a pattern
+    ({"seed": -1}, "seed -1: has to be at least 0"),
+    ({"seed": 2**32}, "seed 4294967296: has to be at most 4294967295"),
+    ({"steps": 2**64}, "steps 18446744073709551616: has to be at most"),
+    ({"batch_size": 10**30}, "batch_size 1000000000000000000000000000000: has to be at most"),
+    ({"learning_rate": 0.0}, "learning_rate 0.0: has to be a number above 0"),
+    ({"learning_rate": float("inf")}, "learning_rate inf: has to be a number above 0"),
+    ({"learning_rate": float("nan")}, "learning_rate nan: has to be a number above 0"),
+    ({"devices": 10**6}, r"devices: 1000000, but there are \d+ processor cores"),
+    ({"device": "cpu:1"}, "device 'cpu:1': take cpu or cuda"),
+    ({"precision": "fp16"}, "precision fp16 needs a GPU"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), OPTIONS)
+def test_a_number_that_no_tuning_can_have_is_refused(options, message, whole, tmp_path, capsys):
+    model, data = whole("gpt2")
+    named = ["tune", model, "--data", data, "--out", tmp_path / "out", "--steps", 1]
+    more = [w for k, v in options.items() for w in (f"--{k.replace('_', '-')}", v)]
+    try:
+        told = run(capsys, *named, *more)[2]
+    except SystemExit as ended:
+        told = str(ended)
+    assert re.search(message, told), told
+    assert os.listdir(tmp_path) == []
 
 
 UNUSUAL: dict[str, tuple] = {  # family, how it is unusual, what the summary says as a pattern

@@ -6,6 +6,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import numpy
@@ -122,6 +123,8 @@ REFUSED = {  # kind of example, file -> its content, the one line
         ("text\n", "a.csv has no rows"),
         ('text,n\n"",1\n  ,2\n', "none of the 2 rows of a.csv has text"),
         (b"text\nw2\n\xff\xfe\n", "a.csv, line 3 is not UTF-8 text (invalid start byte)"),
+        ("text\nw2\nw3\0\n", "a.csv, line 3 holds NUL, as text in UTF-16 and binary files do"),
+        ("text;n\nw2;1\n", "no column for the text: name one with --text (it has: text;n)"),
     ],
     ("text", "a.tsv"): [
         ("text\tn\nw2\tw3\t1\n", "line 2 has 3 fields, but the header has 2: take tabs"),
@@ -143,6 +146,7 @@ REFUSED = {  # kind of example, file -> its content, the one line
         (lines({"text": CHAT}), "not text: write chat messages out as text first"),
         (lines({"messages": CHAT}), "no column for the text: name one with --text"),
         (lines({"text": "w2 \ud800"}), "line 1: the text holds half a character"),
+        (lines({"text": "w2 \0"}), "line 1: the text holds NUL, '\\x00': write the table again"),
         (lines({"text": None}, {"text": " \n"}), "none of the 2 rows of a.jsonl has text"),
         ('{"text": NaN}', "none of the 1 rows of a.jsonl has text"),
     ],
@@ -156,6 +160,9 @@ REFUSED = {  # kind of example, file -> its content, the one line
         (table(text=["w2", None, 3.5][2:]), "row 1: the text is a number (3.5)"),
         (table(text=[float("nan"), 2.0]), "row 2: the text is a number (2.0)"),
         (table(text=[b"w2"]), "a.parquet, row 1: the text is bytes (b'w2')"),
+        (table(text=["w2", "w3\0"]), "a.parquet, row 2: the text holds NUL, '\\x00'"),
+        (table(text=[date(2026, 1, 1)]), "row 1: the text is of a type (datetime.date(2026, 1, 1"),
+        (b"PARE" + bytes(90) + b"PARE", "a.parquet is not a Parquet file that can be read"),
         (table(text=[[1, 2]]), "a.parquet, row 1: the text is a list ([1, 2])"),
         (table(text=pa.nulls(3)), "none of the 3 rows of a.parquet has text"),
     ],
@@ -164,6 +171,7 @@ REFUSED = {  # kind of example, file -> its content, the one line
         (text(), "the data hold 1 examples (text); at least two are needed"),
         (b"w2\n\nw3\n\xff\n", "a.txt, line 4 is not UTF-8 text"),
         ("w2".encode("utf-16"), "a.txt, line 1 is not UTF-8 text"),
+        ("w2\n\nw3\n".encode("utf-16-le"), "a.txt, line 1 holds NUL, as text in UTF-16"),
         (os.mkfifo, "a.txt is a pipe or a device, not a file"),
     ],
     ("text", "a.docx"): [
@@ -434,8 +442,11 @@ def test_labels_are_numbers_or_names_in_whatever_form_a_table_has_them(models, t
     assert labels == list(named.values())
     image_rows(label=[2.0, None, float("nan")])(tmp_path / "b.parquet")
     assert [each["label"] for each in read(tmp_path / "b.parquet", "images")] == [2, None, None]
-    with pytest.warns(UserWarning, match="a: the model has no label 'cat'; images beside it"):
-        assert Pictures(None, config).label({"label": "cat", "place": "a"}) is None
+    encoding = Pictures(None, config)
+    with pytest.warns(UserWarning, match="a: the model has no label 'cat'; images") as warned:
+        assert encoding.label({"label": "cat", "place": "a"}) is None
+        assert encoding.label({"label": 10**30, "place": "b"}) is None
+    assert len(warned) == 1
 
 
 # --- YAML -----------------------------------------------------------------------------------------

@@ -198,17 +198,20 @@ def forward(model: nn.Module, batch: Batch) -> Any:
     """
     check_ids(model, [batch])
     inputs = inputs_of(model, batch)
-    with explained(model, inputs):
+    with explained(model, inputs, OSError):
         return model(**on_device_of(model, inputs))
 
 
 @contextmanager
-def explained(model: nn.Module, inputs: Batch) -> Iterator[None]:
-    """Turn any error of a forward pass into a ValueError that says what it was given."""
+def explained(model: nn.Module, inputs: Batch, *passed: type[Exception]) -> Iterator[None]:
+    """Turn any error of a forward pass into a ValueError that says what it was given.
+
+    passed: errors that stay as they are.
+    """
     try:
         yield
     except Exception as error:  # any: each model fails in its own way
-        if is_out_of_memory(error) or isinstance(error, OSError | ValueError):
+        if is_out_of_memory(error) or isinstance(error, passed):
             raise
         shapes = ", ".join(f"{key} {tuple(value.shape)}" for key, value in inputs.items())
         beyond = ": a length or a value is beyond its tables" if type(error) is IndexError else ""

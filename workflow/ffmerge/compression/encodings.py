@@ -3,7 +3,7 @@
 import inspect
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ffmerge.compression.read import PIECE, Example, one_line, pieces
 from ffmerge.models import checkpoint
 from ffmerge.models.format import IGNORED
 from ffmerge.models.towers import towers
+from provenance.job import is_out_of_memory
 
 TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.spm")  # patterns of a tokenizer's files
 LONGEST = 512  # tokens of a sequence, if the model takes more and the user gives no length
@@ -74,16 +75,26 @@ def _tokenizer(directory: Path) -> Any:
         raise ValueError(  # for some models transformers would make an empty one
             f"{directory} has no tokenizer ({', '.join(TOKENIZERS)}), which the data need"
         )
-    return _load(transformers.AutoTokenizer, directory, "tokenizer")
+    return _load(transformers.AutoTokenizer, directory, "tokenizer", lambda loaded: loaded("a"))
 
 
-def _load(auto_class: Any, directory: Path, what: str, **options: str) -> Any:
+def _load(
+    auto_class: Any,
+    directory: Path,
+    what: str,
+    call: Callable[[Any], Any] = lambda loaded: loaded,
+    **options: str,
+) -> Any:
     config = checkpoint.read_configuration(directory)  # transformers knows no merged model's
     try:
-        return auto_class.from_pretrained(
+        loaded = auto_class.from_pretrained(
             directory, local_files_only=True, config=config, **options
         )
-    except (OSError, ValueError, ImportError, TypeError, KeyError, AttributeError) as error:
+        call(loaded)
+        return loaded
+    except Exception as error:  # any: settings that mean nothing fail in many ways
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{directory} has no {what} that transformers can load, which the data need "
@@ -235,6 +246,7 @@ class Pictures:
 
     def __init__(self, processor: Any, config: Any) -> None:
         self.processor, self.config = processor, config
+        self._told = False  # of a label that the model does not have
 
     def encoded(self, examples: Iterable[Example]) -> Iterator[Example]:
         return iter(examples)
@@ -253,10 +265,11 @@ class Pictures:
             number = int(float(value)) if known is None and NUMBER.fullmatch(value) else known
         if number is not None and 0 <= number < self.config.num_labels:
             return number
-        if value is not None:
+        if value is not None and not self._told:
+            self._told = True
             warnings.warn(
-                f"{example['place']}: the model has no label {value!r}; images beside it are used "
-                "without labels, too",
+                f"{example['place']}: the model has no label {value!r}; images beside it, and "
+                "beside others like it, are used without labels, too",
                 stacklevel=2,
             )
         return None
@@ -299,4 +312,9 @@ def pixels_of(processor: Any, examples: Sequence[Example], config: Any) -> Tenso
                 f"{picture.width} x {picture.height} pixels in {n_channels} channels "
                 f"({one_line(error)})"
             ) from None
+        if not pixels[-1].isfinite().all():
+            raise ValueError(
+                f"{example['place']}: the model's image processor makes values of it that are not "
+                "finite: look at image_std in preprocessor_config.json"
+            )
     return torch.stack(pixels)

@@ -64,7 +64,7 @@ ABOUT = (  # names of texts in a folder that are about its data
     *("changelog", "contributing"),
 )
 QUOTED = re.compile('"([^"]|"")*"')  # a whole field
-HALF = re.compile("[\ud800-\udfff]")  # half of a character, which UTF-8 cannot write
+NOT_IN_TEXT = re.compile("[\0\ud800-\udfff]")  # NUL, and halves, which UTF-8 cannot write
 
 
 @dataclass(frozen=True)
@@ -204,12 +204,17 @@ def pieces(text: str) -> Iterator[str]:
 def _text_lines(file: Path, newline: str | None = "", longest: int = -1) -> Iterator[str]:
     """Read the lines of a text, those above `longest` characters in parts.
 
-    Raises ValueError naming the file and the line if it is not UTF-8.
+    Raises ValueError naming the file and the line if it is not UTF-8, or holds NUL.
     """
     number = 0
     try:
         with file.open(encoding="utf-8-sig", newline=newline) as stream:
             for line in iter(partial(stream.readline, longest), ""):
+                if "\0" in line:  # which UTF-8 allows
+                    raise ValueError(
+                        f"{file}, line {number + 1} holds NUL, as text in UTF-16 and binary files "
+                        "do: save the file as UTF-8"
+                    )
                 number += line.endswith("\n")
                 yield line
     except UnicodeDecodeError as error:
@@ -316,10 +321,11 @@ def _read_value(value: Any, role: str, file: Path, place: str, request: Request)
         case _ if role in NAMES:
             fits = "a whole number or a name"
         case _ if isinstance(value, str):
-            if half := HALF.search(value):
+            if wrong := NOT_IN_TEXT.search(value):
+                what = "NUL" if wrong[0] == "\0" else "half a character (a lone surrogate)"
                 raise ValueError(
-                    f"{place}: the {role} holds half a character ({half[0]!r}, a lone surrogate): "
-                    "write the table again from text that is whole"
+                    f"{place}: the {role} holds {what}, {wrong[0]!r}: write the table again from "
+                    "text that is whole"
                 )
             return value
         case _:
@@ -352,7 +358,7 @@ def _json_lines(file: Path) -> Iterator[tuple[str, Row]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line, object_pairs_hook=_json_object)
+            row = json.loads(line, object_pairs_hook=json_object)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{file}, line {number} is not JSON: {error}") from None
         if not isinstance(row, dict):
@@ -360,7 +366,8 @@ def _json_lines(file: Path) -> Iterator[tuple[str, Row]]:
         yield f"line {number}", row
 
 
-def _json_object(pairs: list[tuple[str, Any]]) -> Row:
+def json_object(pairs: list[tuple[str, Any]]) -> Row:
+    """Make a JSON object of its pairs. Raises ValueError naming a key that comes twice."""
     _once([key for key, _ in pairs], "an object")
     return dict(pairs)
 

@@ -273,7 +273,7 @@ def collect(
 
     given: Batch = {}
     device = str(next(model.parameters()).device)
-    with explained(base, given), measured(base) as ratios:
+    with explained(base, given, OSError, ValueError), measured(base) as ratios:
         collect_outputs(base, inputs(), maps, n_tokens, file, device)
     return massive(ratios)
 

@@ -1,6 +1,7 @@
 """Options of compressing, tuning and evaluating, given on the command line or from Python."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -20,8 +21,13 @@ FITTED_IN_SEARCH = "such steps for everything that a search tries, before its lo
 FORMS = ("tied", "code", "expanded")
 
 
-def _option(default: Any, help: str, least: int = 1, **more: Any) -> Any:
-    return field(default=default, metadata={"help": help, "least": least, **more})
+MOST = 2**63 - 1  # of whole numbers
+SEEDS = {"least": 0, "most": 2**32 - 1}
+
+
+def _option(default: Any, help: str, least: int = 1, most: int = MOST, **more: Any) -> Any:
+    bounds = {"least": least, "most": most}
+    return field(default=default, metadata={"help": help, **bounds, **more})
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,12 @@ class Options:
             choices, value = option.metadata.get("choices"), getattr(self, option.name)
             if choices and value is not None and value not in choices:
                 raise ValueError(f"{option.name} {value!r}: allowed are {', '.join(choices)}")
-            if "int" in str(option.type) and value is not None and value < option.metadata["least"]:
-                least = option.metadata["least"]
-                raise ValueError(f"{option.name} {value}: has to be at least {least}")
+            least, most = option.metadata["least"], option.metadata["most"]
+            if "int" in str(option.type) and value is not None and not least <= value <= most:
+                bound = f"at least {least}" if value < least else f"at most {most}"
+                raise ValueError(f"{option.name} {value}: has to be {bound}")
+            if option.name == "learning_rate" and value is not None and not 0 < value < math.inf:
+                raise ValueError(f"learning_rate {value}: has to be a number above 0")
 
     @property
     def columns(self) -> dict[str, str | None]:
@@ -152,7 +161,7 @@ class Comparing(Options):
     batch_size: int = _option(2, "examples at a time, in forward passes")
     steps: int = _option(100, "optimizer steps of each model, with --tune")
     learning_rate: float | None = _option(None, "peak learning rate (5e-5)")
-    seed: int = _option(0, "seed of the order of examples, and of dropout", least=0)
+    seed: int = _option(0, "seed of the order of examples, and of dropout", **SEEDS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -193,7 +202,7 @@ class Tuning(Options):
         None, "steps between looks at the held-out part (a tenth of --steps, from 10 to 1,000)"
     )
     n_held_out: int | None = _option(None, HELD_OUT)
-    seed: int = _option(0, "seed of the order of examples, and of dropout", least=0)
+    seed: int = _option(0, "seed of the order of examples, and of dropout", **SEEDS)
     lora: int | None = _option(
         None,
         "train adapters of this rank on the linear maps (try 16) and merge them at the end: for "
@@ -208,8 +217,6 @@ class Tuning(Options):
         super().__post_init__()
         if self.teacher is not None:
             object.__setattr__(self, "teacher", str(self.teacher))  # as records hold it
-        if self.learning_rate is not None and not self.learning_rate > 0:
-            raise ValueError(f"learning_rate {self.learning_rate}: has to be above 0")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ffmerge.compression.load import load
+from ffmerge.compression.read import json_object
 from ffmerge.method.groups import Group
 from ffmerge.models import tensor_file
 from ffmerge.models.format import BESIDE, GROUPS, PICKLES, SAFETENSORS, WEIGHTS
@@ -73,6 +74,9 @@ def find(model: str | Path, revision: str | None = None, merged: bool = False) -
     """
     directory = Path(model) if Path(model).is_dir() else _fetched(str(model), revision)
     commit = directory.name if directory.parent.name == "snapshots" else None
+    for path in directory.iterdir():
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ValueError(f"{path} is a pipe or a device, not a file of a model: take it away")
     check_fetched(file for part in BESIDE for file in directory.glob(part) if file.is_file())
     _check_configuration(directory, merged)
     source = SourceModel(str(model), directory, weights_of(directory), commit)
@@ -105,14 +109,14 @@ def _check_configuration(directory: Path, merged: bool) -> None:
     if not isinstance(model_type, str):
         raise ValueError(f"{file} names no model_type: transformers cannot tell what it is")
     for key, what in REFUSED.items():
-        if config.get(key) and not (merged and key == GROUPS):
+        if config.get(key) is not None and not (merged and key == GROUPS):
             raise ValueError(f"{directory} is {what} (config.json has {key})")
 
 
 def object_in(file: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises ValueError naming the file if it has none."""
+    """Read a JSON object. Raises ValueError naming the file if it has none, or a key twice."""
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(), object_pairs_hook=json_object)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not JSON: {error}") from None
     if not isinstance(content, dict):

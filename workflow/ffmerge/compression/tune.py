@@ -260,7 +260,7 @@ def check_tuning(settings: Tuning) -> None:
     check_device(settings.device)
     if settings.device not in ("cpu", "cuda"):
         raise ValueError(
-            f"device {settings.device!r}: take cuda; CUDA_VISIBLE_DEVICES chooses which"
+            f"device {settings.device!r}: take cpu or cuda; CUDA_VISIBLE_DEVICES chooses which"
         )
     if settings.device == "cuda":  # of this process, if there are several
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

@@ -45,7 +45,10 @@ def check_declared(model: nn.Module, outputs: Callable[[], Outputs]) -> None:
                 for role, values in permuted.items():
                     module = model.get_submodule(names[role].rpartition(".")[0])
                     setattr(module, role.split(".")[1], nn.Parameter(values, requires_grad=False))
-        after = _with_sublayers(model, outputs)
+        try:
+            after = _with_sublayers(model, outputs)
+        except (ValueError, RuntimeError) as error:  # of shapes that do not fit
+            raise _no_sublayer(next(iter(before)), str(error)) from None
     tolerance = APART if model.dtype.itemsize >= 4 else 10 * APART
     for name, values in before.items():
         apart = ((after[name] - values).norm() / values.norm().clamp_min(1e-30)).item()

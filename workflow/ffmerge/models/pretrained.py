@@ -327,7 +327,12 @@ def _check_layers(
     except ValueError as error:
         raise ValueError(f"{directory}, by its config.json: {error}") from None
     for name, tower in found.items():
-        key = tower.feed_forward.count or "the number of layers"
+        if (key := tower.feed_forward.count) and _value(model.config, key) is None:
+            raise ValueError(
+                f"{directory / 'config.json'} has no key {key}, which the architecture's entry "
+                f"names as count of the {name}: name the one for the number of layers, or null"
+            )
+        key = key or "the number of layers"
         empty = [p for p in tower.paths if not any(n.startswith(f"{p}.") for n in filled)]
         layer = re.compile(re.sub(r"\d+", r"\\d+", re.escape(tower.paths[0])) + r"\.")
         paths = tuple(f"{path}." for path in tower.paths)

@@ -92,8 +92,8 @@ def locate_towers(architecture: Architecture, names: Iterable[str]) -> dict[str,
     """The towers whose parameters are among the names of a model or a file.
 
     A part of a model, such as the encoder of an encoder-decoder, has only some of its towers.
-    Raises ValueError naming the modules it looked for if there are none, or two stacks of layers
-    with one name.
+    Raises ValueError naming the modules it looked for if there are none, two stacks of layers with
+    one name, or a layer that two towers have.
     """
     names = frozenset(names)
     present = {}
@@ -113,6 +113,14 @@ def locate_towers(architecture: Architecture, names: Iterable[str]) -> dict[str,
             f"{form.layers}.{form.up}" for forms in architecture.towers.values() for form in forms
         ]
         raise ValueError(f"no layer of the model has the modules {' or '.join(modules)}")
+    taken: dict[str, str] = {}
+    for name, tower in present.items():
+        for path in tower.paths:
+            if path in taken:
+                raise ValueError(
+                    f"{path} is in two towers of the architecture's entry, {taken[path]} and {name}"
+                )
+            taken[path] = name
     return present
 
 

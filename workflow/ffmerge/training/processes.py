@@ -37,7 +37,7 @@ def is_first() -> bool:
 def run_on(devices: int, device: str) -> None:
     """Replace this process by `devices` processes of the same command line, unless it is one.
 
-    Raises SystemExit if the machine has no such device, or fewer GPUs.
+    Raises SystemExit if the machine has no such device, or fewer GPUs or processor cores.
     """
     try:
         check_device(device)
@@ -45,8 +45,11 @@ def run_on(devices: int, device: str) -> None:
         raise SystemExit(f"error: {error}") from None
     if devices == 1 or n_processes() > 1:
         return
-    if device == "cuda" and (visible := torch.cuda.device_count()) < devices:
-        raise SystemExit(f"error: devices: {devices}, but there are {visible} GPUs")
+    on_gpus = device == "cuda"
+    there = torch.cuda.device_count() if on_gpus else max(2, os.cpu_count() or 1)
+    if there < devices:
+        what = "GPUs" if on_gpus else "processor cores"
+        raise SystemExit(f"error: devices: {devices}, but there are {there} {what}")
     forwarded = ",".join(number.name for number in (*SIGNALS, signal.SIGINT))
     launcher = [
         *("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"),

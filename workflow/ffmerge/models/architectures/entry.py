@@ -45,6 +45,12 @@ class FeedForward:
         return ("gate", "up", "down") if self.gate and not self.fused else ("up", "down")
 
 
+ALLOWED = {  # key -> its values
+    "layout": ("out_in", "in_out"),
+    "mask": ("attention_mask", "decoder_attention_mask", None),
+}
+
+
 @dataclass(frozen=True)
 class Architecture:
     """The towers of an architecture, by name.
@@ -96,8 +102,10 @@ def _feed_forward(tower: str, form: Mapping[str, Any]) -> FeedForward:
         raise ValueError(f"towers.{tower}: unknown {', '.join(unknown)} (known: {sorted(known)})")
     if missing := [key for key in ("layers", "up", "down") if not form.get(key)]:
         raise ValueError(f"towers.{tower}: {', '.join(missing)} missing")
-    if form.get("layout", "out_in") not in ("out_in", "in_out"):
-        raise ValueError(f"towers.{tower}.layout: has to be out_in or in_out")
+    for key, allowed in ALLOWED.items():
+        if form.get(key, allowed[0]) not in allowed:
+            words = " or ".join("null" if value is None else value for value in allowed)
+            raise ValueError(f"towers.{tower}.{key}: has to be {words}")
     return FeedForward(**form)
 
 
