@@ -28,6 +28,7 @@ from provenance.digest import sha256_of
 WEIGHTS, PICKLE = "model.safetensors", "pytorch_model.bin"
 INDEX, SHARD = f"{WEIGHTS}.index.json", "model-00001-of-00001.safetensors"
 FC = "transformer.h.1.mlp.c_fc.weight"
+IDS = torch.ones(2, 8, dtype=torch.long)  # of a batch
 Break = Callable[[Path], object]
 
 
@@ -499,6 +500,7 @@ def test_a_pipe_or_device_among_the_files_of_a_model_is_named(
     (tmp_path / "model" / name).unlink(missing_ok=True)
     make(tmp_path / "model" / name)
     there = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
     named = [command, tmp_path / "model", "--data", data, "--out", tmp_path / "out"]
     if command == "compress":
         named = [*named[:2], "--features", data, *named[4:], "--remove", "1"]
@@ -564,6 +566,11 @@ OPTIONS = [  # options of a tuning, the error as a pattern
     ({"devices": 10**6}, r"devices: 1000000, but there are \d+ processor cores"),
     ({"device": "cpu:1"}, "device 'cpu:1': take cpu or cuda"),
     ({"precision": "fp16"}, "precision fp16 needs a GPU"),
+    ({"teacher": ""}, "teacher is empty: name one, or leave the option out"),  # as of "$UNSET"
+    ({"text": ""}, "text is empty: name one, or leave the option out"),
+    ({"held_out": ""}, "the name of a file or directory of data is empty"),
+    ({"architecture": "/dev/zero"}, "/dev/zero is a folder, a pipe or a device, not a file"),
+    ({"architecture": "/"}, "/ is a folder, a pipe or a device, not a file"),
 ]
 
 
@@ -1036,16 +1043,36 @@ def test_positions_of_batches_without_a_mask_are_counted_by_their_own_length(who
     "batch, message",
     [
         ({"input_ids": torch.full((2, 8), 50)}, "the id 50, but the model's embeddings have 50"),
-        ({"input_ids": torch.ones(2, 40, dtype=torch.long)}, r"input_ids \(1, 40\).*its tables"),
+        ({"input_ids": torch.ones(2, 40, dtype=torch.long)}, r"input_ids \([12], 40\).*its tables"),
         ({"pixel_values": torch.ones(2, 3, 8, 8)}, "takes none of a batch's pixel_values"),
         ({"input_ids": [[1, 2]]}, "dict of tensors"),
         ([1, 2], "dict of tensors"),
+        ({}, "dict of tensors"),
+        ({1: IDS}, "dict of tensors"),
+        ({"input_ids": torch.tensor(3)}, "dict of tensors"),
+        ({"input_ids": IDS[:0]}, r"a batch has no rows: input_ids has the shape \(0, 8\)"),
+        ({"input_ids": IDS - 9}, "its tables"),
+        ({"input_ids": IDS.float()}, "cannot compute a batch"),
+        ({"input_ids": IDS[0]}, "cannot compute a batch"),
+        ({"labels": IDS}, "takes none of a batch's labels"),
+        (
+            {"input_ids": IDS, "attention_mask": IDS[:, :5]},
+            r"attention_mask of the shape \(2, 5\), but ids of the shape \(2, 8\)",
+        ),
+        ({"input_ids": IDS, "attention_mask": torch.ones(2, 1, 8, 8)}, "give a mask with a 1 or"),
+        ({"input_ids": IDS, "attention_mask": IDS * 0}, "the data hold 0 positions|nothing to"),
+        ({"input_ids": IDS, "labels": IDS[:, :5]}, r"the labels have the shape \(2, 5\)"),
+        ({"input_ids": IDS, "labels": IDS * 0 - 100}, "nothing to compute the cross-entropy"),
+        ({"input_ids": IDS, "labels": IDS + 49}, "the label 50, but the model's classes are 0 to"),
+        ({"input_ids": IDS, "labels": IDS - 3}, "the label -2, but the model's classes are 0 to"),
     ],
 )
 def test_a_batch_that_the_model_does_not_take_is_named(batch, message, whole, tmp_path):
     model, _ = whole("gpt2")
     with pytest.raises(ValueError, match=message):
         ffmerge.compress(model, features=[batch] * 3, out=tmp_path / "out", remove=1)
+    with pytest.raises(ValueError, match=message):
+        ffmerge.tune(model, data=[batch] * 3, out=tmp_path / "out", steps=1)
     assert list(tmp_path.iterdir()) == []
     assert batch_of(FAMILIES["gpt2"]).keys() == {"input_ids", "attention_mask"}
 

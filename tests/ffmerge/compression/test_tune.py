@@ -346,7 +346,7 @@ def _full_at_step_4(evaluate):
         (["--device", "cuda:1"], "device 'cuda:1'"),
         (["--steps", "0"], "steps 0: has to be at least 1"),
         (["--lora", "0"], "lora 0: has to be at least 1"),
-        (["--learning-rate", "0"], "learning_rate 0.0: has to be above 0"),
+        (["--learning-rate", "0"], "learning_rate 0.0: has to be a number above 0"),
         (["--teacher", "nowhere/at/all"], "no directory nowhere/at/all"),
         (["--max-length", "1"], "--max-length 1"),
     ],

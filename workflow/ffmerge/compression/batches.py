@@ -124,9 +124,9 @@ def from_batches(
 
     Raises ValueError like `from_examples`.
     """
-    batches = [_on_cpu(batch) for batch in features]
+    batches = [on_cpu(batch) for batch in features]
     if held_out is not None:
-        held_out = [_on_cpu(batch) for batch in held_out]
+        held_out = [on_cpu(batch) for batch in held_out]
     else:
         n_last = max(1, round(SHARE_HELD_OUT * len(batches)))
         batches, held_out = batches[:-n_last], batches[-n_last:]
@@ -135,9 +135,23 @@ def from_batches(
     return _checked(Positions(model), batches, held_out, n_tokens)
 
 
-def _on_cpu(batch: Batch) -> Batch:
-    if not isinstance(batch, Mapping) or not all(isinstance(v, Tensor) for v in batch.values()):
+def on_cpu(batch: Batch) -> Batch:
+    """Copy a user's batch to the processor.
+
+    Raises ValueError if it is no dict of tensors with rows, or if a mask is not of its ids.
+    """
+    named = isinstance(batch, Mapping) and all(isinstance(key, str) for key in batch)
+    if not (named and batch and all(isinstance(v, Tensor) and v.ndim for v in batch.values())):
         raise ValueError("a batch has to be a dict of tensors, as the model's forward takes them")
+    for key, value in batch.items():
+        ids = batch.get(key.replace("attention_mask", "input_ids"), value)
+        if not len(value):
+            raise ValueError(f"a batch has no rows: {key} has the shape {tuple(value.shape)}")
+        if value.shape != ids.shape:
+            raise ValueError(
+                f"a batch has {key} of the shape {tuple(value.shape)}, but ids of the shape "
+                f"{tuple(ids.shape)}: give a mask with a 1 or a 0 for each id"
+            )
     return {key: value.cpu() for key, value in batch.items()}
 
 

@@ -127,7 +127,8 @@ def evaluate(
     check_device(settings.device)
     if files is None:
         raise ValueError("data: name files or directories")
-    found = [source.find(name, settings.revision, merged=True) for name in (against, model) if name]
+    names = [model] if against is None else [against, model]
+    found = [source.find(name, settings.revision, merged=True) for name in names]
     with tempfile.TemporaryDirectory(prefix="ffmerge") as scratch:
         scorers, evaluated = [], []
         for i, original in enumerate(found):

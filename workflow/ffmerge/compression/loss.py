@@ -320,8 +320,28 @@ def check_finite(outputs: dict[str, Tensor]) -> None:
         raise ValueError(f"what the model computes is not finite: {', '.join(bad)}")
 
 
+def check_targets(targets: Tensor, logits: Tensor) -> None:
+    """Raise ValueError unless there is a target for each position: IGNORED, or one of its classes.
+
+    targets: (…). logits: (…, n_classes).
+    """
+    if targets.numel() != logits[..., 0].numel():
+        raise ValueError(
+            f"the labels have the shape {tuple(targets.shape)}, but the model's logits "
+            f"{tuple(logits.shape)}"
+        )
+    given = targets[targets != IGNORED]
+    for label in (given.min().item(), given.max().item()) if len(given) else ():
+        if not 0 <= label < logits.shape[-1]:
+            raise ValueError(
+                f"the data have the label {label}, but the model's classes are 0 to "
+                f"{logits.shape[-1] - 1} ({IGNORED}: no label)"
+            )
+
+
 def _summed(logits: Tensor, targets: Tensor) -> float:
     """Summed cross-entropy in nats. logits: (…, n_classes). targets: (…), IGNORED or a class."""
+    check_targets(targets, logits)
     rows, classes = logits.flatten(0, -2), targets.flatten().to(logits.device)
     return sum(
         cross_entropy(part.float(), wanted, reduction="sum", ignore_index=IGNORED).item()

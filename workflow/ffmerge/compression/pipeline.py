@@ -240,6 +240,8 @@ def files_of(features: UserData | None) -> list[Path] | None:
     named = [features] if isinstance(features, str | Path) else features
     if not isinstance(named, Sequence) or not all(isinstance(item, str | Path) for item in named):
         return None
+    if "" in named:  # which would be the current folder
+        raise ValueError("the name of a file or directory of data is empty")
     files = [Path(item) for item in named]
     for file in files:
         if not file.exists():

@@ -456,6 +456,8 @@ class _UniqueKeys(yaml.SafeLoader):
 
 def read_yaml(file: Path) -> Any:
     """Read a YAML file. Raises ValueError naming the line of a fault, such as a key given twice."""
+    if file.exists() and not file.is_file():
+        raise ValueError(f"{file} is a folder, a pipe or a device, not a file")
     try:
         return yaml.load(file.read_text(encoding="utf-8"), _UniqueKeys)
     except yaml.MarkedYAMLError as error:

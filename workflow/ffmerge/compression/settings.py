@@ -56,6 +56,8 @@ class Options:
             choices, value = option.metadata.get("choices"), getattr(self, option.name)
             if choices and value is not None and value not in choices:
                 raise ValueError(f"{option.name} {value!r}: allowed are {', '.join(choices)}")
+            if value == "":
+                raise ValueError(f"{option.name} is empty: name one, or leave the option out")
             least, most = option.metadata["least"], option.metadata["most"]
             if "int" in str(option.type) and value is not None and not least <= value <= most:
                 bound = f"at least {least}" if value < least else f"at most {most}"

@@ -28,6 +28,7 @@ from ffmerge.compression.batches import (
     Data,
     divided,
     inputs_of,
+    on_cpu,
     without_cache,
 )
 from ffmerge.compression.card import tuned_card
@@ -36,6 +37,7 @@ from ffmerge.compression.loss import (
     Loss,
     Objective,
     check_filled,
+    check_targets,
     distance,
     is_distribution,
     loss_for,
@@ -410,7 +412,7 @@ def of_files(
 
 def of_batches(data: Iterable[Batch], held_out: Iterable[Batch] | None) -> Examples:
     """Use batches that the user made. Without `held_out`, hold out the last fifth."""
-    items, own = list(data), list(held_out or ())
+    items, own = list(map(on_cpu, data)), list(map(on_cpu, held_out or ()))
     if not own:
         if len(items) < 2:
             raise ValueError(
@@ -475,6 +477,7 @@ class OwnTask:
         inputs = {key: value for key, value in batch.items() if key != TARGETS}
         output, losses = model(**inputs), []
         if self.objective is not None:
+            check_targets(batch[TARGETS], output.logits)
             logits, targets = output.logits.flatten(0, -2).float(), batch[TARGETS].flatten()
             total = cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED)
             losses.append(total / (targets != IGNORED).sum().clamp(min=1))
