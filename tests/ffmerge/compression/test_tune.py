@@ -165,7 +165,8 @@ def test_two_processes_take_the_same_steps_as_one(more, made, tmp_path):
     results = []
     for devices in ("1", "2"):
         request = ("tune", small, "--data", data, "--out", tmp_path / devices, "--steps", "4")
-        request += ("--batch-size", "4", "--learning-rate", "1e-2", "--devices", devices, "--json", *more)
+        request += ("--batch-size", "4", "--learning-rate", "1e-2", "--devices", devices)
+        request += ("--json", *more)
         command = [sys.executable, REPOSITORY / "workflow/experiment/cli.py", *map(str, request)]
         ended = subprocess.run(command, capture_output=True, text=True)
         assert ended.returncode == 0, ended.stderr
