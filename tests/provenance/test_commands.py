@@ -357,6 +357,22 @@ PAGE, SCORE = "report --no-check --out {out}/page.html", "results/demo/m/test.js
 HOSTILE = [  # how the folder is made, a command, its exit status, and what it says
     (sparse(SCORE), "verify --no-plan", 1, "cannot be read: most of it is not on the disk"),
     (sparse(SCORE), "diff . .", 0, "4 same bits"),
+    (
+        lambda: Path("to").symlink_to("results/demo"),
+        "collect --to to/crate",
+        2,
+        "to/crate is in results/demo, which is collected from",
+    ),
+    (lambda: None, "collect --to resources/data.txt/crate", 2, "File exists: 'resources/data.txt'"),
+    (lambda: None, f"reproduce {NUMBER} -- -n", 2, "no configuration here may write to results/d"),
+    (rewritten(git={"commit": "a" * 40 + "\n"}), "verify --no-plan", 1, "not a commit"),
+    (rewritten(git={"commit": "１" * 40}), "verify --no-plan", 1, "not a commit"),
+    (
+        lambda: (Path("resources/data.txt").unlink(), Path("resources/data.txt").mkdir()),
+        "collect --to {out}/crate",
+        1,
+        "altered: resources/data.txt",
+    ),
     (sparse(SCORE), "collect --to {out}/crate", 1, f"missing: {SCORE}"),
     (
         written("CITATION.cff", "preferred-citation: 5"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,9 @@ def act(folder: Path, before: str = "", after: str = "", start: str = "", **chan
         ({"start": EDITED}, AT_START),
         ({"start": EDITED, "before": PLANNED}, AT_START),
         ({"start": "def score(:"}, "invalid syntax (accuracy.py, line 1)"),
+        ({"start": "def score():\n    return 20.0\n\0"}, "source code string cannot contain null"),
+        ({"before": "def score(:"}, "invalid syntax (accuracy.py, line 1)"),
+        ({"before": " "}, AT_IMPORT),
         ({"before": EDITED}, AT_IMPORT),
         ({"before": EDITED, "after": PLANNED}, AT_IMPORT),  # undone
     ],
@@ -88,8 +92,8 @@ def test_a_job_runs_the_code_that_it_was_planned_with_or_fails_in_one_line(edits
     planned = sha256_of(folder / "accuracy.py")
     ran = act(folder, **edits)
     if error:
-        assert ran.stderr == f"error: act {folder}: {error}\n" and ran.returncode == 1
-        assert not list(folder.glob("*score*"))
+        assert re.fullmatch(rf"error: act {folder}: {re.escape(error)}.*\n", ran.stderr)
+        assert ran.returncode == 1 and not list(folder.glob("*score*"))
         return
     assert ran.returncode == 0, ran.stderr
     assert (folder / "score").read_text() == "20.0"

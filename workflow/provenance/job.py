@@ -287,7 +287,8 @@ class Job:
         if self._log:
             with suppress(OSError):  # the disk may be full
                 traceback.print_exception(error, file=self._log_stream)
-        if not (short or isinstance(error, ValueError | OSError | SystemExit | KeyboardInterrupt)):
+        told = ValueError | OSError | SyntaxError | SystemExit | KeyboardInterrupt
+        if not (short or isinstance(error, told)):
             traceback.print_exception(error)
         print(f"error: {self}: {short or str(error) or type(error).__name__}", file=sys.stderr)
 

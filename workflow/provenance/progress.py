@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from tqdm import tqdm
@@ -27,7 +27,7 @@ class _Bar(tqdm):
         if sys.stderr.isatty() and os.environ.get("JOB_BARS") != "off":  # see workflow/run.py
             super().display(msg, pos)
         if self.log and self.n and time.monotonic() >= self._line_due:
-            print(msg or str(self), file=self.log, flush=True)
+            note(msg or str(self))
             self._line_due = time.monotonic() + SECONDS_BETWEEN_LINES
 
 
@@ -52,9 +52,10 @@ def lines_without_terminal(first_after: float = 0.0) -> Iterator[None]:
 
 
 def note(line: str) -> None:
-    """Write a line to the log, if there is one."""
+    """Write a line to the log, if there is one; a full disk does not end the work for a line."""
     if _Bar.log:
-        print(line, file=_Bar.log, flush=True)
+        with suppress(OSError):
+            print(line, file=_Bar.log, flush=True)
 
 
 def progress(iterable: Iterable | None = None, total: int | None = None, desc: str = "") -> tqdm:

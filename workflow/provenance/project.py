@@ -160,7 +160,8 @@ def find_configuration(
     first = next(iter(fitting.items()), None)
     if first and all(content == first[1] for content in fitting.values()):
         return first
-    names = ", ".join(map(str, fitting)) or f"none of {', '.join(map(str, known))}"
+    others = f"none of {', '.join(map(str, known))}" if known else "no configuration here"
+    names = ", ".join(map(str, fitting)) or others
     raise ValueError(f"{names} may write to {results}: name the one with --configfile")
 
 

@@ -95,9 +95,25 @@ REFUSED = {  # task, file -> content, the one line
         ("text,n\na, b,1\n", "a.csv, line 2 has 3 fields, but the header has 2"),
         ("text\n", "a.csv has no rows"),
     ],
+    ("gpt2", "d/a.parquet"): [
+        (
+            lambda file: (table(text=[LONG])(file), (file.parent / "b.txt").write_text(LONG)),
+            "b.txt is beside Parquet files: put data of one form in a folder",
+        ),
+        (
+            lambda file: (table(text=[LONG])(file), table(words=[LONG])(file.parent / "b.parquet")),
+            "b.parquet has no column for the text: call one text (it has: words)",
+        ),
+    ],
+    ("gpt2", "a.jsonl.gz"): [(b"\x1f\x8b\x08", "a.jsonl.gz: this kind of file cannot be read")],
+    ("vit", "d/cat/a.png"): [
+        (lambda file: file.write_bytes(png()), "a.png: the label is 'cat'; the model's classes"),
+    ],
+    ("vit", "d/a.png"): [(lambda file: file.write_bytes(png()), "a.png: there is no label; the")],
     ("gpt2", "a.docx"): [("x", "a.docx: this kind of file cannot be read here: give .txt")],
     ("gpt2", "a.txt"): [
         (b"\xff", "a.txt, line 1 is not UTF-8 text"),
+        (LONG.encode("utf-16-le"), "a.txt, line 1 holds NUL, as text in UTF-16"),
         ("\n \n\t\n", "a.txt holds no text: nothing but white space"),
     ],
     ("marian", "a.txt"): [(LONG, "a.txt is a text, but this model takes pairs: give a table")],
@@ -108,6 +124,7 @@ REFUSED = {  # task, file -> content, the one line
     ("marian", "a.parquet"): [
         (table(zh=["a"], en=[None]), "a.parquet, row 1 has no target"),
         (table(zh=["a"]), "a.parquet has no column 'en' (it has: zh)"),
+        (table(translation=[{"zh": "a", "en": "b"}]), "no column 'zh' (it has: translation, tra"),
     ],
     ("vit", "a.parquet"): [
         (images(label=[1, None]), "a.parquet, row 2: there is no label; the model's classes are"),
@@ -143,12 +160,13 @@ def test_a_split_that_jobs_could_not_read_is_refused_in_one_line(
     file = write(tmp_path / "own" / name, content)
     digest = sha256_of(tmp_path)
     raw = {**copy.deepcopy(PICO), "tasks": {task: copy.deepcopy(PICO["tasks"][task])}}
-    raw["tasks"][task]["dataset"]["validation"] = {"path": str(file)}
+    named = tmp_path / "own/d" if name.startswith("d/") else file
+    raw["tasks"][task]["dataset"]["validation"] = {"path": str(named)}
     monkeypatch.chdir(REPOSITORY)
     with pytest.raises(ValueError) as refused:
         validated(raw)
     (line,) = str(refused.value).splitlines()
-    assert line.startswith(f"tasks.{task}.dataset.validation.path: {file.parent}/")
+    assert line.startswith(f"tasks.{task}.dataset.validation.path: {tmp_path}/own/")
     assert message in line and len(line) < 500
     assert sha256_of(tmp_path) == digest
 

@@ -18,7 +18,7 @@ from pyarrow import parquet, types
 
 from experiment.inputs.parquet import Row
 from ffmerge.compression.pictures import opened
-from ffmerge.compression.read import Example, Request, files_below, read_examples
+from ffmerge.compression.read import Example, Request, files_below, is_read, read_examples
 
 Columns = Mapping[str, str]
 """Role (text, source, target, image, label) -> the column in which a task's jobs expect it."""
@@ -108,6 +108,10 @@ def _statistics(file: parquet.ParquetFile, leaf: str) -> list[Any]:
 
 def check(path: str, columns: Columns, classes: Classes = None) -> None:
     """Read the beginning of a split. Raises ValueError or OSError naming the first fault in it."""
+    below = sorted(filter(is_read, files_below(Path(path)))) if Path(path).is_dir() else []
+    if len({file.suffix == ".parquet" for file in below}) > 1:  # jobs would read these alone
+        other = next(file for file in below if file.suffix != ".parquet")
+        raise ValueError(f"{other} is beside Parquet files: put data of one form in a folder")
     if not is_plain(path, columns):
         n_checked = CHECKED[_request(columns).wanted]
         for _ in islice(rows(Path(path), columns, classes), n_checked):

@@ -117,7 +117,7 @@ def files_below(directory: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]
 def _in_directory(directory: Path, request: Request) -> Iterator[Example]:
     files = sorted(files_below(directory))
     images = [file for file in files if _suffix(file) in IMAGE_SUFFIXES]
-    others = [file for file in files if _is_read(file)]
+    others = [file for file in files if is_read(file)]
     if request.wanted == "images" and images:
         for file in Random(SHUFFLED).sample(images, len(images)):
             label = file.relative_to(directory).parts[0] if file.parent != directory else None
@@ -131,7 +131,7 @@ def _in_directory(directory: Path, request: Request) -> Iterator[Example]:
         raise ValueError(f"{directory} holds no file that can be read here: give {_known()}")
 
 
-def _is_read(file: Path) -> bool:
+def is_read(file: Path) -> bool:
     """Whether a file in a folder is a text or a table of data."""
     if _suffix(file) in TEXT_SUFFIXES:
         return file.name.lower().partition(".")[0] not in ABOUT
