@@ -83,6 +83,7 @@ def test_layers_that_cannot_be_dropped_are_refused_in_one_line(
     options, message, made, tmp_path, capsys
 ):
     model, data, _ = made("gpt2")
+    capsys.readouterr()  # of making it
     request = ("compress", model, "--features", data, "--out", tmp_path / "out", *options)
     status, printed, error = run(capsys, *request, "--method", "drop-layers")
     assert (status, printed) == (2, "") and message in error and error.count("\n") == 1
@@ -93,7 +94,7 @@ def test_every_way_is_compared_and_a_kill_costs_one_row(made, tmp_path, capsys, 
     model, data, _ = made("gpt2")
     request = ("compare", model, "--remove", 1, "--features", data, "--n-tokens", 12)
     request += ("--tune", data, "--steps", 2, "--learning-rate", "1e-2", "--json")
-    request += ("--greedy", "--reconstruct", 2, "--reconstruct-search", 1)
+    request += ("--greedy", "--reconstruct", 2, "--reconstruct-search", 1, "--rank", 1)
     measured, candidate = compare.Measuring.row, compare.Measuring._candidate
 
     anew = []
@@ -111,15 +112,16 @@ def test_every_way_is_compared_and_a_kill_costs_one_row(made, tmp_path, capsys, 
         patch.setattr(compare.Measuring, "row", killed)
         assert run(capsys, *request, "--out", tmp_path / "out")[0] == 130
     kept = sorted(tmp_path.glob(".out.comparing-*/*.json"))
-    assert len(kept) == 7 and not (tmp_path / "out").exists()
+    assert len(kept) == 8 and not (tmp_path / "out").exists()
     monkeypatch.setattr(compare.Measuring, "_candidate", counted)
     status, printed, error = run(capsys, *request, "--out", tmp_path / "out")
     assert status == 0, error
-    assert len(anew) == 4 and not {*anew} & {file.name for file in kept}
+    assert len(anew) == 5 and not {*anew} & {file.name for file in kept}
     result = json.loads(printed)
     rows = {(row["method"], row["strategy"]): row for row in result["rows"]}
     assert rows.keys() == {(compare.ORIGINAL, ""), *compare.WAYS}
-    assert len(rows) == 11
+    assert len(rows) == 13
+    assert rows["permute", compare.RELAXED]["layers"] == "decoder 0-2, rank 1"
     assert rows["permute", "window"]["parameters"] < rows["original", ""]["parameters"]
     for row in rows.values():
         assert row["losses"].keys() == {"untuned", "tuned"}
@@ -142,9 +144,14 @@ def test_a_comparison_finds_what_compress_finds(fitted, made, tmp_path):
     asked = {"features": data, "remove": 1, "n_tokens": 12}
     more = {"reconstruct": 3} if fitted else {}
     compared = ffmerge.compare(model, out=tmp_path / "compared", greedy=fitted, **asked, **more)
-    assert len(compared.rows) == (11 if fitted else 8)
+    assert len(compared.rows) == (12 if fitted else 9)
     losses = {(row.method, row.strategy): row.losses["untuned"].loss for row in compared.rows}
-    ways = (("permute", "window"), ("permute", "cka"), ("vanilla", "window"))
+    ways = [
+        ("permute", "window"),
+        ("permute", "cka"),
+        ("vanilla", "window"),
+        ("low-rank", "window"),
+    ]
     for method, strategy in FITTED if fitted else ways:
         out = tmp_path / f"{method} {strategy}"
         options = {"method": method, "strategy": strategy.split()[0], "out": out}

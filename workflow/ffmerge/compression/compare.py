@@ -10,8 +10,8 @@ import signal
 import tempfile
 import time
 import warnings
-from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,17 +46,19 @@ from ffmerge.compression.select import (
     FEATURES,
     Aligner,
     Selected,
+    all_layers,
     by_greedy,
     by_loss,
     by_similarity,
     collect,
     correlations,
     n_to_remove,
+    neurons_in,
     output_similarities,
     pairs_of,
     searches,
 )
-from ffmerge.compression.settings import DROP, Comparing, Tuning
+from ffmerge.compression.settings import DROP, LOW_RANK, Comparing, Tuning
 from ffmerge.compression.summary import aligned_columns, change, layers_text
 from ffmerge.compression.tune import (
     OwnTask,
@@ -74,6 +76,7 @@ from ffmerge.method.groups import Group
 from ffmerge.method.layer_drop import changed_keys, drop_feed_forwards
 from ffmerge.method.merge import merge_in_model
 from ffmerge.method.reconstruct import INPUT, OUTPUT, Reconstruction
+from ffmerge.method.relax import NEURON, approximate, merge_relaxed, more_removed
 from ffmerge.method.tie import count_parameters
 from ffmerge.models.memory import check_device, give_back
 from ffmerge.models.pretrained import Fit, quiet
@@ -87,6 +90,7 @@ DROP_FFS = "drop-ffs"
 ORIGINAL = "original"
 RESAMPLES, CONFIDENCE, SEED = 1000, 0.95, 0
 FITTED = " reconstructed"  # at the end of a strategy
+RELAXED = "window relaxed"  # a strategy: a larger window, with corrections
 WAYS = {  # (method, strategy) -> in words
     ("permute", "window"): "merged aligned, best window",
     ("permute", "correlation"): "merged aligned, by correlation",
@@ -94,10 +98,12 @@ WAYS = {  # (method, strategy) -> in words
     ("permute", "greedy"): "merged aligned, greedy groups",
     ("permute", f"window{FITTED}"): "merged aligned, best window, reconstructed",
     ("permute", f"greedy{FITTED}"): "merged aligned, greedy groups, reconstructed",
+    ("permute", RELAXED): "merged aligned, larger window, corrected",
     ("vanilla", "window"): "merged unaligned, best window",
     (DROP, "window"): "layers dropped, best block",
     (DROP, "influence"): "layers dropped, block influence",
     (DROP_FFS, "window"): "FFs dropped, best block",
+    (LOW_RANK, "window"): "FFs low-rank",
 }
 PHASES = ("untuned", "tuned")
 
@@ -105,6 +111,8 @@ PHASES = ("untuned", "tuned")
 def ways_of(settings: Comparing) -> list[tuple[str, str]]:
     """The ways that are asked for, of WAYS."""
     left_out = set() if settings.greedy else {"greedy", f"greedy{FITTED}"}
+    if not settings.rank:
+        left_out.add(RELAXED)
     if not settings.reconstruct:
         left_out |= {f"window{FITTED}", f"greedy{FITTED}"}
     return [(method, strategy) for method, strategy in WAYS if strategy not in left_out]
@@ -251,6 +259,8 @@ def compare(
     outline = source.outline(original, entry)
     n_removed = n_to_remove(settings.remove, {n: len(t) for n, t in towers(outline).items()})
     searches(outline, n_removed, settings.anchor)
+    if settings.rank:
+        searches(outline, more_removed(outline, n_removed, settings.rank), settings.anchor)
     with (
         tempfile.TemporaryDirectory(prefix="ffmerge") as scratch,
         warnings.catch_warnings(record=True) as noted,
@@ -331,7 +341,7 @@ class Ways:
 
     n_removed: FF sublayers by tower. n_dropped: layers by tower that take about as many parameters;
     none if the model cannot lose layers. steps, search_steps: of reconstruction, for a result and
-    in a search.
+    in a search. rank: of corrections.
     """
 
     def __init__(
@@ -346,6 +356,9 @@ class Ways:
         self.model, self.data, self.loss = model, data, loss
         self.anchor, self.n_removed, self._scratch = settings.anchor, n_removed, scratch
         self.steps, self.search_steps = settings.reconstruct, settings.reconstruct_search
+        self.rank, self._n_corrected = settings.rank, n_removed
+        if settings.rank:
+            self._n_corrected = more_removed(model, n_removed, settings.rank)
 
     @cached_property
     def n_dropped(self) -> dict[str, int]:
@@ -381,6 +394,8 @@ class Ways:
         model, n_removed, anchor = self.model, self.n_removed, self.anchor
         if method == ORIGINAL:
             return Selected([], None, [])
+        if method == LOW_RANK:
+            return self.aligned(method, strategy, all_layers(model, n_removed))
         if method == DROP and strategy == "influence":
             return Selected(least_influential(model, self.n_dropped, self.data.features), None, [])
         if method in (DROP, DROP_FFS):
@@ -393,11 +408,12 @@ class Ways:
         else:
             similarity = output_similarities(Features(self._file, OUTPUT))
         groups = by_similarity(model, n_removed, anchor, similarity)
-        return self.aligned(method, groups)
+        return self.aligned(method, strategy, groups)
 
     def _searched(self, method: str, strategy: str) -> Selected:
         """Choose a window, or groups greedily, by loss."""
-        model, n_removed, anchor = self.model, self.n_removed, self.anchor
+        model, anchor = self.model, self.anchor
+        n_removed = self._n_corrected if strategy == RELAXED else self.n_removed
         windows = strategy.startswith("window")
         fits = self.search_steps and strategy.endswith(FITTED)
         reconstruction = self.reconstruction(model) if fits else None
@@ -413,11 +429,21 @@ class Ways:
 
         search = by_loss if windows else by_greedy
         groups, _ = search(model, n_removed, anchor, merge, self.loss)
-        return self.aligned(method, groups)
+        return self.aligned(method, strategy, groups)
 
-    def aligned(self, method: str, groups: list[Group]) -> Selected:
-        """Groups with the alignments that their merging needs."""
-        return Selected(groups, self._permutations(groups) if method == "permute" else None, [])
+    def aligned(self, method: str, strategy: str, groups: list[Group]) -> Selected:
+        """Groups with the alignments that their merging needs, and how they are merged."""
+        permutations = self._permutations(groups) if method == "permute" else None
+        selected = Selected(groups, permutations, [])
+        if method != LOW_RANK and strategy != RELAXED:
+            return selected
+        neurons = neurons_in(self.model)
+        inputs = {INPUT: Features(self._file, INPUT), NEURON: Features(self._file, neurons)}
+        if method == LOW_RANK:
+            merge = partial(approximate, n_removed=self.n_removed, inputs=inputs)
+        else:
+            merge = partial(merge_relaxed, rank=self.rank, inputs=inputs)
+        return replace(selected, merge=merge)
 
     def _permutations(self, groups: list[Group]) -> Any:
         self.aligner.align(pairs_of(groups))
@@ -427,8 +453,8 @@ class Ways:
     def _file(self) -> Path:
         """What the ways need of every layer, collected in one pass."""
         file = self._scratch / "features.safetensors"
-        names = [FEATURES, OUTPUT, *([INPUT] if self.steps else [])]
-        maps = {name: COLLECTED[name] for name in names}
+        names = {FEATURES, OUTPUT, INPUT, neurons_in(self.model)}
+        maps = {name: COLLECTED[name] for name in COLLECTED if name in names}
         collect(self.model, self.data.features, maps, self.data.n_tokens, file)
         return file
 
@@ -454,6 +480,7 @@ class Measuring:
                 parameters = sum(p.numel() for p in candidate.parameters() if p.requires_grad)
             done = {
                 "groups": [group.as_json() for group in selected.groups],
+                "rank": self.ways.rank if strategy == RELAXED else 0,
                 "parameters": parameters,
                 "untuned": self._losses(candidate),
             }
@@ -480,7 +507,7 @@ class Measuring:
             done = json.loads(same.read_text())  # the search is that of the row without fitting
         if done:
             groups = [Group(g["tower"], tuple(g["layers"]), g["anchor"]) for g in done["groups"]]
-            selected = self.ways.aligned(method, groups)
+            selected = self.ways.aligned(method, strategy, groups)
         else:
             note(f"{WAYS.get((method, strategy), method)}: choosing layers")
             selected = self.ways.select(method, strategy)
@@ -546,7 +573,8 @@ def _compared(
             fault = None if key == first[0] else loss.fault(values[first], values[name])
             losses[phase] = Loss(values[name], values[name] - values[first], interval, fault)
         groups = [Group(g["tower"], tuple(g["layers"]), g["anchor"]) for g in done["groups"]]
-        row = Row(WAYS.get(key, ORIGINAL), *key, layers_text(groups), done["parameters"], losses)
+        layers = layers_text(groups) + (f", rank {done['rank']}" if done["rank"] else "")
+        row = Row(WAYS.get(key, ORIGINAL), *key, layers, done["parameters"], losses)
         rows.append(row)
     best = {}
     for phase in rows[0].losses:
@@ -587,7 +615,7 @@ def draw(result: Compared, directory: Path) -> None:
     for i, (row, size) in enumerate(zip(rows, sizes, strict=True)):
         same = [j for j, other in enumerate(sizes) if abs(other - size) < apart]
         x = size + apart * (same.index(i) - (len(same) - 1) / 2)
-        color, marker = f"C{i}", "os^vDPX<>*"[i]
+        color, marker = f"C{i}", "os^vDPX<>*hp"[i]
         for phase, loss in row.losses.items():
             bars = None
             if loss.interval:

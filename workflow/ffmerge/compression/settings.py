@@ -154,6 +154,9 @@ class Comparing(Options):
     remove: str | float = _option("1/3", "share or number of FF sublayers to remove")
     anchor: str = _option("first", "the layer that others are aligned to", choices=tuple(ANCHORS))
     greedy: bool = _option(False, "also merge small groups that grow one layer at a time, by loss")
+    rank: int = _option(
+        0, "also merge a larger window with corrections of this rank, at the same size", least=0
+    )
     reconstruct: int | None = _option(
         None, "also fit the best window, and greedy groups, in so many steps (try 150)"
     )
