@@ -32,7 +32,7 @@ test: lint ## Check style, workflow and every promise of the README (11 minutes 
 	@$(IN_VENV) -m pytest -m "not long" -n 2
 
 test-all: environment ## Run the tests that take longer: dozens of kills, full size, other kernels of the processor
-	@$(IN_VENV) -m pytest -m long -o faulthandler_timeout=3600
+	@$(IN_VENV) -m pytest -m long -o faulthandler_timeout=3600 -n 2 --dist loadfile
 	@ATEN_CPU_CAPABILITY=avx2 OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -m "not slow and not long" -n 2
 
 test-cluster: environment ## Test the workflow on a SLURM of two nodes on this machine (root, Debian 12)
