@@ -95,6 +95,7 @@ def test_a_job_says_in_one_line_that_memory_is_short(allocate, tmp_path, monkeyp
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: plan {tmp_path}: there is not enough memory: choose a smaller")
     assert {file.name for file in tmp_path.iterdir()} == {"log"}
+    assert "Traceback" in (tmp_path / "log").read_text()  # on disk while the job's stream is open
 
 
 SMALL = {"vocab_size": 50, "bos_token_id": 1, "eos_token_id": 1, "num_hidden_layers": 2}

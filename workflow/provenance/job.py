@@ -205,8 +205,6 @@ class Job:
                 _each(_remove, vars(self.output).values())
             if self.writes or not isinstance(error, SystemExit):
                 self._report(error)
-            # ends a generator's workers, for which Python would wait for ever
-            traceback.clear_frames(error.__traceback__)
             # The first process reports what stops all; the launcher would end it if another
             # process failed before.
             raise SystemExit(1 if self.writes else getattr(error, "status_of_others", 1)) from None
@@ -287,6 +285,7 @@ class Job:
         if self._log:
             with suppress(OSError):  # the disk may be full
                 traceback.print_exception(error, file=self._log_stream)
+                self._log_stream.flush()  # Python may end without it
         told = ValueError | OSError | SyntaxError | SystemExit | KeyboardInterrupt
         if not (short or isinstance(error, told)):
             traceback.print_exception(error)
