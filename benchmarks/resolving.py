@@ -74,7 +74,11 @@ class _Copy:
             (root / name).symlink_to(REPOSITORY / name)
         config = yaml.safe_load((REPOSITORY / "config/demo.yaml").read_text())
         tasks = config["tasks"].items()
-        config["tasks"] = {f"{name}_{i}": task for i in range(copies) for name, task in tasks}
+        config["tasks"] = {
+            f"{name}_{i}": task | {"label": f"{task['label']} {i}"}
+            for i in range(copies)
+            for name, task in tasks
+        }
         config["results"] = "results/many"
         (root / "many.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
