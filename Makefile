@@ -8,6 +8,10 @@ CORES ?= all
 
 IN_VENV := .venv/bin/python
 
+# Tests that compute with torch: their results could depend on the processor's kernels and threads.
+COMPUTING := tests/ffmerge tests/experiment/evaluation tests/experiment/tasks tests/experiment/test_rehearsal.py \
+             tests/test_benchmarks.py tests/test_check_gpu.py
+
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-all rehearsal bench check-gpu test test-all test-cluster lint format environment lock images clean
 
@@ -33,7 +37,7 @@ test: lint ## Check style, workflow and every promise of the README (12 minutes 
 
 test-all: environment ## Run the tests that take longer: dozens of kills, full size, other kernels of the processor
 	@$(IN_VENV) -m pytest -m long -o faulthandler_timeout=3600 -n 2 --dist loadfile
-	@ATEN_CPU_CAPABILITY=avx2 OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -m "not slow and not long" -n 2
+	@ATEN_CPU_CAPABILITY=avx2 OMP_NUM_THREADS=1 $(IN_VENV) -m pytest $(COMPUTING) -m "not slow and not long" -n 2
 
 test-cluster: environment ## Test the workflow on a SLURM of two nodes on this machine (root, Debian 12)
 	@$(IN_VENV) -m pytest tests/cluster -rNfE

@@ -3,8 +3,11 @@
 The sizes are written by hand, so that tests can check the table against them.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import pytest
 
 D_MODEL, VOCABULARY, PAD, END = 8, 50, 0, 1
 N_LAYERS = 3  # 4 in a decoder beside an encoder, or in an image tower beside a text tower
@@ -243,6 +246,18 @@ FAMILIES: dict[str, Family] = {
         max_target_positions=32,
     ),
 }
+
+# One family for each way in which they differ: layout of a map, gate (apart and fused), biases,
+# norms before or after, stages, images, sound, two towers, an encoder beside a decoder.
+IN_SHORT = {
+    *("gpt2", "llama", "phi3", "bert", "vit", "swin", "clip"),
+    *("marian", "t5, gated", "whisper"),
+}
+
+
+def in_short(names: Iterable[str] = FAMILIES) -> list:
+    """Parameters of a test: some families for `make test`, all of them for `make test-all`."""
+    return [n if n in IN_SHORT else pytest.param(n, marks=pytest.mark.long) for n in names]
 
 
 def pico(family: Family):

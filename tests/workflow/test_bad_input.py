@@ -47,6 +47,7 @@ def test_a_run_reports_each_error_in_one_line_and_starts_no_job(copy):
     ]
 
 
+@pytest.mark.long
 def test_a_dry_run_looks_for_the_files_that_are_named(copy):
     copy.config["tasks"]["gpt2"]["dataset"]["train"]["path"] = "nothing.parquet"
     copy.write_config()
@@ -56,6 +57,7 @@ def test_a_dry_run_looks_for_the_files_that_are_named(copy):
     ]
 
 
+@pytest.mark.long
 def test_a_key_that_comes_twice_is_refused_with_its_line(copy):
     file = copy.root / "config/run.yaml"
     file.write_text(f"{file.read_text()}seed: 3\n")
@@ -71,6 +73,7 @@ def test_a_key_on_the_command_line_is_checked_and_does_not_replace_the_demo(copy
     ]
 
 
+@pytest.mark.long
 def test_a_file_without_tasks_does_not_become_the_demo(copy):
     (copy.root / "config/run.yaml").write_text("results: results/mine\n")
     assert refused(copy, "--dry-run", "--configfile", "config/run.yaml") == [

@@ -267,7 +267,6 @@ def changed(finished):
     shutil.move(kept, finished.root / "workflow")
     finished.config = config
     finished.write_config()
-    assert finished.jobs_to_run() == []
 
 
 @in_short_first

@@ -153,21 +153,42 @@ def test_ratios_methods_and_layer_drop_are_left_out_if_they_are_not_configured(t
     assert rules["score_layer_drops"] == rules["score_windows"] == 3
 
 
-@pytest.mark.parametrize(("at", "n_ratios"), [(None, 3), (["all", "third"], 2), (["half"], 1)])
-def test_further_seeds_tune_models_of_table_5_again_and_make_nothing_else(tmp_path, at, n_ratios):
+@pytest.fixture(scope="module")
+def of_one_seed(tmp_path_factory) -> Counter:
+    """The jobs of the demo without further seeds."""
+    folder = tmp_path_factory.mktemp("one")
+    return Counter(planned(folder, with_seeds(folder / "one.yaml", [], None), "everything"))
+
+
+def with_seeds(file: Path, seeds: list[int], at: list[str] | None) -> Path:
+    """Write the demo's configuration with further seeds, and return the file."""
     demo = yaml.safe_load((REPOSITORY / "config/demo.yaml").read_text())
-    jobs = {}
-    for name, seeds in (("one", []), ("three", [2, 3])):
-        file = tmp_path / f"{name}.yaml"
-        file.write_text(yaml.safe_dump(demo | {"further_seeds": seeds, "further_seeds_at": at}))
-        (tmp_path / name).mkdir()
-        jobs[name] = Counter(planned(tmp_path / name, file, "everything"))
-    further = Counter(job.split()[0] for job in jobs["three"] - jobs["one"])
+    file.write_text(yaml.safe_dump(demo | {"further_seeds": seeds, "further_seeds_at": at}))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("at", "n_ratios"),
+    [
+        pytest.param(None, 3, marks=pytest.mark.long),
+        (["all", "third"], 2),
+        pytest.param(["half"], 1, marks=pytest.mark.long),
+    ],
+)
+def test_further_seeds_tune_models_of_table_5_again_and_make_nothing_else(
+    tmp_path, of_one_seed, at, n_ratios
+):
+    file = with_seeds(tmp_path / "three.yaml", [2, 3], at)
+    of_three = Counter(planned(tmp_path, file, "everything"))
+    further = Counter(job.split()[0] for job in of_three - of_one_seed)
     models = 3 * n_ratios * 2 * 2  # tasks, ratios, methods, seeds
     assert further == {"fine_tune": models, "score_test": models, "make_seeds": 1}
-    assert not jobs["one"] - jobs["three"]
-    (tmp_path / "main").mkdir()
-    assert not [job for job in planned(tmp_path / "main", file, "main") if "seed" in job]
+    assert not of_one_seed - of_three
+
+
+def test_further_seeds_are_no_part_of_the_main_result(tmp_path):
+    jobs = planned(tmp_path, with_seeds(tmp_path / "three.yaml", [2, 3], None), "main")
+    assert jobs and not [job for job in jobs if "seed" in job]
 
 
 @pytest.mark.long

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -104,6 +105,7 @@ def test_after_snakemake_is_killed_the_next_run_waits_for_its_job_then_goes_on(f
 
 
 OTHER = ("--configfile=config/other.yaml",)
+long = partial(pytest.param, marks=pytest.mark.long)
 
 
 @pytest.mark.slow
@@ -111,8 +113,8 @@ OTHER = ("--configfile=config/other.yaml",)
     ("options", "then"),
     [
         ((), ()),
-        (OTHER, OTHER),
-        (("--configfile", "config/demo.yaml", "config/other.yaml"), OTHER),
+        long(OTHER, OTHER),
+        long(("--configfile", "config/demo.yaml", "config/other.yaml"), OTHER),
     ],
 )
 def test_after_everything_is_killed_the_next_run_goes_on_at_once(options, then, folder):

@@ -59,7 +59,7 @@ def with_dropout(name: str) -> torch.nn.Module:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", ["vit", pytest.param("marian", marks=pytest.mark.long)])
 def test_training_and_scores_have_the_same_bits_with_and_without_workers(name, tmp_path):
     found = []
     for workers in (0, 2):
@@ -119,7 +119,7 @@ def running(pid: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("end", ["killed", "exit"])
+@pytest.mark.parametrize("end", ["killed", pytest.param("exit", marks=pytest.mark.long)])
 def test_workers_go_on_after_a_signal_and_end_with_their_job(end, tmp_path):
     script = tmp_path / "held.py"
     script.write_text(HELD)

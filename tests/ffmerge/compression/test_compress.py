@@ -50,6 +50,7 @@ SAME = {"rtol": 1e-5, "atol": 1e-5}
 QWEN2 = "qwen2"  # its tokenizer's class makes another one of these files: from Python alone
 SOUND = "whisper"
 FROM_FILES = [name for name in FAMILIES if name not in (QWEN2, SOUND)]
+long = partial(pytest.param, marks=pytest.mark.long)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -189,9 +190,9 @@ AUTO = "from transformers import AutoModelForCausalLM as Auto"
     [
         ("tied", "import ffmerge", "ffmerge.load(sys.argv[1])", True, 0),
         ("tied", f"import ffmerge.auto; {AUTO}", "Auto.from_pretrained(sys.argv[1])", True, 0),
-        ("code", AUTO, "Auto.from_pretrained(sys.argv[1], trust_remote_code=True)", False, 0),
+        long("code", AUTO, "Auto.from_pretrained(sys.argv[1], trust_remote_code=True)", False, 0),
         ("code", AUTO, "Auto.from_pretrained(sys.argv[1], trust_remote_code=True)", False, 2),
-        ("expanded", AUTO, "Auto.from_pretrained(sys.argv[1])", False, 0),
+        long("expanded", AUTO, "Auto.from_pretrained(sys.argv[1])", False, 0),
     ],
 )
 def test_each_form_loads_in_a_new_process_with_the_same_output(
@@ -763,7 +764,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, long(signal.SIGINT), signal.SIGKILL])
 def test_a_signal_leaves_nothing(number, gpt2, texts, tmp_path, capsys):
     """The signal comes when the first temporary file is opened."""
     folder = tmp_path / "outputs"
@@ -780,7 +781,16 @@ def test_a_signal_leaves_nothing(number, gpt2, texts, tmp_path, capsys):
         assert list(folder.iterdir()) == []
 
 
-def test_a_full_disk_leaves_nothing_and_says_how_much_is_needed(gpt2, texts, tmp_path):
+@pytest.mark.parametrize(
+    ("n_tokens", "most"),
+    [
+        (40, 9_000),  # no room for weights
+        long(100, 2_000),  # none for features
+    ],
+)
+def test_a_full_disk_leaves_nothing_and_says_how_much_is_needed(
+    n_tokens, most, gpt2, texts, tmp_path
+):
     folder = tmp_path / "outputs"
     folder.mkdir()
     limited = (
@@ -789,14 +799,13 @@ def test_a_full_disk_leaves_nothing_and_says_how_much_is_needed(gpt2, texts, tmp
         "sys.exit(main(sys.argv[2:]))"
     )
     asked = ["compress", gpt2, "--features", texts, "--out", folder / "out", "--remove", "1/3"]
-    for n_tokens, most in ((40, 9_000), (100, 2_000)):  # no room for weights; none for features
-        arguments = [str(most), *map(str, asked), "--n-tokens", str(n_tokens)]
-        ended = subprocess.run(
-            [sys.executable, "-c", limited, *arguments], capture_output=True, text=True
-        )
-        assert ended.returncode == 2, ended.stderr
-        assert "the disk is full" in ended.stderr and "bytes are needed" in ended.stderr
-        assert list(folder.iterdir()) == []
+    arguments = [str(most), *map(str, asked), "--n-tokens", str(n_tokens)]
+    ended = subprocess.run(
+        [sys.executable, "-c", limited, *arguments], capture_output=True, text=True
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "the disk is full" in ended.stderr and "bytes are needed" in ended.stderr
+    assert list(folder.iterdir()) == []
 
 
 def test_a_disk_with_too_little_room_is_an_error_before_anything_is_written(

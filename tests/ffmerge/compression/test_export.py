@@ -19,10 +19,16 @@ WEIGHTS = "model.safetensors"
 FORMS = ("tied", "code", "expanded")
 
 
-PLAIN, RELAXED = ("gpt2", "llama", "vit", "marian", "t5"), ("gpt2", "llama", "bert", "marian")
+COMPRESSED = [  # family, rank of the corrections
+    *(("gpt2", 0), ("marian", 0), ("llama", 1)),
+    *(
+        pytest.param(each, marks=pytest.mark.long)
+        for each in (("llama", 0), ("vit", 0), ("t5", 0), ("gpt2", 1), ("bert", 1), ("marian", 1))
+    ),
+]
 
 
-@pytest.fixture(scope="module", params=[*((n, 0) for n in PLAIN), *((n, 1) for n in RELAXED)])
+@pytest.fixture(scope="module", params=COMPRESSED)
 def compressed(request, tmp_path_factory) -> dict[str, Path]:
     """A model of a family, and what it is compressed to, by form."""
     name, rank = request.param
@@ -90,8 +96,13 @@ def exported(finished, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("task", ["gpt2", "vit", "marian"])
+@pytest.mark.parametrize(
+    ("task", "form"),
+    [
+        *(("gpt2", form) for form in FORMS),
+        *(("vit", "tied"), ("marian", "expanded")),
+    ],
+)
 def test_a_tuned_model_of_the_workflow_comes_with_what_belongs_to_it(task, form, exported):
     model, out = exported(task, form)
     record = read_record(model.with_name("tuned.record.json"))

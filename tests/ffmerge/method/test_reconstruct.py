@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from families import FAMILIES, batch_of, pico
+from families import FAMILIES, batch_of, in_short, pico
 from ffmerge.method.features import Features, collect_outputs
 from ffmerge.method.groups import group
 from ffmerge.method.merge import merge_in_model
@@ -25,7 +25,7 @@ def sublayer_of(model, tower, layer):
     return {role: model.get_parameter(name) for role, name in tower.tensors(layer).items()}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", in_short())
 def test_outputs_are_computed_from_inputs_as_the_model_does(family, tmp_path):
     model = pico(FAMILIES[family])
     fitting = reconstruction(model, family, tmp_path / "collected")

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from families import FAMILIES, batch_of, output_of, pico
+from families import FAMILIES, batch_of, in_short, output_of, pico
 from ffmerge.method import quantization
 from ffmerge.method.features import Features, FeatureWriter, collect_outputs
 from ffmerge.method.groups import group
@@ -115,14 +115,14 @@ def test_copies_need_no_correction():
 # --- models ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", in_short())
 def test_with_corrections_of_full_rank_the_model_is_the_original(family, tmp_path):
     before = output_of(pico(FAMILIES[family]), batch_of(FAMILIES[family]))
     model = relaxed(family, 99, tmp_path / "given")
     torch.testing.assert_close(output_of(model, batch_of(FAMILIES[family])), before, **REORDERED)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", in_short())
 def test_it_saves_and_loads_in_all_forms_with_the_parameters_that_were_counted(family, tmp_path):
     plain, batch = pico(FAMILIES[family]), batch_of(FAMILIES[family])
     model = relaxed(family, 1, tmp_path / "given")
@@ -216,7 +216,7 @@ def low_rank_model(family: str, file):
     return model
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", in_short())
 def test_low_rank_maps_take_at_most_what_merging_leaves_and_load_in_all_forms(family, tmp_path):
     plain, batch = pico(FAMILIES[family]), batch_of(FAMILIES[family])
     model = low_rank_model(family, tmp_path / "given")

@@ -11,7 +11,17 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from families import D_MODEL, FAMILIES, FF, VOCABULARY, Family, batch_of, output_of, pico
+from families import (
+    D_MODEL,
+    FAMILIES,
+    FF,
+    VOCABULARY,
+    Family,
+    batch_of,
+    in_short,
+    output_of,
+    pico,
+)
 from ffmerge.method.features import SUBLAYERS, Features, collect_features, collect_outputs
 from ffmerge.method.groups import Group
 from ffmerge.method.layer_drop import drop_on_disk, new_name, without_layers
@@ -55,12 +65,19 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(params=FAMILIES.values(), ids=FAMILIES.keys())
+@pytest.fixture(params=FAMILIES)
+def each(request) -> Family:
+    """Every family, in `make test`, too."""
+    return FAMILIES[request.param]
+
+
+@pytest.fixture(params=in_short())
 def family(request) -> Family:
-    return request.param
+    """Some families in `make test`, every one in `make test-all`."""
+    return FAMILIES[request.param]
 
 
-@pytest.fixture(params=those_with("count"))
+@pytest.fixture(params=in_short(those_with("count")))
 def droppable(request) -> Family:
     return FAMILIES[request.param]
 
@@ -118,14 +135,14 @@ def test_an_entry_is_the_same_from_plain_values():
         assert Architecture.from_entry(plain) == architecture
 
 
-def test_towers_have_the_layers_and_sublayers_that_were_configured(family):
-    model = pico(family)
-    assert model.config.model_type == family.model_type
+def test_towers_have_the_layers_and_sublayers_that_were_configured(each):
+    model = pico(each)
+    assert model.config.model_type == each.model_type
     found = towers(model)
     assert {name: len(tower) for name, tower in found.items()} == {
-        name: ff.n_layers for name, ff in family.towers.items()
+        name: ff.n_layers for name, ff in each.towers.items()
     }
-    for name, ff in family.towers.items():
+    for name, ff in each.towers.items():
         sublayer = sublayer_of(model, found[name], 0)
         assert sum(tensor.numel() for tensor in sublayer.values()) == ff.n_parameters
 
@@ -145,12 +162,12 @@ def test_one_tower_of_a_pair_is_found_alone(pair, side):
 # --- permuting and merging ------------------------------------------------------------------------
 
 
-def test_permuting_one_sublayer_leaves_the_output_unchanged(family):
-    model, batch = pico(family), batch_of(family)
+def test_permuting_one_sublayer_leaves_the_output_unchanged(each):
+    model, batch = pico(each), batch_of(each)
     before = output_of(model, batch)
     for name, tower in towers(model).items():
         own = sublayer_of(model, tower, 1)
-        permuted = permute(own, random_permutation(family.towers[name]), tower.feed_forward)
+        permuted = permute(own, random_permutation(each.towers[name]), tower.feed_forward)
         put(permuted, model, tower, 1)
         torch.testing.assert_close(output_of(model, batch), before, rtol=0, atol=REORDERED)
         # and not because nothing changes: moving W_in without W_out gives another function
@@ -199,12 +216,12 @@ def test_a_permuted_copy_is_aligned_by_its_features(family, tmp_path):
             assert torch.equal(tensor, own[name][role])
 
 
-def test_parameters_fall_by_the_sublayers_that_are_merged_away(family):
-    model = pico(family)
+def test_parameters_fall_by_the_sublayers_that_are_merged_away(each):
+    model = pico(each)
     left = count_parameters(model)
-    for group in groups_of(family):
+    for group in groups_of(each):
         merge_in_model(model, [group], None)
-        left -= family.towers[group.tower].n_parameters
+        left -= each.towers[group.tower].n_parameters
         assert count_parameters(model) == left
 
 
@@ -223,11 +240,11 @@ def test_a_saved_merged_model_is_smaller_and_gives_the_same_output_bit_for_bit(f
     assert torch.equal(output_of(loaded, batch), output_of(model, batch))
 
 
-def test_merging_on_disk_gives_the_model_that_merging_in_memory_gives(family, tmp_path):
-    checkpoint.save(pico(family), tmp_path / "base")
-    merge_on_disk(tmp_path / "base", groups_of(family), None, tmp_path / "merged")
-    loaded, batch = checkpoint.load(tmp_path / "merged"), batch_of(family)
-    assert torch.equal(output_of(loaded, batch), output_of(merged(family), batch))
+def test_merging_on_disk_gives_the_model_that_merging_in_memory_gives(each, tmp_path):
+    checkpoint.save(pico(each), tmp_path / "base")
+    merge_on_disk(tmp_path / "base", groups_of(each), None, tmp_path / "merged")
+    loaded, batch = checkpoint.load(tmp_path / "merged"), batch_of(each)
+    assert torch.equal(output_of(loaded, batch), output_of(merged(each), batch))
 
 
 def test_a_checkpoint_of_transformers_becomes_one_of_ours(family, tmp_path):
@@ -334,7 +351,7 @@ def test_features_are_what_the_maps_give_on_real_tokens(family, aligned, tmp_pat
         torch.testing.assert_close(collected.layer(name, 1), rows[:N_TOKENS], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [n for n, family in FAMILIES.items() if family.is_gated])
+@pytest.mark.parametrize("name", in_short(n for n, it in FAMILIES.items() if it.is_gated))
 def test_the_gate_is_the_map_that_goes_through_the_nonlinearity(name, tmp_path):
     """A neuron, φ(gate)·up, changes its sign with W_in but not with the gate."""
     family = FAMILIES[name]
@@ -358,7 +375,7 @@ def test_the_gate_is_the_map_that_goes_through_the_nonlinearity(name, tmp_path):
         assert not torch.allclose(neuron["gate"].layer(name, 0), -before)
 
 
-@pytest.mark.parametrize("name", WITH_ATTENTION)
+@pytest.mark.parametrize("name", in_short(WITH_ATTENTION))
 def test_outputs_of_both_sublayers_can_be_collected_for_cka(name, tmp_path):
     family = FAMILIES[name]
     collect_outputs(pico(family), [batch_of(family)], SUBLAYERS, N_TOKENS, tmp_path / "o")
@@ -375,7 +392,7 @@ def test_attention_in_windows_is_not_collected(tmp_path):
         collect_outputs(pico(family), [batch_of(family)], SUBLAYERS, N_TOKENS, tmp_path / "o")
 
 
-@pytest.mark.parametrize("name", WITH_ATTENTION)
+@pytest.mark.parametrize("name", in_short(WITH_ATTENTION))
 def test_the_attention_of_a_tower_is_self_attention(name, tmp_path):
     """In the first layer it reads other positions, but not the FF sublayer or an encoder."""
     family = FAMILIES[name]
