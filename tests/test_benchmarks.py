@@ -59,6 +59,7 @@ def test_translations_one_by_one_are_the_library_s():
     assert line.ratio > 0
 
 
+@pytest.mark.long
 def test_examples_are_loaded_at_a_rate_beside_what_a_model_computes():
     images, pairs = loading.measure(loading.TOY)
     assert images.what.startswith("loading 4 images") and pairs.what.startswith("loading 8 pairs")
@@ -66,7 +67,7 @@ def test_examples_are_loaded_at_a_rate_beside_what_a_model_computes():
         assert line.ratio > 0 and float(line.detail.split()[0]) > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_small_llama_is_compressed_within_the_limits_of_the_large_one(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # such a small model only waits for a second one
     size, model = compress_llama.TOY, tmp_path / "model"

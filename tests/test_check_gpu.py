@@ -52,7 +52,7 @@ def test_a_part_at_a_tiny_size_finds_no_fault_on_a_processor(name, tmp_path):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_device_that_rounds_weights_otherwise_is_noticed(tmp_path, monkeypatch):
     right, calls = quantization.quantize, []
 
@@ -104,6 +104,7 @@ def test_a_part_that_takes_too_long_is_ended(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_a_part_that_breaks_has_failed_and_its_log_is_kept(tmp_path):
     (tmp_path / "report.json").write_text("no JSON")
     options = Namespace(device="cpu", small=True, out=tmp_path / "report.json", scratch=tmp_path)

@@ -125,7 +125,7 @@ def test_an_input_that_cannot_be_read_is_named_in_one_line(make, error, folder):
     assert ran.returncode == 1 and not list(folder.glob("*score*"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_code_that_is_edited_once_snakemake_has_planned_and_then_undone_leaves_no_record(tmp_path):
     repository = Copy(tmp_path / "edited", ["vit"])
     snakefile, code = repository.root / "workflow/Snakefile", "workflow/experiment/base_model.py"

@@ -106,7 +106,7 @@ DECLARED = {  # model type -> a model, the neurons of what is proposed, whether 
 
 
 @pytest.mark.slow  # a job starts
-@pytest.mark.parametrize("model_type", DECLARED)
+@pytest.mark.parametrize("model_type", [pytest.param("gpt2", marks=pytest.mark.long), "mamba"])
 def test_a_declared_architecture_is_permuted_before_a_window_is_scored(
     model_type, tmp_path, monkeypatch
 ):

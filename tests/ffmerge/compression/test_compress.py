@@ -188,7 +188,7 @@ AUTO = "from transformers import AutoModelForCausalLM as Auto"
 @pytest.mark.parametrize(
     "form, imports, load, uses_ffmerge, rank",
     [
-        ("tied", "import ffmerge", "ffmerge.load(sys.argv[1])", True, 0),
+        long("tied", "import ffmerge", "ffmerge.load(sys.argv[1])", True, 0),
         ("tied", f"import ffmerge.auto; {AUTO}", "Auto.from_pretrained(sys.argv[1])", True, 0),
         long("code", AUTO, "Auto.from_pretrained(sys.argv[1], trust_remote_code=True)", False, 0),
         ("code", AUTO, "Auto.from_pretrained(sys.argv[1], trust_remote_code=True)", False, 2),

@@ -361,6 +361,7 @@ def test_a_sublayer_whose_outputs_are_not_finite_is_named(
 # --- the tables -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_script_writes_every_pair_and_the_means_over_pairs(pico, random_batch, tmp_path):
     model, batches = pico("marian"), batches_for("marian", random_batch)
     collect_outputs(model, batches, SUBLAYERS, 40, tmp_path / "outputs.safetensors")

@@ -429,7 +429,7 @@ def test_a_merged_model_in_half_precision_is_no_measure(pico, tmp_path):
 # --- the job --------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_script_writes_model_and_sizes_and_says_nothing_alarming(pico, tmp_path):
     checkpoint.save(pico("marian").half(), tmp_path / "base")
     checkpoint.save(merged(pico("marian")), tmp_path / "merged")

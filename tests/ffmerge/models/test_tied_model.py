@@ -502,7 +502,7 @@ def test_importing_ffmerge_imports_neither_transformers_nor_torch(tmp_path):
     assert run(code, tmp_path).strip() == "set()"
 
 
-@pytest.mark.parametrize("first", ["ffmerge", "transformers"])
+@pytest.mark.parametrize("first", [pytest.param("ffmerge", marks=pytest.mark.long), "transformers"])
 def test_after_importing_ffmerge_auto_the_auto_classes_load_a_merged_model(first, saved):
     imports = {
         "ffmerge": "import ffmerge.auto",

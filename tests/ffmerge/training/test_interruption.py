@@ -271,6 +271,7 @@ def test_a_validation_made_up_for_is_in_the_precision_of_the_training(kind, inpu
     assert cut.curve == whole.curve
 
 
+@pytest.mark.long
 def test_a_stopped_snakemake_lets_its_fine_tuning_save_and_resumes_from_there(tmp_path):
     repository = Copy(tmp_path / "copy", ["gpt2"])
     with (repository.root / "workflow/ffmerge/training/resumption.py").open("a") as module:
