@@ -644,7 +644,7 @@ UNUSUAL: dict[str, tuple] = {  # family, how it is unusual, what the summary say
 }
 
 
-@pytest.mark.parametrize("form", ["tied", "expanded"])
+@pytest.mark.parametrize("form", ["tied", pytest.param("expanded", marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_an_unusual_checkpoint_is_compressed_and_keeps_its_tensors_and_dtypes(
     name, form, whole, tmp_path, capsys
