@@ -388,6 +388,12 @@ HOSTILE = [  # how the folder is made, a command, its exit status, and what it s
         1,
         "a record, found it holds more than 20,000 values",
     ),
+    (
+        written(str(LEDGER), json.dumps({"cells": [0] * 300_000})),
+        "verify --no-plan",
+        1,
+        "a ledger, found it holds more than 300,000 values",
+    ),
     (rewritten(command="x.py " * 30_000), "verify --no-plan", 1, "a record, found command is"),
     (rewritten(machine={"host": "a\n0 faults."}), "diff . .", 0, "3 same bits"),
     (linked(str(RECORD)), "collect --to {out}/crate", 1, f"not a record: {RECORD}"),

@@ -159,6 +159,20 @@ def test_signatures_without_end_are_refused_in_a_line(root, keys, n, size, why, 
         assert why in error and error.count("\n") == 1
 
 
+def test_a_seal_of_too_many_files_is_refused_in_a_line_though_it_is_signed(root, keys, capsys):
+    sign(keys)
+    text = (root / SEALED).read_text() + f"{'0' * 64}  a\n" * 50_000
+    (root / SEALED).write_text(text)
+    key = keys / f"{NAMES[0]}.key"
+    signed = ssh_keygen("sign", "-n", "ffmerge", "-f", key, reads=text.encode())
+    (root / SEALED).with_name(f"{SEAL}.1.sig").write_bytes(signed)
+    why = "the seal seal.txt has more than 50,000 lines"
+    assert [(fault.what, fault.why) for fault in found(keys).faults] == [(str(SEALED), why)]
+    capsys.readouterr()
+    assert sign(keys) == 2
+    assert capsys.readouterr().err == f"error: {why}\n"
+
+
 @pytest.mark.parametrize("when", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "now"])
 def test_a_seal_of_no_time_has_no_good_signature(root, keys, when):
     sign(keys)

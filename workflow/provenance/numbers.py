@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,6 +81,29 @@ class Ledger:
         """Its numbers, row after row."""
         return [Number(self, cell) for cell in self.content["cells"]]
 
+    @cached_property
+    def rows(self) -> list[dict[str, str]]:
+        """Its rows as shown, by column."""
+        columns, rows = self.content["columns"], self.content["rows"]
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+    @cached_property
+    def by_row(self) -> dict[int, list["Number"]]:
+        """Its numbers by row, counted from 1."""
+        return self._grouped(lambda number: [number.cell["row"]])
+
+    @cached_property
+    def by_source(self) -> dict[str, list["Number"]]:
+        """Its numbers by each file that they come from."""
+        return self._grouped(lambda number: number.files)
+
+    def _grouped(self, keys: Callable[["Number"], list]) -> dict[Any, list["Number"]]:
+        groups: dict[Any, list[Number]] = defaultdict(list)
+        for number in self.numbers:
+            for key in keys(number):
+                groups[key].append(number)
+        return groups
+
 
 @dataclass(frozen=True)
 class Number:
@@ -102,8 +125,7 @@ class Number:
     @property
     def row(self) -> dict[str, str]:
         """Its row as shown, by column."""
-        shown = self.ledger.content["rows"][self.cell["row"] - 1]
-        return dict(zip(self.ledger.content["columns"], shown, strict=True))
+        return self.ledger.rows[self.cell["row"] - 1]
 
     @property
     def labels(self) -> list[str]:
@@ -124,8 +146,8 @@ def name_of(ledger: Path) -> str:
 def read_ledger(file: Path) -> dict[str, Any]:
     """Read the content of a ledger. Raises ValueError, in words, if the file holds none."""
     content = read_json(file, SHAPE)
-    columns, rows = content["columns"], content["rows"]
-    if any(len(row) != len(columns) for row in rows):
+    columns, rows = set(content["columns"]), content["rows"]
+    if any(len(row) != len(content["columns"]) for row in rows):
         raise ValueError("a row does not have a text for each column")
     for cell in content["cells"]:
         if not (0 < cell["row"] <= len(rows) and cell["column"] in columns):

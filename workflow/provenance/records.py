@@ -24,7 +24,8 @@ from provenance.project import PROJECT, read_mapping
 from provenance.record import read_record
 
 MAX_NESTING = 100  # of a record or ledger
-MAX_VALUES = 20_000  # in a record; the demo's have up to 711
+MAX_VALUES = 300_000  # in a record or ledger; the demo's have up to 38,481
+MAX_RECORD_VALUES = 20_000  # the demo's have up to 711
 PATH_BYTES, NAME_BYTES = 1000, 255  # more than any file's path and name have
 
 
@@ -230,15 +231,16 @@ class Records:
             else:
                 self.broken.append(name)
         self._makers = {path: record for record in self.by_file.values() for path in record.outputs}
+        files = (*self.by_file, *self.broken)
+        self._beside = {str(file).removesuffix(".record.json"): file for file in files}
 
     def maker(self, path: str | Path) -> Record | None:
         """Return the record of the job that made a file, or the directory that it is in.
 
         A record that is itself read as a file answers for itself.
         """
-        path = Path(path)
-        makers = (self._makers.get(str(each)) for each in (path, *path.parents))
-        return next((record for record in makers if record), self.by_file.get(path))
+        makers = filter(None, map(self._makers.get, upwards(path)))
+        return next(makers, self.by_file.get(Path(path)))
 
     def is_origin(self, path: str | Path) -> bool:
         """Return whether a file begins a chain: no job made it, and it is not in these results."""
@@ -251,12 +253,11 @@ class Records:
         """
         if self.maker(path):
             return None
-        path = Path(path)
-        for each in (path, *path.parents[:-1]):
-            stem = each.name
+        for each in upwards(path):
+            folder, slash, stem = each.rpartition("/")
             while stem:
-                file = each.with_name(f"{stem}.record.json")
-                if file != path and (file in self.by_file or file in self.broken):
+                file = self._beside.get(folder + slash + stem)
+                if file and file != Path(path):
                     return file
                 stem = stem.rpartition(".")[0]
         return None
@@ -296,6 +297,14 @@ class Records:
         """
         images = [record.part("environment").get("image") for record in self.by_file.values()]
         return ["--software-deployment-method", "apptainer"] if any(images) else []
+
+
+def upwards(path: str | Path) -> Iterator[str]:
+    """Yield a path and the folders that it is in, the innermost first."""
+    text = str(Path(path))
+    while text:
+        yield text
+        text = text.rpartition("/")[0]
 
 
 def _read(file: Path, name: Path) -> Record | None:
@@ -357,8 +366,9 @@ def read_json(file: Path, shape: Any) -> Any:
         depth, n_values = _extent(content)
         if depth > MAX_NESTING:
             raise ValueError(f"it is nested more than {MAX_NESTING} deep")
-        if shape is SHAPE and n_values > MAX_VALUES:
-            raise ValueError(f"it holds more than {MAX_VALUES:,} values")
+        most = MAX_RECORD_VALUES if shape is SHAPE else MAX_VALUES
+        if n_values > most:
+            raise ValueError(f"it holds more than {most:,} values")
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise Misfit(str(error)) from None
     check(content, shape)

@@ -28,6 +28,7 @@ from provenance.text_format import counted
 SEAL = "seal.txt"  # in a folder of results
 NAMESPACE = "ffmerge"  # of the signatures; git's have another
 MADE = "# sealed at "
+MAX_FILES = 50_000  # of a seal; that of the collected demo has about 1,400
 MOST_SIGNATURES, SIGNATURE_BYTES = 100, 1 << 16  # of a seal; ssh-keygen reads each three times
 NOT_SEALED = {"__pycache__", ".snakemake", ".cache", ".git"}  # folders that later work leaves
 
@@ -145,8 +146,10 @@ def _differing(seal: Seal, root: Path) -> bool:
 
 
 def read(text: bytes) -> Seal:
-    """Parse a seal. Raises ValueError if it has a line of another form."""
+    """Parse a seal. Raises ValueError if it has a line of another form, or too many."""
     first, *lines = text.decode().rstrip("\n").split("\n")
+    if len(lines) > MAX_FILES:
+        raise ValueError(f"the seal {SEAL} has more than {MAX_FILES:,} lines")
     pairs = [_pair(line) for line in lines if not line.startswith("#")]
     if not all(pairs):
         raise ValueError("the seal has a line that is not a digest and a path")

@@ -273,7 +273,7 @@ class Checks:
             recorded = [maker.inputs.get(path)] if maker else []
             recorded += [path_maker.outputs.get(path)] if path_maker else []
             if read not in recorded and (on_disk := self.digests.of[path]) != read:
-                reaches = [number.id for number in ledger.numbers if path in number.files]
+                reaches = [number.id for number in ledger.by_source[path]]
                 state, why = BROKEN if on_disk else MISSING, f"not what {ledger.name} was made of"
                 fault(path, why, read, on_disk, state, reaches)
 
@@ -356,7 +356,7 @@ def _altered_numbers(ledger: Ledger, path: str) -> list[str]:
 
 def _numbers_at(ledger: Ledger, row: int, column: str) -> Iterable[str]:
     """Return the number in a cell; for a label, all numbers of its row."""
-    in_row = [number for number in ledger.numbers if number.cell["row"] == row]
+    in_row = ledger.by_row[row]
     there = [number.id for number in in_row if number.cell["column"] == column]
     return there or [number.id for number in in_row]
 
