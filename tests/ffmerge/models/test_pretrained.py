@@ -132,7 +132,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
 
     torch.save({"weight": Mischief()}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"pytorch_model.bin holds no plain tensors"):
-        unpickle([tmp_path / "pytorch_model.bin"], tmp_path / "model.safetensors")
+        unpickle([tmp_path / "pytorch_model.bin"], tmp_path)
     assert not (tmp_path / "was here").exists()
 
 

@@ -1,22 +1,16 @@
 """The FF sublayers of a model: their sizes, how much merging removes, and how similar they are."""
 
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ffmerge.compression.pipeline import data_of_files, files_of
-from ffmerge.compression.select import (
-    collect,
-    n_to_remove,
-    output_similarities,
-    searches,
-    widths_of,
-)
+from ffmerge.compression import select
+from ffmerge.compression.pipeline import data_of_files, files_of, size_of
 from ffmerge.compression.settings import Settings
 from ffmerge.compression.source import SourceModel, load_original, with_safetensors
 from ffmerge.compression.summary import aligned_columns
@@ -24,8 +18,8 @@ from ffmerge.method.cka import mean_off_diagonal
 from ffmerge.method.features import Features
 from ffmerge.method.reconstruct import MAPS, OUTPUT
 from ffmerge.method.tie import count_parameters
-from ffmerge.models.pretrained import fit
-from ffmerge.models.towers import Tower, towers
+from ffmerge.models.pretrained import fit, quiet
+from ffmerge.models.towers import towers
 
 SHARES = {"1/6": "1/6", "1/3": "1/3", "1/2": "1/2", "all but one": None}
 
@@ -50,124 +44,138 @@ class Removal:
 
     share: str
     sublayers: int
-    parameters: tuple[int, int] | None
-    bytes: tuple[int, int] | None
+    parameters: tuple[int, int] | None = None
+    bytes: tuple[int, int] | None = None
 
 
-def tower_sizes(model: nn.Module) -> list[TowerSizes]:
-    """Measure the FF sublayers of every tower. model: may be an outline, without weights."""
-    widths = widths_of(model)
-    return [
+@dataclass
+class Anatomy:
+    """The FF sublayers of a model.
+
+    missing: its tensors that the files lack, such as a pooler's; none for pickles. cka, massive:
+    with data, linear CKA of all pairs of FF outputs, and the layers that make massive activations,
+    both by tower.
+    """
+
+    model: str
+    model_class: str
+    parameters: int
+    bytes: int
+    towers: list[TowerSizes]
+    missing: list[str]
+    removals: list[Removal]
+    cka: dict[str, list[list[float]]] | None = None
+    massive: dict[str, list[int]] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        values = {"model": self.model, "class": self.model_class, **asdict(self)}
+        del values["model_class"]
+        return {key: value for key, value in values.items() if value is not None}
+
+    def __str__(self) -> str:
+        rows = [("tower", "FF sublayers", "d_model", "d_ff", "gated", "parameters", "of all")]
+        for sizes in self.towers:
+            n, n_layers = sum(sizes.parameters), str(len(sizes.widths))
+            d_model, d_ff = (
+                ", ".join(map(str, dict.fromkeys(widths)))
+                for widths in zip(*sizes.widths, strict=True)
+            )
+            gated, share = "yes" if sizes.gated else "no", f"{100 * n / self.parameters:.1f} %"
+            rows.append((sizes.tower, n_layers, d_model, d_ff, gated, f"{n:,}", share))
+        shares = [("remove", "FF sublayers", "parameters", "of all", "bytes")]
+        for removal in self.removals:
+            savings = ("too few of one width", "", "")
+            if removal.parameters is not None:
+                part = _span(f"{100 * n / self.parameters:.1f}" for n in removal.parameters)
+                sizes = (_span(f"{n:,}" for n in of) for of in (removal.parameters, removal.bytes))
+                parameters, n_bytes = sizes
+                savings = (parameters, f"{part} %", n_bytes)
+            shares.append((removal.share, str(removal.sublayers), *savings))
+        lines = [
+            f"{self.model}: {self.model_class}, {self.parameters:,} parameters, {self.bytes:,} "
+            "bytes",
+            *("", *aligned_columns(rows), "", *aligned_columns(shares)),
+        ]
+        if self.missing:
+            lacking = ", ".join(self.missing)
+            lines += ["", f"note: the files lack {lacking}; the result will, too"]
+        if self.massive:
+            lines.append(f"note: {select.massive_text(self.massive)}")
+        return "\n".join(lines)
+
+
+def anatomy_of(model: nn.Module, source: SourceModel) -> Anatomy:
+    """Measure a model, which may be an outline, and what merging would remove."""
+    widths = select.widths_of(model)
+    sizes = [
         TowerSizes(
             name,
             widths[name],
             tower.feed_forward.gate is not None,
-            [_n_parameters(model, tower, i) for i in range(len(tower))],
+            [
+                sum(model.get_parameter(tensor).numel() for tensor in tower.tensors(i).values())
+                for i in range(len(tower))
+            ],
         )
         for name, tower in towers(model).items()
     ]
+    return Anatomy(
+        source.name,
+        type(model).__name__,
+        count_parameters(model),
+        size_of(source.weights),
+        sizes,
+        sorted(fit(model, source.stored, source.directory).missing) if source.stored else [],
+        _removals(model, {each.tower: each.parameters for each in sizes}, _value_bytes(source)),
+    )
 
 
-def removals(model: nn.Module, bytes_per_parameter: int) -> list[Removal]:
-    """Compute what a window of each of SHARES would remove."""
-    parameters = {sizes.tower: sizes.parameters for sizes in tower_sizes(model)}
+def _removals(
+    model: nn.Module, parameters: dict[str, list[int]], value_bytes: int
+) -> list[Removal]:
+    """Compute what a window of each of SHARES would remove. parameters: by tower and layer."""
     n_layers = {tower: len(of_layers) for tower, of_layers in parameters.items()}
     computed = []
     for share, request in SHARES.items():
         n = sum(n_layers.values()) - len(n_layers) if request is None else request
         try:
-            removed = n_to_remove(n, n_layers)
+            removed = select.n_to_remove(n, n_layers)
         except ValueError:  # so few layers that nothing would be removed
             continue
         count = sum(removed.values())
         try:
-            candidates = searches(model, removed, "first")
+            candidates = select.searches(model, removed, "first")
         except ValueError:
-            computed.append(Removal(share, count, None, None))
+            computed.append(Removal(share, count))
             continue
-        saved = {tower: [] for tower in removed}
+        saved: dict[str, list[int]] = {}
         for group in (g for windows in candidates for window in windows for g in window):
             of_layers = parameters[group.tower]
-            saved[group.tower].append(sum(of_layers[i] for i in group.layers[1:]))
-        least = sum(min(of_windows) for of_windows in saved.values() if of_windows)
-        most = sum(max(of_windows) for of_windows in saved.values() if of_windows)
-        n_bytes = (least * bytes_per_parameter, most * bytes_per_parameter)
+            n_saved = sum(of_layers[i] for i in group.layers[1:])
+            saved.setdefault(group.tower, []).append(n_saved)
+        least, most = (sum(map(end, saved.values())) for end in (min, max))
+        n_bytes = (least * value_bytes, most * value_bytes)
         computed.append(Removal(share, count, (least, most), n_bytes))
     return computed
 
 
-def bytes_per_parameter(source: SourceModel) -> int:
+def _value_bytes(source: SourceModel) -> int:
     """Size of the dtype that most values are stored in; 4 if the files are pickles."""
-    n_values: dict[torch.dtype, int] = {}
+    n_values: Counter = Counter()
     for stored in source.stored.values():
-        n_values[stored.dtype] = n_values.get(stored.dtype, 0) + stored.n_values
-    return max(n_values, key=n_values.get).itemsize if n_values else 4
+        n_values[stored.dtype] += stored.n_values
+    return n_values.most_common(1)[0][0].itemsize if n_values else 4
 
 
-def as_json(model: nn.Module, source: SourceModel) -> dict[str, Any]:
-    """Everything as plain values."""
-    return {
-        "model": source.name,
-        "class": type(model).__name__,
-        "parameters": count_parameters(model),
-        "bytes": sum(file.stat().st_size for file in source.weights),
-        "towers": [asdict(sizes) for sizes in tower_sizes(model)],
-        "missing": missing(model, source),
-        "removals": [asdict(removal) for removal in removals(model, bytes_per_parameter(source))],
-    }
-
-
-def as_text(model: nn.Module, source: SourceModel) -> str:
-    """Everything as two tables for people."""
-    n_all = count_parameters(model)
-    n_bytes = sum(file.stat().st_size for file in source.weights)
-    rows = [("tower", "FF sublayers", "d_model", "d_ff", "gated", "parameters", "of all")]
-    for sizes in tower_sizes(model):
-        n = sum(sizes.parameters)
-        d_model, d_ff = (_listed(widths) for widths in zip(*sizes.widths, strict=True))
-        gated = "yes" if sizes.gated else "no"
-        share = f"{100 * n / n_all:.1f} %"
-        rows.append((sizes.tower, str(len(sizes.widths)), d_model, d_ff, gated, f"{n:,}", share))
-    shares = [("remove", "FF sublayers", "parameters", "of all", "bytes")]
-    for removal in removals(model, bytes_per_parameter(source)):
-        if removal.parameters is None:
-            savings = ("too few of one width", "", "")
-        else:
-            part = _span(tuple(100 * n / n_all for n in removal.parameters), "{:.1f}")
-            savings = (
-                _span(removal.parameters, "{:,}"),
-                f"{part} %",
-                _span(removal.bytes, "{:,}"),
-            )
-        shares.append((removal.share, str(removal.sublayers), *savings))
-    head = f"{source.name}: {type(model).__name__}, {n_all:,} parameters, {n_bytes:,} bytes"
-    lines = [head, "", *aligned_columns(rows), "", *aligned_columns(shares)]
-    if lacking := missing(model, source):
-        lines += ["", f"note: the files lack {', '.join(lacking)}; the result will, too"]
-    return "\n".join(lines)
-
-
-def missing(model: nn.Module, source: SourceModel) -> list[str]:
-    """The model's tensors that its files lack, such as a pooler's; none for pickles."""
-    stored = source.stored
-    return sorted(fit(model, stored, source.directory).missing) if stored else []
-
-
-def _n_parameters(model: nn.Module, tower: Tower, layer: int) -> int:
-    return sum(model.get_parameter(name).numel() for name in tower.tensors(layer).values())
-
-
-def _listed(widths: tuple[int, ...]) -> str:
-    return ", ".join(map(str, dict.fromkeys(widths)))
-
-
-def _span(ends: tuple[float, float], form: str) -> str:
-    return " to ".join(dict.fromkeys(form.format(end) for end in ends))
+def _span(ends: Iterable[str]) -> str:
+    return " to ".join(dict.fromkeys(ends))
 
 
 # --- similarity -----------------------------------------------------------------------------------
 
 
+@quiet()
 def similarities(
     source: SourceModel, features: Sequence[str | Path], settings: Settings, entry: dict | None
 ) -> tuple[dict[str, Tensor], dict[str, list[int]]]:
@@ -181,8 +189,8 @@ def similarities(
         model = load_original(readable, architecture=entry, partial=True).to(settings.device)
         data = data_of_files(model, source, files_of(features), settings)
         file = Path(scratch) / "outputs"
-        massive = collect(model, data.features, {OUTPUT: MAPS[OUTPUT]}, data.n_tokens, file)
-        return output_similarities(Features(file, OUTPUT)), massive
+        massive = select.collect(model, data.features, {OUTPUT: MAPS[OUTPUT]}, data.n_tokens, file)
+        return select.output_similarities(Features(file, OUTPUT)), massive
 
 
 def draw(similarity: dict[str, Tensor], name: str, file: Path) -> None:

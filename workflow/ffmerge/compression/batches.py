@@ -81,7 +81,8 @@ def from_examples(
         features.append(encoding.batch(part))
         check_ids(model, features[-1:], tokenizer)
         n += positions.count(features[-1:])
-    held_out_batches = [encoding.batch(part) for part in _split(kept, batch_size)]
+    starts = range(0, len(kept), batch_size)
+    held_out_batches = [encoding.batch(kept[start : start + batch_size]) for start in starts]
     check_ids(model, held_out_batches, tokenizer)
     data = _checked(positions, features, held_out_batches, n_tokens)
     return replace(data, sequences=encoding.sequences)
@@ -120,26 +121,28 @@ def from_batches(
     held_out: Iterable[Batch] | None,
     n_tokens: int | None,
 ) -> Data:
-    """Use batches that the user made, on any device. Without `held_out`, hold out the last fifth.
+    """Use batches that the user made. Raises ValueError like `from_examples` and `own_parts`."""
+    return _checked(Positions(model), *own_parts(features, held_out), n_tokens)
 
-    Raises ValueError like `from_examples`.
+
+def own_parts(
+    data: Iterable[Batch], held_out: Iterable[Batch] | None
+) -> tuple[list[Batch], list[Batch]]:
+    """Copy a user's batches to the processor. Without `held_out`, hold out the last fifth.
+
+    Raises ValueError if a part is empty, or if a batch is no dict of tensors with rows, or a mask
+    is not of its ids.
     """
-    batches = [on_cpu(batch) for batch in features]
-    if held_out is not None:
-        held_out = [on_cpu(batch) for batch in held_out]
-    else:
-        n_last = max(1, round(SHARE_HELD_OUT * len(batches)))
-        batches, held_out = batches[:-n_last], batches[-n_last:]
-    if not batches:
-        raise ValueError("at least two batches are needed: one for the features, one for the loss")
-    return _checked(Positions(model), batches, held_out, n_tokens)
+    kept, own = list(map(_on_cpu, data)), list(map(_on_cpu, held_out or ()))
+    if not own:
+        n_last = max(1, round(SHARE_HELD_OUT * len(kept)))
+        kept, own = kept[:-n_last], kept[-n_last:]
+    if not kept:
+        raise ValueError("at least two batches are needed: one of them is held out for the loss")
+    return kept, own
 
 
-def on_cpu(batch: Batch) -> Batch:
-    """Copy a user's batch to the processor.
-
-    Raises ValueError if it is no dict of tensors with rows, or if a mask is not of its ids.
-    """
+def _on_cpu(batch: Batch) -> Batch:
     named = isinstance(batch, Mapping) and all(isinstance(key, str) for key in batch)
     if not (named and batch and all(isinstance(v, Tensor) and v.ndim for v in batch.values())):
         raise ValueError("a batch has to be a dict of tensors, as the model's forward takes them")
@@ -166,11 +169,6 @@ def _checked(
             "--n-tokens or --n-held-out"
         )
     return Data(features, held_out, n_tokens or min(available, N_TOKENS))
-
-
-def _split(encoded: Sequence[Any], size: int) -> Iterator[list[Any]]:
-    for start in range(0, len(encoded), size):
-        yield list(encoded[start : start + size])
 
 
 # --- calling the model ----------------------------------------------------------------------------
@@ -285,20 +283,15 @@ class Positions:
     def count(self, batches: Iterable[Batch]) -> int:
         total: Counter[str] = Counter()
         for batch in batches:
-            total += self._by_tower(batch)
+            inputs = inputs_of(self._model, batch)
+            n_examples = len(next(iter(inputs.values())))
+            for name, tower in self._towers.items():
+                mask = token_mask(tower, inputs)
+                if mask is None:
+                    total[name] += n_examples * self._rows_per_example(name, inputs)
+                else:
+                    total[name] += int(mask.sum())
         return min(total[name] for name in self._towers)
-
-    def _by_tower(self, batch: Batch) -> Counter[str]:
-        inputs = inputs_of(self._model, batch)
-        counts: Counter[str] = Counter()
-        for name, tower in self._towers.items():
-            mask = token_mask(tower, inputs)
-            if mask is not None:
-                counts[name] = int(mask.sum())
-            else:
-                per_example = self._rows_per_example(name, inputs)
-                counts[name] = per_example * len(next(iter(inputs.values())))
-        return counts
 
     @torch.inference_mode()
     def _rows_per_example(self, name: str, inputs: Batch) -> int:

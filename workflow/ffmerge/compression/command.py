@@ -1,7 +1,7 @@
 """The commands `ffmerge compress`, `compare`, `tune`, `evaluate`, `export` and `inspect`.
 
-A command is a class with `add_arguments` and `run`; its docstring is the command's help. Imports
-that take seconds (torch, transformers) wait until a command runs.
+The docstring of a command's class is the command's help. Imports that take seconds (torch,
+transformers) wait until a command runs.
 """
 
 import argparse
@@ -26,7 +26,30 @@ from provenance.progress import SECONDS_BETWEEN_LINES, lines_without_terminal
 ADDRESS_SPACE = 3 * 2**30  # bytes that imported torch and transformers map, most of them unused
 
 
-class Compress:
+class Command:
+    """A command that prints what its `result` returns, unless that is None."""
+
+    model = "a directory, or a name on the hub"
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("model", metavar="MODEL", help=cls.model)
+        cls.add_options(parser)
+        parser.add_argument("--json", action="store_true", help="everything, for machines")
+
+    @classmethod
+    def run(cls, options: argparse.Namespace) -> int:
+        _check_address_space()
+        from ffmerge.models.pretrained import show_bars_on_a_terminal_only
+
+        show_bars_on_a_terminal_only()
+        result = cls.result(options)
+        if result is not None:
+            print(json.dumps(result.as_json(), indent=2) if options.json else result)
+        return 0
+
+
+class Compress(Command):
     """Compress a model: align, average and tie some of its feed-forward sublayers.
 
         ffmerge compress MODEL --remove 1/3 --features texts/ --out smaller
@@ -39,58 +62,32 @@ class Compress:
     """  # noqa: E501
 
     @staticmethod
-    def add_arguments(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("model", metavar="MODEL", help="a directory, or a name on the hub")
-        parser.add_argument(
-            "--features", nargs="+", required=True, metavar="DATA", help="files or folders"
-        )
-        parser.add_argument(
-            "--held-out", nargs="+", metavar="DATA", help="for the loss (the first of --features)"
-        )
-        parser.add_argument("--out", required=True, metavar="DIR", help="a new directory")
+    def add_options(parser: argparse.ArgumentParser) -> None:
+        _add_data(parser, "--features")
         add_options(parser)
         parser.add_argument("--tune", nargs="+", metavar="DATA", help="tune the result on files")
         add_options(parser, ("steps", "learning_rate"), Tuning)
-        parser.add_argument("--json", action="store_true", help="the summary for machines")
 
     @staticmethod
-    def run(options: argparse.Namespace) -> int:
-        _check_address_space()
-        from ffmerge.models.pretrained import show_bars_on_a_terminal_only
-
-        show_bars_on_a_terminal_only()
-        with lines_without_terminal(SECONDS_BETWEEN_LINES):
-            return Compress._run(options)
-
-    @staticmethod
-    def _run(options: argparse.Namespace) -> int:
+    @lines_without_terminal(SECONDS_BETWEEN_LINES)
+    def result(options: argparse.Namespace) -> Any:
         from ffmerge.compression.pipeline import compress
 
-        given = {"out": options.out, "command": _command_line(), "features": options.features}
-        given["held_out"] = options.held_out
+        given = _given(options, "features", "held_out", "out")
         settings = _chosen(options, Settings)
         if options.tune is None:
-            result = compress(options.model, **given, **settings)
-            print(json.dumps(result.as_json(), indent=2) if options.json else result)
-            return 0
+            return compress(options.model, **given, **settings)
         from ffmerge.compression.tune import compress_and_tune
 
         common = {option.name for option in fields(Options)} | {"n_held_out"}
         tuning = {name: settings[name] for name in common - {"revision"}}
         tuning |= {"steps": options.steps, "learning_rate": options.learning_rate}
-        results = compress_and_tune(
+        return compress_and_tune(
             options.model, data=options.tune, settings=settings, tuning=tuning, **given
         )
-        if options.json:
-            names = ("compressed", "tuned")
-            values = {n: r.as_json() for n, r in zip(names, results, strict=True)}
-            print(json.dumps(values, indent=2))
-        else:
-            print(*results, sep="\n\n")
-        return 0
 
 
-class Compare:
+class Compare(Command):
     """Compare what could be done at the same size: merge in several ways, or drop layers.
 
         ffmerge compare MODEL --remove 1/3 --features texts/ --out compared
@@ -102,41 +99,21 @@ class Compare:
     """  # noqa: E501
 
     @staticmethod
-    def add_arguments(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("model", metavar="MODEL", help="a directory, or a name on the hub")
-        parser.add_argument(
-            "--features", nargs="+", required=True, metavar="DATA", help="files or folders"
-        )
-        parser.add_argument(
-            "--held-out", nargs="+", metavar="DATA", help="for the loss (the first of --features)"
-        )
+    def add_options(parser: argparse.ArgumentParser) -> None:
+        _add_data(parser, "--features")
         parser.add_argument("--tune", nargs="+", metavar="DATA", help="files to tune each way on")
-        parser.add_argument("--out", required=True, metavar="DIR", help="a new directory")
         add_options(parser, options=Comparing)
-        parser.add_argument("--json", action="store_true", help="the numbers for machines")
 
     @staticmethod
-    def run(options: argparse.Namespace) -> int:
-        _check_address_space()
+    @lines_without_terminal(SECONDS_BETWEEN_LINES)
+    def result(options: argparse.Namespace) -> Any:
         from ffmerge.compression.compare import compare
-        from ffmerge.models.pretrained import show_bars_on_a_terminal_only
 
-        show_bars_on_a_terminal_only()
-        with lines_without_terminal(SECONDS_BETWEEN_LINES):
-            result = compare(
-                options.model,
-                features=options.features,
-                held_out=options.held_out,
-                tune=options.tune,
-                out=options.out,
-                command=_command_line(),
-                **_chosen(options, Comparing),
-            )
-        print(json.dumps(result.as_json(), indent=2) if options.json else result)
-        return 0
+        given = _given(options, "features", "held_out", "tune", "out")
+        return compare(options.model, **given, **_chosen(options, Comparing))
 
 
-class Tune:
+class Tune(Command):
     """Fine-tune a model: recover what merging has cost, with merged sublayers still tied.
 
         ffmerge tune smaller --data texts/ --out tuned
@@ -149,48 +126,35 @@ class Tune:
     """
 
     @staticmethod
-    def add_arguments(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("model", metavar="MODEL", help="a directory, or a name on the hub")
-        parser.add_argument(
-            "--data", nargs="+", required=True, metavar="DATA", help="files or folders"
-        )
-        parser.add_argument(
-            "--held-out", nargs="+", metavar="DATA", help="for the loss (the first of --data)"
-        )
-        parser.add_argument("--out", required=True, metavar="DIR", help="a new directory")
+    def add_options(parser: argparse.ArgumentParser) -> None:
+        _add_data(parser, "--data")
         add_options(parser, options=Tuning)
-        parser.add_argument("--json", action="store_true", help="the summary for machines")
+
+    @classmethod
+    def run(cls, options: argparse.Namespace) -> int:
+        from ffmerge.training.processes import leave
+
+        status = super().run(options)
+        leave()
+        return status
 
     @staticmethod
-    def run(options: argparse.Namespace) -> int:
-        _check_address_space()
+    def result(options: argparse.Namespace) -> Any:
         from ffmerge.compression.tune import tune
-        from ffmerge.models.pretrained import show_bars_on_a_terminal_only
         from ffmerge.training.processes import Interrupted, is_first, leave, run_on
 
         if options.devices > 1:
             run_on(options.devices, options.device)
-        show_bars_on_a_terminal_only()
+        given = _given(options, "data", "held_out", "out")
         try:
-            result = tune(
-                options.model,
-                data=options.data,
-                held_out=options.held_out,
-                out=options.out,
-                command=_command_line(),
-                **_chosen(options, Tuning),
-            )
+            return tune(options.model, **given, **_chosen(options, Tuning))
         except Interrupted:
             if not is_first():
                 leave()  # the launcher would end the first process if another one failed
             raise
-        if result is not None:
-            print(json.dumps(result.as_json(), indent=2) if options.json else result)
-        leave()
-        return 0
 
 
-class Evaluate:
+class Evaluate(Command):
     """Score a model on data, beside the original that it was made from.
 
         ffmerge evaluate tuned --against MODEL --data test/
@@ -202,33 +166,22 @@ class Evaluate:
     """
 
     @staticmethod
-    def add_arguments(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("model", metavar="MODEL", help="a directory, or a name on the hub")
+    def add_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--against", metavar="ORIGINAL", help="another model, to compare with")
         parser.add_argument(
             "--data", nargs="+", required=True, metavar="DATA", help="files or folders"
         )
         add_options(parser, options=Evaluation)
-        parser.add_argument("--json", action="store_true", help="the numbers for machines")
 
     @staticmethod
-    def run(options: argparse.Namespace) -> int:
-        _check_address_space()
+    def result(options: argparse.Namespace) -> Any:
         from ffmerge.compression.evaluate import evaluate
-        from ffmerge.models.pretrained import show_bars_on_a_terminal_only
 
-        show_bars_on_a_terminal_only()
-        result = evaluate(
-            options.model,
-            data=options.data,
-            against=options.against,
-            **_chosen(options, Evaluation),
-        )
-        print(json.dumps(result.as_json(), indent=2) if options.json else result)
-        return 0
+        chosen = _chosen(options, Evaluation)
+        return evaluate(options.model, data=options.data, against=options.against, **chosen)
 
 
-class Export:
+class Export(Command):
     """Write a merged model in another form, with tokenizer or processor, card and record.
 
         ffmerge export results/demo/gpt2/models/permute-k5-first-best/tuned --out smaller
@@ -240,40 +193,26 @@ class Export:
     weight changes.
     """
 
+    model = "a merged model's directory"
+
     @staticmethod
-    def add_arguments(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("model", metavar="MODEL", type=Path, help="a merged model's directory")
-        parser.add_argument(
-            "--out", required=True, type=Path, metavar="DIR", help="a new directory"
-        )
+    def add_options(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--out", required=True, metavar="DIR", help="a new directory")
         add_options(parser, ("form",))
         parser.add_argument(
             "--processor",
-            type=Path,
             metavar="DIR",
             help="where tokenizer or processor are, if neither in MODEL nor in its base model",
         )
-        parser.add_argument("--json", action="store_true", help="the summary for machines")
 
     @staticmethod
-    def run(options: argparse.Namespace) -> int:
-        _check_address_space()
+    def result(options: argparse.Namespace) -> Any:
         from ffmerge.compression.export import export
-        from ffmerge.models.pretrained import show_bars_on_a_terminal_only
 
-        show_bars_on_a_terminal_only()
-        result = export(
-            options.model,
-            out=options.out,
-            form=options.form,
-            processor=options.processor,
-            command=_command_line(),
-        )
-        print(json.dumps(result.as_json(), indent=2) if options.json else result)
-        return 0
+        return export(options.model, **_given(options, "out", "form", "processor"))
 
 
-class Inspect:
+class Inspect(Command):
     """Show the FF sublayers of a model, and how much merging would remove.
 
         ffmerge inspect MODEL
@@ -289,8 +228,7 @@ class Inspect:
     )
 
     @staticmethod
-    def add_arguments(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("model", metavar="MODEL", help="a directory, or a name on the hub")
+    def add_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--features", nargs="+", metavar="DATA", help="files or folders, for CKA"
         )
@@ -299,11 +237,9 @@ class Inspect:
         )
         parser.add_argument("--propose", action="store_true", help="an entry for --architecture")
         add_options(parser, Inspect.OPTIONS)
-        parser.add_argument("--json", action="store_true", help="everything, for machines")
 
     @staticmethod
-    def run(options: argparse.Namespace) -> int:
-        _check_address_space()
+    def result(options: argparse.Namespace) -> Any:
         if (options.features is None) != (options.out is None):
             raise ValueError("a picture needs both --features DATA and --out FILE")
         if options.features:
@@ -311,13 +247,10 @@ class Inspect:
         from ffmerge.compression import anatomy, source
         from ffmerge.compression.pipeline import read_entry
         from ffmerge.compression.propose import as_yaml
-        from ffmerge.compression.select import massive_text
         from ffmerge.compression.write import check_new, check_outside
         from ffmerge.models.memory import check_device
-        from ffmerge.models.pretrained import quiet, show_bars_on_a_terminal_only
 
         check_device(options.device)
-        show_bars_on_a_terminal_only()
         if options.out:
             check_new(options.out)
         original = source.find(options.model, options.revision)
@@ -328,20 +261,30 @@ class Inspect:
         model = source.outline(original, entry, known=not options.propose)
         if options.propose:
             print(as_yaml(model), end="")
-            return 0
-        summary = anatomy.as_json(model, original)
+            return None
+        found = anatomy.anatomy_of(model, original)
         if options.features:
-            names = Inspect.OPTIONS
-            settings = Settings(remove=1, **{name: getattr(options, name) for name in names})
-            with quiet():
-                cka, massive = anatomy.similarities(original, options.features, settings, entry)
-            anatomy.draw(cka, summary["class"], options.out)
-            summary["cka"] = {tower: matrix.tolist() for tower, matrix in cka.items()}
-            summary["massive"] = massive
-        print(json.dumps(summary, indent=2) if options.json else anatomy.as_text(model, original))
-        if summary.get("massive") and not options.json:
-            print(f"note: {massive_text(massive)}")
-        return 0
+            chosen = {name: getattr(options, name) for name in Inspect.OPTIONS}
+            settings = Settings(remove=1, **chosen)
+            cka, found.massive = anatomy.similarities(original, options.features, settings, entry)
+            anatomy.draw(cka, found.model_class, options.out)
+            found.cka = {tower: matrix.tolist() for tower, matrix in cka.items()}
+        return found
+
+
+def _add_data(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add the data, its held-out part, and where the result goes."""
+    parser.add_argument(name, nargs="+", required=True, metavar="DATA", help="files or folders")
+    parser.add_argument(
+        "--held-out", nargs="+", metavar="DATA", help=f"for the loss (the first of {name})"
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="a new directory")
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Arguments by name, and the command as the user typed it, for the record."""
+    command = shlex.join(["ffmerge", *sys.argv[1:]])
+    return {name: getattr(options, name) for name in names} | {"command": command}
 
 
 def _chosen(options: argparse.Namespace, of: type[Options]) -> dict[str, Any]:
@@ -356,8 +299,3 @@ def _check_address_space() -> None:
             f"a process may have only {allowed:,} bytes of addresses here (ulimit -v), and torch "
             f"with transformers takes {ADDRESS_SPACE:,} before any work: allow more"
         )
-
-
-def _command_line() -> str:
-    """The command as the user typed it, for the record."""
-    return shlex.join(["ffmerge", *sys.argv[1:]])

@@ -47,14 +47,10 @@ def encoding_for(
         images = _load(transformers.AutoImageProcessor, directory, "image processor", backend="pil")
         if "input_ids" not in takes:
             return Pictures(images, model.config)
-        return PicturesWithText(
-            images,
-            model.config,
-            _tokenizer(directory),
-            _length(model, directory, max_length),
-        )
     tokenizer = _tokenizer(directory)
-    length = _length(model, directory, max_length)
+    length = _length(model, tokenizer, max_length)
+    if "pixel_values" in takes:
+        return PicturesWithText(images, model.config, tokenizer, length)
     if model.config.is_encoder_decoder:
         return Pairs(tokenizer, length)
     if pack and set(towers(model)) == {"decoder"}:
@@ -102,24 +98,22 @@ def _load(
         ) from None
 
 
-def _length(model: nn.Module, directory: Path, chosen: int | None) -> int:
+def _length(model: nn.Module, tokenizer: Any, chosen: int | None) -> int:
     """Tokens of a sequence: the user's choice, within the model's limits."""
     config = model.config.get_text_config()
     limits = [
         getattr(config, key, None) for key in ("max_position_embeddings", "n_positions", "n_ctx")
     ]
-    limits += [_tokenizer(directory).model_max_length, *_position_rows(model)]
+    limits += [
+        module.num_embeddings - module.padding_idx - 1  # rows after the padding's, as in RoBERTa
+        for name, module in model.named_modules()
+        if type(module) is nn.Embedding and "position" in name and module.padding_idx is not None
+    ]
+    limits.append(tokenizer.model_max_length)
     most = min(limit for limit in limits if isinstance(limit, int) and limit > 0)
     if chosen is not None and not 2 <= chosen <= most:
         raise ValueError(f"--max-length {chosen}: this model takes sequences of 2 to {most} tokens")
     return chosen or min(most, LONGEST)
-
-
-def _position_rows(model: nn.Module) -> Iterator[int]:
-    """Usable rows of position tables that begin after the padding's, as in RoBERTa's family."""
-    for name, module in model.named_modules():
-        if type(module) is nn.Embedding and "position" in name and module.padding_idx is not None:
-            yield module.num_embeddings - module.padding_idx - 1
 
 
 # --- text -----------------------------------------------------------------------------------------
@@ -142,6 +136,9 @@ class Texts:
     def beginning(self, text: str) -> str:
         """As much of a text as can be in a sequence; the tokenizer would read all of it."""
         return text[: max(PIECE, LONGEST_TOKEN * self.length)]
+
+    def batch(self, encoded: Sequence[Any]) -> Batch:
+        return self.padded(encoded)
 
     def padded(self, sequences: Sequence[list[int]]) -> Batch:
         """Pad sequences on the right: `input_ids` and `attention_mask`, (n, longest)."""
@@ -174,8 +171,6 @@ class Packed(Texts):
         if len(ids) > 1:
             yield self.begin + ids
 
-    batch = Texts.padded
-
 
 class Paragraphs(Texts):
     """Each text by itself, truncated to a length: for encoders, and for short sequences."""
@@ -188,8 +183,6 @@ class Paragraphs(Texts):
         for example in examples:
             if ids := self.truncated(example["text"]):
                 yield ids
-
-    batch = Texts.padded
 
 
 class Retrieved(Texts):

@@ -12,22 +12,9 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from ffmerge.compression import source
+from ffmerge.compression import loss, source
 from ffmerge.compression.batches import Batch, Encoding, inputs_of, on_device_of, without_cache
-from ffmerge.compression.encodings import (
-    Paragraphs,
-    Retrieved,
-    encoding_for,
-    tokenizer_if_any,
-)
-from ffmerge.compression.loss import (
-    SEED,
-    Objective,
-    check_filled,
-    loss_for,
-    losses_by_example,
-    objective_of,
-)
+from ffmerge.compression.encodings import Paragraphs, Retrieved, encoding_for, tokenizer_if_any
 from ffmerge.compression.pipeline import files_of, read_entry, size_of
 from ffmerge.compression.read import Request, read_examples, read_yaml
 from ffmerge.compression.settings import Evaluation
@@ -36,7 +23,7 @@ from ffmerge.compression.summary import aligned_columns, change
 from ffmerge.evaluation.accuracy import sentence_embeddings, top1_correct
 from ffmerge.evaluation.cost import PeakMemory, measure
 from ffmerge.evaluation.intervals import resampled_sums, score_columns
-from ffmerge.evaluation.metrics import METRICS, Metric
+from ffmerge.evaluation.metrics import METRICS
 from ffmerge.method.tie import count_parameters
 from ffmerge.models.format import IGNORED
 from ffmerge.models.memory import check_device, give_back
@@ -101,9 +88,9 @@ class Comparison:
             ("seconds a batch", *speed, *([f"{self.speed:.2f} times as fast"] if two else []))
         )
         lines = [" | ".join(model.model for model in self.models), "", *aligned_columns(rows), ""]
-        loss = f"loss: {self.loss}, on" if self.loss else "on"
+        of = f"loss: {self.loss}, on" if self.loss else "on"
         lines.append(
-            f"{loss} {self.n_examples:,} examples; in brackets: "
+            f"{of} {self.n_examples:,} examples; in brackets: "
             f"{100 * CONFIDENCE:.0f} % bootstrap intervals over examples"
         )
         lines += [f"sequences: {self.sequences}"] if self.sequences else []
@@ -176,12 +163,11 @@ class Scorer:
             self.pooling = _pooling(original.directory)
             self.encoding = Retrieved(self.tokenizer, self.encoding.length)
         self.files, self.settings, self.columns = files, settings, {}
-        first = next(self.batches(), None)
-        if first is None:
+        self.first = next(self.batches(), None)
+        if self.first is None:
             raise ValueError(f"the data hold no examples ({self.encoding.wanted})")
-        self.first = first
-        check_filled(self.model, first, original.directory)
-        self.objective: Objective | None = objective_of(self.model, [self.first], self.tokenizer)
+        loss.check_filled(self.model, self.first, original.directory)
+        self.objective = loss.objective_of(self.model, [self.first], self.tokenizer)
         scored = self.objective is not None and self.pooling is None
         self.name = f"{self.objective.name} (nats)" if scored else ""
         self.n_examples = 0
@@ -194,11 +180,6 @@ class Scorer:
         while part := list(islice(encoded, settings.batch_size)):
             yield self.encoding.batch(part)
 
-    @property
-    def metric(self) -> Metric:
-        """The task's metric."""
-        return METRICS[KINDS.get(self.encoding.wanted, "language_modeling")]
-
     def score(self) -> None:
         """Compute loss and metric of every example."""
         if self.pooling is not None:
@@ -206,16 +187,17 @@ class Scorer:
         if not self.name:
             return
         with without_cache(self.model):
-            pairs = self.objective.with_targets(self.batches(), SEED)
+            pairs = self.objective.with_targets(self.batches(), loss.SEED)
             names = ("negative_log_likelihood", "n_tokens", "correct")
-            values = zip(*losses_by_example(self.model, pairs), strict=True)
+            values = zip(*loss.losses_by_example(self.model, pairs), strict=True)
             by_example: dict[str, Sequence[Any]] = dict(zip(names, values, strict=True))
         self.n_examples = len(by_example["correct"])
         columns, perplexity = score_columns("perplexity", by_example)
         self.columns["loss"] = columns, lambda sums: numpy.log(perplexity(sums))
-        if self.metric.name == "bleu":
+        metric = METRICS[KINDS.get(self.encoding.wanted, "language_modeling")].name
+        if metric == "bleu":
             by_example |= self._translated()
-        self.columns[self.metric.name] = score_columns(self.metric.name, by_example)
+        self.columns[metric] = score_columns(metric, by_example)
 
     def scores(self) -> dict[str, tuple[float, Interval | None]]:
         """Each score with its interval."""
@@ -295,9 +277,9 @@ def _distance(result: Comparison, scorers: list[Scorer], scratch: Path) -> None:
         )
     original, model = scorers
     batches = list(original.batches())
-    loss = loss_for(original.model, batches, scratch, original.tokenizer)
-    away = loss.of(model.model)
-    result.loss = loss.name
+    distance = loss.loss_for(original.model, batches, scratch, original.tokenizer)
+    away = distance.of(model.model)
+    result.loss = distance.name
     if original.pooling is None:
         result.n_examples = sum(len(next(iter(batch.values()))) for batch in batches)
     for evaluated, value in zip(result.models, (0.0, away), strict=True):
@@ -320,7 +302,7 @@ def _timed(result: Comparison, scorers: list[Scorer]) -> Comparison:
 
 
 def _resampled(columns: Any) -> Any:
-    return resampled_sums(columns, RESAMPLES, SEED)
+    return resampled_sums(columns, RESAMPLES, loss.SEED)
 
 
 def _interval(values: Any) -> Interval:

@@ -4,31 +4,19 @@ import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from ffmerge.compression import record
+from ffmerge.compression import record, write
 from ffmerge.compression.card import export_card
-from ffmerge.compression.load import load
-from ffmerge.compression.record import Lineage, lineage_of
+from ffmerge.compression.pipeline import size_of
 from ffmerge.compression.settings import FORMS
-from ffmerge.compression.source import groups_in, object_in
+from ffmerge.compression.source import groups_in, load, object_in
 from ffmerge.compression.summary import Exported
-from ffmerge.compression.write import (
-    check_new,
-    check_outside,
-    copy_processor,
-    keep_stored_tensors,
-    new_directory,
-    processor_files,
-    store,
-)
 from ffmerge.method.groups import Group
 from ffmerge.method.relax import corrections
 from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models import tensor_file
 from ffmerge.models.format import GROUPS, INT8, WEIGHTS
 from ffmerge.models.pretrained import configured, fit, outlined, quiet
-from ffmerge.models.tied_model import tied_model_class
 from provenance.digest import sha256_of
 
 
@@ -49,32 +37,34 @@ def export(
     Raises ValueError or OSError with a message for the user; then nothing is at `out`.
     """
     model, out, started = Path(model), Path(out), time.time()
-    check_new(out)
-    check_outside(out, [model, *([Path(processor)] if processor else [])])
+    write.check_new(out)
+    write.check_outside(out, [model, *([Path(processor)] if processor else [])])
     if form not in FORMS:
         raise ValueError(f"form {form!r}: allowed are {', '.join(FORMS)}")
     groups = _merged_groups(model)
-    lineage = lineage_of(model)
+    lineage = record.lineage_of(model)
     beside = _processor_directory(model, lineage, processor)
     inputs = {
         "model": {file.name: sha256_of(file) for file in (model / "config.json", model / WEIGHTS)},
         "lineage": lineage.as_json(),
         "processor": {
-            file.relative_to(beside).as_posix(): sha256_of(file) for file in processor_files(beside)
+            file.relative_to(beside).as_posix(): sha256_of(file)
+            for file in write.processor_files(beside)
         },
     }
     with warnings.catch_warnings(record=True) as noted:
         tensors = tensor_file.read_head(model / WEIGHTS)
         config, model_class = configured(model)
-        stored = fit(
-            outlined(config, tied_model_class(model_class), model, tensors), tensors, model
-        )
+        stored = fit(outlined(config, model_class, model, tensors), tensors, model)
         loaded = load(model, dtype="auto")
-        keep_stored_tensors(loaded, stored)
+        write.keep_stored_tensors(loaded, stored)
         vars(loaded.config).pop("auto_map", None)  # `store` writes it again for the form `code`
-        with new_directory(out, _bytes(loaded, form)) as directory:
-            store(loaded, form, stored, directory)
-            copy_processor(beside, directory)
+        whole = form == "expanded"
+        kept = loaded.state_dict().values() if whole else loaded.parameters()
+        n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in kept)
+        with write.new_directory(out, n_bytes) as directory:
+            write.store(loaded, form, stored, directory)
+            write.copy_processor(beside, directory)
             result = Exported(
                 model=str(model),
                 out=out,
@@ -82,7 +72,7 @@ def export(
                 groups=groups,
                 sublayers=count_sublayers(loaded),
                 parameters=count_parameters(loaded),
-                bytes=sum(file.stat().st_size for file in directory.glob("*.safetensors")),
+                bytes=size_of(directory.glob("*.safetensors")),
                 score=lineage.score,
                 method=lineage.method,
                 corrections=corrections(loaded),
@@ -119,25 +109,16 @@ def _merged_groups(model: Path) -> list[Group]:
         ) from None
 
 
-def _processor_directory(model: Path, lineage: Lineage, chosen: str | Path | None) -> Path:
+def _processor_directory(model: Path, lineage: record.Lineage, chosen: str | Path | None) -> Path:
     """Find the tokenizer or processor. Raises ValueError or FileNotFoundError if there is none."""
     if chosen is not None:
-        if not processor_files(Path(chosen)):
+        if not write.processor_files(Path(chosen)):
             raise FileNotFoundError(f"{chosen} has no files of a tokenizer or processor")
         return Path(chosen)
     for directory in (model, lineage.base_model):
-        if directory is not None and processor_files(directory):
+        if directory is not None and write.processor_files(directory):
             return directory
     raise ValueError(
         f"neither {model} nor a base model that its record names has a tokenizer or processor: "
         "name the directory of one with --processor DIR"
     )
-
-
-def _bytes(model: Any, form: str) -> int:
-    """Bytes that the weights will take in the file."""
-    if form == "expanded":
-        tensors = model.state_dict().values()
-    else:
-        tensors = model.parameters()
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

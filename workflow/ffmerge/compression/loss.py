@@ -44,7 +44,7 @@ def loss_for(
     scratch: Path,
     tokenizer: Any = None,
     missing: Iterable[str] = (),
-) -> "CrossEntropy | Divergence":
+) -> "Loss":
     """Choose the loss that fits a model and its data.
 
     model: the original. scratch: a directory for its outputs. tokenizer: for a masked language
@@ -108,7 +108,10 @@ def objective_of(
     labelled = all("labels" in batch for batch in batches)
     for names, target in OBJECTIVES if labelled else ():
         if _is_one_of(model, names):
-            return Objective(f"cross-entropy of {target}", _with_labels)
+            return Objective(
+                f"cross-entropy of {target}",
+                lambda batches, seed: ((batch, batch["labels"]) for batch in batches),
+            )
     with_ids = all("input_ids" in batch for batch in batches)
     if with_ids and _is_one_of(model, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
         return Objective("cross-entropy of the next token", _next_tokens)
@@ -133,7 +136,7 @@ def mean(terms: Iterable[Term]) -> float:
     return total / size
 
 
-class _Loss:
+class Loss:
     """A loss that is computed part by part. Lower is better."""
 
     @torch.inference_mode()
@@ -142,7 +145,7 @@ class _Loss:
         return mean(self.term(model, part) for part in self.parts(model))
 
 
-class CrossEntropy(_Loss):
+class CrossEntropy(Loss):
     """Mean cross-entropy in nats.
 
     batches: with targets, one for each position of the logits, or IGNORED. n_classes: of the logits
@@ -207,7 +210,7 @@ def losses_by_example(
         drop_cycles()
 
 
-class Divergence(_Loss):
+class Divergence(Loss):
     """Distance of the outputs from the original model's.
 
     For logits over classes or words, the mean Kullback-Leibler divergence KL(original ‖ model) in
@@ -365,10 +368,6 @@ def _is_one_of(model: nn.Module, names: dict[str, Any]) -> bool:
     return type(model).__name__ in set(known)
 
 
-def _with_labels(batches: Iterable[Batch], seed: int) -> Iterable[tuple[Batch, Tensor]]:
-    return ((batch, batch["labels"]) for batch in batches)
-
-
 def _next_tokens(batches: Iterable[Batch], seed: int) -> Iterable[tuple[Batch, Tensor]]:
     for batch in batches:
         labels = batch.get("labels", batch["input_ids"])
@@ -402,6 +401,3 @@ def _small(
         for start in range(0, len(targets), size):
             part = slice(start, start + size)
             yield {key: value[part] for key, value in batch.items()}, targets[part]
-
-
-Loss = CrossEntropy | Divergence

@@ -93,10 +93,7 @@ def read_examples(paths: Sequence[Path], request: Request) -> Iterator[Example]:
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"there is no file or directory {path}")
-        if path.is_dir():
-            yield from _in_directory(path, request)
-        else:
-            yield from _in_file(path, request)
+        yield from _in_directory(path, request) if path.is_dir() else _in_file(path, request)
 
 
 def files_below(directory: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
@@ -128,7 +125,7 @@ def _in_directory(directory: Path, request: Request) -> Iterator[Example]:
     elif images:
         raise ValueError(_unfit(directory, "a folder of images", request.wanted))
     else:
-        raise ValueError(f"{directory} holds no file that can be read here: give {_known()}")
+        raise ValueError(f"{directory} holds no file that can be read here: give {KNOWN}")
 
 
 def is_read(file: Path) -> bool:
@@ -153,7 +150,7 @@ def _in_file(file: Path, request: Request) -> Iterator[Example]:
     elif suffix in IMAGE_SUFFIXES:
         raise ValueError(_unfit(file, "an image", request.wanted))
     else:
-        raise ValueError(f"{file}: this kind of file cannot be read here: give {_known()}")
+        raise ValueError(f"{file}: this kind of file cannot be read here: give {KNOWN}")
 
 
 def _suffix(file: Path) -> str:
@@ -162,10 +159,6 @@ def _suffix(file: Path) -> str:
 
 def _unfit(path: Path, what: str, wanted: str) -> str:
     return f"{path} is {what}, but this model takes {wanted}: {WAYS[wanted]}"
-
-
-def _known() -> str:
-    return f"{', '.join((*TEXT_SUFFIXES, *READERS))}, or a folder of images"
 
 
 # --- texts ----------------------------------------------------------------------------------------
@@ -298,38 +291,35 @@ def _read_value(value: Any, role: str, file: Path, place: str, request: Request)
     """A value as its role takes it; None for a gap (null, NaN, white space, no bytes)."""
     if role == "image" and isinstance(value, dict):  # as the library `datasets` stores it
         value = value.get("bytes") or value.get("path")
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    is_blank = isinstance(value, str | bytes) and not value.strip()
+    if value is None or is_blank or (isinstance(value, float) and math.isnan(value)):
         return None
-    if isinstance(value, str | bytes) and not value.strip():
-        return None
-    match role:
-        case "image" if isinstance(value, bytes):
+    fits = "text"
+    if role == "image":
+        fits = "the path of a file or its bytes"
+        if isinstance(value, bytes):
             return value
-        case "image" if isinstance(value, str):
+        if isinstance(value, str):
             if len(value) > LONGEST_PATH or not os.path.isfile(file.parent / value):
                 raise ValueError(
                     f"{place}: there is no image {_short(repr(value), 60)}; give the path of a "
                     "file, or its bytes in a Parquet table"
                 )
             return file.parent / value
-        case _ if role in NAMES and isinstance(value, int | str):
+    elif role in NAMES:
+        fits = "a whole number or a name"
+        if isinstance(value, int | str):
             return int(value) if isinstance(value, bool) else value
-        case _ if role in NAMES and isinstance(value, float) and value.is_integer():
+        if isinstance(value, float) and value.is_integer():
             return int(value)
-        case "image":
-            fits = "the path of a file or its bytes"
-        case _ if role in NAMES:
-            fits = "a whole number or a name"
-        case _ if isinstance(value, str):
-            if wrong := NOT_IN_TEXT.search(value):
-                what = "NUL" if wrong[0] == "\0" else "half a character (a lone surrogate)"
-                raise ValueError(
-                    f"{place}: the {role} holds {what}, {wrong[0]!r}: write the table again from "
-                    "text that is whole"
-                )
-            return value
-        case _:
-            fits = "text"
+    elif isinstance(value, str):
+        if wrong := NOT_IN_TEXT.search(value):
+            what = "NUL" if wrong[0] == "\0" else "half a character (a lone surrogate)"
+            raise ValueError(
+                f"{place}: the {role} holds {what}, {wrong[0]!r}: write the table again from "
+                "text that is whole"
+            )
+        return value
     chat = isinstance(value, list) and any(isinstance(each, dict) for each in value)
     way = request.naming.format(role).replace("one", "another column", 1)
     if chat and fits == "text":
@@ -409,13 +399,9 @@ def _tab_separated(file: Path) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(_text_lines(file), start=1):
         if line.strip():
             fields = line.rstrip("\r\n").split("\t")
-            yield (
-                number,
-                [
-                    field[1:-1].replace('""', '"') if QUOTED.fullmatch(field) else field
-                    for field in fields
-                ],
-            )
+            quoted = map(QUOTED.fullmatch, fields)
+            whole = zip(fields, quoted, strict=True)
+            yield number, [f[1:-1].replace('""', '"') if found else f for f, found in whole]
 
 
 def _parquet(file: Path) -> Iterator[tuple[str, Row]]:
@@ -437,6 +423,7 @@ def _parquet(file: Path) -> Iterator[tuple[str, Row]]:
 
 
 READERS = {".jsonl": _json_lines, ".csv": _separated, ".tsv": _separated, ".parquet": _parquet}
+KNOWN = f"{', '.join((*TEXT_SUFFIXES, *READERS))}, or a folder of images"
 
 
 # --- settings -------------------------------------------------------------------------------------

@@ -68,9 +68,8 @@ class Options:
     @property
     def columns(self) -> dict[str, str | None]:
         """Names of the data's columns, by role."""
-        return {
-            role: getattr(self, role) for role in ("text", "source", "target", "image", "label")
-        }
+        roles = ("text", "source", "target", "image", "label")
+        return {role: getattr(self, role) for role in roles}
 
 
 @dataclass(frozen=True)
@@ -217,11 +216,6 @@ class Tuning(Options):
         None,
         "the original, whose outputs the model also learns; a model without a head needs it",
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.teacher is not None:
-            object.__setattr__(self, "teacher", str(self.teacher))  # as records hold it
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ Whatever can be checked from the files alone is checked before any work begins.
 """
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,29 +13,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from ffmerge.compression.load import load
 from ffmerge.compression.read import json_object
 from ffmerge.method.groups import Group
-from ffmerge.models import tensor_file
-from ffmerge.models.format import BESIDE, GROUPS, PICKLES, SAFETENSORS, WEIGHTS
-from ffmerge.models.pretrained import (
-    check_fetched,
-    configured,
-    fit,
-    load_whole,
-    outlined,
-    quiet,
-    stored_in,
-    unpickle,
-    weights_of,
-    without_values,
-)
+from ffmerge.models import pretrained, tensor_file
+from ffmerge.models.format import BESIDE, GROUPS, INT8, PICKLES, SAFETENSORS, WEIGHTS
 from ffmerge.models.tensor_file import Stored
 from provenance.progress import progress
 
 REFUSED = {  # key of config.json -> what such a model is, and what to do instead
     "quantization_config": "quantized; take the model that it was made from",
-    "ffmerge_int8": "quantized; take the model that it was made from",
+    INT8: "quantized; take the model that it was made from",
     GROUPS: "merged already; take the model that it was made from, and remove more of it",
 }
 VALUES_AT_A_TIME = 2**20  # checked at a time
@@ -62,7 +48,7 @@ class SourceModel:
     @cached_property
     def stored(self) -> dict[str, Stored]:
         """Every tensor by its name in the files; empty for pickles."""
-        return stored_in(self.weights)
+        return pretrained.stored_in(self.weights)
 
 
 def find(model: str | Path, revision: str | None = None, merged: bool = False) -> SourceModel:
@@ -77,10 +63,12 @@ def find(model: str | Path, revision: str | None = None, merged: bool = False) -
     for path in directory.iterdir():
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise ValueError(f"{path} is a pipe or a device, not a file of a model: take it away")
-    check_fetched(file for part in BESIDE for file in directory.glob(part) if file.is_file())
+    pretrained.check_fetched(
+        file for part in BESIDE for file in directory.glob(part) if file.is_file()
+    )
     _check_configuration(directory, merged)
-    source = SourceModel(str(model), directory, weights_of(directory), commit)
-    check_fetched(source.weights)
+    source = SourceModel(str(model), directory, pretrained.weights_of(directory), commit)
+    pretrained.check_fetched(source.weights)
     return source
 
 
@@ -156,10 +144,10 @@ def outline(
     then the tensors of the files have to fit, too.
     Raises ValueError like `pretrained.configured`, `pretrained.outlined` and `pretrained.fit`.
     """
-    config, model_class = configured(source.directory, architecture, known)
-    model = outlined(config, model_class, source.directory, source.stored)
+    config, model_class = pretrained.configured(source.directory, architecture, known)
+    model = pretrained.outlined(config, model_class, source.directory, source.stored)
     if known and source.stored:
-        fit(model, source.stored, source.directory)
+        pretrained.fit(model, source.stored, source.directory)
     return model
 
 
@@ -171,12 +159,22 @@ def with_safetensors(source: SourceModel, scratch: Path) -> SourceModel:
     if source.weights[0].suffix != ".bin":
         return source
     directory = scratch / "unpickled"
-    directory.mkdir(parents=True)
-    unpickle(list(source.weights), directory / WEIGHTS)
-    for name in ("config.json", "generation_config.json"):
-        if (source.directory / name).exists():
-            shutil.copyfile(source.directory / name, directory / name)
+    pretrained.unpickle(source.weights, directory)
     return replace(source, weights=(directory / WEIGHTS,))
+
+
+def load(path: str | Path, device: str = "cpu", **options: Any) -> nn.Module:
+    """Load a model as the class that its config.json names, in evaluation mode.
+
+    options: as `from_pretrained` takes them, such as dtype.
+    Raises ValueError if config.json does not name one class of transformers.
+    """
+    config, model_class = pretrained.configured(Path(path), known=False)
+    if hasattr(config, INT8):
+        from ffmerge.method import quantization  # importing bitsandbytes takes seconds
+
+        return quantization.load(Path(path), device)
+    return model_class.from_pretrained(path, **options).to(device).eval()
 
 
 def load_original(
@@ -192,17 +190,9 @@ def load_original(
     Raises ValueError naming a tensor that is not finite, or like `pretrained.load_whole`.
     """
     _check_finite(source.weights)
-    if source.groups:
-        with quiet():
-            model = load(source.directory, dtype=dtype)
-        found = fit(model, source.stored, source.directory)
-        if found.missing and not partial:
-            raise ValueError(f"{source.directory} lacks {', '.join(sorted(found.missing))}")
-        without_values(model, found.missing)
-        return model
     directory = source.weights[0].parent
     try:
-        return load_whole(directory, dtype, architecture, partial)
+        return pretrained.load_whole(directory, dtype, architecture, partial)
     except ValueError as error:  # of pickled weights: name the directory that the user knows
         raise ValueError(str(error).replace(str(directory), str(source.directory))) from None
 

@@ -1,4 +1,4 @@
-"""Results of a compression or an export, printed for people and as JSON for machines."""
+"""Results of a compression, tuning or export, printed for people and as JSON for machines."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,38 +14,73 @@ DONE_TO = {DROP: "dropped", LOW_RANK: "low-rank"}
 """Method -> what was done to layers that were not merged."""
 
 
-@dataclass(frozen=True)
-class Compressed:
-    """A compressed model. Pairs hold the original's value and the compressed model's.
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A model that was written to `out`. `lines` of a subclass are what people read about it.
 
-    method: one of settings.METHODS. groups: of merged sublayers, or of dropped layers.
-    reconstruction: error of each group's FF outputs before fitting and after, if they were fitted.
-    corrections: a line on those of merged layers, if they have any.
-    bytes: size of the files of weights. loss: its name. tried: windows with their losses, or what
-    these exceed. fault: why the model cannot be used as it is, if so. sequences: how texts became
-    sequences, if there was a choice. seconds: by stage.
+    form: one of settings.FORMS, or stock if nothing is merged. groups: of merged sublayers, or of
+    dropped layers. corrections: a line on those of merged layers, if they have any.
     """
 
     model: str
     out: Path
     form: str
-    method: str
     groups: list[Group]
+    corrections: str = ""
+    warnings: tuple[str, ...] = ()
+    record: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The result as plain values."""
+        groups = [group.as_json() for group in self.groups]
+        plain = {"out": str(self.out), "groups": groups, "warnings": list(self.warnings)}
+        return vars(self) | plain
+
+    def __str__(self) -> str:
+        head = f"{self.model} -> {self.out} ({self.form})"
+        return "\n".join([head, *self.lines(), *(f"note: {each}" for each in self.warnings)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored(Result):
+    """A model with its loss on held-out data, before and after.
+
+    loss: its name. sequences: how texts became sequences, if there was a choice. seconds: by stage.
+    """
+
+    loss: str
+    losses: tuple[float, float]
+    n_held_out: int
+    seconds: dict[str, float]
+    sequences: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        values = super().as_json()
+        before, after = values.pop("losses")
+        return values | {"loss": {"of": self.loss, "before": before, "after": after}}
+
+    def _spent(self) -> str:
+        stages = (f"{stage} {seconds:.1f}" for stage, seconds in self.seconds.items())
+        return f"seconds: {', '.join(stages)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compressed(Scored):
+    """A compressed model. Pairs hold the original's value and the compressed model's.
+
+    method: one of settings.METHODS. reconstruction: error of each group's FF outputs before fitting
+    and after, if they were fitted. bytes: size of the files of weights. tried: windows with their
+    losses, or what these exceed. fault: why the model cannot be used as it is, if so.
+    """
+
+    method: str
     sublayers: tuple[int, int]
     parameters: tuple[int, int]
     bytes: tuple[int, int]
-    loss: str
-    losses: tuple[float, float]
     fault: str | None
     tried: Tried
     n_tokens: int | None
-    n_held_out: int
-    seconds: dict[str, float]
     reconstruction: list[tuple[float, float]]
-    corrections: str = ""
-    sequences: str = ""
-    warnings: tuple[str, ...] = ()
-    record: str = ""
 
     @property
     def verdict(self) -> str:
@@ -59,79 +94,57 @@ class Compressed:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The result as plain values."""
-        values = vars(self) | _plain(self)
+        values = super().as_json()
         for name in ("sublayers", "parameters", "bytes"):
             values[name] = dict(zip(("before", "after"), values[name], strict=True))
-        before, after = values.pop("losses")
-        values["loss"] = {"of": self.loss, "before": before, "after": after}
         values["tried"] = [
-            {
-                "groups": [group.as_json() for group in trial.window],
-                "loss": trial.loss,
-                "stopped": trial.stopped,
-            }
-            for trial in self.tried
+            {"groups": [g.as_json() for g in window], "loss": loss, "stopped": stopped}
+            for window, loss, stopped in self.tried
         ]
         return values
 
-    def __str__(self) -> str:
-        rows = [
-            ("FF sublayers", *map(str, self.sublayers), change(*self.sublayers)),
-            ("parameters", *(f"{n:,}" for n in self.parameters), change(*self.parameters)),
-            ("bytes on disk", *(f"{n:,}" for n in self.bytes), change(*self.bytes)),
-            ("loss", *(f"{loss:.4f}" for loss in self.losses), ""),
-        ]
-        lines = [
-            f"{self.model} -> {self.out} ({self.form})",
+    def lines(self) -> list[str]:
+        rows = [("", "before", "after", "")]
+        names = ("FF sublayers", "parameters", "bytes on disk")
+        for name, pair in zip(names, (self.sublayers, self.parameters, self.bytes), strict=True):
+            rows.append((name, *(f"{n:,}" for n in pair), change(*pair)))
+        rows.append(("loss", *(f"{loss:.4f}" for loss in self.losses), ""))
+        return [
             f"{DONE_TO.get(self.method, 'merged')}: {layers_text(self.groups)}",
             "",
-            *aligned_columns([("", "before", "after", ""), *rows]),
+            *aligned_columns(rows),
             "",
             f"loss: {self.loss}, on {self.n_held_out:,} held-out examples, before any tuning",
             *([f"sequences: {self.sequences}"] if self.sequences else []),
             *([self.corrections] if self.corrections else []),
             *fitted(self.groups, self.reconstruction),
             *(["", *_filled(self.verdict)] if self.fault else ()),
+            *(["", *windows_table(self.tried, self.groups)] if self.tried else ()),
+            "",
+            self._spent(),
         ]
-        if self.tried:
-            lines += ["", *windows_table(self.tried, self.groups)]
-        lines += ["", _spent(self.seconds), *(f"note: {warning}" for warning in self.warnings)]
-        return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class Tuned:
-    """A tuned model. losses: on the held-out part, before and after. bytes: of the weights.
+@dataclass(frozen=True, kw_only=True)
+class Tuned(Scored):
+    """A tuned model.
 
-    form: tied, code, or stock if nothing is merged. trained: parameters that were, fewer than all
-    if they are of adapters. n_examples: trained on. curve: see `ffmerge.training.trainer.train`.
-    corrections: a line on those of merged layers, if they have any. sequences: how texts became
-    sequences, if there was a choice. seconds: by stage.
+    trained: parameters that were, fewer than all if they are of adapters. bytes: of the weights.
+    n_examples: trained on. curve: see `ffmerge.training.trainer.train`.
     """
 
-    model: str
-    out: Path
-    form: str
-    groups: list[Group]
     parameters: int
     trained: int
     bytes: int
-    loss: str
-    losses: tuple[float, float]
-    n_held_out: int
     n_examples: int
     steps: int
     curve: list[dict[str, float]]
-    seconds: dict[str, float]
-    corrections: str = ""
-    sequences: str = ""
-    warnings: tuple[str, ...] = ()
-    record: str = ""
 
     @property
     def adapters(self) -> str:
-        """A line on the adapters that were trained instead of the weights."""
+        """A line on the adapters that were trained instead of the weights; empty if none were."""
+        if self.trained == self.parameters:
+            return ""
         own, all_ = (BYTES_TRAINED * n / 1e6 for n in (self.trained, self.parameters))
         return (
             f"trained: adapters of {self.trained:,} parameters, then merged; gradients and AdamW "
@@ -156,68 +169,77 @@ class Tuned:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The result as plain values."""
-        before, after = self.losses
-        values = vars(self) | _plain(self)
-        del values["losses"]
-        loss = {"of": self.loss, "before": before, "after": after}
-        return values | {"loss": loss, "kept": self.kept}
+        return super().as_json() | {"kept": self.kept}
 
-    def __str__(self) -> str:
+    def lines(self) -> list[str]:
         before, after = self.losses
-        lines = [
-            f"{self.model} -> {self.out} ({self.form})",
+        return [
             f"loss: {before:.4f} before, {after:.4f} after ({self.loss}, on {self.n_held_out:,} "
             "held-out examples)",
             f"steps: {self.steps:,} on {self.n_examples:,} examples; kept: step {self.kept:,}",
             *([self.corrections] if self.corrections else []),
             f"distinct parameters: {self.parameters:,}; bytes on disk: {self.bytes:,}",
-            *([self.adapters] if self.trained != self.parameters else []),
+            *([self.adapters] if self.adapters else []),
             *([f"sequences: {self.sequences}"] if self.sequences else []),
             *_filled(self.verdict),
-            _spent(self.seconds),
+            self._spent(),
         ]
-        return "\n".join([*lines, *(f"note: {warning}" for warning in self.warnings)])
 
 
 @dataclass(frozen=True)
-class Exported:
+class CompressedAndTuned:
+    """Both steps of `ffmerge compress --tune`."""
+
+    compressed: Compressed
+    tuned: Tuned
+
+    def as_json(self) -> dict[str, Any]:
+        """Both results as plain values."""
+        return {name: result.as_json() for name, result in vars(self).items()}
+
+    def __str__(self) -> str:
+        return f"{self.compressed}\n\n{self.tuned}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported(Result):
     """A merged model in another form. sublayers: computed and stored. bytes: of the weights.
 
-    method: one of settings.METHODS, if it is known. corrections: a line on those of merged layers,
-    if they have any.
+    score: `metric` and `score` on the test split, if known. method: one of settings.METHODS.
     """
 
-    model: str
-    out: Path
-    form: str
-    groups: list[Group]
     sublayers: tuple[int, int]
     parameters: int
     bytes: int
     score: dict[str, Any] | None
-    method: str | None = None
-    corrections: str = ""
-    warnings: tuple[str, ...] = ()
-    record: str = ""
+    method: str | None
+
+    @property
+    def stored(self) -> str:
+        """A line on the sublayers in the file."""
+        computed, stored = self.sublayers
+        return (
+            f"FF sublayers stored: {computed if self.form == 'expanded' else stored} of {computed}"
+        )
+
+    @property
+    def tested(self) -> str:
+        """A line on the score, if there is one."""
+        score = self.score
+        return f"{score['metric']} on the test split: {score['score']:.4g}" if score else ""
 
     def as_json(self) -> dict[str, Any]:
-        """The result as plain values."""
         sublayers = dict(zip(("computed", "stored"), self.sublayers, strict=True))
-        return vars(self) | _plain(self) | {"sublayers": sublayers}
+        return super().as_json() | {"sublayers": sublayers}
 
-    def __str__(self) -> str:
-        computed, stored = self.sublayers
-        lines = [
-            f"{self.model} -> {self.out} ({self.form})",
+    def lines(self) -> list[str]:
+        return [
             f"{DONE_TO.get(self.method, 'merged')}: {layers_text(self.groups)}",
-            f"FF sublayers stored: {computed if self.form == 'expanded' else stored} of {computed}",
+            self.stored,
             *([self.corrections] if self.corrections else []),
             f"distinct parameters: {self.parameters:,}; bytes on disk: {self.bytes:,}",
+            *([self.tested] if self.tested else []),
         ]
-        if self.score:
-            lines.append(f"{self.score['metric']} on the test split: {self.score['score']:.4g}")
-        return "\n".join([*lines, *(f"note: {warning}" for warning in self.warnings)])
 
 
 def fitted(groups: list[Group], errors: list[tuple[float, float]]) -> list[str]:
@@ -231,18 +253,6 @@ def fitted(groups: list[Group], errors: list[tuple[float, float]]) -> list[str]:
 
 def _filled(text: str) -> list[str]:
     return wrap(text, 100, break_long_words=False, break_on_hyphens=False)
-
-
-def _spent(seconds: dict[str, float]) -> str:
-    return f"seconds: {', '.join(f'{stage} {spent:.1f}' for stage, spent in seconds.items())}"
-
-
-def _plain(result: Compressed | Exported | Tuned) -> dict[str, Any]:
-    return {
-        "out": str(result.out),
-        "groups": [group.as_json() for group in result.groups],
-        "warnings": list(result.warnings),
-    }
 
 
 def windows_table(tried: Tried, chosen: list[Group]) -> list[str]:

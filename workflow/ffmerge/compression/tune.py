@@ -21,53 +21,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ffmerge.compression import record, source
-from ffmerge.compression.batches import (
-    SHARE_HELD_OUT,
-    Batch,
-    Data,
-    divided,
-    inputs_of,
-    on_cpu,
-    without_cache,
-)
+from ffmerge.compression import loss, pipeline, record, source, write
+from ffmerge.compression.batches import Batch, Data, divided, inputs_of, own_parts, without_cache
 from ffmerge.compression.card import tuned_card
 from ffmerge.compression.encodings import Packed, encoding_for, tokenizer_if_any
-from ffmerge.compression.loss import (
-    Loss,
-    Objective,
-    check_filled,
-    check_targets,
-    distance,
-    is_distribution,
-    loss_for,
-    objective_of,
-    outputs_of,
-)
-from ffmerge.compression.pipeline import (
-    Stopwatch,
-    UserData,
-    all_files,
-    compress,
-    files_of,
-    read_entry,
-    size_of,
-)
+from ffmerge.compression.pipeline import Stopwatch, UserData
 from ffmerge.compression.read import Request, read_examples
-from ffmerge.compression.record import RECORD_FILE, lineage_of
 from ffmerge.compression.settings import DROP, LOW_RANK, Tuning
 from ffmerge.compression.source import SourceModel
-from ffmerge.compression.summary import Compressed, Tuned
-from ffmerge.compression.write import (
-    check_new,
-    check_outside,
-    copy_processor,
-    keep_stored_tensors,
-    locked,
-    new_directory,
-    round_to_stored,
-    store,
-)
+from ffmerge.compression.summary import CompressedAndTuned, Tuned
 from ffmerge.evaluation.metrics import Metric
 from ffmerge.method.relax import corrections
 from ffmerge.method.tie import count_parameters
@@ -78,6 +40,7 @@ from ffmerge.models.tied_model import CODE
 from ffmerge.training.lora import add_adapters, merge_adapters
 from ffmerge.training.processes import SIGNALS, is_first
 from ffmerge.training.resumption import COMPLETE
+from ffmerge.training.schedules import Training
 from ffmerge.training.trainer import TARGETS, train
 from provenance.progress import lines_without_terminal
 
@@ -91,16 +54,6 @@ RECIPES["images with text"] = RECIPES["images"]
 LEARNING_RATE, MINIMUM, DECAY_STEPS = 5e-5, 1e-6, 20_000
 LEARNING_RATE_OF_ADAPTERS = 2e-4  # QLoRA (Dettmers et al. 2023), Table 9
 EVALUATIONS, SELDOM, OFTEN = 10, 1000, 10  # of a training; steps between two of them
-COMMON = {  # of Tables 6 to 8, or of the paper's released scripts
-    "warmup_steps": 0,
-    "timescale": 10_000,
-    "weight_decay": 0.0,
-    "adam_epsilon": 1e-6,
-    "adam_beta2": 0.999,
-    "group_by_length": False,
-    "max_gradient_norm": 1.0,
-    "select_by": "score",
-}
 LOSS = Metric("loss", "Loss ↓", "loss (nats)", "nats", False, 4)
 
 
@@ -112,6 +65,7 @@ def tune(
     held_out: UserData | None = None,
     name: str | None = None,
     command: str | None = None,
+    teacher: str | Path | None = None,
     **options: Any,
 ) -> Tuned | None:
     """Tune a model and write it, with the weights of its best held-out loss, to a new directory.
@@ -124,16 +78,17 @@ def tune(
     `out`. Returns None in all processes of a training but the first.
     Raises ValueError or OSError with a message for the user, and Interrupted after a signal.
     """
-    settings, out, started, clock = Tuning(**options), Path(out), time.time(), Stopwatch()
+    settings = Tuning(teacher=None if teacher is None else str(teacher), **options)
+    out, started, clock = Path(out), time.time(), Stopwatch()
     check_tuning(settings)
-    check_new(out)
+    write.check_new(out)
     original = source.find(model, settings.revision, merged=True)
     original = replace(original, name=name or original.name)
     teaching = settings.teacher and source.find(settings.teacher, merged=True)
-    lineage = lineage_of(original.directory)
-    files, held_out_files = files_of(data), files_of(held_out)
-    check_outside(out, [original.directory, *(files or ()), *(held_out_files or ())])
-    named = all_files(files, held_out, held_out_files)
+    lineage = record.lineage_of(original.directory)
+    files, held_out_files = pipeline.files_of(data), pipeline.files_of(held_out)
+    write.check_outside(out, [original.directory, *(files or ()), *(held_out_files or ())])
+    named = pipeline.all_files(files, held_out, held_out_files)
     with (
         tempfile.TemporaryDirectory(prefix="ffmerge") as scratch,
         warnings.catch_warnings(record=True) as noted,
@@ -156,11 +111,11 @@ def tune(
                 inputs["teacher"] = record.model_digests(teaching)
         with without_cache(loaded), clock.stage("loss before"):
             tokenizer, batches = tokenizer_if_any(original.directory), examples.held_out_batches()
-            check_filled(loaded, batches[0], original.directory)
+            loss.check_filled(loaded, batches[0], original.directory)
             if teaching:
-                check_filled(teacher, batches[0], teaching.directory)
-            held_out_loss = loss_for(teacher or loaded, batches, Path(scratch), tokenizer)
-            objective = objective_of(loaded, batches, tokenizer)
+                loss.check_filled(teacher, batches[0], teaching.directory)
+            held_out_loss = loss.loss_for(teacher or loaded, batches, Path(scratch), tokenizer)
+            objective = loss.objective_of(loaded, batches, tokenizer)
             task = OwnTask(loaded, examples, objective, held_out_loss, teacher)
             before = task.held_out.of(loaded)
         identity = {"params": recipe | asdict(settings), "input": inputs}
@@ -172,7 +127,7 @@ def tune(
                 curve = train(
                     loaded,
                     task,
-                    SimpleNamespace(**recipe),
+                    Training(**recipe),
                     directory,
                     seed=settings.seed,
                     device=settings.device,
@@ -186,14 +141,14 @@ def tune(
                 loaded.eval()
                 if settings.lora:
                     merge_adapters(loaded)
-                round_to_stored(loaded, stored)
+                write.round_to_stored(loaded, stored)
                 after = task.held_out.of(loaded)
             form = "code" if (original.directory / CODE).exists() else "tied"
             form = form if original.groups else "stock"
-            with new_directory(out, size_of(readable.weights)) as written:
+            with write.new_directory(out, pipeline.size_of(readable.weights)) as written:
                 with clock.stage("writing"):
-                    store(loaded, form, stored, written)
-                    copy_processor(original.directory, written)
+                    write.store(loaded, form, stored, written)
+                    write.copy_processor(original.directory, written)
                 result = Tuned(
                     model=original.name,
                     out=out,
@@ -201,7 +156,7 @@ def tune(
                     groups=original.groups,
                     parameters=n_parameters,
                     trained=n_trained,
-                    bytes=size_of(written.glob("*.safetensors")),
+                    bytes=pipeline.size_of(written.glob("*.safetensors")),
                     loss=task.held_out.name,
                     losses=(before, after),
                     n_held_out=examples.n_held_out,
@@ -235,7 +190,7 @@ def compress_and_tune(
     command: str | None,
     settings: dict[str, Any],
     tuning: dict[str, Any],
-) -> tuple[Compressed, Tuned | None]:
+) -> CompressedAndTuned:
     """Compress a model and tune the result, of which only the tuned one is written to `out`.
 
     features, settings: for `compress`. data, tuning: for `tune`. held_out: for both. The merged
@@ -244,17 +199,17 @@ def compress_and_tune(
     as the two do.
     """
     out = Path(out)
-    check_new(out)
+    write.check_new(out)
     check_tuning(Tuning(**tuning))
     merged = out.absolute().with_name(f".{out.name}.merged")
     shutil.rmtree(merged, ignore_errors=True)
     given = {"held_out": held_out, "command": command}
-    compressed = compress(model, features=features, out=merged, **given, **settings)
+    compressed = pipeline.compress(model, features=features, out=merged, **given, **settings)
     done = {DROP: "with fewer layers", LOW_RANK: "low-rank"}.get(settings["method"], "merged")
     tuned = tune(merged, data=data, out=out, name=f"{model}, {done}", **given, **tuning)
-    shutil.copyfile(merged / RECORD_FILE, out / "compress_record.json")
+    shutil.copyfile(merged / record.RECORD_FILE, out / "compress_record.json")
     shutil.rmtree(merged)
-    return replace(compressed, out=out), tuned
+    return CompressedAndTuned(replace(compressed, out=out), tuned)
 
 
 def check_tuning(settings: Tuning) -> None:
@@ -275,12 +230,12 @@ def _loaded(
 ) -> tuple[nn.Module, SourceModel]:
     """Load a model in float32, with its files as safetensors."""
     readable = source.with_safetensors(original, scratch)
-    entry = read_entry(settings.architecture)
+    entry = pipeline.read_entry(settings.architecture)
     loaded = source.load_original(readable, architecture=entry, partial=True).to(settings.device)
     stored = fit(loaded, readable.stored, original.directory)
     for name in stored.missing:  # of no use to the outputs, so that no gradient reaches them
         loaded.get_parameter_or_buffer(name).requires_grad_(False)
-    keep_stored_tensors(loaded, stored)
+    write.keep_stored_tensors(loaded, stored)
     return loaded, readable
 
 
@@ -300,18 +255,18 @@ def recipe_for(settings: Tuning, kind: str) -> dict[str, Any]:
             f"{settings.accumulate} parts need a multiple of {parts}"
         )
     linear = values["schedule"] == "linear_to_minimum"
-    precision = "fp16" if settings.device == "cuda" else "fp32"
-    return COMMON | {
-        "learning_rate": values["learning_rate"],
-        "schedule": values["schedule"],
-        "minimum_learning_rate": min(MINIMUM, values["learning_rate"]) if linear else 0.0,
-        "decay_steps": min(DECAY_STEPS, steps) if linear else None,
-        "batch_size": size,
-        "max_steps": steps,
-        "evaluate_every": settings.evaluate_every
+    training = Training(
+        learning_rate=values["learning_rate"],
+        schedule=values["schedule"],
+        minimum_learning_rate=min(MINIMUM, values["learning_rate"]) if linear else 0.0,
+        decay_steps=min(DECAY_STEPS, steps) if linear else None,
+        batch_size=size,
+        max_steps=steps,
+        evaluate_every=settings.evaluate_every
         or min(SELDOM, max(OFTEN, steps // EVALUATIONS), steps),
-        "precision": settings.precision or precision,
-    }
+        precision=settings.precision or ("fp16" if settings.device == "cuda" else "fp32"),
+    )
+    return asdict(training)
 
 
 @contextmanager
@@ -332,7 +287,7 @@ def kept_beside(out: Path, identity: dict[str, Any], doing: str) -> Iterator[Pat
         yield directory
         return
     try:
-        with locked(directory):
+        with write.locked(directory):
             yield directory
     except BlockingIOError:
         raise ValueError(f"another process is {doing} into {out}") from None
@@ -412,21 +367,8 @@ def of_files(
 
 def of_batches(data: Iterable[Batch], held_out: Iterable[Batch] | None) -> Examples:
     """Use batches that the user made. Without `held_out`, hold out the last fifth."""
-    items, own = list(map(on_cpu, data)), list(map(on_cpu, held_out or ()))
-    if not own:
-        if len(items) < 2:
-            raise ValueError(
-                f"the data hold {len(items)} batches; at least two are needed, one to train on and "
-                "one held out"
-            )
-        n_last = max(1, round(SHARE_HELD_OUT * len(items)))
-        items, own = items[:-n_last], items[-n_last:]
-    return Examples(items, own, _only, "batches")
-
-
-def _only(batches: Sequence[Batch]) -> Batch:
-    (batch,) = batches
-    return batch
+    items, own = own_parts(data, held_out)
+    return Examples(items, own, lambda batches: batches[0], "batches")
 
 
 # --- the task -------------------------------------------------------------------------------------
@@ -447,8 +389,8 @@ class OwnTask:
         self,
         model: nn.Module,
         examples: Examples,
-        objective: Objective | None,
-        held_out: Loss,
+        objective: loss.Objective | None,
+        held_out: loss.Loss,
         teacher: nn.Module | None,
     ) -> None:
         self.model, self.examples, self.teacher = model, examples, teacher
@@ -477,19 +419,19 @@ class OwnTask:
         inputs = {key: value for key, value in batch.items() if key != TARGETS}
         output, losses = model(**inputs), []
         if self.objective is not None:
-            check_targets(batch[TARGETS], output.logits)
+            loss.check_targets(batch[TARGETS], output.logits)
             logits, targets = output.logits.flatten(0, -2).float(), batch[TARGETS].flatten()
             total = cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED)
             losses.append(total / (targets != IGNORED).sum().clamp(min=1))
         if self.teacher is not None:
             with torch.no_grad():
-                originals = outputs_of(self.teacher(**inputs), inputs)
-            is_kl = is_distribution(self.teacher, originals)
-            apart, size = distance(outputs_of(output, inputs), originals, is_kl)
+                originals = loss.outputs_of(self.teacher(**inputs), inputs)
+            is_kl = loss.is_distribution(self.teacher, originals)
+            apart, size = loss.distance(loss.outputs_of(output, inputs), originals, is_kl)
             losses.append((apart / size).float())
         return sum(losses) / len(losses)
 
     def evaluate(self, model: nn.Module, split: str, device: str = "cpu") -> SimpleNamespace:
         """Compute the loss of the held-out part; `score` is the same."""
-        loss = self.held_out.of(model.eval())
-        return SimpleNamespace(score=loss, loss=loss)
+        score = self.held_out.of(model.eval())
+        return SimpleNamespace(score=score, loss=score)

@@ -7,7 +7,6 @@ a busy machine slows both down.
 import gc
 import statistics
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class ForwardCost:
-    """ForwardCost of a model's forward pass.
+    """Cost of a model's forward pass.
 
     seconds: median; ratio, low, high: median and quartiles of its seconds divided by the first
     model's in the same round. weight_bytes: memory of its weights, shared ones once.
@@ -34,7 +33,9 @@ class ForwardCost:
 
 def weight_bytes(model: nn.Module) -> int:
     """Bytes of memory of a model's parameters, buffers and int8 scales, each counted once."""
-    tensors = chain(model.parameters(), model.buffers(), _scales(model))
+    states = (getattr(module, "state", None) for module in model.modules())
+    scales = (getattr(state, "SCB", None) for state in states)  # bitsandbytes
+    tensors = chain(model.parameters(), model.buffers(), filter(torch.is_tensor, scales))
     memory = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors}
     return sum(storage.nbytes() for storage in memory.values())
 
@@ -74,13 +75,6 @@ def _status(name: str) -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
-def _scales(model: nn.Module) -> Iterable[Tensor]:
-    for module in model.modules():
-        scales = getattr(getattr(module, "state", None), "SCB", None)  # bitsandbytes
-        if scales is not None:
-            yield scales
-
-
 @torch.inference_mode()
 def measure(
     models: dict[str, nn.Module], batch: dict[str, Tensor], rounds: int, device: str = "cpu"
@@ -93,7 +87,11 @@ def measure(
     seconds: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(rounds + 1):
         for name, model in models.items():
-            seconds[name].append(_forward_seconds(model, batch))
+            begin = time.perf_counter()
+            model(**batch)
+            if model.device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds[name].append(time.perf_counter() - begin)
     base = next(iter(seconds.values()))[1:]
     costs = {}
     for name, model in models.items():
@@ -102,11 +100,3 @@ def measure(
         low, ratio, high = statistics.quantiles(ratios, n=4, method="inclusive")
         costs[name] = ForwardCost(statistics.median(counted), ratio, low, high, weight_bytes(model))
     return costs
-
-
-def _forward_seconds(model: nn.Module, batch: dict[str, Tensor]) -> float:
-    begin = time.perf_counter()
-    model(**batch)
-    if model.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin

@@ -14,15 +14,9 @@ import transformers
 from torch import Tensor, nn
 from transformers.initialization import no_init_weights
 
-from ffmerge.models import tensor_file
+from ffmerge.models import tensor_file, tied_model
 from ffmerge.models.format import GROUPS, INT8, WEIGHTS
 from ffmerge.models.memory import check_device
-from ffmerge.models.tied_model import (
-    MODEL_TYPE,
-    MergedConfig,
-    tied_config_class,
-    tied_model_class,
-)
 from ffmerge.models.towers import architecture_of_config, attribute, locate_towers, towers
 
 
@@ -51,7 +45,7 @@ def save_configuration(model: nn.Module, directory: Path) -> None:
     config = copy.copy(model.config)
     config.architectures = [type(model).__name__]
     if hasattr(config, GROUPS):
-        config.__class__ = tied_config_class(type(config))
+        config.__class__ = tied_model.tied_config_class(type(config))
     config.save_pretrained(directory)
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.save_pretrained(directory)
@@ -75,9 +69,9 @@ def load(directory: Path, device: str = "cpu") -> nn.Module:
 def read_configuration(directory: str | Path) -> transformers.PreTrainedConfig:
     """Read the configuration of a stock or a merged model, registered with transformers or not."""
     values, _ = transformers.PreTrainedConfig.get_config_dict(directory)
-    merged = values.get("model_type") == MODEL_TYPE
+    merged = values.get("model_type") == tied_model.MODEL_TYPE
     if merged:
-        return MergedConfig.from_pretrained(directory)
+        return tied_model.MergedConfig.from_pretrained(directory)
     return transformers.AutoConfig.from_pretrained(directory, trust_remote_code=False)
 
 
@@ -90,7 +84,7 @@ def build(directory: Path) -> nn.Module:
     check_stored_layers(config, directory)
     model_class = getattr(transformers, config.architectures[0])
     if hasattr(config, GROUPS):
-        model_class = tied_model_class(model_class)
+        model_class = tied_model.tied_model_class(model_class)
     with no_init_weights():
         model = model_class(config)
     model.tie_weights()

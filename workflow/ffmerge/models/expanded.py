@@ -5,18 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ffmerge.models.tied_model import (
-    CODE,
-    GROUPS,
-    MODEL_TYPE,
-    OWN,
-    STOCK_TYPE,
-    absorb,
-    absorbed,
-    relaxed_modules,
-    shared_modules,
-    shared_tensors,
-)
+from ffmerge.models import tied_model
 
 
 def save_expanded(model: Any, directory: Path) -> None:
@@ -29,20 +18,21 @@ def save_expanded(model: Any, directory: Path) -> None:
     if hasattr(model.config, "quantization_config"):
         raise ValueError("the model is quantized: expand the model that it was made from")
     tensors, dtype = model.state_dict(), str(model.config.dtype or model.dtype)
-    for name in shared_tensors(model):
+    for name in tied_model.shared_tensors(model):
         tensors[name] = tensors[name].clone()
-    for name in relaxed_modules(model):
-        tensors[f"{name}.weight"] = absorbed(model.get_submodule(name))
-        for own in OWN:
+    for name in tied_model.relaxed_modules(model):
+        tensors[f"{name}.weight"] = tied_model.absorbed(model.get_submodule(name))
+        for own in tied_model.OWN:
             tensors.pop(f"{name}.{own}", None)
     model.save_pretrained(directory, state_dict=tensors)
-    (directory / CODE).unlink(missing_ok=True)
+    (directory / tied_model.CODE).unlink(missing_ok=True)
     file = directory / "config.json"
     config = json.loads(file.read_text())
-    stock = {"model_type": config[STOCK_TYPE], "dtype": dtype.removeprefix("torch.")} | {
+    stock = {"model_type": config[tied_model.STOCK_TYPE], "dtype": dtype.removeprefix("torch.")} | {
         key: value
         for key, value in config.items()
-        if key not in ("model_type", "dtype", "auto_map") and not key.startswith(f"{MODEL_TYPE}_")
+        if key not in ("model_type", "dtype", "auto_map")
+        and not key.startswith(f"{tied_model.MODEL_TYPE}_")
     }
     file.write_text(json.dumps(stock, indent=2, sort_keys=True) + "\n")
 
@@ -53,17 +43,17 @@ def untie(model: Any) -> None:
     Call it before peft's `merge_and_unload`, which adds each layer's delta to the layer's weight: a
     shared weight would get the deltas of all its layers.
     """
-    relaxed = relaxed_modules(model)
+    relaxed = tied_model.relaxed_modules(model)
     for name in relaxed:
         module = model.get_submodule(name)
-        absorb(getattr(module, "base_layer", module))
-    for target, source in shared_modules(model).items():
+        tied_model.absorb(getattr(module, "base_layer", module))
+    for target, source in tied_model.shared_modules(model).items():
         if target in relaxed:
             continue
         if hasattr(model.get_submodule(source), "base_layer"):  # wrapped by peft's adapters
             target, source = f"{target}.base_layer", f"{source}.base_layer"
         model.set_submodule(target, copy.deepcopy(model.get_submodule(source)))
-    for key in (GROUPS, "auto_map"):
+    for key in (tied_model.GROUPS, "auto_map"):
         if hasattr(model.config, key):
             delattr(model.config, key)
     for tied in (model, model.config):

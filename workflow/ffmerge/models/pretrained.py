@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,9 @@ from transformers.core_model_loading import WeightConverter, WeightRenaming, ren
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 from ffmerge.models import checkpoint, tensor_file
-from ffmerge.models.format import OWN_ENTRY, WEIGHTS
+from ffmerge.models.format import GROUPS, OWN_ENTRY, WEIGHTS
 from ffmerge.models.tensor_file import Stored
+from ffmerge.models.tied_model import tied_model_class
 from ffmerge.models.towers import architecture_of_config, attribute, towers
 from provenance.digest import sha256_of
 
@@ -122,10 +123,11 @@ def stored_in(files: Iterable[Path]) -> dict[str, Stored]:
     return stored
 
 
-def unpickle(files: list[Path], safetensors: Path) -> None:
-    """Write pickled weights as safetensors; tensors that share memory are written separately.
+def unpickle(files: Sequence[Path], directory: Path) -> None:
+    """Write pickled weights as safetensors, with the configuration beside them.
 
-    A training checkpoint's weights are taken from its `state_dict`.
+    Tensors that share memory are written separately. A training checkpoint's weights are taken from
+    its `state_dict`. directory: a new one.
     Raises ValueError naming a file that holds something other than named tensors, such as code
     (`weights_only`).
     """
@@ -147,27 +149,24 @@ def unpickle(files: list[Path], safetensors: Path) -> None:
         if not isinstance(content, dict) or not content:
             raise ValueError(f"{file} holds {_kind(content)}, not tensors by their names")
         for name, tensor in content.items():
-            if not (isinstance(name, str) and _is_plain(tensor)):
+            is_strided = isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided
+            if not (isinstance(name, str) and is_strided and tensor.dtype in tensor_file.CODES):
                 raise ValueError(
                     f"{file} holds more than plain tensors by their names: {name!r} is "
                     f"{_kind(tensor)}; save the model's state_dict() alone"
                 )
         tensors |= content
-    tensor_file.write_all(safetensors, tensors)
+    directory.mkdir(parents=True, exist_ok=True)
+    tensor_file.write_all(directory / WEIGHTS, tensors)
+    for name in CONFIGURATION:
+        if (files[0].parent / name).exists():
+            shutil.copyfile(files[0].parent / name, directory / name)
 
 
 def _kind(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         return f"a tensor with dtype {value.dtype} and layout {value.layout}"
     return f"a value of type {type(value).__name__}"
-
-
-def _is_plain(value: Any) -> bool:
-    return (
-        isinstance(value, torch.Tensor)
-        and value.layout == torch.strided
-        and value.dtype in tensor_file.CODES
-    )
 
 
 def load_whole(
@@ -178,7 +177,8 @@ def load_whole(
 ) -> nn.Module:
     """Load a model from a directory of a repository's files, computing in `dtype`.
 
-    Code that comes with a model is not run. Tensors for which the model has no place are a warning.
+    What is merged is tied. Code that comes with a model is not run. Tensors for which the model has
+    no place are a warning.
     architecture: an entry of the table of architectures for a model without one; it is kept in the
     model's configuration. partial: tensors that the files lack, such as those of a pooler, are NaN,
     so that no result can depend on them.
@@ -203,19 +203,12 @@ def load_whole(
     for fault in ("missing_keys", "mismatched_keys", "error_msgs"):
         if faults := sorted(map(str, set(report.get(fault) or []) - found.missing)):
             raise ValueError(f"{directory} does not fill {name}: {fault} {', '.join(faults)}")
-    without_values(model, found.missing)
+    for name in found.missing:
+        if (tensor := model.get_parameter_or_buffer(name)).is_floating_point():
+            tensor.data.fill_(torch.nan)
     if unused := sorted(report.get("unexpected_keys") or []):
         warnings.warn(f"{name} has no place for {', '.join(unused)}", stacklevel=2)
     return model.eval()
-
-
-@torch.no_grad()
-def without_values(model: nn.Module, missing: Iterable[str]) -> None:
-    """Fill tensors that a model's files lack with NaN, so that no result can depend on them."""
-    for name in missing:
-        tensor = model.get_parameter_or_buffer(name)
-        if tensor.is_floating_point():
-            tensor.fill_(torch.nan)
 
 
 @contextmanager
@@ -374,7 +367,9 @@ def _listed(names: Iterable[str]) -> str:
 def configured(
     directory: Path, architecture: Mapping[str, Any] | None = None, known: bool = True
 ) -> tuple[transformers.PreTrainedConfig, type[nn.Module]]:
-    """A model's configuration and class. known: whether its architecture must have an entry.
+    """A model's configuration and class, which ties what is merged.
+
+    known: whether its architecture must have an entry in the table.
 
     Raises ValueError unless config.json names one class of models of its `model_type`, or as
     `load_whole` does.
@@ -403,7 +398,7 @@ def configured(
             f"{file}: architectures is {json.dumps(names)}: has to be a list of one class of "
             f"transformers for {config.model_type}, the one that was saved{such}"
         )
-    return config, model_class
+    return config, tied_model_class(model_class) if hasattr(config, GROUPS) else model_class
 
 
 def convert(
@@ -426,11 +421,7 @@ def convert(
     check_fetched(files)
     pickles = [file for file in files if file.suffix == ".bin"]
     if pickles:
-        scratch.mkdir(parents=True, exist_ok=True)
-        unpickle(pickles, scratch / checkpoint.WEIGHTS)
-        for file in files:
-            if file.name in CONFIGURATION:
-                shutil.copyfile(file, scratch / file.name)
+        unpickle(pickles, scratch)
     model = load_whole(scratch if pickles else snapshot, architecture=architecture)
     checkpoint.check_layers(model, n_layers)
     checkpoint.save(model, directory)

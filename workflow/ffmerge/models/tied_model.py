@@ -17,8 +17,8 @@ names, so that everything that goes by names (tokenizers, processors, losses, ad
 tensors on disk) treats it as the stock model. These subclasses are attributes of this module,
 created on access: `GPT2LMHeadModel` here is the tied one.
 
-This file imports only transformers. A copy of it beside the weights, modeling_ffmerge.py, is all
-that `AutoModelFor….from_pretrained(path, trust_remote_code=True)` needs.
+This file imports only torch and transformers. A copy of it beside the weights, modeling_ffmerge.py,
+is all that `AutoModelFor….from_pretrained(path, trust_remote_code=True)` needs.
 """
 
 import copy
@@ -31,7 +31,10 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from torch.nn import Parameter
+from torch.nn.functional import linear
 from transformers import PreTrainedConfig
+from transformers.pytorch_utils import Conv1D
 
 MODEL_TYPE = "ffmerge"  # model type of every merged model
 STOCK_TYPE = "ffmerge_model_type"  # key: model type of the stock model
@@ -310,15 +313,17 @@ def relax(module: Any, rank: int) -> None:
     A is its parameter `correction_in`, (rank, n_in), and B `correction_out`, (n_out, rank). Both
     are 0. They are applied by a hook, so that the module keeps its class.
     """
-    from torch.nn import Parameter
-    from transformers.pytorch_utils import Conv1D
-
-    shape = module.weight.shape
-    n_out, n_in = reversed(shape) if isinstance(module, Conv1D) else shape
-    rank = min(rank, n_out, n_in)
+    n_out, n_in, rank = _sizes(module, rank)
     module.correction_in = Parameter(module.weight.new_zeros(rank, n_in))
     module.correction_out = Parameter(module.weight.new_zeros(n_out, rank))
     module.register_forward_hook(_corrected)
+
+
+def _sizes(module: Any, rank: int) -> tuple[int, int, int]:
+    """(n_out, n_in) of a linear map, and the rank within these."""
+    shape = module.weight.shape
+    n_out, n_in = reversed(shape) if isinstance(module, Conv1D) else shape
+    return n_out, n_in, min(rank, n_out, n_in)
 
 
 def factorize(module: Any, rank: int) -> None:
@@ -327,12 +332,7 @@ def factorize(module: Any, rank: int) -> None:
     B, (n_out, rank), is its new weight, stored as the old one was; A is its parameter `factor_in`,
     (rank, n_in), which a hook applies before the map. Both are 0.
     """
-    from torch.nn import Parameter
-    from transformers.pytorch_utils import Conv1D
-
-    shape = module.weight.shape
-    n_out, n_in = reversed(shape) if isinstance(module, Conv1D) else shape
-    rank = min(rank, n_out, n_in)
+    n_out, n_in, rank = _sizes(module, rank)
     of_b = (rank, n_out) if isinstance(module, Conv1D) else (n_out, rank)
     module.factor_in = Parameter(module.weight.new_zeros(rank, n_in))
     module.weight = Parameter(module.weight.new_zeros(of_b))
@@ -341,22 +341,16 @@ def factorize(module: Any, rank: int) -> None:
 
 def _within(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """A hook that applies A to what a linear map gets."""
-    from torch.nn.functional import linear
-
     return (linear(inputs[0], module.factor_in), *inputs[1:])
 
 
 def _corrected(module: Any, inputs: tuple[Any, ...], output: Any) -> Any:
     """A hook that adds B A x to the output of a linear map."""
-    from torch.nn.functional import linear
-
     return output + linear(linear(inputs[0], module.correction_in), module.correction_out)
 
 
 def absorb(module: Any) -> None:
     """Give a relaxed or low-rank linear map the whole weight, and remove what made it so."""
-    from torch.nn import Parameter
-
     module.weight = Parameter(absorbed(module))
     for name in {*OWN} & dict(module.named_parameters(recurse=False)).keys():
         delattr(module, name)
@@ -368,8 +362,6 @@ def absorb(module: Any) -> None:
 
 def absorbed(module: Any) -> Any:
     """The whole weight of a relaxed or low-rank linear map, in the weight's dtype."""
-    from transformers.pytorch_utils import Conv1D
-
     own = {name: tensor.detach().double() for name, tensor in module.named_parameters()}
     weight = own["weight"].T if isinstance(module, Conv1D) else own["weight"]
     if "factor_in" in own:

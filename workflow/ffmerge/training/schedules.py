@@ -5,28 +5,33 @@ Each maps a step to a factor on the peak learning rate, for `torch.optim.lr_sche
 
 import math
 from collections.abc import Callable
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Literal
 
 
-class Training(Protocol):
-    """Settings of a training. `config/README.md` says what each of them means."""
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Settings of a training. `config/README.md` says what each of them means.
+
+    The defaults are those of Tables 6 to 8, or of the paper's released scripts.
+    """
 
     learning_rate: float
     schedule: Literal["inverse_sqrt", "linear_to_minimum", "cosine", "constant"]
-    warmup_steps: int
-    timescale: int
+    warmup_steps: int = 0
+    timescale: int = 10_000
     decay_steps: int | None
     minimum_learning_rate: float
     batch_size: int
     max_steps: int
     evaluate_every: int
-    select_by: Literal["score", "loss"]
+    select_by: Literal["score", "loss"] = "score"
     precision: Literal["fp32", "fp16", "bf16"]
-    weight_decay: float
-    adam_epsilon: float
-    adam_beta2: float
-    group_by_length: bool
-    max_gradient_norm: float
+    weight_decay: float = 0.0
+    adam_epsilon: float = 1e-6
+    adam_beta2: float = 0.999
+    group_by_length: bool = False
+    max_gradient_norm: float = 1.0
 
 
 def learning_rate_factor(training: Training) -> Callable[[int], float]:

@@ -9,20 +9,25 @@ processes it takes the same steps as with one.
 
 import json
 import math
-import random
 import signal
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
 from transformers.trainer import TRAINER_STATE_NAME
 
 from ffmerge.models import checkpoint
@@ -95,13 +100,6 @@ def train(
             training, directory, seed, device, accumulate, checkpointing, workers
         )
         return ResumableTrainer(task, training, model, arguments, stop).run()
-
-
-def set_seed(seed: int) -> None:
-    """Seed every generator that training draws from."""
-    random.seed(seed)
-    numpy.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def write_curve(curve: list[dict], file: Path) -> None:
@@ -305,10 +303,13 @@ class ResumableTrainer(Trainer):
         )
 
     def _best(self) -> int | None:
+        """The step with the best validation, the earliest of equal ones."""
         by_score = self.training.select_by == "score"
         higher_is_better = by_score and self.task.metric.higher_is_better
         name = "eval_score" if by_score else "eval_loss"
-        return _best_step(self.state.log_history, name, higher_is_better)
+        scores = {entry["step"]: entry[name] for entry in self.state.log_history if name in entry}
+        best = max if higher_is_better else min
+        return best(scores, key=scores.__getitem__, default=None)
 
     def _tidy(self) -> None:
         if self.args.should_save:
@@ -365,7 +366,7 @@ def _arguments(
         # of all devices, see split_batches
         per_device_train_batch_size=training.batch_size // accumulate,
         gradient_accumulation_steps=accumulate,
-        **({"gradient_checkpointing": True} if checkpointing else {}),
+        **({"gradient_checkpointing": True} if checkpointing else {}),  # False warns, too
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
         adam_epsilon=training.adam_epsilon,
@@ -399,10 +400,3 @@ def _learning_curve(log: list[dict[str, Any]]) -> list[dict[str, float]]:
     renamed = [{TRAINER_NAMES.get(key, key): v for key, v in entry.items()} for entry in log]
     points = [entry for entry in renamed if "loss" in entry or "score" in entry]
     return [{key: point[key] for key in CURVE if key in point} for point in points]
-
-
-def _best_step(log: list[dict[str, Any]], name: str, higher_is_better: bool) -> int | None:
-    """Step with the best validation in a Trainer's log by one value, the earliest of equal ones."""
-    scores = {entry["step"]: entry[name] for entry in log if name in entry}
-    best = max if higher_is_better else min
-    return best(scores, key=scores.__getitem__, default=None)
