@@ -12,36 +12,23 @@ from pkgutil import resolve_name
 
 from provenance.text_format import printable
 
+TOOL = "ffmerge.compression.command"
 COMMANDS = {  # name -> where its `add_arguments` and `run` are, and its help
-    "compress": ("ffmerge.compression.command:Compress", "merge FF sublayers of your own model"),
+    "compress": (f"{TOOL}:Compress", "merge FF sublayers of your own model"),
     "compare": (
-        "ffmerge.compression.command:Compare",
+        f"{TOOL}:Compare",
         "compare ways to make your own model smaller: merge, or drop layers",
     ),
-    "tune": ("ffmerge.compression.command:Tune", "fine-tune your own model, merged or not"),
+    "tune": (f"{TOOL}:Tune", "fine-tune your own model, merged or not"),
     "evaluate": (
-        "ffmerge.compression.command:Evaluate",
+        f"{TOOL}:Evaluate",
         "score your own model beside its original: loss, metric, size, memory, speed",
     ),
-    "export": (
-        "ffmerge.compression.command:Export",
-        "write a merged model in another form, with a card",
-    ),
-    "inspect": (
-        "ffmerge.compression.command:Inspect",
-        "show a model's FF sublayers and what merging saves",
-    ),
+    "export": (f"{TOOL}:Export", "write a merged model in another form, with a card"),
+    "inspect": (f"{TOOL}:Inspect", "show a model's FF sublayers and what merging saves"),
 }
 OF_A_CLONE = (
-    "trace",
-    "verify",
-    "explain",
-    "reproduce",
-    "report",
-    "collect",
-    "audit",
-    "diff",
-    "sign",
+    *("trace", "verify", "explain", "reproduce", "report", "collect", "audit", "diff", "sign"),
 )
 PASS_ON = ("reproduce", "audit")  # commands that pass arguments on to Snakemake
 EXTRAS = {  # package -> the optional dependencies of ffmerge that install it

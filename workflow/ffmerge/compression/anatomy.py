@@ -3,7 +3,7 @@
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,74 +24,53 @@ from ffmerge.models.towers import towers
 SHARES = {"1/6": "1/6", "1/3": "1/3", "1/2": "1/2", "all but one": None}
 
 
-@dataclass(frozen=True)
-class TowerSizes:
-    """The sublayers of a tower. widths: (d_model, d_ff) by layer. parameters: by layer."""
-
-    tower: str
-    widths: list[tuple[int, int]]
-    gated: bool
-    parameters: list[int]
-
-
-@dataclass(frozen=True)
-class Removal:
-    """Savings of removing a share of the sublayers.
-
-    parameters, bytes: of the smallest and of the largest window; None if there are too few layers
-    of equal widths.
-    """
-
-    share: str
-    sublayers: int
-    parameters: tuple[int, int] | None = None
-    bytes: tuple[int, int] | None = None
-
-
 @dataclass
 class Anatomy:
     """The FF sublayers of a model.
 
-    missing: its tensors that the files lack, such as a pooler's; none for pickles. cka, massive:
-    with data, linear CKA of all pairs of FF outputs, and the layers that make massive activations,
-    both by tower.
+    towers: of each `tower`, `widths` (d_model, d_ff) and `parameters` of every layer, and whether
+    they are `gated`. missing: tensors that the files lack, such as a pooler's; none for pickles.
+    removals: for each `share`, the number of `sublayers`, and `parameters` and `bytes` that the
+    smallest and the largest window save; None if there are too few layers of equal widths. cka,
+    massive: with data, linear CKA of all pairs of FF outputs, and the layers that make massive
+    activations, both by tower.
     """
 
     model: str
     model_class: str
     parameters: int
     bytes: int
-    towers: list[TowerSizes]
+    towers: list[dict[str, Any]]
     missing: list[str]
-    removals: list[Removal]
+    removals: list[dict[str, Any]]
     cka: dict[str, list[list[float]]] | None = None
     massive: dict[str, list[int]] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Everything as plain values."""
-        values = {"model": self.model, "class": self.model_class, **asdict(self)}
+        values = {"model": self.model, "class": self.model_class, **vars(self)}
         del values["model_class"]
         return {key: value for key, value in values.items() if value is not None}
 
     def __str__(self) -> str:
+        def share(n: int) -> str:
+            return f"{100 * n / self.parameters:.1f}"
+
         rows = [("tower", "FF sublayers", "d_model", "d_ff", "gated", "parameters", "of all")]
-        for sizes in self.towers:
-            n, n_layers = sum(sizes.parameters), str(len(sizes.widths))
-            d_model, d_ff = (
-                ", ".join(map(str, dict.fromkeys(widths)))
-                for widths in zip(*sizes.widths, strict=True)
-            )
-            gated, share = "yes" if sizes.gated else "no", f"{100 * n / self.parameters:.1f} %"
-            rows.append((sizes.tower, n_layers, d_model, d_ff, gated, f"{n:,}", share))
+        for of in self.towers:
+            n, widths = sum(of["parameters"]), zip(*of["widths"], strict=True)
+            d_model, d_ff = (", ".join(map(str, dict.fromkeys(each))) for each in widths)
+            cells = (d_model, d_ff, "yes" if of["gated"] else "no", f"{n:,}", f"{share(n)} %")
+            rows.append((of["tower"], str(len(of["widths"])), *cells))
         shares = [("remove", "FF sublayers", "parameters", "of all", "bytes")]
         for removal in self.removals:
-            savings = ("too few of one width", "", "")
-            if removal.parameters is not None:
-                part = _span(f"{100 * n / self.parameters:.1f}" for n in removal.parameters)
-                sizes = (_span(f"{n:,}" for n in of) for of in (removal.parameters, removal.bytes))
-                parameters, n_bytes = sizes
-                savings = (parameters, f"{part} %", n_bytes)
-            shares.append((removal.share, str(removal.sublayers), *savings))
+            cells = ("too few of one width", "", "")
+            if saved := removal["parameters"]:
+                parameters, n_bytes = (
+                    _span(f"{n:,}" for n in each) for each in (saved, removal["bytes"])
+                )
+                cells = (parameters, f"{_span(map(share, saved))} %", n_bytes)
+            shares.append((removal["share"], str(removal["sublayers"]), *cells))
         lines = [
             f"{self.model}: {self.model_class}, {self.parameters:,} parameters, {self.bytes:,} "
             "bytes",
@@ -108,18 +87,15 @@ class Anatomy:
 def anatomy_of(model: nn.Module, source: SourceModel) -> Anatomy:
     """Measure a model, which may be an outline, and what merging would remove."""
     widths = select.widths_of(model)
-    sizes = [
-        TowerSizes(
-            name,
-            widths[name],
-            tower.feed_forward.gate is not None,
-            [
-                sum(model.get_parameter(tensor).numel() for tensor in tower.tensors(i).values())
-                for i in range(len(tower))
-            ],
-        )
-        for name, tower in towers(model).items()
-    ]
+    sizes, parameters = [], {}
+    for name, tower in towers(model).items():
+        parameters[name] = [
+            sum(model.get_parameter(tensor).numel() for tensor in tower.tensors(layer).values())
+            for layer in range(len(tower))
+        ]
+        gated = tower.feed_forward.gate is not None
+        of_tower = {"tower": name, "widths": widths[name], "gated": gated}
+        sizes.append(of_tower | {"parameters": parameters[name]})
     return Anatomy(
         source.name,
         type(model).__name__,
@@ -127,13 +103,13 @@ def anatomy_of(model: nn.Module, source: SourceModel) -> Anatomy:
         size_of(source.weights),
         sizes,
         sorted(fit(model, source.stored, source.directory).missing) if source.stored else [],
-        _removals(model, {each.tower: each.parameters for each in sizes}, _value_bytes(source)),
+        _removals(model, parameters, _value_bytes(source)),
     )
 
 
 def _removals(
     model: nn.Module, parameters: dict[str, list[int]], value_bytes: int
-) -> list[Removal]:
+) -> list[dict[str, Any]]:
     """Compute what a window of each of SHARES would remove. parameters: by tower and layer."""
     n_layers = {tower: len(of_layers) for tower, of_layers in parameters.items()}
     computed = []
@@ -143,11 +119,11 @@ def _removals(
             removed = select.n_to_remove(n, n_layers)
         except ValueError:  # so few layers that nothing would be removed
             continue
-        count = sum(removed.values())
+        removal = {"share": share, "sublayers": sum(removed.values())}
+        computed.append(removal | {"parameters": None, "bytes": None})
         try:
             candidates = select.searches(model, removed, "first")
         except ValueError:
-            computed.append(Removal(share, count))
             continue
         saved: dict[str, list[int]] = {}
         for group in (g for windows in candidates for window in windows for g in window):
@@ -156,7 +132,7 @@ def _removals(
             saved.setdefault(group.tower, []).append(n_saved)
         least, most = (sum(map(end, saved.values())) for end in (min, max))
         n_bytes = (least * value_bytes, most * value_bytes)
-        computed.append(Removal(share, count, (least, most), n_bytes))
+        computed[-1] |= {"parameters": (least, most), "bytes": n_bytes}
     return computed
 
 

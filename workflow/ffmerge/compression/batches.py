@@ -5,11 +5,11 @@ The first part of the data gives the features; the loss is taken of a part held 
 
 import inspect
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,19 +24,6 @@ N_TOKENS = 10_000  # positions whose features are aligned, as in the paper
 HELD_OUT = {"text": 16, "pairs": 128, "images": 128, "images with text": 128}
 SHARE_HELD_OUT = 0.2  # where there are too few data for both parts
 MOST_HELD_OUT = 0.5  # of the data, if the user says how many
-
-
-class Encoding(Protocol):
-    """Turns examples into batches. wanted: the kind of example it takes, a key of read.ROLES."""
-
-    wanted: str
-    sequences: str  # how texts become sequences, for the summary; empty if there is no choice
-
-    def encoded(self, examples: Iterable[Any]) -> Iterator[Any]:
-        """Encode examples into the units that the model takes, such as packed sequences."""
-
-    def batch(self, encoded: Sequence[Any]) -> Batch:
-        """Put encoded units into one batch, with `labels` if there are any."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +46,7 @@ class Data:
 
 def from_examples(
     model: nn.Module,
-    encoding: Encoding,
+    encoding: Any,
     examples: Iterable[Any],
     n_tokens: int | None,
     n_held_out: int | None,
@@ -68,8 +55,8 @@ def from_examples(
 ) -> Data:
     """Read as many examples as are needed, and no more.
 
-    n_tokens: positions for features; None for 10,000, or all there are if the data hold fewer.
-    n_held_out, held_out: as in `divided`.
+    encoding: see `encodings`. n_tokens: positions for features; None for 10,000, or all there are
+    if the data hold fewer. n_held_out, held_out: as in `divided`.
     Raises ValueError if there is nothing to hold out, or if there are fewer positions than asked
     for.
     """

@@ -132,9 +132,9 @@ class Tune(Command):
 
     @classmethod
     def run(cls, options: argparse.Namespace) -> int:
+        status = super().run(options)
         from ffmerge.training.processes import leave
 
-        status = super().run(options)
         leave()
         return status
 

@@ -139,7 +139,6 @@ def dropped(model: nn.Module, stored: Fit, groups: Sequence[Group]) -> tuple[nn.
     kept = Fit(
         {names[name]: dtype for name, dtype in stored.dtypes.items() if name in names},
         frozenset(names[name] for name in stored.missing if name in names),
-        stored.unused,
     )
     keep_stored_tensors(shallower, kept)
     shallower._weight_conversions = getattr(model, "_weight_conversions", None)

@@ -1,4 +1,9 @@
-"""Encodings: a user's texts, pairs and images as batches that a model's forward takes."""
+"""Encodings: a user's texts, pairs and images as batches that a model's forward takes.
+
+An encoding has `wanted`, the kind of example that it takes (a key of read.ROLES); `sequences`, how
+texts become sequences, if there is a choice; `encoded`, which makes units of examples, such as
+packed sequences; and `batch`, which makes a batch of units, with `labels` if there are any.
+"""
 
 import inspect
 import re
@@ -10,8 +15,9 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
-from ffmerge.compression.batches import Batch, Encoding
+from ffmerge.compression.batches import Batch
 from ffmerge.compression.pictures import opened
 from ffmerge.compression.read import PIECE, Example, one_line, pieces
 from ffmerge.models import checkpoint
@@ -28,7 +34,7 @@ NUMBER = re.compile(r"\d+(\.0*)?")  # a label in a table of text
 
 def encoding_for(
     model: nn.Module, directory: Path, max_length: int | None, pack: bool = True
-) -> Encoding:
+) -> "Texts | Pictures":
     """Choose the encoding for a model, with the tokenizer or processor in its directory.
 
     max_length: tokens of a sequence. pack: whether a decoder's sequences hold several texts.
@@ -128,25 +134,25 @@ class Texts:
     def __init__(self, tokenizer: Any, length: int) -> None:
         self.tokenizer, self.length = tokenizer, length
 
-    def truncated(self, text: str) -> list[int]:
-        """Token ids of a text, special tokens included, at most `length`."""
-        cut = {"truncation": True, "max_length": self.length}
-        return self.tokenizer(self.beginning(text), **cut)["input_ids"]
+    def truncated(self, text: str, side: str = "text") -> list[int]:
+        """Token ids of a text, special tokens included, at most `length`.
 
-    def beginning(self, text: str) -> str:
-        """As much of a text as can be in a sequence; the tokenizer would read all of it."""
-        return text[: max(PIECE, LONGEST_TOKEN * self.length)]
+        side: the tokenizer's argument. It gets as much of the text as can be in a sequence: it
+        would read all of it.
+        """
+        beginning = text[: max(PIECE, LONGEST_TOKEN * self.length)]
+        options = {side: beginning, "truncation": True, "max_length": self.length}
+        return self.tokenizer(**options)["input_ids"]
 
     def batch(self, encoded: Sequence[Any]) -> Batch:
         return self.padded(encoded)
 
     def padded(self, sequences: Sequence[list[int]]) -> Batch:
         """Pad sequences on the right: `input_ids` and `attention_mask`, (n, longest)."""
-        pad = self.tokenizer.pad_token_id or 0
-        longest = max(map(len, sequences))
-        ids = [sequence + [pad] * (longest - len(sequence)) for sequence in sequences]
-        mask = [[1] * len(sequence) + [0] * (longest - len(sequence)) for sequence in sequences]
-        return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+        ids = [torch.tensor(sequence) for sequence in sequences]
+        padded = pad_sequence(ids, batch_first=True, padding_value=self.tokenizer.pad_token_id or 0)
+        mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
+        return {"input_ids": padded, "attention_mask": mask}
 
 
 class Packed(Texts):
@@ -185,44 +191,35 @@ class Paragraphs(Texts):
                 yield ids
 
 
-class Retrieved(Texts):
-    """Two texts that belong together, each by itself, for encoders that embed them.
-
-    A batch has the sources of the examples, then their targets.
-    """
-
-    wanted = "pairs"
-
-    def encoded(self, examples: Iterable[Example]) -> Iterator[tuple[list[int], list[int]]]:
-        for example in examples:
-            pair = self.truncated(example["source"]), self.truncated(example["target"])
-            if all(pair):
-                yield pair
-
-    def batch(self, encoded: Sequence[tuple[list[int], list[int]]]) -> Batch:
-        return self.padded([ids for side in zip(*encoded, strict=True) for ids in side])
-
-
 class Pairs(Texts):
     """A source text for the encoder and a target text for the decoder."""
 
     wanted = "pairs"
+    target_side = "text_target"
 
     def encoded(self, examples: Iterable[Example]) -> Iterator[tuple[list[int], list[int]]]:
         for example in examples:
-            target = self.tokenizer(
-                text_target=self.beginning(example["target"]),
-                truncation=True,
-                max_length=self.length,
-            )
             source = self.truncated(example["source"])
-            if source and target["input_ids"]:
-                yield source, target["input_ids"]
+            target = self.truncated(example["target"], self.target_side)
+            if source and target:
+                yield source, target
 
     def batch(self, encoded: Sequence[tuple[list[int], list[int]]]) -> Batch:
         targets = self.padded([target for _, target in encoded])
         labels = targets["input_ids"].masked_fill(targets["attention_mask"] == 0, IGNORED)
         return {**self.padded([source for source, _ in encoded]), "labels": labels}
+
+
+class Retrieved(Pairs):
+    """Two texts that belong together, each by itself, for encoders that embed them.
+
+    A batch has the sources of the examples, then their targets.
+    """
+
+    target_side = "text"
+
+    def batch(self, encoded: Sequence[tuple[list[int], list[int]]]) -> Batch:
+        return self.padded([ids for side in zip(*encoded, strict=True) for ids in side])
 
 
 # --- images ---------------------------------------------------------------------------------------

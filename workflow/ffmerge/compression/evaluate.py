@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ffmerge.compression import loss, source
-from ffmerge.compression.batches import Batch, Encoding, inputs_of, on_device_of, without_cache
+from ffmerge.compression.batches import Batch, inputs_of, on_device_of, without_cache
 from ffmerge.compression.encodings import Paragraphs, Retrieved, encoding_for, tokenizer_if_any
 from ffmerge.compression.pipeline import files_of, read_entry, size_of
 from ffmerge.compression.read import Request, read_examples, read_yaml
@@ -71,34 +71,28 @@ class Comparison:
         return values | {"confidence": CONFIDENCE}
 
     def __str__(self) -> str:
-        two = len(self.models) == 2
-        head = ["", *(("original", "model", "difference") if two else ("model",))]
-        rows = [tuple(head)]
-        for name in self.models[0].scores:
-            cells = [_with_interval(*model.scores[name]) for model in self.models]
-            if two:
-                cells.append(_with_interval(*self.differences[name], sign="+"))
-            rows.append((name, *cells))
-        for name, of in (("parameters", "parameters"), ("bytes on disk", "bytes")):
-            rows.append((name, *self._sizes(of)))
-        if all(model.memory is not None for model in self.models):
-            rows.append(("peak memory", *self._sizes("memory")))
-        speed = [f"{model.seconds:.4f}" for model in self.models]
-        rows.append(
-            ("seconds a batch", *speed, *([f"{self.speed:.2f} times as fast"] if two else []))
-        )
-        lines = [" | ".join(model.model for model in self.models), "", *aligned_columns(rows), ""]
+        models, two = self.models, len(self.models) == 2
+        rows = [("", ["original", "model"] if two else ["model"], "difference")]
+        for name in models[0].scores:
+            cells = [_with_interval(*model.scores[name]) for model in models]
+            rows.append((name, cells, two and _with_interval(*self.differences[name], sign="+")))
+        sizes = {"parameters": "parameters", "bytes on disk": "bytes", "peak memory": "memory"}
+        for name, of in sizes.items():
+            values = [getattr(model, of) for model in models]
+            if None not in values:
+                cells = [f"{value:,}" for value in values]
+                rows.append((name, cells, two and change(*values)))
+        seconds = [f"{model.seconds:.4f}" for model in models]
+        rows.append(("seconds a batch", seconds, two and f"{self.speed:.2f} times as fast"))
+        table = [(name, *cells, *([difference] if two else [])) for name, cells, difference in rows]
         of = f"loss: {self.loss}, on" if self.loss else "on"
-        lines.append(
-            f"{of} {self.n_examples:,} examples; in brackets: "
-            f"{100 * CONFIDENCE:.0f} % bootstrap intervals over examples"
-        )
-        lines += [f"sequences: {self.sequences}"] if self.sequences else []
+        lines = [
+            *(" | ".join(model.model for model in models), "", *aligned_columns(table), ""),
+            f"{of} {self.n_examples:,} examples; in brackets: {100 * CONFIDENCE:.0f} % bootstrap "
+            "intervals over examples",
+            *([f"sequences: {self.sequences}"] if self.sequences else []),
+        ]
         return "\n".join(lines)
-
-    def _sizes(self, name: str) -> list[str]:
-        sizes = [getattr(model, name) for model in self.models]
-        return [*(f"{size:,}" for size in sizes), *([change(*sizes)] if len(sizes) == 2 else [])]
 
 
 def evaluate(
@@ -155,7 +149,7 @@ class Scorer:
         loaded = source.load_original(readable, architecture=entry, partial=True)
         self.model = loaded.to(settings.device)
         self.tokenizer = tokenizer_if_any(original.directory)
-        self.encoding: Encoding = encoding_for(
+        self.encoding = encoding_for(
             self.model, original.directory, settings.max_length, settings.pack
         )
         self.pooling = None

@@ -16,7 +16,7 @@ from ffmerge.method.relax import corrections
 from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models import tensor_file
 from ffmerge.models.format import GROUPS, INT8, WEIGHTS
-from ffmerge.models.pretrained import configured, fit, outlined, quiet
+from ffmerge.models.pretrained import fit, outlined, quiet
 from provenance.digest import sha256_of
 
 
@@ -54,8 +54,7 @@ def export(
     }
     with warnings.catch_warnings(record=True) as noted:
         tensors = tensor_file.read_head(model / WEIGHTS)
-        config, model_class = configured(model)
-        stored = fit(outlined(config, model_class, model, tensors), tensors, model)
+        stored = fit(outlined(model, tensors), tensors, model)
         loaded = load(model, dtype="auto")
         write.keep_stored_tensors(loaded, stored)
         vars(loaded.config).pop("auto_map", None)  # `store` writes it again for the form `code`

@@ -19,8 +19,6 @@ PRECISIONS = ("fp32", "fp16", "bf16")
 HELD_OUT = "examples held out for the loss (16 sequences of text, or 128 pairs or images)"
 FITTED_IN_SEARCH = "such steps for everything that a search tries, before its loss (try 10)"
 FORMS = ("tied", "code", "expanded")
-
-
 MOST = 2**63 - 1  # of whole numbers
 SEEDS = {"least": 0, "most": 2**32 - 1}
 
@@ -242,7 +240,8 @@ def add_options(
             action = "store_false" if option.default else "store_true"
             parser.add_argument(flag, dest=option.name, action=action, help=text)
             continue
-        kind = next((kind for kind in (int, float) if kind.__name__ in _first(option.type)), str)
+        first = str(option.type).partition(" | ")[0]  # of a union
+        kind = next((kind for kind in (int, float) if kind.__name__ in first), str)
         choices = option.metadata.get("choices")
         default = "" if option.default is None else f" (default: {option.default})"
         parser.add_argument(
@@ -253,8 +252,3 @@ def add_options(
             metavar=None if choices else {int: "N", float: "X"}.get(kind, option.name.upper()),
             help=text + default,
         )
-
-
-def _first(annotation: Any) -> str:
-    """The first type of a union."""
-    return str(annotation).partition(" | ")[0]

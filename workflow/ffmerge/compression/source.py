@@ -142,10 +142,9 @@ def outline(
 
     architecture: an entry of the table of architectures. known: whether it must be in the table;
     then the tensors of the files have to fit, too.
-    Raises ValueError like `pretrained.configured`, `pretrained.outlined` and `pretrained.fit`.
+    Raises ValueError like `pretrained.outlined` and `pretrained.fit`.
     """
-    config, model_class = pretrained.configured(source.directory, architecture, known)
-    model = pretrained.outlined(config, model_class, source.directory, source.stored)
+    model = pretrained.outlined(source.directory, source.stored, architecture, known)
     if known and source.stored:
         pretrained.fit(model, source.stored, source.directory)
     return model

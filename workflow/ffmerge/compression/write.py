@@ -270,23 +270,15 @@ def copy_processor(model: Path, directory: Path) -> None:
         target = directory / file.relative_to(model)
         target.parent.mkdir(exist_ok=True, parents=True)
         shutil.copyfile(file, target)
-        if file.name.endswith("_config.json") and _remove_code(target):
+        values = _values(file) if file.name.endswith("_config.json") else {}
+        if "auto_map" in values:
+            del values["auto_map"]
+            target.write_text(json.dumps(values, indent=2) + "\n")
             left_out.append(f"auto_map of {file.name} (code, which is not run)")
     if "auto_map" in _values(model / "config.json"):
         left_out.append("auto_map of config.json (code, which is not run)")
     if left_out:
         warnings.warn(f"not copied from {model}: {', '.join(left_out)}", stacklevel=2)
-
-
-def _remove_code(file: Path) -> bool:
-    """Remove the names of code from a configuration, and say whether there were any."""
-    values = _values(file)
-    if "auto_map" not in values:
-        return False
-    file.write_text(
-        json.dumps({k: v for k, v in values.items() if k != "auto_map"}, indent=2) + "\n"
-    )
-    return True
 
 
 def _values(file: Path) -> dict[str, Any]:

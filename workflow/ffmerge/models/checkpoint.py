@@ -6,6 +6,7 @@ here and with `from_pretrained` (see `tied_model`). Tensors have the names of th
 """
 
 import copy
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,7 @@ def load(directory: Path, device: str = "cpu") -> nn.Module:
 def read_configuration(directory: str | Path) -> transformers.PreTrainedConfig:
     """Read the configuration of a stock or a merged model, registered with transformers or not."""
     values, _ = transformers.PreTrainedConfig.get_config_dict(directory)
-    merged = values.get("model_type") == tied_model.MODEL_TYPE
-    if merged:
+    if values.get("model_type") == tied_model.MODEL_TYPE:
         return tied_model.MergedConfig.from_pretrained(directory)
     return transformers.AutoConfig.from_pretrained(directory, trust_remote_code=False)
 
@@ -78,28 +78,34 @@ def read_configuration(directory: str | Path) -> transformers.PreTrainedConfig:
 def build(directory: Path) -> nn.Module:
     """Build the model that a directory's configuration describes, tied but without its weights.
 
-    Raises ValueError as `check_stored_layers` does.
+    Raises ValueError, naming both counts, unless the file has the configured number of layers: a
+    model without some layers but with the old count would load with random layers in their place.
     """
-    config = read_configuration(directory)
-    check_stored_layers(config, directory)
+    config, stored = read_configuration(directory), tensor_file.read_head(directory / WEIGHTS)
+    for name, tower in locate_towers(architecture_of_config(config), stored).items():
+        count = tower.feed_forward.count
+        if count and len(tower) != (configured := attribute(config, count)):
+            raise ValueError(
+                f"{directory}: {count} is {configured} in config.json, but {WEIGHTS} holds "
+                f"{len(tower)} layers of the {name}; put the number of layers it holds there"
+            )
     model_class = getattr(transformers, config.architectures[0])
     if hasattr(config, GROUPS):
         model_class = tied_model.tied_model_class(model_class)
     with no_init_weights():
         model = model_class(config)
     model.tie_weights()
-    _untie_stored_head(model, directory / WEIGHTS)
+    _untie_stored_head(model, stored.keys())
     if (directory / "generation_config.json").exists():
         model.generation_config = transformers.GenerationConfig.from_pretrained(directory)
     return model
 
 
-def _untie_stored_head(model: nn.Module, file: Path) -> None:
-    """Untie the head from the embeddings if the file stores both.
+def _untie_stored_head(model: nn.Module, stored: Set[str]) -> None:
+    """Untie the head from the embeddings if a file stores both.
 
     The files of T5 v1.1, Flan-T5 and mT5 do, but their configuration classes always say tied.
     """
-    stored = set(tensor_file.read_head(file))
     tied, head = model.all_tied_weights_keys, model.get_output_embeddings()
     for target, source in list(tied.items()):
         same = {source} | {name for name, origin in tied.items() if origin == source} - {target}
@@ -107,23 +113,6 @@ def _untie_stored_head(model: nn.Module, file: Path) -> None:
         if model.get_submodule(module) is head and target in stored and stored & same:
             setattr(head, name, nn.Parameter(model.get_parameter(source).detach().clone()))
             del tied[target]
-
-
-def check_stored_layers(config: transformers.PreTrainedConfig, directory: Path) -> None:
-    """Raise ValueError, naming both counts, unless a file has the configured number of layers.
-
-    A model without some layers but with the old count would load with random layers in their
-    place.
-    """
-    names = tensor_file.read_head(directory / WEIGHTS)
-    for name, tower in locate_towers(architecture_of_config(config), names).items():
-        count = tower.feed_forward.count
-        configured = attribute(config, count) if count else len(tower)
-        if len(tower) != configured:
-            raise ValueError(
-                f"{directory}: {count} is {configured} in config.json, but {WEIGHTS} holds "
-                f"{len(tower)} layers of the {name}; put the number of layers it holds there"
-            )
 
 
 @torch.no_grad()

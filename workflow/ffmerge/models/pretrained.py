@@ -44,12 +44,11 @@ class Fit:
     """How the tensors of files fill a model.
 
     dtypes: name of the model's tensor -> its dtype in the files. missing: tensors of the model that
-    the files lack. unused: tensors of the files that the model has no place for.
+    the files lack.
     """
 
     dtypes: dict[str, torch.dtype]
     missing: frozenset[str]
-    unused: tuple[str, ...]
 
 
 def check_fetched(files: Iterable[Path]) -> None:
@@ -185,16 +184,15 @@ def load_whole(
     Raises ValueError if the architecture has no entry, as `fit` does, and, unless `partial`, naming
     the tensors that are missing, to which transformers would give random values.
     """
-    config, model_class = configured(directory, architecture)
     stored = stored_in(weights_of(directory))
-    name = model_class.__name__
-    found = fit(outlined(config, model_class, directory, stored), stored, directory)
+    outline = outlined(directory, stored, architecture)
+    found, name = fit(outline, stored, directory), type(outline).__name__
     if found.missing and not partial:
         raise ValueError(f"{directory} does not fill {name}: missing {_listed(found.missing)}")
     with quiet():  # its report has what `found` has
-        model, report = model_class.from_pretrained(
+        model, report = type(outline).from_pretrained(
             directory,
-            config=config,
+            config=outline.config,
             dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
@@ -223,16 +221,17 @@ def quiet() -> Iterator[None]:
 
 
 def outlined(
-    config: transformers.PreTrainedConfig,
-    model_class: type[nn.Module],
     directory: Path,
     stored: Mapping[str, Stored],
+    architecture: Mapping[str, Any] | None = None,
+    known: bool = True,
 ) -> nn.Module:
     """Make a model on torch's meta device: modules and shapes, no values.
 
-    Raises ValueError naming the key, if config.json has more layers than the files have tensors, or
-    if no such model can be built.
+    Raises ValueError like `configured`, and naming the key, if config.json has more layers than the
+    files have tensors, or if no such model can be built.
     """
+    config, model_class = configured(directory, architecture, known)
     for key in _counts(config):
         count = _value(config, key)
         if isinstance(count, int) and stored and count > len(stored):  # it would take very long
@@ -265,14 +264,14 @@ def fit(model: nn.Module, stored: Mapping[str, Stored], directory: Path) -> Fit:
     renamings = [each for each in conversions if isinstance(each, WeightRenaming)]
     converters = [each for each in conversions if isinstance(each, WeightConverter)]
     dtypes: dict[str, torch.dtype] = {}
-    unused: dict[str, str] = {}
+    unused: set[str] = set()  # places that the model does not have
     for name, tensor in stored.items():
         rules = [renamings, converters, model.base_model_prefix, places]
         place, pattern = rename_source_key(name, *rules)
         if place not in places and name in places:
             place, pattern = name, None
         if place not in places:
-            unused[place] = name
+            unused.add(place)
             continue
         dtypes.setdefault(place, tensor.dtype)
         for rule in converters:  # several tensors may become one, or one several
@@ -308,7 +307,7 @@ def fit(model: nn.Module, stored: Mapping[str, Stored], directory: Path) -> Fit:
     left_out = re.compile("|".join(model._keys_to_ignore_on_load_missing or ()) or "$^")
     missing = {n for n in places.keys() - dtypes.keys() - present if not left_out.search(n)}
     _check_layers(model, set(dtypes), missing, unused, directory)
-    return Fit(dtypes, frozenset(missing), tuple(sorted(unused.values())))
+    return Fit(dtypes, frozenset(missing))
 
 
 def _check_layers(

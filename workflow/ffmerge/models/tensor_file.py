@@ -72,30 +72,27 @@ def read_head(file: Path) -> dict[str, Stored]:
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{file} is no safetensors file: its head has {error}") from None
     entries: dict[str, Stored] = {}
-    ends: dict[str, int] = {}
     for name, entry in head.items():
         try:
             begin, end = entry["data_offsets"]
-            entries[name] = Stored(
-                DTYPES[entry["dtype"]], tuple(entry["shape"]), 8 + length + begin
-            )
-            numbers = [begin, end, *entries[name].shape]
+            dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+            entries[name] = stored = Stored(dtype, shape, 8 + length + begin)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{file}: {name} has no dtype that is read here: {error}") from None
+        numbers = [begin, end, *shape]
         if not all(type(n) is int and n >= 0 for n in numbers):
             raise ValueError(f"{file}: {name} has impossible sizes in the head: {numbers}")
-        if end - begin != entries[name].n_bytes:
+        if end - begin != stored.n_bytes:
             raise ValueError(
-                f"{file}: {name} has {end - begin} bytes where {entries[name].n_bytes} belong: the "
-                "file is damaged"
+                f"{file}: {name} has {end - begin} bytes where {stored.n_bytes} belong: the file "
+                "is damaged"
             )
-        ends[name] = 8 + length + end
-    entries = dict(sorted(entries.items(), key=lambda item: (item[1].begin, ends[item[0]])))
+    entries = dict(sorted(entries.items(), key=lambda item: (item[1].begin, item[1].n_bytes)))
     place = 8 + length
     for name, stored in entries.items():
         if stored.begin != place:
             raise ValueError(f"{file}: {name} does not begin where the tensor before it ends")
-        place = ends[name]
+        place += stored.n_bytes
     if place > size:
         raise ValueError(f"{file} is cut off: it has {size:,} bytes of {place:,}")
     if place < size:
