@@ -222,10 +222,7 @@ class Inspect(Command):
     No weights are read, except with --features.
     """
 
-    OPTIONS = (
-        *("n_tokens", "max_length", "pack", "batch_size", "device", "revision", "architecture"),
-        *("text", "source", "target", "image", "label"),
-    )
+    OPTIONS = ("n_tokens", "batch_size", *(option.name for option in fields(Options)))
 
     @staticmethod
     def add_options(parser: argparse.ArgumentParser) -> None:

@@ -30,9 +30,7 @@ class _Popen(popen_spawn_posix.Popen):
 
 
 class _Process(SpawnProcess):
-    @staticmethod
-    def _Popen(process_obj: Any) -> _Popen:
-        return _Popen(process_obj)
+    _Popen = _Popen
 
 
 class _Context(SpawnContext):
