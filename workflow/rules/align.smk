@@ -13,7 +13,7 @@ rule collect_features:
     log:
         "{results}/{task}/logs/collect_features.log",
     params:
-        job=job(
+        **job(
             "collect_features",
             lambda w: {
                 "task": part(w.task, "features"),
@@ -23,7 +23,6 @@ rule collect_features:
             },
             reproduces={"features": 1e-3},
         ),
-        files=files,
     shell:
         command("collect_features")
 
@@ -40,14 +39,13 @@ rule align_feed_forwards:
         "{results}/{task}/logs/align_feed_forwards.log",
     threads: 2
     params:
-        job=job(
+        **job(
             "align_feed_forwards",
             lambda w: {
                 "pairs": variants.aligned_pairs(TASKS[w.task]),
             },
             reproduces="decisions",
         ),
-        files=files,
     shell:
         command("align_feed_forwards")
 
@@ -61,14 +59,13 @@ use rule align_feed_forwards as align_other_pairs with:
     log:
         "{results}/{task}/logs/align_other_pairs.log",
     params:
-        job=job(
+        **job(
             "align_feed_forwards",
             lambda w: {
                 "pairs": variants.other_pairs(TASKS[w.task]),
             },
             reproduces="decisions",
         ),
-        files=files,
 
 
 rule collect_outputs:
@@ -82,7 +79,7 @@ rule collect_outputs:
     log:
         "{results}/{task}/logs/collect_outputs.log",
     params:
-        job=job(
+        **job(
             "collect_outputs",
             lambda w: {
                 "task": part(w.task, "features"),
@@ -92,7 +89,6 @@ rule collect_outputs:
             },
             reproduces={"outputs": 1e-3},
         ),
-        files=files,
     shell:
         command("collect_outputs")
 
@@ -109,7 +105,6 @@ rule compute_cka:
         "{results}/{task}/logs/compute_cka.log",
     threads: 2
     params:
-        job=job("compute_cka", reproduces={"cka": 1e-3}),
-        files=files,
+        **job("compute_cka", reproduces={"cka": 1e-3}),
     shell:
         command("compute_cka")

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import threading
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 WORKFLOW = Path(workflow.current_basedir).parent
@@ -65,11 +65,12 @@ wildcard_constraints:
 
 
 def job(script, params=lambda wildcards: {}, reproduces="bits", folder=SCRIPTS):
-    """Describe a job: its script, its parameters, and the digest of the script's code.
+    """The `params` of a rule: its job, described as JSON, and the job's files.
 
     The description is one JSON value, so that Snakemake compares it as a whole and two parameters
     that swap their values count as a change. The digest covers all code that the script can reach
     (provenance.sources): an edited library module changes it, a touched file or a comment does not.
+    The files are apart, because Snakemake ignores changes of a parameter that depends on them.
     reproduces: what a second run must repeat: "bits", "decisions", or {metric: tolerance}.
     """
 
@@ -86,7 +87,14 @@ def job(script, params=lambda wildcards: {}, reproduces="bits", folder=SCRIPTS):
         }
         return json.dumps(description, ensure_ascii=False)
 
-    return described
+    def files(wildcards, input, output):
+        named = {
+            kind: {name: plain(value) for name, value in paths.items()}
+            for kind, paths in (("input", input), ("output", output))
+        }
+        return json.dumps(named, ensure_ascii=False)
+
+    return {"job": described, "files": files}
 
 
 def named_modules(params):
@@ -100,18 +108,6 @@ def named_modules(params):
 def code_digest(script, *imports):
     """The digest of the code that a script can reach, computed once for all jobs of a rule."""
     return sources.code_digest(sources.closure(WORKFLOW.parent / script, imports))
-
-
-def files(wildcards, input, output):
-    """A job's named inputs and outputs as JSON.
-
-    They are apart from `job` because Snakemake ignores changes of a parameter that depends on them.
-    """
-    named = {
-        "input": {name: plain(value) for name, value in input.items()},
-        "output": {name: plain(value) for name, value in output.items()},
-    }
-    return json.dumps(named, ensure_ascii=False)
 
 
 def plain(value):

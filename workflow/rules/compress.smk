@@ -16,8 +16,7 @@ rule compress:
     wildcard_constraints:
         variant=variants.MERGED_PATTERN,
     params:
-        job=job("compress", variant_params),
-        files=files,
+        **job("compress", variant_params),
     shell:
         command("compress")
 
@@ -35,8 +34,7 @@ rule drop_layers:
     wildcard_constraints:
         variant=variants.DROPPED_PATTERN,
     params:
-        job=job("drop_layers", variant_params),
-        files=files,
+        **job("drop_layers", variant_params),
     shell:
         command("drop_layers")
 
@@ -53,10 +51,9 @@ rule quantize:
     log:
         "{results}/{task}/logs/quantize-{variant}.log",
     params:
-        job=job(
+        **job(
             "quantize",
             lambda w: {"device": CONFIG.device, "inputs": pinned(w.task)},
         ),
-        files=files,
     shell:
         command("quantize")

@@ -10,15 +10,12 @@ rule plot_figure1:
             for name, task in TASKS.items()
         ],
     output:
-        pdf="{results}/figures/figure1.pdf",
-        png="{results}/figures/figure1.png",
-        ledger="{results}/figures/figure1.ledger.json",
-        record="{results}/figures/figure1.record.json",
+        **figure("figure1"),
     log:
         "{results}/logs/plot_figure1.log",
     localrule: True
     params:
-        job=job(
+        **job(
             "plot_figure1",
             lambda w: {
                 "tasks": {
@@ -31,7 +28,6 @@ rule plot_figure1:
                 },
             },
         ),
-        files=files,
     shell:
         command("plot_figure1")
 
@@ -39,19 +35,14 @@ rule plot_figure1:
 rule plot_figure2:
     """Figure 2: performance against compression, with and without alignment."""
     input:
-        scores=tests("test.json", TABLE5),
-        per_example=tests("test.csv", TABLE5),
+        **tested(TABLE5),
     output:
-        pdf="{results}/figures/figure2.pdf",
-        png="{results}/figures/figure2.png",
-        ledger="{results}/figures/figure2.ledger.json",
-        record="{results}/figures/figure2.record.json",
+        **figure("figure2"),
     log:
         "{results}/logs/plot_figure2.log",
     localrule: True
     params:
-        job=job("plot_figures_2_3", lambda w: table_params(TABLE5)),
-        files=files,
+        **job("plot_figures_2_3", lambda w: table_params(TABLE5)),
     shell:
         command("plot_figures_2_3")
 
@@ -59,19 +50,14 @@ rule plot_figure2:
 use rule plot_figure2 as plot_figure3 with:
     # Figure 3: merging at 1/3 and 1/2 against dropping 1/6 and 1/3 of the layers
     input:
-        scores=tests("test.json", FIGURE3),
-        per_example=tests("test.csv", FIGURE3),
+        **tested(FIGURE3),
     output:
-        pdf="{results}/figures/figure3.pdf",
-        png="{results}/figures/figure3.png",
+        **figure("figure3"),
         tidy="{results}/tables/figure3_tidy.csv",
-        ledger="{results}/figures/figure3.ledger.json",
-        record="{results}/figures/figure3.record.json",
     log:
         "{results}/logs/plot_figure3.log",
     params:
-        job=job("plot_figures_2_3", lambda w: table_params(FIGURE3)),
-        files=files,
+        **job("plot_figures_2_3", lambda w: table_params(FIGURE3)),
 
 
 rule plot_figure4:
@@ -79,16 +65,12 @@ rule plot_figure4:
     input:
         windows=task_files("windows.csv"),
     output:
-        pdf="{results}/figures/figure4.pdf",
-        png="{results}/figures/figure4.png",
-        ledger="{results}/figures/figure4.ledger.json",
-        record="{results}/figures/figure4.record.json",
+        **figure("figure4"),
     log:
         "{results}/logs/plot_figure4.log",
     localrule: True
     params:
-        job=job("plot_figure4", lambda w: {"tasks": figure_tasks()}),
-        files=files,
+        **job("plot_figure4", lambda w: {"tasks": figure_tasks()}),
     shell:
         command("plot_figure4")
 
@@ -98,17 +80,13 @@ rule plot_figures_5_6:
     input:
         cka=task_files("cka.csv"),
     output:
-        pdf="{results}/figures/figure{n}.pdf",
-        png="{results}/figures/figure{n}.png",
-        ledger="{results}/figures/figure{n}.ledger.json",
-        record="{results}/figures/figure{n}.record.json",
+        **figure("figure{n}"),
     log:
         "{results}/logs/plot_figure{n}.log",
     wildcard_constraints:
         n="5|6",
     localrule: True
     params:
-        job=job("plot_figures_5_6", lambda w: {"tasks": figure_tasks()}),
-        files=files,
+        **job("plot_figures_5_6", lambda w: {"tasks": figure_tasks()}),
     shell:
         command("plot_figures_5_6")

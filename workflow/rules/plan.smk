@@ -14,7 +14,7 @@ rule plan:
         "{results}/logs/plan.log",
     localrule: True
     params:
-        job=job(
+        **job(
             "plan",
             lambda w: {
                 "configuration": CONFIG.model_dump(mode="json", exclude_none=True),
@@ -23,6 +23,5 @@ rule plan:
                 "sha256": sha256_of(Path(RATES)),
             },
         ),
-        files=files,
     shell:
         command("plan")

@@ -13,7 +13,7 @@ rule measure_alignment:
         "{results}/{task}/logs/measure_alignment.log",
     threads: 2
     params:
-        job=job(
+        **job(
             "measure_alignment",
             lambda w: {
                 "pairs": variants.aligned_pairs(TASKS[w.task]),
@@ -22,7 +22,6 @@ rule measure_alignment:
             # seconds differ; sizes and counts do not
             reproduces="decisions",
         ),
-        files=files,
     shell:
         command("measure_alignment")
 
@@ -41,7 +40,7 @@ rule report_stages:
         "{results}/logs/report_stages.log",
     localrule: True
     params:
-        job=job(
+        **job(
             "report_stages",
             lambda w: {
                 "tasks": list(TASKS),
@@ -49,6 +48,5 @@ rule report_stages:
             },
             reproduces="decisions",
         ),
-        files=files,
     shell:
         command("report_stages")

@@ -18,7 +18,7 @@ rule make_report:
         "{results}/logs/make_report.log",
     localrule: True
     params:
-        job=job(
+        **job(
             "make_report",
             lambda w: {
                 # template, style, program and captions, which are not among the script's code
@@ -28,6 +28,5 @@ rule make_report:
             # the page has the time it was made and the state of the files then
             reproduces="decisions",
         ),
-        files=files,
     shell:
         command("make_report")

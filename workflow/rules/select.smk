@@ -18,7 +18,7 @@ rule score_windows:
     resources:
         workers=workers,
     params:
-        job=job(
+        **job(
             "score_windows",
             lambda w: {
                 "task": part_for_search(w.task),
@@ -31,7 +31,6 @@ rule score_windows:
             },
             reproduces={"score": 0.05, "loss": 1e-3},
         ),
-        files=files,
     shell:
         command("score_windows", loads=True)
 
@@ -49,8 +48,7 @@ rule select_windows:
         k=r"\d+",
     localrule: True
     params:
-        job=job("select_windows", selection_params, reproduces="decisions"),
-        files=files,
+        **job("select_windows", selection_params, reproduces="decisions"),
     shell:
         command("select_windows")
 
@@ -79,7 +77,7 @@ rule score_layer_drops:
     resources:
         workers=workers,
     params:
-        job=job(
+        **job(
             "score_layer_drops",
             lambda w: {
                 "task": part_for_search(w.task),
@@ -91,7 +89,6 @@ rule score_layer_drops:
             },
             reproduces={"score": 0.05, "loss": 1e-3},
         ),
-        files=files,
     shell:
         command("score_layer_drops", loads=True)
 
@@ -106,8 +103,7 @@ use rule select_windows as select_layer_drops with:
     log:
         "{results}/{task}/logs/select_layer_drops-k{k}.log",
     params:
-        job=job("select_windows", layer_drop_selection_params, reproduces="decisions"),
-        files=files,
+        **job("select_windows", partial(selection_params, dropped=True), reproduces="decisions"),
 
 
 use rule select_layer_drops as list_layer_drops with:
@@ -135,7 +131,7 @@ rule propose_groups:
         "{results}/{task}/logs/propose_groups.log",
     localrule: True
     params:
-        job=job(
+        **job(
             "propose_groups",
             lambda w: {
                 "n_layers": TASKS[w.task].base_model.n_layers,
@@ -145,7 +141,6 @@ rule propose_groups:
             },
             reproduces="decisions",
         ),
-        files=files,
     shell:
         command("propose_groups")
 
@@ -166,7 +161,7 @@ rule score_groups:
     resources:
         workers=workers,
     params:
-        job=job(
+        **job(
             "score_groups",
             lambda w: {
                 "task": part_for_search(w.task),
@@ -176,6 +171,5 @@ rule score_groups:
             },
             reproduces={"score": 0.05, "loss": 1e-3},
         ),
-        files=files,
     shell:
         command("score_groups", loads=True)

@@ -17,15 +17,12 @@ rule make_table1:
             for model in models
         ],
     output:
-        table="{results}/tables/table1.csv",
-        text="{results}/tables/table1.txt",
-        ledger="{results}/tables/table1.ledger.json",
-        record="{results}/tables/table1.record.json",
+        **table("table1"),
     log:
         "{results}/logs/make_table1.log",
     localrule: True
     params:
-        job=job(
+        **job(
             "make_table1",
             lambda w: {
                 "tasks": {
@@ -37,7 +34,6 @@ rule make_table1:
                 }
             },
         ),
-        files=files,
     shell:
         command("make_table1")
 
@@ -50,19 +46,14 @@ rule make_tables_2_to_5:
         per_example=lambda w: tests("test.csv", SCORE_TABLES[int(w.n)]),
         storage=lambda w: quantized_storage() if w.n == "4" else [],
     output:
-        table="{results}/tables/table{n}.csv",
-        text="{results}/tables/table{n}.txt",
-        tidy="{results}/tables/table{n}_tidy.csv",
-        ledger="{results}/tables/table{n}.ledger.json",
-        record="{results}/tables/table{n}.record.json",
+        **table("table{n}", tidy=True),
     log:
         "{results}/logs/make_table{n}.log",
     wildcard_constraints:
         n="|".join(map(str, SCORE_TABLES)),
     localrule: True
     params:
-        job=job("make_tables_2_to_5", lambda w: printed_params(SCORE_TABLES[int(w.n)])),
-        files=files,
+        **job("make_tables_2_to_5", lambda w: printed_params(SCORE_TABLES[int(w.n)])),
     shell:
         command("make_tables_2_to_5")
 
@@ -80,18 +71,14 @@ rule make_tables_6_to_8:
             for task, model in tuned_models(EVERYTHING, HYPERPARAMETER_TABLES[int(w.n)])
         ],
     output:
-        table="{results}/tables/table{n}.csv",
-        text="{results}/tables/table{n}.txt",
-        ledger="{results}/tables/table{n}.ledger.json",
-        record="{results}/tables/table{n}.record.json",
+        **table("table{n}"),
     log:
         "{results}/logs/make_table{n}.log",
     wildcard_constraints:
         n="|".join(map(str, HYPERPARAMETER_TABLES)),
     localrule: True
     params:
-        job=job("make_tables_6_to_8", lambda w: {"reported": reported_digests()}),
-        files=files,
+        **job("make_tables_6_to_8", lambda w: {"reported": reported_digests()}),
     shell:
         command("make_tables_6_to_8")
 
@@ -99,22 +86,16 @@ rule make_tables_6_to_8:
 rule make_strategies:
     """Our own table: groups and scores of each strategy, at the same number of sublayers removed."""
     input:
-        scores=tests("test.json", STRATEGIES),
-        per_example=tests("test.csv", STRATEGIES),
+        **tested(STRATEGIES),
         groups=task_files("groups.json"),
         untuned=task_files("groups.csv"),
     output:
-        table="{results}/tables/strategies.csv",
-        text="{results}/tables/strategies.txt",
-        tidy="{results}/tables/strategies_tidy.csv",
-        ledger="{results}/tables/strategies.ledger.json",
-        record="{results}/tables/strategies.record.json",
+        **table("strategies", tidy=True),
     log:
         "{results}/logs/make_strategies.log",
     localrule: True
     params:
-        job=job("make_strategies", lambda w: table_params(STRATEGIES)),
-        files=files,
+        **job("make_strategies", lambda w: table_params(STRATEGIES)),
     shell:
         command("make_strategies")
 
@@ -122,20 +103,14 @@ rule make_strategies:
 rule make_seeds:
     """Our own table: our method and vanilla averaging, tuned with several seeds."""
     input:
-        scores=tests("test.json", SEEDS),
-        per_example=tests("test.csv", SEEDS),
+        **tested(SEEDS),
     output:
-        table="{results}/tables/seeds.csv",
-        text="{results}/tables/seeds.txt",
-        tidy="{results}/tables/seeds_tidy.csv",
-        ledger="{results}/tables/seeds.ledger.json",
-        record="{results}/tables/seeds.record.json",
+        **table("seeds", tidy=True),
     log:
         "{results}/logs/make_seeds.log",
     localrule: True
     params:
-        job=job("make_seeds", lambda w: table_params(SEEDS)),
-        files=files,
+        **job("make_seeds", lambda w: table_params(SEEDS)),
     shell:
         command("make_seeds")
 
@@ -143,21 +118,15 @@ rule make_seeds:
 rule make_sizes:
     """Our own table: merging beside dropping layers at each ratio, before and after tuning."""
     input:
-        scores=tests("test.json", SIZES),
-        per_example=tests("test.csv", SIZES),
+        **tested(SIZES),
         untuned=untuned_tests("json"),
         untuned_per_example=untuned_tests("csv"),
     output:
-        table="{results}/tables/sizes.csv",
-        text="{results}/tables/sizes.txt",
-        tidy="{results}/tables/sizes_tidy.csv",
-        ledger="{results}/tables/sizes.ledger.json",
-        record="{results}/tables/sizes.record.json",
+        **table("sizes", tidy=True),
     log:
         "{results}/logs/make_sizes.log",
     localrule: True
     params:
-        job=job("make_sizes", lambda w: table_params(SIZES)),
-        files=files,
+        **job("make_sizes", lambda w: table_params(SIZES)),
     shell:
         command("make_sizes")

@@ -17,7 +17,7 @@ rule score_test:
     resources:
         workers=workers,
     params:
-        job=job(
+        **job(
             "score_test",
             lambda w: {
                 "task": part(w.task, "test"),
@@ -27,7 +27,6 @@ rule score_test:
             },
             reproduces={"score": 0.05, "loss": 1e-3},
         ),
-        files=files,
     shell:
         command("score_test", loads=True)
 
@@ -50,7 +49,7 @@ rule measure_cost:
     """Time a forward pass of the base model and of a compressed model of each method, in turns."""
     input:
         base_model=base_model,
-        models=measured_models,
+        models=lambda w: [finished(w.task, model) for model in measured(w.task)],
         validation=dataset("validation"),
     output:
         cost="{results}/{task}/cost.csv",
@@ -58,23 +57,16 @@ rule measure_cost:
     log:
         "{results}/{task}/logs/measure_cost.log",
     params:
-        job=job(
+        **job(
             "measure_cost",
             lambda w: {
                 "task": part(w.task, "features"),
-                "loaders": {
-                    model: loader(model)
-                    for model in [
-                        variants.BASE,
-                        *map(str, variants.table1_variants(TASKS[w.task])),
-                    ]
-                },
+                "loaders": {model: loader(model) for model in measured(w.task)},
                 "rounds": 9,
                 "device": CONFIG.device,
                 "inputs": pinned(w.task, "validation"),
             },
             reproduces={"ratio": 0.2},
         ),
-        files=files,
     shell:
         command("measure_cost")

@@ -12,13 +12,12 @@ rule tokenize_text:
     log:
         "{results}/{task}/logs/tokenize_text.log",
     wildcard_constraints:
-        task=tasks_of_kind("language_modeling"),
+        task=tasks_where(lambda task: task.kind == "language_modeling"),
     params:
-        job=job(
+        **job(
             "tokenize_text",
             lambda w: {"task": part(w.task), "inputs": pinned(w.task, "train")},
         ),
-        files=files,
     shell:
         command("tokenize_text")
 
@@ -43,7 +42,7 @@ rule fine_tune:
         cpus_per_task=lambda w: TASKS[w.task].fine_tuning.devices * cores(w),
         workers=workers,
     params:
-        job=job(
+        **job(
             "fine_tune",
             lambda w: {
                 "task": part(w.task, "fine_tuning", "validation"),
@@ -53,6 +52,5 @@ rule fine_tune:
             },
             reproduces={"score": 0.5, "validation_loss": 0.02},
         ),
-        files=files,
     shell:
         command("fine_tune", loads=True)

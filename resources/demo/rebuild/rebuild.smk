@@ -21,8 +21,7 @@ rule build_text:
     log:
         "{results}/logs/build_text.log",
     params:
-        job=job("build_text", lambda w: {"sha256": shipped_digests("text")}, folder=REBUILD),
-        files=files,
+        **job("build_text", lambda w: {"sha256": shipped_digests("text")}, folder=REBUILD),
     shell:
         command("build_text", folder=REBUILD)
 
@@ -40,8 +39,7 @@ rule build_images:
     log:
         "{results}/logs/build_images.log",
     params:
-        job=job("build_images", lambda w: {"sha256": shipped_digests("images")}, folder=REBUILD),
-        files=files,
+        **job("build_images", lambda w: {"sha256": shipped_digests("images")}, folder=REBUILD),
     shell:
         command("build_images", folder=REBUILD)
 
@@ -59,11 +57,10 @@ rule build_translation_pairs:
     log:
         "{results}/logs/build_translation_pairs.log",
     params:
-        job=job(
+        **job(
             "build_translation_pairs",
             lambda w: {"sha256": shipped_digests("translation")},
             folder=REBUILD,
         ),
-        files=files,
     shell:
         command("build_translation_pairs", folder=REBUILD)
