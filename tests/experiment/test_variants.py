@@ -11,8 +11,8 @@ import pytest
 import torch
 import yaml
 
-from experiment import config
 from experiment.config.run import Config
+from experiment.config.tasks import LanguageModeling, TaskBase
 from experiment.variants import (
     DROPPED_PATTERN,
     MERGED_PATTERN,
@@ -59,15 +59,15 @@ SLICES = (
 )
 
 
-def task(n_layers: int = 12, k: dict | tuple = (5, 7, 12), **changes) -> config.TaskBase:
+def task(n_layers: int = 12, k: dict | tuple = (5, 7, 12), **changes) -> TaskBase:
     """A language model. changes: of the task where it has the key, or of `merge`."""
     raw = copy.deepcopy(PICO)
     raw["base_model"]["n_layers"] = n_layers
     raw["merge"]["k"] = k if isinstance(k, dict) else dict(zip(RATIOS, k, strict=True))
     for key, value in changes.items():
-        place = raw if key in config.LanguageModeling.model_fields else raw["merge"]
+        place = raw if key in LanguageModeling.model_fields else raw["merge"]
         place[key] = value
-    return config.LanguageModeling.model_validate(raw)
+    return LanguageModeling.model_validate(raw)
 
 
 def configured() -> list:

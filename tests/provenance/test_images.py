@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiment.config import KINDS
+from experiment.config.tasks import KINDS
 from provenance import image
 from provenance.sources import REPOSITORY, WORKFLOW, closure
 from workflow_copy import CEILING

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import ffmerge
-from experiment.config import KINDS
+from experiment.config.tasks import KINDS
 from provenance import sources
 from provenance.sources import WORKFLOW, closure, code_digest
 

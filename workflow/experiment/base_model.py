@@ -20,7 +20,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from experiment import config
+from experiment.config.tasks import TrainedFromScratch
 from experiment.tasks import task_for
 from experiment.tasks.task import Task
 from ffmerge.models import checkpoint
@@ -33,7 +33,7 @@ TEXT_END = "<|endoftext|>"
 
 def train_base_model(
     parts: Mapping[str, Any],
-    recipe: config.TrainedFromScratch,
+    recipe: TrainedFromScratch,
     data: dict[str, Path],
     directory: Path,
     checkpoints: Path,
@@ -62,7 +62,7 @@ def train_base_model(
     return curve
 
 
-def write_processor(task: Task, recipe: config.TrainedFromScratch, directory: Path) -> None:
+def write_processor(task: Task, recipe: TrainedFromScratch, directory: Path) -> None:
     """Write the image processor that a task's model needs, or train and write its tokenizer."""
     settings, architecture = task.settings, recipe.architecture
     match settings.kind:

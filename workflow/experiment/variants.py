@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
 
-from experiment import config
+from experiment.config.tasks import TaskBase
 from ffmerge.method.windows import ANCHORS, pairs_in_windows, printed_starts, starts
 
 BASE, TUNED_BASE = "base", "base-tuned"
@@ -88,7 +88,7 @@ class Variant:
         )
 
 
-def scored_starts(task: config.TaskBase, k: int) -> list[int]:
+def scored_starts(task: TaskBase, k: int) -> list[int]:
     """First layers of the windows of k to score: all unless `windows.only` is configured."""
     if task.windows.only is None:
         return starts(task.base_model.n_layers, k)
@@ -96,7 +96,7 @@ def scored_starts(task: config.TaskBase, k: int) -> list[int]:
     return sorted(set(getattr(task.windows.only, ratio)))
 
 
-def candidates(task: config.TaskBase) -> list[Candidate]:
+def candidates(task: TaskBase) -> list[Candidate]:
     """The windows to score at every ratio, all N-k+1 or those configured, for every method."""
     return [
         Candidate(method, k, start)
@@ -106,7 +106,7 @@ def candidates(task: config.TaskBase) -> list[Candidate]:
     ]
 
 
-def drop_candidates(task: config.TaskBase) -> list[Candidate]:
+def drop_candidates(task: TaskBase) -> list[Candidate]:
     """The uncompressed model, then every window of layers to try dropping (Section 4.4)."""
     sizes = task.layer_drop.sizes() if task.layer_drop else []
     return [
@@ -133,33 +133,33 @@ def candidates_of_part(candidates: Sequence[Candidate], part: str) -> list[Candi
     return [candidate for candidate in candidates if part == f"{candidate.method}-k{candidate.k}"]
 
 
-def selecting_method(task: config.TaskBase) -> str:
+def selecting_method(task: TaskBase) -> str:
     """The method whose scores select the window of a ratio for all methods."""
     return "permute" if "permute" in task.merge.methods else task.merge.methods[0]
 
 
-def reported_base(task: config.TaskBase) -> str:
+def reported_base(task: TaskBase) -> str:
     """The name of the uncompressed model to compare with (Section 4.1)."""
     return TUNED_BASE if task.fine_tune_base else BASE
 
 
-def partial_sizes(task: config.TaskBase) -> list[int]:
+def partial_sizes(task: TaskBase) -> list[int]:
     """k of the ratios that leave more than one sublayer: 1/3, 1/2 and smaller ones."""
     return [k for ratio, k in task.merge.k.ratios().items() if ratio != "all"]
 
 
-def main_variant(task: config.TaskBase) -> Variant:
+def main_variant(task: TaskBase) -> Variant:
     """Our method at 1/3, which Tables 2-4 vary; it aligns unless only vanilla is configured."""
     return Variant(selecting_method(task), task.merge.k.third, task.merge.anchor)
 
 
-def table1_variants(task: config.TaskBase) -> list[Variant]:
+def table1_variants(task: TaskBase) -> list[Variant]:
     """One model of each method at 1/3: merged, merged and quantized, with layers dropped."""
     main, drop = main_variant(task), task.layer_drop
     return [main, replace(main, int8=True), *([Variant("drop", drop.third)] if drop else [])]
 
 
-def table2_variants(task: config.TaskBase) -> list[Variant]:
+def table2_variants(task: TaskBase) -> list[Variant]:
     """The best window of 1/3 and the random ones, as many as the model has."""
     main = main_variant(task)
     among = scored_starts(task, main.k)
@@ -170,17 +170,17 @@ def table2_variants(task: config.TaskBase) -> list[Variant]:
     return [replace(main, role=role) for role in roles]
 
 
-def table3_variants(task: config.TaskBase) -> list[Variant]:
+def table3_variants(task: TaskBase) -> list[Variant]:
     """The best window of 1/3, merged towards each anchor."""
     return [replace(main_variant(task), anchor=anchor) for anchor in ANCHORS]
 
 
-def table4_variants(task: config.TaskBase) -> list[Variant]:
+def table4_variants(task: TaskBase) -> list[Variant]:
     """Our method at 1/3, without and with LLM.int8()."""
     return [main_variant(task), replace(main_variant(task), int8=True)]
 
 
-def table5_variants(task: config.TaskBase) -> list[Variant]:
+def table5_variants(task: TaskBase) -> list[Variant]:
     """The compressed models of Table 5, row by row."""
     return [
         Variant(method, k, task.merge.anchor)
@@ -189,31 +189,31 @@ def table5_variants(task: config.TaskBase) -> list[Variant]:
     ]
 
 
-def merged_windows(task: config.TaskBase) -> list[tuple[int, str]]:
+def merged_windows(task: TaskBase) -> list[tuple[int, str]]:
     """Size and anchor of the windows that are scored or that a table or figure shows."""
     of_sizes = [(k, task.merge.anchor) for k in task.merge.k.sizes()]
     return of_sizes + [(task.merge.k.third, anchor) for anchor in ANCHORS]  # Table 3
 
 
-def aligned_pairs(task: config.TaskBase) -> list[tuple[int, int]]:
+def aligned_pairs(task: TaskBase) -> list[tuple[int, int]]:
     """The pairs of layers i < j that one of these windows needs, wherever it starts."""
     return pairs_in_windows(task.base_model.n_layers, merged_windows(task))
 
 
-def other_pairs(task: config.TaskBase) -> list[tuple[int, int]]:
+def other_pairs(task: TaskBase) -> list[tuple[int, int]]:
     """The pairs that only proposed groups and windows of other anchors need."""
     pairs = combinations(range(task.base_model.n_layers), 2)
     return sorted({*pairs} - {*aligned_pairs(task)})
 
 
-def needs_other_pairs(task: config.TaskBase, variant: Variant) -> bool:
+def needs_other_pairs(task: TaskBase, variant: Variant) -> bool:
     """Whether aligning a variant's layers may need `other_pairs`."""
     is_window = variant.role not in PROPOSED
     return not (is_window and (variant.k, variant.anchor) in merged_windows(task))
 
 
 def seed_variants(
-    task: config.TaskBase, further_seeds: Sequence[int], ratios: Sequence[str] | None = None
+    task: TaskBase, further_seeds: Sequence[int], ratios: Sequence[str] | None = None
 ) -> list[Variant]:
     """The compressed models of Table 5, tuned with the configuration's seed and with others.
 
@@ -228,12 +228,12 @@ def seed_variants(
     ]
 
 
-def strategy_variants(task: config.TaskBase) -> list[Variant]:
+def strategy_variants(task: TaskBase) -> list[Variant]:
     """Our method at 1/3 with each strategy of selection: the window search, then groups."""
     return [replace(main_variant(task), role=role) for role in ("best", *PROPOSED)]
 
 
-def size_variants(task: config.TaskBase) -> list[Variant]:
+def size_variants(task: TaskBase) -> list[Variant]:
     """Each method of merging at every ratio, then layers dropped where that is configured."""
     drops = task.layer_drop.ratios() if task.layer_drop else {}
     merges = task.merge.k.ratios()
@@ -248,7 +248,7 @@ def size_variants(task: config.TaskBase) -> list[Variant]:
     ]
 
 
-def figure3_variants(task: config.TaskBase) -> list[Variant]:
+def figure3_variants(task: TaskBase) -> list[Variant]:
     """Our method at 1/3 and 1/2, and 1/6 and 1/3 of the layers dropped."""
     main, sizes = main_variant(task), task.layer_drop.sizes() if task.layer_drop else []
     return [

@@ -14,11 +14,11 @@ sys.path.insert(0, str(WORKFLOW))
 
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-from experiment import config as configuration
 from provenance import sources
 from experiment import variants
 from experiment.config.checks import classes_of, recipe_errors
 from experiment.config.run import validated
+from experiment.config.tasks import PACKAGE_FILE, READING, SCORING
 from experiment.inputs import own_data
 from ffmerge.compression.read import read_yaml
 from provenance.digest import sha256_of
@@ -161,7 +161,7 @@ def part(task, *keys):
     Besides `keys` it has those for reading data and, if the job scores or trains, those for that.
     """
     scores = {"validation", "test", "fine_tuning"}.intersection(keys)
-    needed = configuration.READING + (configuration.SCORING if scores else ())
+    needed = READING + (SCORING if scores else ())
     settings = TASKS[task]
     present = [key for key in needed if hasattr(settings, key)]
     return settings.model_dump(mode="json", include={"kind", *present, *keys})

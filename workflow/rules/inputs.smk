@@ -6,7 +6,7 @@ import yaml
 
 SOURCES = yaml.safe_load(Path("resources/demo/sources.yaml").read_text())
 PACKAGES = {
-    package["file"]: {key: package[key] for key in configuration.PACKAGE_FILE}
+    package["file"]: {key: package[key] for key in PACKAGE_FILE}
     for package in [
         *SOURCES["packages"].values(),
         *(

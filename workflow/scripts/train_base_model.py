@@ -2,7 +2,7 @@
 
 from provenance.job import Job
 from experiment.base_model import train_base_model
-from experiment.config import TrainedFromScratch
+from experiment.config.tasks import TrainedFromScratch
 from ffmerge.training.trainer import write_curve
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 from sacrebleu.metrics import BLEU
 
 from experiment.claims.paired_tests import bound_test
-from experiment.config import Training
+from experiment.config.settings import Training
 from experiment.evaluation.perplexity import (
     mean_loss,
     perplexity,

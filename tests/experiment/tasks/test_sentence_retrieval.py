@@ -12,10 +12,10 @@ import pytest
 import torch
 import yaml
 
-from experiment import config
 from experiment.base_model import shared_bpe
-from experiment.config import Training
 from experiment.config.run import validated
+from experiment.config.settings import Training
+from experiment.config.tasks import KINDS, READING, SCORING, TrainedFromScratch
 from experiment.evaluation.retrieval import inverse_cloze, sentences
 from experiment.inputs.model_files import model_in_package
 from experiment.tasks import task_for
@@ -272,7 +272,7 @@ def test_an_encoder_and_its_tokenizer_are_trained_from_scratch(task, encoder, tm
     sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 64}
     widths = {"hidden_size": 16, "intermediate_size": 32, "pad_token_id": 0}
     training = {"learning_rate": 1e-3, "schedule": "constant", "batch_size": 3}
-    recipe = config.TrainedFromScratch.model_validate(
+    recipe = TrainedFromScratch.model_validate(
         {
             "architecture": architecture | sizes | widths,
             "vocabulary": 200,
@@ -291,7 +291,7 @@ def test_an_encoder_and_its_tokenizer_are_trained_from_scratch(task, encoder, tm
 
 
 def test_every_kind_of_task_has_a_metric():
-    assert set(METRICS) == set(config.KINDS)
+    assert set(METRICS) == set(KINDS)
 
 
 def errors(raw: dict) -> list[str]:
@@ -334,8 +334,8 @@ def test_a_base_model_has_only_one_source(monkeypatch):
 
 
 def test_keys_that_only_scoring_needs_are_no_parameters_of_the_features(monkeypatch):
-    assert set(config.SCORING) <= set(config.KINDS["sentence_retrieval"].model_fields)
-    assert not set(config.SCORING) & set(config.READING)
+    assert set(SCORING) <= set(KINDS["sentence_retrieval"].model_fields)
+    assert not set(SCORING) & set(READING)
 
 
 # --- a model in a package -------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from experiment.config import Training
+from experiment.config.settings import Training
 from ffmerge.evaluation.metrics import Evaluation
 from ffmerge.method.tie import count_parameters
 from provenance.sources import REPOSITORY

@@ -5,28 +5,3 @@ and descriptions; a test keeps them in step. Snakemake imports the package at ev
 start, so it does without torch. `Config` and the check are in experiment.config.run, which no job
 imports: a job depends on the settings of its task alone.
 """
-
-from experiment.config.inputs import PACKAGE_FILE, TrainedFromScratch
-from experiment.config.settings import Training
-from experiment.config.tasks import (
-    KINDS,
-    READING,
-    SCORING,
-    LanguageModeling,
-    Task,
-    TaskBase,
-    part_of_task,
-)
-
-__all__ = [
-    "KINDS",
-    "PACKAGE_FILE",
-    "READING",
-    "SCORING",
-    "LanguageModeling",
-    "Task",
-    "TaskBase",
-    "TrainedFromScratch",
-    "Training",
-    "part_of_task",
-]

@@ -11,7 +11,6 @@ from pydantic_core import ErrorDetails
 
 from experiment.config.checks import folder_of_results, task_errors
 from experiment.config.settings import (
-    LONGEST_SHOWN,
     Number,
     Once,
     Positive,
@@ -174,8 +173,6 @@ def _described(details: ErrorDetails, raw: Any) -> tuple[list, str, str]:
             allowed = f"the nearest is {nearest[0]}" if nearest else f"allowed: {', '.join(names)}"
             message = f"is not a key here, {allowed}"
     shown = "empty" if value in (None, "", [], {}) else repr(value)
-    if len(shown) > LONGEST_SHOWN:
-        shown = f"{shown[:LONGEST_SHOWN]}…"
     return keys, message, f" (is {shown if len(shown) < 100 else f'{shown[:99]}…'})"
 
 

@@ -88,7 +88,27 @@ class FeatureSettings(Strict):
     )
 
 
-class WindowSizes(Strict):
+class Sizes(Strict):
+    """Numbers that grow with the ratio of layers that they remove."""
+
+    @model_validator(mode="after")
+    def _grow(self) -> "Sizes":
+        sizes = self.sizes()
+        if sizes != sorted(set(sizes)):
+            shown = ", ".join(map(str, sizes))
+            raise ValueError(f"has to grow, {' < '.join(self.ratios())} (is {shown})")
+        return self
+
+    def ratios(self) -> dict[str, int]:
+        """The number at each ratio that is wanted, in the order of Table 5 and Figure 3."""
+        return {ratio: k for ratio, k in self if k is not None and ratio != "jobs"}
+
+    def sizes(self) -> list[int]:
+        """The numbers alone."""
+        return list(self.ratios().values())
+
+
+class WindowSizes(Sizes):
     """Number k of FF sublayers merged into one, for each ratio of Table 5 (Section 5.1)."""
 
     sixth: WindowSize | None = Field(
@@ -106,22 +126,6 @@ class WindowSizes(Strict):
         description="window size that leaves one: the number of layers; unset: this ratio is left "
         "out",
     )
-
-    @model_validator(mode="after")
-    def _grow(self) -> "WindowSizes":
-        sizes = self.sizes()
-        if sizes != sorted(set(sizes)):
-            shown = ", ".join(map(str, sizes))
-            raise ValueError(f"has to grow, {' < '.join(self.ratios())} (is {shown})")
-        return self
-
-    def ratios(self) -> dict[str, int]:
-        """k of each ratio that is wanted, in the order of Table 5."""
-        return {ratio: k for ratio, k in self if k is not None}
-
-    def sizes(self) -> list[int]:
-        """k of the ratios that are wanted, in the order of Table 5."""
-        return list(self.ratios().values())
 
 
 class Merge(Strict):
@@ -172,7 +176,7 @@ class Windows(Strict):
     )
 
 
-class LayerDrop(Strict):
+class LayerDrop(Sizes):
     """The baseline that drops whole layers (Section 4.4)."""
 
     sixth: Positive = Field(description="adjacent layers to drop, on each side, as 1/6 of them")
@@ -183,22 +187,6 @@ class LayerDrop(Strict):
     jobs: Positive | None = Field(
         None, description="jobs that share a task's windows of layers; unset: one for each number"
     )
-
-    @model_validator(mode="after")
-    def _grow(self) -> "LayerDrop":
-        sizes = self.sizes()
-        if sizes != sorted(set(sizes)):
-            shown = ", ".join(map(str, sizes))
-            raise ValueError(f"has to grow, {' < '.join(self.ratios())} (is {shown})")
-        return self
-
-    def ratios(self) -> dict[str, int]:
-        """Number of dropped layers at each ratio that is wanted."""
-        return {ratio: k for ratio, k in self if k is not None and ratio != "jobs"}
-
-    def sizes(self) -> list[int]:
-        """Number of dropped layers at the ratios that are wanted, in the order of Figure 3."""
-        return list(self.ratios().values())
 
 
 # --- training -------------------------------------------------------------------------------------

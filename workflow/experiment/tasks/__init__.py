@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from experiment.config import part_of_task
+from experiment.config.tasks import part_of_task
 from experiment.tasks.task import Task
 
 

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 from transformers import AutoImageProcessor
 
-from experiment.config import Training
+from experiment.config.settings import Training
 from experiment.tasks.task import Batch, Columns, Task
 from ffmerge.compression.pictures import as_taken
 from ffmerge.evaluation.accuracy import accuracy, top1_correct

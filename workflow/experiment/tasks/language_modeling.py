@@ -15,8 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoTokenizer
 
-from experiment.config import Training
-from experiment.config.settings import JOINS, Join
+from experiment.config.settings import JOINS, Join, Training
 from experiment.evaluation.perplexity import (
     mean_loss,
     perplexity,

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 from transformers import AutoTokenizer
 
-from experiment.config import Training
+from experiment.config.settings import Training
 from experiment.evaluation.retrieval import QueryPassage, inverse_cloze
 from experiment.tasks.task import Batch, Columns, Task
 from ffmerge.evaluation.accuracy import accuracy, sentence_embeddings, top1_correct

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from experiment.config import Training
+from experiment.config.settings import Training
 from ffmerge.evaluation.metrics import METRICS, Evaluation, Metric
 from ffmerge.models.workers import CONTEXT, InWorker
 

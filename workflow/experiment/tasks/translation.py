@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 from transformers import AutoTokenizer
 
-from experiment.config import Training
+from experiment.config.settings import Training
 from experiment.tasks.task import Batch, Columns, Task
 from ffmerge.evaluation.bleu import corpus_bleu, sentence_counts
 from ffmerge.evaluation.metrics import Evaluation
