@@ -1,8 +1,7 @@
 """Set every number that the paper prints beside the one recomputed here."""
 
 from provenance.job import Job
-from experiment.claims.comparison import compared, summary
-from experiment.claims.recomputed import recomputed
+from experiment.claims.comparison import compared, recomputed, summary
 from experiment.reported import read_reported
 from experiment.tables.layout import write_table
 from experiment.tables.scores import read_results

@@ -8,9 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiment.claims.evidence import Evidence, TaskEvidence
+from experiment.claims.evidence import Evidence, TaskEvidence, more_similar, read_cka
 from experiment.claims.run import about_run, endpoints, margins
-from experiment.claims.similarity import more_similar, read_cka
 from experiment.claims.statements import (
     CLAIM,
     FAILS,

@@ -22,11 +22,13 @@ from experiment.claims.comparison import (
     OTHER_MODEL,
     TEXT,
     WITHIN,
+    Recomputed,
     agrees,
     compared,
+    recomputed,
+    settings_of,
     summary,
 )
-from experiment.claims.recomputed import Recomputed, recomputed, settings_of
 from experiment.config.run import validated
 from experiment.reported import read_reported, tolerances
 from experiment.tables.scores import Result

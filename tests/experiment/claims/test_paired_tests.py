@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from experiment.claims.paired_tests import bound_test, holm, one_sided, spread_test, widest
+from experiment.claims.evidence import bound_test, holm, one_sided, spread_test, widest
 from ffmerge.evaluation.intervals import Scored, scored_models
 
 

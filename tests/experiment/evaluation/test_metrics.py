@@ -8,7 +8,7 @@ import pytest
 import torch
 from sacrebleu.metrics import BLEU
 
-from experiment.claims.paired_tests import bound_test
+from experiment.claims.evidence import bound_test
 from experiment.config.settings import Training
 from experiment.evaluation.perplexity import (
     mean_loss,

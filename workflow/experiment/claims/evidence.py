@@ -1,13 +1,24 @@
-"""Measure the evidence for or against a claim: a value, its interval and its p-value."""
+"""Measure the evidence for or against a claim: a value, its interval and its p-value.
 
-from collections.abc import Sequence
+Models are compared on the same test examples. A difference is divided by its standard error over
+articles, pages or examples (see Scored), and compared with Student's distribution, which counts how
+few there are. All p-values are two-sided: a small one says that the data decide, not for which
+side.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations
+from math import inf
 from pathlib import Path
 
 import numpy
+import pandas
+from scipy.special import stdtr
 
-from experiment.claims.paired_tests import bound_test, spread_test, widest
-from ffmerge.evaluation.intervals import Scored
+from ffmerge.evaluation.intervals import Scored, Values
+
+ROUNDING = 1e-9  # numbers that differ by less count as equal
 
 
 @dataclass(frozen=True)
@@ -58,19 +69,19 @@ class TaskEvidence:
 
     def gains(self, claim: str, better: str, worse: str) -> Evidence:
         """Test that one model scores better than another."""
-        compared = f"{better} against {worse}"
-        return self._evidence(claim, (better, worse), compared, self._gain(better, worse))
+        names = better, worse
+        return self._evidence(claim, names, " against ".join(names), self._gain(*names))
 
     def gain_grows(self, claim: str, more: tuple[str, str], less: tuple[str, str]) -> Evidence:
         """Test that one pair's first model gains more on its second than the other pair's."""
         growth = self._gain(*more).minus(self._gain(*less))
-        compared = "; ".join(f"{a} against {b}" for a, b in (more, less))
+        compared = "; ".join(map(" against ".join, (more, less)))
         return self._evidence(claim, (*more, *less), compared, growth)
 
     def loses_less(self, claim: str, model: str, reference: str, margin: str) -> Evidence:
         """Test that a model loses less than a margin compared with another."""
-        compared, loss = f"{model} against {reference}", self._gain(reference, model)
-        return self._evidence(claim, (model, reference), compared, loss, self.margins[margin])
+        names, loss = (model, reference), self._gain(reference, model)
+        return self._evidence(claim, names, " against ".join(names), loss, margin)
 
     def loses_less_than_curve(
         self,
@@ -102,16 +113,16 @@ class TaskEvidence:
         compared = f"{model} against {' + '.join(shares)} at {at:.1f} % removed"
         if at > sizes[-1]:
             compared += f", beyond the curve, which ends at {sizes[-1]:.1f} %"
-        return self._evidence(claim, (model, *curve), compared, loss, self.margins[margin])
+        return self._evidence(claim, (model, *curve), compared, loss, margin)
 
     def differ_less(self, claim: str, models: Sequence[str], margin: str) -> Evidence:
         """Test that any two of some models differ by less than a margin.
 
         The interval is that of the two models furthest apart.
         """
-        chosen, bound = [self.models[name] for name in models], self.margins[margin]
-        p = spread_test(chosen, bound)
-        return self._evidence(claim, models, ", ".join(models), widest(chosen), bound, p)
+        chosen = [self.models[name] for name in models]
+        p = spread_test(chosen, self.margins[margin])
+        return self._evidence(claim, models, ", ".join(models), widest(chosen), margin, p)
 
     def differ_less_than_before(
         self, claim: str, models: Sequence[str], before: Sequence[str]
@@ -135,19 +146,118 @@ class TaskEvidence:
         models: Sequence[str],
         compared: str,
         measured: Scored,
-        bound: float | None = None,
+        margin: str = "",
         p: float | None = None,
     ) -> Evidence:
-        """bound: upper bound of the claim; None for a claim that the value is above 0."""
+        """margin: of the claim; none for a claim that the value is above 0."""
+        bound = self.margins.get(margin, 0.0)
         return Evidence(
             claim=claim,
             task=self.label,
             endpoint=self.endpoint,
             compared=compared,
             measured=measured,
-            above=bound is None,
-            bound=bound or 0.0,
+            above=not margin,
+            bound=bound,
             unit=self.unit,
-            p=bound_test(measured, bound or 0.0) if p is None else p,
+            p=bound_test(measured, bound) if p is None else p,
             models=tuple(models),
         )
+
+
+# --- tests of differences -------------------------------------------------------------------------
+
+
+def one_sided(statistic: Scored, bound: float) -> tuple[float, float]:
+    """p-values of a statistic being below and above a bound: how likely it is if it were at it."""
+    distance, error = statistic.score - bound, statistic.error
+    if statistic.n < 2 or abs(distance) < ROUNDING:
+        return 0.5, 0.5
+    t = distance / error if error else inf * distance
+    return float(stdtr(statistic.n - 1, t)), float(stdtr(statistic.n - 1, -t))
+
+
+def bound_test(statistic: Scored, bound: float) -> float:
+    """Two-sided p-value of a statistic differing from a bound."""
+    return 2 * min(one_sided(statistic, bound))
+
+
+def widest(models: Sequence[Scored]) -> Scored:
+    """Return the largest difference between the scores of two models, as resampled."""
+    return max(models, key=lambda m: m.score).minus(min(models, key=lambda m: m.score))
+
+
+def spread_test(models: Sequence[Scored], bound: float) -> float:
+    """p-value of the largest difference between models being on one side of a bound.
+
+    Below: every pair has to be below (intersection-union test, which needs no correction). Above:
+    the pair furthest apart has to be above, at a p-value multiplied by the number of pairs.
+    """
+    differences = [a.minus(b) for a, b in permutations(models, 2)]
+    below = max(one_sided(difference, bound)[0] for difference in differences)
+    above = len(differences) / 2 * one_sided(widest(models), bound)[1]
+    return min(1.0, 2 * min(below, above))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number (Holm 1979); returns them in the same order."""
+    n, order = len(p_values), numpy.argsort(p_values, kind="stable")
+    corrected = numpy.minimum(1.0, numpy.arange(n, 0, -1) * numpy.take(p_values, order))
+    return numpy.maximum.accumulate(corrected)[numpy.argsort(order)].tolist()
+
+
+# --- similarity of layers (Section 5.5, Appendix C) -----------------------------------------------
+
+
+def read_cka(file: Path) -> Iterator[tuple[str, Values, Values]]:
+    """Yield each tower with the CKA matrices (n_layers, n_layers) of its FF and attention outputs.
+
+    Raises ValueError if a pair of layers is missing.
+    """
+    for tower, rows in pandas.read_csv(file).groupby("tower", sort=False):
+        matrices = []
+        for kind in ("feed_forward", "attention"):
+            pairs = rows[rows["sublayer"] == kind]
+            matrix = pairs.pivot(index="i", columns="j", values="cka").to_numpy()
+            if numpy.isnan(matrix).any():
+                raise ValueError(f"{file}: a pair of {kind} sublayers of the {tower} is missing")
+            matrices.append(numpy.ascontiguousarray(matrix))  # or a product rounds differently
+        yield tower, *matrices
+
+
+def more_similar(
+    claim: str, label: str, feed_forward: Values, attention: Values, draws: int, seed: int
+) -> Evidence:
+    """Test that pairs of FF sublayers have a higher mean CKA than pairs of attention sublayers.
+
+    feed_forward, attention: (n_layers, n_layers). Pairs that share a layer are not independent, so
+    layers are resampled instead of pairs (vertex bootstrap, Snijders and Borgatti 1999). A resample
+    of a single layer has no pair and counts as a difference of 0.
+    """
+    difference = feed_forward - attention
+    n = len(difference)
+    numpy.fill_diagonal(difference, 0)
+
+    def mean_of_pairs(times_drawn: Values) -> Values:
+        """(draws, n_layers) -> (draws,)."""
+        n_pairs = times_drawn.sum(axis=1) ** 2 - (times_drawn**2).sum(axis=1)
+        sums = ((times_drawn @ difference) * times_drawn).sum(axis=1)
+        return numpy.divide(sums, n_pairs, out=numpy.zeros(len(sums)), where=n_pairs > 0)
+
+    generator = numpy.random.default_rng(seed)
+    resampled = mean_of_pairs(generator.multinomial(n, [1 / n] * n, size=draws))
+    off_diagonal = ~numpy.eye(n, dtype=bool)
+    left_out = mean_of_pairs(off_diagonal.astype(int))
+    ff, other = feed_forward[off_diagonal].mean(), attention[off_diagonal].mean()
+    measured = Scored(float(ff - other), resampled, left_out, f"{n} layers")
+    return Evidence(
+        claim=claim,
+        task=label,
+        endpoint="CKA",
+        compared=f"mean CKA of FF outputs {ff:.2f}, of attention outputs {other:.2f}",
+        measured=measured,
+        above=True,
+        bound=0.0,
+        unit="CKA",
+        p=bound_test(measured, 0.0) if n > 2 else 1.0,  # without one of two there is no pair
+    )

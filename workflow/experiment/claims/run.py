@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiment.claims.evidence import Evidence, TaskEvidence
-from experiment.claims.similarity import more_similar, read_cka
+from experiment.claims.evidence import Evidence, TaskEvidence, more_similar, read_cka
 from experiment.claims.statements import about_task
 from experiment.reported import Reported, read_reported, tolerances
 from experiment.tables.tested import Tested, in_nats, read_tests

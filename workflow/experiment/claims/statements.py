@@ -13,8 +13,7 @@ from typing import Any
 
 from pandas import DataFrame
 
-from experiment.claims.evidence import Evidence, TaskEvidence
-from experiment.claims.paired_tests import holm
+from experiment.claims.evidence import Evidence, TaskEvidence, holm
 from experiment.tables.layout import Row, as_text
 from experiment.variants import RATIO_LABELS
 from provenance.cells import JOB, Cell, Interval, Source

@@ -37,12 +37,7 @@ MEAN, MERGED = 2.44, (2.75, 0.7)
 USE, USE_MHA, USE_NUMBER = (3.78, 0.74), (4.58, 0.36), 4.98
 
 COLUMNS = 2
-GAP, HEADER, FOOTER, LINE = (
-    0.5,
-    1.0,
-    0.4,
-    0.3,
-)  # between, around panels, of the legend
+GAP, HEADER, FOOTER, LINE = 0.5, 1.0, 0.4, 0.3  # between, around panels, of the legend
 
 
 @dataclass(frozen=True)
@@ -99,25 +94,33 @@ class Pen:
         self.axis.add_patch(Circle(place, radius, facecolor=fill, edgecolor=INK, linewidth=0.8))
 
     def box(
-        self, x: float, y: float, width: float, height: float, fill: str, **options: Any
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        fill: str,
+        *labels: str,
+        color: str = INK,
+        **options: Any,
     ) -> None:
-        """Draw a rectangle whose lower left corner is (x, y)."""
+        """Draw a rectangle whose lower left corner is (x, y), with a label or one in each half."""
         corner = (self.left + x, self.bottom + y)
         options = {"facecolor": fill, "edgecolor": INK, "linewidth": 0.7} | options
         self.axis.add_patch(Rectangle(corner, width, height, **options))
+        if len(labels) > 1:
+            self.line((x + width / 2,) * 2, (y, y + height), color=color, zorder=2)
+        for side, label in zip((0.25, 0.76) if len(labels) > 1 else (0.5,), labels, strict=False):
+            self.text(x + side * width, y + height / 2, label, color=color)
 
-    def attention(self, x: float, y: float, width: float, height: float) -> None:
+    def attention(self, *place: float) -> None:
         """Draw a multi-headed attention sublayer."""
-        self.box(x, y, width, height, LIGHT)
-        self.text(x + width / 2, y + height / 2, "MHA")
+        self.box(*place, LIGHT, "MHA")
 
-    def feed_forward(
-        self, x: float, y: float, width: float, height: float, layer: object, bold: bool = False
-    ) -> None:
+    def feed_forward(self, *place: float, layer: object, bold: bool = False) -> None:
         """Draw W_in and W_out of a layer of the base model; bold for the anchor."""
-        self.box(x, y, width, height, TINT, linewidth=2.2 if bold else 0.7)
         names = [rf"$W^{{\rm {name}}}_{{{layer}}}$" for name in ("in", "out")]
-        self._halves(x, y, width, height, names, INK)
+        self.box(*place, TINT, *names, linewidth=2.2 if bold else 0.7)
 
     def permutation(self, x: float, y: float, width: float, height: float, layer: object) -> None:
         """Draw P_i, neurons that change places."""
@@ -127,23 +130,13 @@ class Pen:
             self.line((x + 0.14 * width, x + 0.4 * width), ends, linewidth=0.9, zorder=2)
         self.text(x + 0.71 * width, y + height / 2, f"$P_{{{layer}}}$")
 
-    def merged(self, x: float, y: float, width: float, height: float) -> None:
+    def merged(self, *place: float) -> None:
         """Draw W_in* and W_out*, the one sublayer that is stored."""
-        self.box(x, y, width, height, DARK)
-        names = [rf"$W^{{{{\rm {name}}}*}}$" for name in ("in", "out")]
-        self._halves(x, y, width, height, names, "white")
+        self.box(*place, DARK, r"$W^{{\rm in}*}$", r"$W^{{\rm out}*}$", color="white")
 
-    def use(self, x: float, y: float, width: float, height: float) -> None:
+    def use(self, *place: float) -> None:
         """Draw the place of a sublayer in a layer without weights of its own."""
-        self.box(x, y, width, height, "white", linestyle=(0, (3, 2)))
-        self.text(x + width / 2, y + height / 2, "$W^*$")
-
-    def _halves(
-        self, x: float, y: float, width: float, height: float, names: list[str], color: str
-    ) -> None:
-        self.line((x + width / 2,) * 2, (y, y + height), color=color, zorder=2)
-        for side, name in zip((0.25, 0.76), names, strict=True):
-            self.text(x + side * width, y + height / 2, name, color=color)
+        self.box(*place, "white", "$W^*$", linestyle=(0, (3, 2)))
 
 
 Sample = tuple[Callable[..., None], str, float]  # how to draw a box, its meaning, width of that
@@ -286,7 +279,7 @@ def _merged_layer(pen: Pen, w: Window, layer: int, centre: float) -> None:
     pen.text(NUMBER, middle, layer, ha="right")
     pen.attention(MHA[0], low, MHA[1], tall)
     pen.line((MHA[0] + MHA[1], FF[0]), (middle, middle))
-    pen.feed_forward(FF[0], low, FF[1], tall, layer, bold=is_anchor)
+    pen.feed_forward(FF[0], low, FF[1], tall, layer=layer, bold=is_anchor)
     pen.line((FF[0] + FF[1], CHIP[0]), (middle, middle))
     if is_anchor:
         pen.text(CHIP[0] + CHIP[1] / 2, middle, "anchor", weight="bold")
