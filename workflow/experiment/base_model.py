@@ -67,18 +67,13 @@ def write_processor(task: Task, recipe: TrainedFromScratch, directory: Path) -> 
     settings, architecture = task.settings, recipe.architecture
     match settings.kind:
         case "language_modeling":
-            processor = byte_level_bpe(
-                task.rows("train")["text"], recipe.vocabulary, settings.context
-            )
-        case "translation":
-            rows = task.rows("train")
-            sentences = chain(rows[settings.source], rows[settings.target])
-            processor = shared_bpe(
-                sentences, recipe.vocabulary, architecture["max_position_embeddings"]
-            )
-        case "sentence_retrieval":
-            context = architecture["max_position_embeddings"]
-            processor = shared_bpe(task.rows("train")["text"], recipe.vocabulary, context)
+            lines = task.rows("train")["text"]
+            processor = byte_level_bpe(lines, recipe.vocabulary, settings.context)
+        case "translation" | "sentence_retrieval" as kind:
+            rows, context = task.rows("train"), architecture["max_position_embeddings"]
+            columns = [settings.source, settings.target] if kind == "translation" else ["text"]
+            lines = chain.from_iterable(rows[column] for column in columns)
+            processor = shared_bpe(lines, recipe.vocabulary, context)
         case "image_classification":
             side = architecture["image_size"]
             grey = [0.5] * architecture.get("num_channels", 3)

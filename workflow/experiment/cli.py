@@ -10,44 +10,21 @@ from ffmerge.__main__ import use_utf8
 from provenance.project import PROJECT
 from provenance.text_format import Printable
 
-COMMANDS = {
-    **TOOL,
-    "trace": (
-        "provenance.trace.command",
-        "show where a number comes from: the chain of jobs from data and base model to it",
-    ),
-    "verify": (
-        "provenance.verify.command",
-        "check that the files on disk still match the records and ledgers",
-    ),
-    "explain": (
-        "provenance.explain.command",
-        "show which numbers are stale, because of which change, and which jobs will run",
-    ),
-    "reproduce": (
-        "provenance.reproduce.command",
-        "compute one number again from data and base model, and compare",
-    ),
-    "report": (
-        "provenance.page.command",
-        "make one page with all tables and figures, each number with its lineage",
-    ),
-    "collect": (
-        "provenance.collect.command",
-        "put records, tables and figures in one folder, as a Workflow Run RO-Crate",
-    ),
-    "audit": (
-        "provenance.audit.command",
-        "make a random sample of the numbers again, and say what follows for all",
-    ),
-    "diff": (
-        "provenance.diff.command",
-        "say where two runs of one configuration part, and which numbers differ",
-    ),
-    "sign": (
-        "provenance.sign.command",
-        "sign the digests of all records, ledgers and tables with an SSH key",
-    ),
+ABOUT_NUMBERS = {
+    "trace": "show where a number comes from: the chain of jobs from data and base model to it",
+    "verify": "check that the files on disk still match the records and ledgers",
+    "explain": "show which numbers are stale, because of which change, and which jobs will run",
+    "reproduce": "compute one number again from data and base model, and compare",
+    "report": "make one page with all tables and figures, each number with its lineage",
+    "collect": "put records, tables and figures in one folder, as a Workflow Run RO-Crate",
+    "audit": "make a random sample of the numbers again, and say what follows for all",
+    "diff": "say where two runs of one configuration part, and which numbers differ",
+    "sign": "sign the digests of all records, ledgers and tables with an SSH key",
+}
+PACKAGES = {"report": "page"}  # of provenance, where they have another name than the command
+COMMANDS = TOOL | {
+    name: (f"provenance.{PACKAGES.get(name, name)}.command", words)
+    for name, words in ABOUT_NUMBERS.items()
 }
 ANYWHERE = {*TOOL, "diff"}  # commands that need no run in the current folder
 HELP = {"-h", "--help"}

@@ -63,10 +63,9 @@ class Variant:
     seed: int | None = None
 
     def __str__(self) -> str:
-        anchor = [self.anchor] if self.anchor else []
-        seed = [f"seed{self.seed}"] if self.seed is not None else []
-        parts = [self.method, f"k{self.k}", *anchor, self.role, *seed]
-        return "-".join(parts) + INT8_SUFFIX * self.int8
+        seed = "" if self.seed is None else f"seed{self.seed}"
+        parts = [self.method, f"k{self.k}", self.anchor, self.role, seed]
+        return "-".join(filter(None, parts)) + INT8_SUFFIX * self.int8
 
     @classmethod
     def parse(cls, name: str) -> "Variant":
@@ -108,15 +107,13 @@ def candidates(task: TaskBase) -> list[Candidate]:
 
 def drop_candidates(task: TaskBase) -> list[Candidate]:
     """The uncompressed model, then every window of layers to try dropping (Section 4.4)."""
-    sizes = task.layer_drop.sizes() if task.layer_drop else []
-    return [
-        UNCOMPRESSED,
-        *(
-            Candidate("drop", k, start)
-            for k in sizes
-            for start in starts(task.base_model.n_layers, k)
-        ),
-    ]
+    sizes, n_layers = drop_sizes(task).values(), task.base_model.n_layers
+    return [UNCOMPRESSED, *(Candidate("drop", k, s) for k in sizes for s in starts(n_layers, k))]
+
+
+def drop_sizes(task: TaskBase) -> dict[str, int]:
+    """Number of layers to drop at each ratio; none without that baseline."""
+    return task.layer_drop.ratios() if task.layer_drop else {}
 
 
 def part_names(candidates: Sequence[Candidate], jobs: int | None) -> list[str]:
@@ -235,23 +232,16 @@ def strategy_variants(task: TaskBase) -> list[Variant]:
 
 def size_variants(task: TaskBase) -> list[Variant]:
     """Each method of merging at every ratio, then layers dropped where that is configured."""
-    drops = task.layer_drop.ratios() if task.layer_drop else {}
-    merges = task.merge.k.ratios()
-    merged = {ratio: [v for v in table5_variants(task) if v.k == k] for ratio, k in merges.items()}
-    return [
-        variant
-        for ratio in RATIO_LABELS
-        for variant in [
-            *merged.get(ratio, []),
-            *([Variant("drop", drops[ratio])] if ratio in drops else []),
-        ]
-    ]
+    merged, dropped = task.merge.k.ratios(), drop_sizes(task)
+    found = []
+    for ratio in RATIO_LABELS:
+        found += [each for each in table5_variants(task) if each.k == merged.get(ratio)]
+        found += [Variant("drop", dropped[ratio])] if ratio in dropped else []
+    return found
 
 
 def figure3_variants(task: TaskBase) -> list[Variant]:
     """Our method at 1/3 and 1/2, and 1/6 and 1/3 of the layers dropped."""
-    main, sizes = main_variant(task), task.layer_drop.sizes() if task.layer_drop else []
-    return [
-        *(replace(main, k=k) for k in partial_sizes(task)),
-        *(Variant("drop", k) for k in sizes),
-    ]
+    main = main_variant(task)
+    merged = [replace(main, k=k) for k in partial_sizes(task)]
+    return merged + [Variant("drop", k) for k in drop_sizes(task).values()]

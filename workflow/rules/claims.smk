@@ -10,10 +10,7 @@ rule compare_with_paper:
         storage=quantized_storage(),
         collected=task_files("features.record.json"),
         tested=task_files(f"models/{variants.BASE}/test.record.json"),
-        tuned=[
-            f"{{results}}/{task}/models/{model}/tuned.record.json"
-            for task, model in tuned_models(EVERYTHING)
-        ],
+        tuned=of_models("tuned.record.json", tuned(EVERYTHING)),
     output:
         **table("comparison"),
     log:

@@ -238,15 +238,27 @@ def shown_models(variants_of, with_base=False):
     }
 
 
-def tuned_models(shown, kind=None):
-    """Task and name of each fine-tuned model that is shown."""
+def of_models(name, shown):
+    """A file of each model that is shown."""
     return [
-        (task, model)
+        f"{{results}}/{task}/models/{model}/{name}"
         for task, models in shown.items()
         for model in models
-        if model != variants.BASE and not model.endswith(variants.INT8_SUFFIX)
-        if kind in (None, TASKS[task].kind)
     ]
+
+
+def tuned(shown, kind=None):
+    """Those of the models shown that are fine-tuned, of all tasks or of one kind."""
+    return {
+        task: [m for m in models if m != variants.BASE and not m.endswith(variants.INT8_SUFFIX)]
+        for task, models in shown.items()
+        if kind in (None, TASKS[task].kind)
+    }
+
+
+def tuned_of_table(wildcards):
+    """The fine-tuned models of the kind of task that a table of hyperparameters is of."""
+    return tuned(EVERYTHING, HYPERPARAMETER_TABLES[int(wildcards.n)])
 
 
 def claimed_models(task):
@@ -259,17 +271,12 @@ def claimed_models(task):
         chosen = {ratio: variants.replace(main, method=method, k=k) for ratio, k in ratios.items()}
         return {ratio: str(variant) for ratio, variant in chosen.items()}
 
+    dropped = [v for v in variants.figure3_variants(settings) if v.method == "drop"]
     return {
         **{method: by_ratio(method) for method in settings.merge.methods},
         "base": variants.reported_base(settings),
-        "merged": {
-            ratio: model for ratio, model in by_ratio(main.method).items() if ratio != "all"
-        },
-        "dropped": [
-            str(variant)
-            for variant in variants.figure3_variants(settings)
-            if variant.method == "drop"
-        ],
+        "merged": {r: model for r, model in by_ratio(main.method).items() if r != "all"},
+        "dropped": list(map(str, dropped)),
         "windows": TABLE2[task],
         "anchors": TABLE3[task],
         "int8": TABLE4[task][-1],
@@ -303,11 +310,9 @@ def everything_shown():
 
 def tests(name, shown):
     """A test file of each model that is shown, and of the base models for their size."""
-    return [
-        f"{{results}}/{task}/models/{model}/{name}"
-        for task, models in shown.items()
-        for model in dict.fromkeys([variants.BASE, *models])
-    ]
+    return of_models(
+        name, {task: dict.fromkeys([variants.BASE, *models]) for task, models in shown.items()}
+    )
 
 
 def tested(shown):
@@ -344,19 +349,12 @@ def untuned_tests(suffix):
 
 def untuned_windows(name):
     """A test file of each window of Table 2 before tuning, where it has several."""
-    return [
-        f"{{results}}/{task}/models/{model}/{name}"
-        for task, models in TABLE2.items()
-        if len(models) > 1
-        for model in models
-    ]
+    return of_models(name, {task: models for task, models in TABLE2.items() if len(models) > 1})
 
 
 def quantized_storage():
     """The sizes on disk of each task's quantized model."""
-    return [
-        f"{{results}}/{task}/models/{models[-1]}/storage.json" for task, models in TABLE4.items()
-    ]
+    return of_models("storage.json", {task: models[-1:] for task, models in TABLE4.items()})
 
 
 def table_params(shown):

@@ -7,15 +7,8 @@ rule make_table1:
         costs=task_files("cost.csv"),
         windows=task_files("windows.csv"),
         layer_drops=task_files("layer_drops.csv"),
-        curves=[
-            f"{{results}}/{task}/models/{model}/learning_curve.csv"
-            for task, model in tuned_models(TABLE1)
-        ],
-        tests=[
-            f"{{results}}/{task}/models/{model}/test.json"
-            for task, models in TABLE1.items()
-            for model in models
-        ],
+        curves=of_models("learning_curve.csv", tuned(TABLE1)),
+        tests=of_models("test.json", TABLE1),
     output:
         **table("table1"),
     log:
@@ -62,14 +55,8 @@ rule make_tables_6_to_8:
     """Tables 6 to 8: the hyperparameters of fine-tuning, from the records of its jobs."""
     input:
         reported=ancient(REPORTED),
-        records=lambda w: [
-            f"{{results}}/{task}/models/{model}/tuned.record.json"
-            for task, model in tuned_models(EVERYTHING, HYPERPARAMETER_TABLES[int(w.n)])
-        ],
-        curves=lambda w: [
-            f"{{results}}/{task}/models/{model}/learning_curve.csv"
-            for task, model in tuned_models(EVERYTHING, HYPERPARAMETER_TABLES[int(w.n)])
-        ],
+        records=lambda w: of_models("tuned.record.json", tuned_of_table(w)),
+        curves=lambda w: of_models("learning_curve.csv", tuned_of_table(w)),
     output:
         **table("table{n}"),
     log:

@@ -1,14 +1,13 @@
 """Collect the feed-forward features of every layer in one forward pass (Section 3.3)."""
 
 from provenance.job import Job
-from experiment.tasks import task_for
+from experiment.tasks import task_of
 from ffmerge.method.features import collect_features
 from ffmerge.models import checkpoint
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        data = {"validation": job.input.validation}
-        task = task_for(job.params.task, job.input.base_model, data)
+        task = task_of(job)
         model = checkpoint.load(job.input.base_model, job.params.device)
         checkpoint.check_layers(model, job.params.n_layers)
         collect_features(

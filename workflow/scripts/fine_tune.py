@@ -1,7 +1,7 @@
 """Recovery fine-tuning of a compressed model (Section 3.4, Tables 6-8)."""
 
 from provenance.job import Job
-from experiment.tasks import task_for
+from experiment.tasks import task_of
 from ffmerge.models import checkpoint
 from ffmerge.training.processes import leave, run_on
 from ffmerge.training.trainer import train, write_curve
@@ -11,8 +11,7 @@ if __name__ == "__main__":
     devices = job.params.task["fine_tuning"]["devices"]
     run_on(devices, job.params.device)  # before anything is written
     with job:
-        data = {"train": job.input.train, "validation": job.input.validation}
-        task = task_for(job.params.task, job.input.base_model, data, job.workers)
+        task = task_of(job)
         model = checkpoint.load(job.input.model)  # the trainer moves it to this process's device
         curve = train(
             model,

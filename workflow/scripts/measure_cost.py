@@ -4,14 +4,13 @@ from dataclasses import asdict
 from importlib import import_module
 
 from provenance.job import Job
-from experiment.tasks import task_for
+from experiment.tasks import task_of
 from ffmerge.evaluation.cost import measure
 from provenance.csv_files import write_csv
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        data = {"validation": job.input.validation}
-        task = task_for(job.params.task, job.input.base_model, data)
+        task = task_of(job)
         models = {
             name: import_module(loader).load(directory, job.params.device)
             for (name, loader), directory in zip(

@@ -3,7 +3,7 @@
 import json
 
 from provenance.job import Job
-from experiment.tasks import task_for
+from experiment.tasks import task_of
 from ffmerge.method import groups
 from ffmerge.method.merge import merge_in_model
 from ffmerge.method.permutation import load_permutations
@@ -14,8 +14,7 @@ from provenance.csv_files import write_csv
 if __name__ == "__main__":
     with Job.from_command_line() as job:
         device = job.params.device
-        data = {"validation": job.input.validation}
-        task = task_for(job.params.task, job.input.base_model, data, job.workers)
+        task = task_of(job)
         model = checkpoint.load(job.input.base_model, device)
         permutations = load_permutations(*job.input.permutations)
         proposals = json.loads(job.input.groups.read_text())

@@ -1,7 +1,7 @@
 """Score the base model without each window of layers, before tuning (Section 4.4)."""
 
 from provenance.job import Job
-from experiment.tasks import task_for
+from experiment.tasks import task_of
 from experiment.variants import UNCOMPRESSED, Candidate
 from ffmerge.method.layer_drop import without_layers
 from ffmerge.method.windows import layers_of
@@ -10,8 +10,7 @@ from provenance.csv_files import write_csv
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        data = {"validation": job.input.validation}
-        task = task_for(job.params.task, job.input.base_model, data, job.workers)
+        task = task_of(job)
         model = checkpoint.load(job.input.base_model, job.params.device)
         rows = []
         for candidate in job.progress([Candidate(*c) for c in job.params.candidates]):

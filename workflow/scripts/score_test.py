@@ -5,15 +5,14 @@ from importlib import import_module
 
 from provenance.job import Job
 from experiment.evaluation.clusters import clusters
-from experiment.tasks import task_for
+from experiment.tasks import task_of
 from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models.format import DROPPED, GROUPS
 from provenance.csv_files import write_csv
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        data = {"test": job.input.test}
-        task = task_for(job.params.task, job.input.base_model, data, job.workers)
+        task = task_of(job)
         model = import_module(job.params.loader).load(job.input.model, job.params.device)
         result = task.evaluate(model, "test", job.params.device)
         computed, stored = count_sublayers(model)

@@ -1,7 +1,7 @@
 """Score windows of merged feed-forward sublayers before tuning (Section 3.4, Algorithm 1)."""
 
 from provenance.job import Job
-from experiment.tasks import task_for
+from experiment.tasks import task_of
 from experiment.tasks.task import joined
 from experiment.variants import Candidate
 from ffmerge.method import groups
@@ -14,8 +14,7 @@ from provenance.csv_files import write_csv
 if __name__ == "__main__":
     with Job.from_command_line() as job:
         device = job.params.device
-        data = {"validation": job.input.validation}
-        task = task_for(job.params.task, job.input.base_model, data, job.workers)
+        task = task_of(job)
         model = checkpoint.load(job.input.base_model, device)
         check_declared(model, lambda: logits_or_states(model, next(task.feature_batches()), device))
         permutations = load_permutations(job.input.permutations)

@@ -11,7 +11,6 @@ from sacrebleu.metrics import BLEU
 from experiment.claims.evidence import bound_test
 from experiment.config.settings import Training
 from experiment.evaluation.perplexity import (
-    mean_loss,
     perplexity,
     sliding_windows,
     window_batches,
@@ -100,7 +99,6 @@ def test_perplexity_averages_over_tokens_or_over_windows():
     losses, counts = [2 * math.log(2), math.log(8)], [2, 1]
     assert perplexity(losses, counts, "tokens") == pytest.approx(2 ** (5 / 3))
     assert perplexity(losses, counts, "windows") == pytest.approx(4)
-    assert mean_loss(losses, counts) == pytest.approx(5 / 3 * math.log(2))
 
 
 def test_both_averages_are_equal_for_windows_of_equal_size():

@@ -81,15 +81,21 @@ def sequence_losses(
     """
     inputs = {key: batch[key].to(device) for key in ("input_ids", "attention_mask")}
     targets = batch["labels"][:, 1:].to(device)
-    logits = model(**inputs).logits[:, :-1].float()
+    return zip(*summed_losses(model(**inputs).logits[:, :-1], targets, "sequence"), strict=True)
+
+
+def summed_losses(logits: Tensor, labels: Tensor, what: str) -> tuple[list[float], list[int]]:
+    """Summed negative log-likelihood (nats) and number of tokens of each row of labels.
+
+    logits: (n, length, vocabulary); labels: (n, length); what: a row, for the message.
+    Raises ValueError if a loss is not finite.
+    """
     losses = cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), reduction="none", ignore_index=IGNORED
-    )
-    losses = losses.view_as(targets).double().sum(dim=1).tolist()
-    for loss, n in zip(losses, (targets != IGNORED).sum(dim=1).tolist(), strict=True):
-        if not math.isfinite(loss):
-            raise ValueError("the loss of a sequence is not finite")
-        yield loss, n
+        logits.float().flatten(0, 1), labels.flatten(), reduction="none", ignore_index=IGNORED
+    ).view_as(labels)
+    if not torch.isfinite(losses).all():
+        raise ValueError(f"the loss of a {what} is not finite")
+    return losses.double().sum(dim=1).tolist(), (labels != IGNORED).sum(dim=1).tolist()
 
 
 def perplexity(losses: Sequence[float], counts: Sequence[int], average: str) -> float:
@@ -97,15 +103,7 @@ def perplexity(losses: Sequence[float], counts: Sequence[int], average: str) -> 
 
     losses: summed nats a window; counts: scored tokens a window; average: `tokens` or `windows`.
     The paper's "average test perplexity" leaves the choice open; the released code takes `windows`.
-    Raises ValueError for another average.
     """
     if average == "tokens":
         return math.exp(math.fsum(losses) / sum(counts))
-    if average != "windows":
-        raise ValueError(f"average {average!r}: allowed are tokens and windows")
     return math.exp(math.fsum(x / n for x, n in zip(losses, counts, strict=True)) / len(losses))
-
-
-def mean_loss(losses: Tensor | Sequence[float], counts: Sequence[int]) -> float:
-    """Mean loss (nats) over tokens."""
-    return math.fsum(losses) / sum(counts)

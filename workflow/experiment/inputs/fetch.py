@@ -1,32 +1,27 @@
 """Fetch files of a hub repository at a pinned commit, and check them against that commit."""
 
 import glob
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from experiment.inputs import NEEDS_NETWORK
 
 FILES_AT_A_TIME = 8
 Kind = Literal["dataset", "model"]
-Answer = TypeVar("Answer")
 
 
-def list_files(
-    repository: str, revision: str, kind: Kind, endpoint: str | None = None
-) -> list[str]:
+def list_files(repository: str, revision: str, kind: Kind) -> list[str]:
     """Paths of the files in a repository at a commit.
 
-    endpoint: the hub's address; by default the environment variable HF_ENDPOINT names it.
     Raises OSError in one line if the hub, the repository or the commit cannot be reached.
     """
     from huggingface_hub import HfApi
 
-    def ask() -> list[str]:
-        return HfApi(endpoint).list_repo_files(repository, revision=revision, repo_type=kind)
-
-    return _in_one_line(ask, repository, revision, kind)
+    with _errors_in_one_line(repository, revision, kind):
+        return HfApi().list_repo_files(repository, revision=revision, repo_type=kind)
 
 
 def matching(names: Iterable[str], patterns: Sequence[str], where: str) -> list[str]:
@@ -50,7 +45,6 @@ def fetch_files(
     kind: Kind,
     names: Sequence[str],
     directory: Path,
-    endpoint: str | None = None,
     progress: Callable | None = None,
 ) -> dict[str, Path]:
     """Download files of a commit into `directory`, which keeps what a killed job has fetched.
@@ -62,29 +56,19 @@ def fetch_files(
     """
     from huggingface_hub import HfApi
 
-    api = HfApi(endpoint)
+    api = HfApi()
     groups = [names[i : i + FILES_AT_A_TIME] for i in range(0, len(names), FILES_AT_A_TIME)]
-    for group in progress(groups, len(groups), "files") if progress else groups:
-
-        def download(group: Sequence[str] = group) -> str:
-            return api.snapshot_download(
+    at_commit = {"repo_type": kind, "revision": revision, "local_dir": directory}
+    with _errors_in_one_line(repository, revision, kind):
+        for group in progress(groups, len(groups), "files") if progress else groups:
+            api.snapshot_download(
                 repository,
-                repo_type=kind,
-                revision=revision,
-                local_dir=directory,
                 allow_patterns=[glob.escape(name) for name in group],
                 max_workers=FILES_AT_A_TIME,
+                **at_commit,
             )
-
-        _in_one_line(download, repository, revision, kind)
-
-    def verify() -> list[str]:
-        checked = api.verify_repo_checksums(
-            repository, repo_type=kind, revision=revision, local_dir=directory
-        )
-        return [mismatch["path"] for mismatch in checked.mismatches]
-
-    if wrong := _in_one_line(verify, repository, revision, kind):
+        mismatches = api.verify_repo_checksums(repository, **at_commit).mismatches
+    if wrong := [mismatch["path"] for mismatch in mismatches]:
         for name in wrong:
             (directory / name).unlink()
         raise ValueError(
@@ -94,12 +78,13 @@ def fetch_files(
     return {name: directory / name for name in names}
 
 
-def _in_one_line(ask: Callable[[], Answer], repository: str, revision: str, kind: Kind) -> Answer:
-    """Call the hub; turn each of its many exceptions into an OSError of one line."""
+@contextmanager
+def _errors_in_one_line(repository: str, revision: str, kind: Kind) -> Iterator[None]:
+    """Turn each of the hub's many exceptions into an OSError of one line."""
     from huggingface_hub import errors
 
     try:
-        return ask()
+        yield
     except errors.GatedRepoError:
         page = f"https://huggingface.co/{'datasets/' * (kind == 'dataset')}{repository}"
         tars = ", or name the tar files in dataset.devkit" * repository.endswith("imagenet-1k")

@@ -17,19 +17,8 @@ from experiment.inputs.packages import iter_members
 
 MAGIC, VERSIONS = b"GGUF", (2, 3)
 STRING, ARRAY, CONTROL = 8, 9, 3
-SCALARS = {
-    0: "B",
-    1: "b",
-    2: "H",
-    3: "h",
-    4: "I",
-    5: "i",
-    6: "f",
-    7: "?",
-    10: "Q",
-    11: "q",
-    12: "d",
-}
+SCALARS = dict(zip([*range(8), 10, 11, 12], "BbHhIif?Qqd", strict=True))
+"""Number of a type -> its letter in `struct`."""
 BLOCK = 32  # numbers that share a scale
 PARTS = {
     "attn_norm": "input_layernorm",

@@ -10,6 +10,15 @@ from typing import Any
 
 from experiment.config.tasks import part_of_task
 from experiment.tasks.task import Task
+from provenance.job import Job
+
+SPLITS = ("train", "validation", "test")
+
+
+def task_of(job: Job) -> Task:
+    """Make the task that a job's parameters describe, with the splits among its inputs."""
+    data = {split: file for split, file in vars(job.input).items() if split in SPLITS}
+    return task_for(job.params.task, job.input.base_model, data, job.workers)
 
 
 def task_for(

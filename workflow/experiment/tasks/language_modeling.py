@@ -5,7 +5,7 @@ With `pack: false` each row is a sequence of its own, and is scored by itself.
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import cache, cached_property
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoTokenizer
 
 from experiment.config.settings import JOINS, Join, Training
 from experiment.evaluation.perplexity import (
-    mean_loss,
     perplexity,
     sequence_losses,
     window_batches,
@@ -35,11 +33,6 @@ TOKENS, LENGTHS, TOKENS_SUFFIX = "token_ids", "lengths", ".safetensors"
 
 class LanguageModeling(Task):
     """A causal language model on running text."""
-
-    @cached_property
-    def tokenizer(self):
-        """The base model's tokenizer."""
-        return AutoTokenizer.from_pretrained(self.base_model)
 
     @cache  # noqa: B019 - a task lives as long as its job
     def token_ids(self, split: str, join: Join) -> torch.Tensor:
@@ -138,7 +131,7 @@ class LanguageModeling(Task):
         losses, counts = columns["negative_log_likelihood"], columns["n_tokens"]
         return Evaluation(
             score=perplexity(losses, counts, how.average),
-            loss=mean_loss(losses, counts),
+            loss=math.fsum(losses) / sum(counts),
             per_example=columns,
             details={"average": how.average, "n_tokens": sum(counts), "n_windows": len(counts)},
         )

@@ -1,30 +1,66 @@
 """Sentence retrieval: a sentence encoder finds the passage that a sentence was taken from.
 
 The paper has no such task. It serves encoders without a head, which predict neither labels nor
-words, and needs only running text (see experiment.evaluation.retrieval).
+words, and needs only running text. By the inverse cloze task (Lee et al. 2019, Section 5), a
+sentence is the query and the rest of its paragraph is the passage to find.
 """
 
+import hashlib
 import math
+import re
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
-from transformers import AutoTokenizer
 
 from experiment.config.settings import Training
-from experiment.evaluation.retrieval import QueryPassage, inverse_cloze
-from experiment.tasks.task import Batch, Columns, Task
+from experiment.tasks.task import ROW, Batch, Columns, Task, longest_first
 from ffmerge.evaluation.accuracy import accuracy, sentence_embeddings, top1_correct
 from ffmerge.evaluation.metrics import Evaluation
 from provenance.progress import progress
 
 if TYPE_CHECKING:
     import datasets
+
+
+# A full stop ends a sentence unless it follows an initial or one of these abbreviations.
+SENTENCE_END = re.compile(
+    r"(?<=[.!?])(?<![ .][A-Z]\.)(?<!Mr\.)(?<!Dr\.)(?<!No\.)(?<!St\.)(?<!Mrs\.)(?<!Gen\.) "
+    r"(?=[\"A-Z[])"
+)
+
+
+class QueryPassage(NamedTuple):
+    """A query and its own passage."""
+
+    query: str
+    passage: str
+
+
+def sentences(paragraph: str) -> list[str]:
+    """Split an English paragraph with single spaces between words into sentences."""
+    return SENTENCE_END.split(paragraph)
+
+
+def inverse_cloze(paragraph: str, min_words: int) -> QueryPassage | None:
+    """Split a paragraph into a sentence and the rest; None if either would be too short.
+
+    min_words: minimum number of words of both. The choice of the sentence depends on the paragraph
+    alone, so it is the same in every split and order.
+    """
+    parts = sentences(" ".join(paragraph.split()))
+    lengths = [len(part.split()) for part in parts]
+    total = sum(lengths)
+    long = [i for i, n in enumerate(lengths) if n >= min_words and total - n >= min_words]
+    if not long:
+        return None
+    digest = hashlib.sha256(paragraph.encode()).digest()
+    chosen = long[int.from_bytes(digest[:8], "big") % len(long)]
+    return QueryPassage(parts[chosen], " ".join(parts[:chosen] + parts[chosen + 1 :]))
 
 
 class QueryPassages(Dataset):
@@ -52,11 +88,6 @@ class QueryPassages(Dataset):
 
 class SentenceRetrieval(Task):
     """An encoder whose pooled states are embeddings of queries and passages."""
-
-    @cached_property
-    def tokenizer(self):
-        """The base model's tokenizer."""
-        return AutoTokenizer.from_pretrained(self.base_model)
 
     def pairs(self, split: str, limit: int | None = None) -> QueryPassages:
         """A split's queries with their passages, in order."""
@@ -95,7 +126,7 @@ class SentenceRetrieval(Task):
         pairs = self.pairs(split, how.max_examples)
         queries, passages = zip(*(pairs[i] for i in range(len(pairs))), strict=True)
         texts = [*queries, *passages]
-        by_length = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))  # little padding
+        by_length = longest_first(texts)
         for start in progress(range(0, len(texts), how.batch_size), desc="embeddings"):
             chosen = by_length[start : start + how.batch_size]
             yield chosen, self._tokenized([texts[i] for i in chosen])
@@ -103,12 +134,11 @@ class SentenceRetrieval(Task):
     def scores(self, model: nn.Module, batch: tuple[list[int], Batch], device: str) -> Columns:
         chosen, tensors = batch
         inputs = {name: tensor.to(device) for name, tensor in tensors.items()}
-        return {"text": chosen, "embedding": [*self._embedded(model, inputs)]}
+        return {ROW: chosen, "embedding": [*self._embedded(model, inputs)]}
 
     def evaluation(self, split: str, columns: Columns) -> Evaluation:
         size = getattr(self.settings, split).batch_size
-        in_order = sorted(range(len(columns["text"])), key=columns["text"].__getitem__)
-        queries, passages = torch.stack([columns["embedding"][i] for i in in_order]).chunk(2)
+        queries, passages = torch.stack(columns["embedding"]).chunk(2)
         correct, losses = [], []
         for own in torch.arange(len(queries), device=queries.device).split(size):
             similarities = queries[own] @ passages.T  # (batch_size, n_passages)

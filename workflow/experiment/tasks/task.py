@@ -3,7 +3,7 @@
 import glob
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Batch = dict[str, Tensor]
 Columns = dict[str, list]
 """Column name -> one value an example."""
+ROW = "row"  # column with the numbers of examples that are not scored in their order
 
 
 class Task(ABC):
@@ -42,6 +43,13 @@ class Task(ABC):
         self.workers = workers
         self.base_model = Path(base_model)
         self.data = data
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The base model's tokenizer, if it reads text."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.base_model)
 
     @property
     def metric(self) -> Metric:
@@ -129,13 +137,21 @@ class Task(ABC):
             yield self.collate([examples[i] for i in group])
 
 
+def longest_first(texts: Sequence[str]) -> list[int]:
+    """Order texts by length, so that batches need little padding. Returns their indices."""
+    return sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
+
+
 def joined(parts: Iterable[Columns]) -> Columns:
-    """The columns of all batches."""
+    """The columns of all batches, in the order of the column ROW if there is one."""
     columns: Columns = {}
     for part in parts:
         for name, values in part.items():
             columns.setdefault(name, []).extend(values)
-    return columns
+    if (rows := columns.pop(ROW, None)) is None:
+        return columns
+    order = sorted(range(len(rows)), key=rows.__getitem__)
+    return {name: [values[i] for i in order] for name, values in columns.items()}
 
 
 @cache

@@ -2,17 +2,14 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from random import Random
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import nn
 from torch.utils.data import Dataset
-from transformers import AutoTokenizer
 
 from experiment.config.settings import Training
-from experiment.tasks.task import Batch, Columns, Task
+from experiment.evaluation.perplexity import summed_losses
+from experiment.tasks.task import ROW, Batch, Columns, Task, longest_first
 from ffmerge.evaluation.bleu import corpus_bleu, sentence_counts
 from ffmerge.evaluation.metrics import Evaluation
 from ffmerge.models.format import IGNORED
@@ -25,11 +22,6 @@ class Translation(Task):
     """An encoder-decoder that translates sentence by sentence."""
 
     one_pass = False
-
-    @cached_property
-    def tokenizer(self):
-        """The base model's tokenizer."""
-        return AutoTokenizer.from_pretrained(self.base_model)
 
     def training_examples(self, training: Training, seed: int) -> Dataset:
         rows = self.rows("train")
@@ -46,11 +38,7 @@ class Translation(Task):
         batch = self.tokenizer(sources, padding=True, return_tensors="pt", **cut)
         target = self.tokenizer(text_target=targets, padding=True, return_tensors="pt", **cut)
         labels = target["input_ids"].masked_fill(target["attention_mask"] == 0, IGNORED)
-        return {
-            "input_ids": batch["input_ids"],
-            "attention_mask": batch["attention_mask"],
-            "labels": labels,
-        }
+        return {**{key: batch[key] for key in ("input_ids", "attention_mask")}, "labels": labels}
 
     def feature_batches(self) -> Iterator[Batch]:
         for batch in self.batches_for_features(self.rows("validation")):
@@ -61,8 +49,7 @@ class Translation(Task):
     def to_score(self, split: str) -> Iterator[tuple[str, list[int], Batch]]:
         """Batches of sentences of similar length, each with its split and numbers of its rows."""
         rows, size = list(self.limited(split)), getattr(self.settings, split).batch_size
-        lengths = [len(row[self.settings.source]) for row in rows]
-        by_length = sorted(range(len(rows)), key=lambda i: (-lengths[i], i))  # little padding
+        by_length = longest_first([row[self.settings.source] for row in rows])
         groups = [by_length[start : start + size] for start in range(0, len(rows), size)]
         batches = progress(self.batches_of(rows, groups), len(groups), "translations")
         for chosen, batch in zip(groups, batches, strict=True):
@@ -72,23 +59,26 @@ class Translation(Task):
         split, chosen, tensors = batch
         how = getattr(self.settings, split)
         inputs = {key: value.to(device) for key, value in tensors.items()}
-        hypotheses = self._translations(model, inputs, how.num_beams, how.max_length)
-        losses, counts = _target_losses(model, inputs)
+        generated = model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            num_beams=how.num_beams,
+            max_length=how.max_length,
+            do_sample=False,
+        )
+        logits = model(**inputs).logits  # with teacher forcing
+        losses, counts = summed_losses(logits, inputs["labels"], "translation")
         return {
-            "row": chosen,
-            "hypothesis": hypotheses,
+            ROW: chosen,
+            "hypothesis": self.tokenizer.batch_decode(generated, skip_special_tokens=True),
             "negative_log_likelihood": losses,
             "n_tokens": counts,
         }
 
     def evaluation(self, split: str, columns: Columns) -> Evaluation:
-        rows = list(self.limited(split))
-        in_order = sorted(range(len(rows)), key=columns["row"].__getitem__)
-        hypotheses, losses, counts = (
-            [columns[name][i] for i in in_order]
-            for name in ("hypothesis", "negative_log_likelihood", "n_tokens")
-        )
-        references = [row[self.settings.target] for row in rows]
+        hypotheses = columns["hypothesis"]
+        losses, counts = columns["negative_log_likelihood"], columns["n_tokens"]
+        references = list(self.limited(split)[self.settings.target])
         score, signature = corpus_bleu(hypotheses, references)
         return Evaluation(
             score=score,
@@ -99,20 +89,8 @@ class Translation(Task):
                 "n_tokens": counts,
                 "hypothesis": hypotheses,
             },
-            details={"signature": signature, "n_sentences": len(rows)},
+            details={"signature": signature, "n_sentences": len(references)},
         )
-
-    def _translations(
-        self, model: nn.Module, batch: Batch, num_beams: int, max_length: int
-    ) -> list[str]:
-        generated = model.generate(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            num_beams=num_beams,
-            max_length=max_length,
-            do_sample=False,
-        )
-        return self.tokenizer.batch_decode(generated, skip_special_tokens=True)
 
 
 def grouped_by_length(lengths: Sequence[int], batch_size: int, seed: int) -> list[int]:
@@ -130,15 +108,3 @@ def grouped_by_length(lengths: Sequence[int], batch_size: int, seed: int) -> lis
         random.shuffle(batches)
         grouped += [i for batch in batches for i in batch]
     return grouped
-
-
-def _target_losses(model: nn.Module, batch: Batch) -> tuple[list[float], list[int]]:
-    """Summed loss (nats) and number of target tokens of each sentence, with teacher forcing."""
-    logits: Tensor = model(**batch).logits.float()
-    labels = batch["labels"]
-    losses = cross_entropy(
-        logits.flatten(0, 1), labels.flatten(), reduction="none", ignore_index=IGNORED
-    ).view_as(labels)
-    if not torch.isfinite(losses).all():
-        raise ValueError("the loss of a translation is not finite")
-    return losses.double().sum(dim=1).tolist(), (labels != IGNORED).sum(dim=1).tolist()
