@@ -1,8 +1,7 @@
 """Test which of the paper's findings hold in this run, on per-example scores."""
 
 from provenance.job import Job
-from experiment.claims.run import about_run
-from experiment.claims.statements import as_report, judged
+from experiment.claims.statements import about_run, as_report, judged
 from experiment.tables.layout import write_table
 
 if __name__ == "__main__":

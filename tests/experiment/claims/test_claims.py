@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 
 from experiment.claims.evidence import Evidence, TaskEvidence, more_similar, read_cka
-from experiment.claims.run import about_run, endpoints, margins
 from experiment.claims.statements import (
     CLAIM,
     FAILS,
     HOLDS,
     STATEMENTS,
     UNDECIDED,
+    about_run,
     about_task,
     as_report,
+    endpoints,
     judged,
+    margins,
     overall,
 )
 from experiment.reported import read_reported

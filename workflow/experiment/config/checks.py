@@ -28,6 +28,8 @@ TRAINED = "trained_base_model"  # the folder of a model that the run trains
 LONGEST_FOLDER = 150  # characters
 POSITIONS = ("n_positions", "max_position_embeddings")
 """Keys of a model's configuration for its number of positions."""
+LENGTHS = ("context", "max_tokens", "validation.context", "test.context", "search.context")
+LENGTHS += ("validation.max_length", "test.max_length")  # keys of a task that they limit
 FIRST_POSITION_AFTER_PADDING = ("camembert", "roberta", "roberta-prelayernorm", "xlm-roberta")
 """Model types whose table of positions begins with rows that no token has."""
 SPLITS = ("train", "validation", "test")
@@ -63,7 +65,7 @@ def _holds_other_files(path: Path) -> bool:
 
 def task_errors(name: str, task: TaskBase) -> Iterator[str]:
     """One line for each error of a task that its files, its model or its windows show."""
-    found = [*_file_errors(task), *_package_errors(task), *_job_errors(task)]
+    found = [*_file_errors(task), *_job_errors(task)]
     if not found:  # the others read the files
         found = [*_data_errors(task), *_model_errors(task), *_token_errors(task)]
     yield from (f"tasks.{name}.{error}" for error in found)
@@ -73,7 +75,7 @@ def task_errors(name: str, task: TaskBase) -> Iterator[str]:
 
 
 def _file_errors(task: TaskBase) -> Iterator[str]:
-    """One line for each local file that is missing or has a digest other than the given one."""
+    """One line for each local file that is missing or has another digest, and for a package."""
     data, model = task.dataset, task.base_model
     local: dict[str, DataFile] = {}
     if data.devkit is not None:
@@ -91,6 +93,11 @@ def _file_errors(task: TaskBase) -> Iterator[str]:
         yield from _path_error(f"{key}.path", file.path, kinds, digest)
     if model.path is not None:
         yield from _path_error("base_model.path", model.path, {"folder"}, model.sha256)
+    if (package := model.package) is not None:
+        try:
+            check_names(package.registry, package.name, package.version, package.file)
+        except ValueError as error:
+            yield f"base_model.package.{error}"
 
 
 def _data_errors(task: TaskBase) -> Iterator[str]:
@@ -137,15 +144,6 @@ def _path_error(
                 yield f"{group}.sha256: has to be that of {name}, {actual} (is {expected!r})"
         except OSError as error:
             yield f"{key}: {error.filename or name} cannot be read: {error.strerror}"
-
-
-def _package_errors(task: TaskBase) -> Iterator[str]:
-    package = task.base_model.package
-    if package is not None:
-        try:
-            check_names(package.registry, package.name, package.version, package.file)
-        except ValueError as error:
-            yield f"base_model.package.{error}"
 
 
 # --- models ---------------------------------------------------------------------------------------
@@ -256,15 +254,7 @@ def _geometry_errors(task: TaskBase, where: str, config: Mapping[str, Any]) -> I
     if positions and positions > 0 and not model_type.endswith("t5"):  # T5's positions are relative
         if model_type in FIRST_POSITION_AFTER_PADDING:
             positions -= (config.get("pad_token_id") or 0) + 1
-        for key in (
-            "context",
-            "max_tokens",
-            "validation.context",
-            "test.context",
-            "search.context",
-            "validation.max_length",
-            "test.max_length",
-        ):
+        for key in LENGTHS:
             length = _nested(task, key)
             if isinstance(length, int) and length > positions:
                 allowed = f"has to be at most {positions}, the model's positions in {where}"

@@ -243,8 +243,10 @@ def draw_window(pen: Pen, window: Window) -> None:
     for layer in range(w.n_layers):
         if layer in w:
             _merged_layer(pen, w, layer, centre)
-        else:
-            _other_layer(pen, w, layer)
+            continue
+        low, h = w.bottom(layer), w.height(layer)
+        for place, fill in ((MHA, LIGHT), (FF, "#d2d2d2"), (USE, "#d2d2d2"), (USE_MHA, LIGHT)):
+            pen.box(place[0], low + 0.15 * h, place[1], 0.7 * h, fill, linewidth=0)
     for first, last in ((0, w.start - 1), (w.start + w.k, w.n_layers - 1)):
         if first <= last:
             _unchanged(pen, w, first, last)
@@ -291,12 +293,6 @@ def _merged_layer(pen: Pen, w: Window, layer: int, centre: float) -> None:
     pen.line((USE[0] + USE[1], USE_MHA[0]), (middle, middle))
     pen.attention(USE_MHA[0], low, USE_MHA[1], tall)
     pen.text(USE_NUMBER, middle, layer, ha="left")
-
-
-def _other_layer(pen: Pen, w: Window, layer: int) -> None:
-    low, h = w.bottom(layer), w.height(layer)
-    for (x, width), fill in ((MHA, LIGHT), (FF, "#d2d2d2"), (USE, "#d2d2d2"), (USE_MHA, LIGHT)):
-        pen.box(x, low + 0.15 * h, width, 0.7 * h, fill, linewidth=0)
 
 
 def _unchanged(pen: Pen, w: Window, first: int, last: int) -> None:

@@ -57,7 +57,16 @@ def download(
                 f"{url}: {reason}; {after} bytes are kept for the next try; {NEEDS_NETWORK}"
             )
         time.sleep(waits[attempt - 1] if attempt else 0)
-    return _accepted(url, part, validator, file, sha256)
+    actual = sha256_of(part)
+    if sha256 is None:
+        warnings.warn(f"{url} has no sha256 in the configuration; {actual} came", stacklevel=2)
+    elif actual != sha256:
+        part.unlink()
+        validator.unlink(missing_ok=True)
+        raise ValueError(f"{url}: sha256 is {actual}, expected {sha256}; the file was removed")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part.replace(file)
+    return actual
 
 
 def _continue(url: str, part: Path, validator: Path, progress: Callable | None) -> bool:
@@ -75,8 +84,10 @@ def _continue(url: str, part: Path, validator: Path, progress: Callable | None) 
         raise
     with response:
         resumed = response.status == 206
+        tag = response.headers.get("ETag") or "W/"  # a weak one does not tell versions apart
+        tag = response.headers.get("Last-Modified") if tag.startswith("W/") else tag
         validator.unlink(missing_ok=True)
-        if tag := _validator(response):
+        if tag:
             validator.write_text(tag)
         start = known if resumed else 0
         length = response.headers.get("Content-Length")
@@ -87,22 +98,3 @@ def _continue(url: str, part: Path, validator: Path, progress: Callable | None) 
             for chunk in progress(chunks, n_chunks, "MB") if progress else chunks:
                 stream.write(chunk)
     return total is None or part.stat().st_size == total
-
-
-def _validator(response: http.client.HTTPResponse) -> str | None:
-    """Header that identifies the file's version on the server: a strong ETag, or its date."""
-    tag = response.headers.get("ETag")
-    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
-
-
-def _accepted(url: str, part: Path, validator: Path, file: Path, expected: str | None) -> str:
-    actual = sha256_of(part)
-    if expected is None:
-        warnings.warn(f"{url} has no sha256 in the configuration; {actual} came", stacklevel=3)
-    elif actual != expected:
-        part.unlink()
-        validator.unlink(missing_ok=True)
-        raise ValueError(f"{url}: sha256 is {actual}, expected {expected}; the file was removed")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part.replace(file)
-    return actual

@@ -2,20 +2,15 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from pandas import DataFrame
 
 from provenance.cells import Cell
+from provenance.csv_files import write_csv
 from provenance.job import Job
 from provenance.ledger import write_ledger
 
 Row = dict[str, str | Cell]
-
-
-def write_csv(table: DataFrame, file: Path) -> None:
-    """Write a data frame as CSV (RFC 4180), without its index."""
-    table.to_csv(file, index=False, lineterminator="\r\n")
 
 
 def write_table(job: Job, table: DataFrame, text: str | None = None) -> None:
@@ -23,9 +18,10 @@ def write_table(job: Job, table: DataFrame, text: str | None = None) -> None:
 
     text: for a terminal; by default the table in aligned columns.
     """
-    write_csv(table, job.output.table)
+    rows = table.to_dict("records")
+    write_csv(rows, job.output.table)
     job.output.text.write_text(as_text(table) if text is None else text)
-    write_ledger(job, table.to_dict("records"))
+    write_ledger(job, rows)
 
 
 def as_text(rows: DataFrame | Iterable[Mapping[str, str | Cell]]) -> str:

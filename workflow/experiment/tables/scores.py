@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pandas import DataFrame
-
-from experiment.tables.layout import write_csv
 from experiment.tables.tested import in_nats, read_tests
 from experiment.variants import BASE, TUNED_BASE, Variant
 from ffmerge.evaluation.intervals import scored_models
 from ffmerge.evaluation.metrics import metric_named
 from provenance import cells
 from provenance.cells import JOB, Cell, Interval, Printed, Source
+from provenance.csv_files import write_csv
 from provenance.job import Job
 
 NO_WINDOW = "–"
@@ -180,4 +178,4 @@ def read_results(job: Job) -> list[Result]:
 
 def write_results(results: Sequence[Result], file: Path) -> None:
     """Write results as CSV, a row for each, unrounded."""
-    write_csv(DataFrame(results, dtype=object), file)  # as object, or k of a base model is a float
+    write_csv(map(vars, results), file)

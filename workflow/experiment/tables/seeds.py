@@ -35,8 +35,8 @@ def seeds(
     results: of Table 5's models, tuned with each seed; ratios: task -> k of each ratio; seed: the
     configuration's, which a result without one has; confidence: level of the interval.
     """
-    order = sorted({_seed(result, seed) for result in results}, key=lambda n: (n != seed, n))
-    found = {(r.task, r.k, r.method, _seed(r, seed)): r for r in results}
+    found = {(r.task, r.k, r.method, seed if r.seed is None else r.seed): r for r in results}
+    order = sorted({n for *_, n in found}, key=lambda n: (n != seed, n))
     rows: list[Row] = []
     losses: list[Row] = []
     for task, (ratio, removed) in product(ratios, RATIO_LABELS.items()):
@@ -55,10 +55,6 @@ def seeds(
             rows.append({**start, "What": GAIN, **_over_seeds(*pairs)})
             losses.append({**start, "Metric": LOSS, "What": GAIN, **_over_seeds(*pairs, loss=True)})
     return DataFrame(rows + losses)
-
-
-def _seed(result: Result, seed: int) -> int:
-    return seed if result.seed is None else result.seed
 
 
 def _over_seeds(
