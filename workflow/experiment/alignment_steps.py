@@ -1,9 +1,9 @@
 """Time the steps of aligning feed-forward sublayers alone, on a sample of the pairs."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import contextmanager
 
 from torch import Tensor
 
@@ -28,11 +28,11 @@ def steps_alone(
     """
     seconds = dict.fromkeys(("centring", "product", "assignment"), 0.0)
 
-    def timed(step: str, work: Callable[[], Any]) -> Any:
+    @contextmanager
+    def timed(step: str) -> Iterator[None]:
         begin = time.perf_counter()
-        result = work()
+        yield
         seconds[step] += time.perf_counter() - begin
-        return result
 
     i, j = pairs[0]
     correlation = correlation_of_standardized(standardize(layer(i)), standardize(layer(j)))
@@ -42,10 +42,10 @@ def steps_alone(
             correlations = []
             for i, j in pairs[start : start + threads]:
                 anchor, raw = standardize(layer(i)), layer(j)
-                other = timed("centring", lambda raw=raw: standardize(raw))
-                product = timed(
-                    "product", lambda a=anchor, b=other: correlation_of_standardized(a, b)
-                )
-                correlations.append(product)
-            timed("assignment", lambda c=correlations: list(pool.map(best_permutation, c)))
+                with timed("centring"):
+                    other = standardize(raw)
+                with timed("product"):
+                    correlations.append(correlation_of_standardized(anchor, other))
+            with timed("assignment"):
+                list(pool.map(best_permutation, correlations))
     return {step: total / len(pairs) for step, total in seconds.items()}

@@ -3,11 +3,12 @@
 from functools import partial
 
 from provenance.job import Job
-from experiment.reported import printed_setting, read_reported
+from experiment.reported import printed_number, read_reported
 from experiment.tables.layout import write_table
 from experiment.tables.tables_6_to_8 import hyperparameters
 
 if __name__ == "__main__":
     with Job.from_command_line() as job:
-        printing = partial(printed_setting, read_reported(job.input.reported), job.wildcards.n)
+        where = read_reported(job.input.reported), "hyperparameters", job.wildcards.n
+        printing = partial(printed_number, *where)
         write_table(job, hyperparameters(job.input.records, job.input.curves, printing))

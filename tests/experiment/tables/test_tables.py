@@ -5,13 +5,14 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from pandas import DataFrame
 
-from experiment.reported import printed_setting, read_reported
+from experiment.reported import printed_number, read_reported
 from experiment.tables.layout import as_text, write_table
 from experiment.tables.scores import Result, read_results, write_results
 from experiment.tables.seeds import seeds
@@ -338,7 +339,7 @@ def shown(tmp_path) -> Callable[..., dict[str, str]]:
             files.append((tmp_path / f"{n}.record.json", tmp_path / f"{n}.csv"))
             files[-1][0].write_text(json.dumps(content))
             DataFrame(points).to_csv(files[-1][1], index=False)
-        rows = texts(hyperparameters(*zip(*files, strict=True), printing=lambda key: None))
+        rows = texts(hyperparameters(*zip(*files, strict=True), printing=lambda name: None))
         names = [row["Hyperparameter"] for row in rows]
         assert len(set(names)) == len(names)
         return {row["Hyperparameter"]: row["Value"] for row in rows}
@@ -418,8 +419,9 @@ def test_a_cosine_without_decay_steps_decays_over_all_steps(shown):
 )
 def test_a_printed_setting_is_written_as_in_the_configuration(table, name, value):
     reported = read_reported(REPORTED)
-    assert printed_setting(reported, table, name) == Printed(value, f"Table {table}")
-    assert printed_setting(reported, table, "weight_decay") is None
+    found = partial(printed_number, reported, "hyperparameters", table)
+    assert found(name=name) == Printed(value, f"Table {table}")
+    assert found(name="weight_decay") is None
 
 
 # --- strategies -----------------------------------------------------------------------------------

@@ -247,9 +247,9 @@ def draw_window(pen: Pen, window: Window) -> None:
         low, h = w.bottom(layer), w.height(layer)
         for place, fill in ((MHA, LIGHT), (FF, "#d2d2d2"), (USE, "#d2d2d2"), (USE_MHA, LIGHT)):
             pen.box(place[0], low + 0.15 * h, place[1], 0.7 * h, fill, linewidth=0)
-    for first, last in ((0, w.start - 1), (w.start + w.k, w.n_layers - 1)):
-        if first <= last:
-            _unchanged(pen, w, first, last)
+    for layers in (range(w.start), range(w.start + w.k, w.n_layers)):
+        if layers:
+            _unchanged(pen, w, layers)
     pen.disc(MEAN, centre, 0.17, "white")
     pen.text(MEAN, centre, rf"$\Sigma/{w.k}$", size=7)
     pen.arrow((MEAN + 0.17, MERGED[0]), (centre, centre))
@@ -295,10 +295,10 @@ def _merged_layer(pen: Pen, w: Window, layer: int, centre: float) -> None:
     pen.text(USE_NUMBER, middle, layer, ha="left")
 
 
-def _unchanged(pen: Pen, w: Window, first: int, last: int) -> None:
+def _unchanged(pen: Pen, w: Window, layers: range) -> None:
     """Number the layers outside the window where there is room, and mark them as unchanged."""
-    room = w.height(first) >= 0.11
-    for layer in range(first, last + 1) if room else sorted({first, last}):
+    first, last = layers[0], layers[-1]
+    for layer in layers if w.height(first) >= 0.11 else sorted({first, last}):
         middle = w.bottom(layer) + w.height(layer) / 2
         for x, side in ((NUMBER, "right"), (USE_NUMBER, "left")):
             pen.text(x, middle, layer, ha=side, color=GREY)

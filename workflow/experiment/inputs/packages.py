@@ -71,7 +71,9 @@ def fetch_package(
     Raises OSError if the registry's client is missing or fails, ValueError for another digest.
     """
     with tempfile.TemporaryDirectory() as folder:
-        package = _stored(file) or _download(registry, name, version, file, Path(folder))
+        package = Path(os.environ.get("FFMERGE_PACKAGES") or folder, file)
+        if not package.exists():
+            package = _download(registry, name, version, file, Path(folder))
         check_sha256(
             package,
             sha256,
@@ -82,12 +84,6 @@ def fetch_package(
             "new digest.",
         )
         shutil.copyfile(package, destination)
-
-
-def _stored(file: str) -> Path | None:
-    """The package file in the folder that FFMERGE_PACKAGES names, if it is there."""
-    folder = os.environ.get("FFMERGE_PACKAGES")
-    return Path(folder) / file if folder and (Path(folder) / file).exists() else None
 
 
 def _download(registry: str, name: str, version: str, file: str, folder: Path) -> Path:

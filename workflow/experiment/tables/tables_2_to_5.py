@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pandas import DataFrame
 
-from experiment.reported import printed_score, read_reported
+from experiment.reported import printed_number, read_reported
 from experiment.tables.layout import Row
 from experiment.tables.scores import Result
 from experiment.variants import BASE
@@ -44,10 +44,11 @@ def printing_of(job: Job, table: int) -> Printing:
 
     def printing(result: Result, quantity: str) -> Printed | None:
         ratios = {k: name for name, k in tasks[result.task]["ratios"].items()}
-        return printed_score(
+        return printed_number(
             reported,
+            "scores",
             table,
-            quantity,
+            quantity=quantity,
             task=result.task,
             method=result.method or BASE,
             ratio=ratios.get(result.k, ""),

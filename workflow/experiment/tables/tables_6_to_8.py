@@ -38,7 +38,7 @@ IN_RECORD = "/params/task/fine_tuning"  # in a record
 
 
 def hyperparameters(
-    records: Sequence[Path], curves: Sequence[Path], printing: Callable[[str], Printed | None]
+    records: Sequence[Path], curves: Sequence[Path], printing: Callable[..., Printed | None]
 ) -> DataFrame:
     """List every setting of the runs; a value that only some of them have is counted.
 
@@ -47,7 +47,7 @@ def hyperparameters(
     """
     rule = f"counted of {len(records)}"
     rows = {
-        name: Cell(_used(key, records), rule, "values", printed=printing(key))
+        name: Cell(_used(key, records), rule, "values", printed=printing(name=key))
         for key, name in ROW_NAMES.items()
     }
     rows |= {
