@@ -16,9 +16,10 @@ from experiment.base_model import shared_bpe
 from experiment.config.run import validated
 from experiment.config.settings import Training
 from experiment.config.tasks import KINDS, READING, SCORING, TrainedFromScratch
+from experiment.evaluation.retrieval import inverse_cloze, sentences
 from experiment.inputs.model_files import model_in_package
 from experiment.tasks import task_for
-from experiment.tasks.sentence_retrieval import contrastive_losses, inverse_cloze, sentences
+from experiment.tasks.sentence_retrieval import contrastive_losses
 from ffmerge.evaluation.accuracy import accuracy, sentence_embeddings
 from ffmerge.evaluation.metrics import METRICS
 from ffmerge.models import checkpoint

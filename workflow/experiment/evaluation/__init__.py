@@ -1,1 +1,1 @@
-"""Perplexity with a sliding window, the clusters of test examples, and storage."""
+"""Perplexity with a sliding window, retrieval, and storage."""

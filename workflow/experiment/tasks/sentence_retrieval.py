@@ -1,16 +1,13 @@
 """Sentence retrieval: a sentence encoder finds the passage that a sentence was taken from.
 
 The paper has no such task. It serves encoders without a head, which predict neither labels nor
-words, and needs only running text. By the inverse cloze task (Lee et al. 2019, Section 5), a
-sentence is the query and the rest of its paragraph is the passage to find.
+words, and needs only running text (see experiment.evaluation.retrieval).
 """
 
-import hashlib
 import math
-import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 
 from experiment.config.settings import Training
+from experiment.evaluation.retrieval import QueryPassage, inverse_cloze
 from experiment.tasks.task import ROW, Batch, Columns, Task, longest_first
 from ffmerge.evaluation.accuracy import accuracy, sentence_embeddings, top1_correct
 from ffmerge.evaluation.metrics import Evaluation
@@ -25,42 +23,6 @@ from provenance.progress import progress
 
 if TYPE_CHECKING:
     import datasets
-
-
-# A full stop ends a sentence unless it follows an initial or one of these abbreviations.
-SENTENCE_END = re.compile(
-    r"(?<=[.!?])(?<![ .][A-Z]\.)(?<!Mr\.)(?<!Dr\.)(?<!No\.)(?<!St\.)(?<!Mrs\.)(?<!Gen\.) "
-    r"(?=[\"A-Z[])"
-)
-
-
-class QueryPassage(NamedTuple):
-    """A query and its own passage."""
-
-    query: str
-    passage: str
-
-
-def sentences(paragraph: str) -> list[str]:
-    """Split an English paragraph with single spaces between words into sentences."""
-    return SENTENCE_END.split(paragraph)
-
-
-def inverse_cloze(paragraph: str, min_words: int) -> QueryPassage | None:
-    """Split a paragraph into a sentence and the rest; None if either would be too short.
-
-    min_words: minimum number of words of both. The choice of the sentence depends on the paragraph
-    alone, so it is the same in every split and order.
-    """
-    parts = sentences(" ".join(paragraph.split()))
-    lengths = [len(part.split()) for part in parts]
-    total = sum(lengths)
-    long = [i for i, n in enumerate(lengths) if n >= min_words and total - n >= min_words]
-    if not long:
-        return None
-    digest = hashlib.sha256(paragraph.encode()).digest()
-    chosen = long[int.from_bytes(digest[:8], "big") % len(long)]
-    return QueryPassage(parts[chosen], " ".join(parts[:chosen] + parts[chosen + 1 :]))
 
 
 class QueryPassages(Dataset):
