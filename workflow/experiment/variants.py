@@ -116,18 +116,14 @@ def drop_sizes(task: TaskBase) -> dict[str, int]:
     return task.layer_drop.ratios() if task.layer_drop else {}
 
 
-def part_names(candidates: Sequence[Candidate], jobs: int | None) -> list[str]:
-    """The names of the parts among which jobs divide candidates; see `candidates_of_part`."""
+def in_parts(candidates: Sequence[Candidate], jobs: int | None) -> dict[str, list[Candidate]]:
+    """Divide candidates among jobs: every n-th of all, or those of a method and k. By name."""
     if jobs is not None:
-        return [f"{i}-of-{jobs}" for i in range(1, jobs + 1)]
-    return list(dict.fromkeys(f"{candidate.method}-k{candidate.k}" for candidate in candidates))
-
-
-def candidates_of_part(candidates: Sequence[Candidate], part: str) -> list[Candidate]:
-    """The candidates of a part: every n-th of all, `1-of-3`, or those of a method and k."""
-    if numbers := re.fullmatch(r"(\d+)-of-(\d+)", part):
-        return list(candidates[int(numbers[1]) - 1 :: int(numbers[2])])
-    return [candidate for candidate in candidates if part == f"{candidate.method}-k{candidate.k}"]
+        return {f"{i + 1}-of-{jobs}": list(candidates[i::jobs]) for i in range(jobs)}
+    parts: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        parts.setdefault(f"{candidate.method}-k{candidate.k}", []).append(candidate)
+    return parts
 
 
 def selecting_method(task: TaskBase) -> str:

@@ -88,33 +88,23 @@ def training_data(wildcards):
     return f"{{results}}/{{task}}/dataset/{RECIPE}" if made else file.path
 
 
-def parts(folder, candidates, jobs, wildcards, method=None):
-    """The files of scores that all of a task's windows need, or those of the wildcard k."""
-    needed = [
-        part
-        for part in variants.part_names(candidates, jobs)
-        if method is None
-        or any(
-            (each.method, each.k) == (method, int(wildcards.k))
-            for each in variants.candidates_of_part(candidates, part)
-        )
+def windows(task, dropped=False):
+    """The windows of sublayers to merge, or of layers to drop, by the part in which a job scores them."""
+    if not dropped:
+        return variants.in_parts(variants.candidates(TASKS[task]), TASKS[task].windows.jobs)
+    jobs = TASKS[task].layer_drop.jobs if TASKS[task].layer_drop else 1
+    return variants.in_parts(variants.drop_candidates(TASKS[task]), jobs)
+
+
+def window_scores(wildcards, dropped=False):
+    """Input function: the scores of a task's windows, or of those that decide about the wildcard k."""
+    method = "drop" if dropped else variants.selecting_method(TASKS[wildcards.task])
+    return [
+        f"{{results}}/{{task}}/{'layer_drops' if dropped else 'windows'}/{part}.csv"
+        for part, chosen in windows(wildcards.task, dropped).items()
+        if "k" not in wildcards.keys()
+        or any((each.method, each.k) == (method, int(wildcards.k)) for each in chosen)
     ]
-    return [f"{{results}}/{{task}}/{folder}/{part}.csv" for part in needed]
-
-
-def window_parts(wildcards):
-    """Input function: the scores of windows of sublayers to merge."""
-    task = TASKS[wildcards.task]
-    method = variants.selecting_method(task) if "k" in wildcards.keys() else None
-    return parts("windows", variants.candidates(task), task.windows.jobs, wildcards, method)
-
-
-def layer_drop_parts(wildcards):
-    """Input function: the scores of windows of layers to drop."""
-    task = TASKS[wildcards.task]
-    jobs = task.layer_drop.jobs if task.layer_drop else 1
-    method = "drop" if "k" in wildcards.keys() else None
-    return parts("layer_drops", variants.drop_candidates(task), jobs, wildcards, method)
 
 
 def selection_params(wildcards, dropped=False):
@@ -213,10 +203,7 @@ def rehearsed(wildcards):
         model = str(variants.main_variant(task))
         int8 = f"{model}{variants.INT8_SUFFIX}"
         made = [] if task.base_model.path else [Path(base_model_of(name)).name]
-        scored = [
-            f"windows/{part}"
-            for part in variants.part_names(variants.candidates(task), task.windows.jobs)
-        ]
+        scored = [f"windows/{part}" for part in windows(name)]
         tokens = ["dataset/train_tokens"] * (task.kind == "language_modeling")
         stages = [*made, *tokens, "features", "outputs", "permutations", "cka", *scored]
         stages += ["selection", f"models/{model}/compressed", f"models/{model}/tuned"]

@@ -23,9 +23,7 @@ rule score_windows:
             lambda w: {
                 "task": part_for_search(w.task),
                 "anchor": TASKS[w.task].merge.anchor,
-                "candidates": variants.candidates_of_part(
-                    variants.candidates(TASKS[w.task]), w.part
-                ),
+                "candidates": windows(w.task)[w.part],
                 "device": CONFIG.device,
                 "inputs": pinned(w.task, "validation"),
             },
@@ -38,7 +36,7 @@ rule score_windows:
 rule select_windows:
     """Select the windows of one ratio, under the full and the printed range of starts."""
     input:
-        scores=window_parts,
+        scores=window_scores,
     output:
         selection="{results}/{task}/selection/k{k}.json",
         record="{results}/{task}/selection/k{k}.record.json",
@@ -81,9 +79,7 @@ rule score_layer_drops:
             "score_layer_drops",
             lambda w: {
                 "task": part_for_search(w.task),
-                "candidates": variants.candidates_of_part(
-                    variants.drop_candidates(TASKS[w.task]), w.part
-                ),
+                "candidates": windows(w.task, dropped=True)[w.part],
                 "device": CONFIG.device,
                 "inputs": pinned(w.task, "validation"),
             },
@@ -96,7 +92,7 @@ rule score_layer_drops:
 use rule select_windows as select_layer_drops with:
     # the best window of layers to drop at one ratio
     input:
-        scores=layer_drop_parts,
+        scores=partial(window_scores, dropped=True),
     output:
         selection="{results}/{task}/layer_drop_selection/k{k}.json",
         record="{results}/{task}/layer_drop_selection/k{k}.record.json",
