@@ -41,9 +41,7 @@ rule align_feed_forwards:
     params:
         **job(
             "align_feed_forwards",
-            lambda w: {
-                "pairs": variants.aligned_pairs(TASKS[w.task]),
-            },
+            lambda w: {"pairs": variants.aligned_pairs(TASKS[w.task])},
             reproduces="decisions",
         ),
     shell:
@@ -61,9 +59,7 @@ use rule align_feed_forwards as align_other_pairs with:
     params:
         **job(
             "align_feed_forwards",
-            lambda w: {
-                "pairs": variants.other_pairs(TASKS[w.task]),
-            },
+            lambda w: {"pairs": variants.other_pairs(TASKS[w.task])},
             reproduces="decisions",
         ),
 

@@ -19,11 +19,7 @@ rule plot_figure1:
             "plot_figure1",
             lambda w: {
                 "tasks": {
-                    name: {
-                        **task,
-                        "anchor": TASKS[name].merge.anchor,
-                        "inputs": pinned(name),
-                    }
+                    name: {**task, "anchor": TASKS[name].merge.anchor, "inputs": pinned(name)}
                     for name, task in figure_tasks().items()
                 },
             },

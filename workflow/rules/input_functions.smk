@@ -274,10 +274,7 @@ def comparison_params():
     """The parameters of the comparison with the paper."""
     params = printed_params(EVERYTHING)
     for name, task in TASKS.items():
-        params["tasks"][name] |= {
-            "repository": task.base_model.repository,
-            "inputs": pinned(name),
-        }
+        params["tasks"][name] |= {"repository": task.base_model.repository, "inputs": pinned(name)}
     return params
 
 
@@ -348,11 +345,7 @@ def table_params(shown):
     """The parameters of a table of scores."""
     return {
         "tasks": {
-            name: {
-                "label": task.label,
-                "models": shown[name],
-                "ratios": task.merge.k.ratios(),
-            }
+            name: {"label": task.label, "models": shown[name], "ratios": task.merge.k.ratios()}
             for name, task in TASKS.items()
         },
         "intervals": CONFIG.intervals.model_dump(include={"resamples", "confidence"}),

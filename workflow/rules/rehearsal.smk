@@ -15,10 +15,7 @@ rule measure_alignment:
     params:
         **job(
             "measure_alignment",
-            lambda w: {
-                "pairs": variants.aligned_pairs(TASKS[w.task]),
-                "n_pairs": ALIGNED_ALONE,
-            },
+            lambda w: {"pairs": variants.aligned_pairs(TASKS[w.task]), "n_pairs": ALIGNED_ALONE},
             # seconds differ; sizes and counts do not
             reproduces="decisions",
         ),

@@ -13,15 +13,18 @@ FILES_AT_A_TIME = 8
 Kind = Literal["dataset", "model"]
 
 
-def list_files(repository: str, revision: str, kind: Kind) -> list[str]:
+def list_files(
+    repository: str, revision: str, kind: Kind, endpoint: str | None = None
+) -> list[str]:
     """Paths of the files in a repository at a commit.
 
+    endpoint: the hub's address; by default the environment variable HF_ENDPOINT names it.
     Raises OSError in one line if the hub, the repository or the commit cannot be reached.
     """
     from huggingface_hub import HfApi
 
     with _errors_in_one_line(repository, revision, kind):
-        return HfApi().list_repo_files(repository, revision=revision, repo_type=kind)
+        return HfApi(endpoint).list_repo_files(repository, revision=revision, repo_type=kind)
 
 
 def matching(names: Iterable[str], patterns: Sequence[str], where: str) -> list[str]:
@@ -45,6 +48,7 @@ def fetch_files(
     kind: Kind,
     names: Sequence[str],
     directory: Path,
+    endpoint: str | None = None,
     progress: Callable | None = None,
 ) -> dict[str, Path]:
     """Download files of a commit into `directory`, which keeps what a killed job has fetched.
@@ -56,7 +60,7 @@ def fetch_files(
     """
     from huggingface_hub import HfApi
 
-    api = HfApi()
+    api = HfApi(endpoint)
     groups = [names[i : i + FILES_AT_A_TIME] for i in range(0, len(names), FILES_AT_A_TIME)]
     at_commit = {"repo_type": kind, "revision": revision, "local_dir": directory}
     with _errors_in_one_line(repository, revision, kind):
