@@ -352,8 +352,10 @@ def test_a_path_in_the_discrepancies_exists(path):
 @pytest.mark.parametrize("path", RESULTS)
 def test_a_result_in_the_discrepancies_is_made_by_a_rule(path):
     rules = [file.read_text("utf-8") for file in (REPOSITORY / "workflow/rules").glob("*.smk")]
-    of_any_number = re.sub(r"(?<=table|igure)[1-8]", "{n}", path)
-    assert any(f'"{name}"' in text for text in rules for name in (path, of_any_number))
+    name = re.sub(r"(_tidy)?\.csv$", "", path).removeprefix("{results}/tables/")
+    of_any_number = re.sub(r"(?<=table)[1-8]", "{n}", name)
+    made = [f'"{path}"', *(f'**table("{each}"' for each in (name, of_any_number))]
+    assert any(each in text for text in rules for each in made)
 
 
 @pytest.mark.parametrize("key", [key for key in CONFIGURED if key not in IS_NO_KEY])
