@@ -14,7 +14,6 @@ from experiment.config.settings import one_line, wrong
 from experiment.config.tasks import BaseModelSource, DataFile, TaskBase
 from experiment.inputs import own_data
 from experiment.inputs.packages import check_names
-from experiment.variants import candidates, drop_candidates
 from ffmerge.models.architectures import Architecture, architecture_of
 from ffmerge.models.format import STOCK_TYPE, WEIGHTS
 from provenance.digest import sha256_of
@@ -313,9 +312,15 @@ def _most_positions(task: TaskBase, path: Path) -> float:
 
 def _job_errors(task: TaskBase) -> Iterator[str]:
     """One line for each number of jobs above the number of windows that they share."""
-    for key, settings, windows in (
-        ("windows", task.windows, candidates(task)),
-        ("layer_drop", task.layer_drop, drop_candidates(task)),
+    n_layers, only, drop = task.base_model.n_layers, task.windows.only, task.layer_drop
+    merged = [
+        len(getattr(only, ratio)) if only else n_layers - k + 1
+        for ratio, k in task.merge.k.ratios().items()
+    ]
+    dropped = [n_layers - k + 1 for k in drop.sizes()] if drop else []
+    for key, settings, n in (
+        ("windows", task.windows, len(task.merge.methods) * sum(merged)),
+        ("layer_drop", drop, 1 + sum(dropped)),  # and the uncompressed model
     ):
-        if settings and settings.jobs is not None and settings.jobs > (n := len(windows)):
+        if settings and settings.jobs is not None and settings.jobs > n:
             yield f"{key}.jobs: has to be at most {n}, the number of windows (is {settings.jobs})"
