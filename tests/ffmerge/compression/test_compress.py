@@ -276,6 +276,25 @@ def test_merged_sublayers_are_fitted_to_what_each_layer_gave(gpt2, texts, tmp_pa
     assert "add --reconstruct" in error
 
 
+@pytest.mark.parametrize("strategy", ["window", "greedy"])
+def test_a_search_takes_the_loss_of_fitted_groups(strategy, gpt2, texts, tmp_path):
+    asked = {"features": texts, "n_tokens": 12, "reconstruct": 3, "reconstruct_search": 3}
+    out = tmp_path / "searched"
+    result = ffmerge.compress(gpt2, out=out, remove="1/3", strategy=strategy, **asked)
+    plain = ffmerge.compress(
+        gpt2, out=tmp_path / "plain", remove="1/3", strategy=strategy, n_tokens=12, features=texts
+    )
+    tried = [trial for trial in result.tried if trial.window and not trial.stopped]
+    assert tried
+    for i, trial in enumerate(tried):
+        (group,) = trial.window
+        layers = "+".join(map(str, group.layers))
+        asked["reconstruct_search"] = None
+        named = ffmerge.compress(gpt2, out=tmp_path / f"{i}", layers=layers, **asked)
+        assert trial.loss == pytest.approx(named.losses[1], rel=1e-5)  # order of sums
+        assert trial.loss not in [other.loss for other in plain.tried]
+
+
 @pytest.mark.parametrize("more", [["--strategy", "greedy"], ["--reconstruct", 4]])
 def test_parameters_and_bytes_are_counted_net_of_corrections(more, gpt2, texts, tmp_path, capsys):
     given = ["--remove", "1/3", "--rank", 1, *more, "--json"]
@@ -489,7 +508,7 @@ def test_a_search_finds_what_all_losses_say_and_stops_those_that_are_worse(as_di
             merge_in_model(model, window, None)
             whole.append(loss.of(model))
     merge = partial(merge_in_model, model, permutations=None)
-    selected, tried = by_loss(model, {"decoder": 1}, "first", merge, loss)
+    selected, tried = by_loss(model, [windows], merge, loss)
     assert selected == windows[min(range(5), key=whole.__getitem__)]
     assert [trial.window for trial in tried] == windows
     assert 0 < sum(trial.stopped for trial in tried) < 5
@@ -509,7 +528,8 @@ def test_a_window_without_a_finite_loss_is_not_chosen(tmp_path):
     loss = loss_for(model, [batch_of(family, seed) for seed in range(3)], tmp_path)
     assert math.isfinite(loss.of(model))
     merge = partial(merge_in_model, model, permutations=None)
-    selected, (bad, good) = by_loss(model, {"decoder": 1}, "first", merge, loss)
+    candidates = searches(model, {"decoder": 1}, "first")
+    selected, (bad, good) = by_loss(model, candidates, merge, loss)
     assert (bad.loss, bad.stopped) == (math.inf, False)
     assert selected == good.window and math.isfinite(good.loss)
 

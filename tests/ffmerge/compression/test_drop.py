@@ -95,7 +95,7 @@ def test_every_way_is_compared_and_a_kill_costs_one_row(made, tmp_path, capsys, 
     request = ("compare", model, "--remove", 1, "--features", data, "--n-tokens", 12)
     request += ("--tune", data, "--steps", 2, "--learning-rate", "1e-2", "--json")
     request += ("--greedy", "--reconstruct", 2, "--reconstruct-search", 1, "--rank", 1)
-    measured, candidate = compare.Measuring.row, compare.Measuring._candidate
+    measured, selected = compare.Ways.row, compare.Ways._selected
 
     anew = []
 
@@ -104,16 +104,16 @@ def test_every_way_is_compared_and_a_kill_costs_one_row(made, tmp_path, capsys, 
             raise KeyboardInterrupt
         return measured(self, method, strategy)
 
-    def counted(self, *inputs, **options):
-        anew.append(self.file.name)
-        return candidate(self, *inputs, **options)
+    def counted(self, method, strategy, done):
+        anew.append(f"{method} {strategy}.json")
+        return selected(self, method, strategy, done)
 
     with monkeypatch.context() as patch:
-        patch.setattr(compare.Measuring, "row", killed)
+        patch.setattr(compare.Ways, "row", killed)
         assert run(capsys, *request, "--out", tmp_path / "out")[0] == 130
     kept = sorted(tmp_path.glob(".out.comparing-*/*.json"))
     assert len(kept) == 8 and not (tmp_path / "out").exists()
-    monkeypatch.setattr(compare.Measuring, "_candidate", counted)
+    monkeypatch.setattr(compare.Ways, "_selected", counted)
     status, printed, error = run(capsys, *request, "--out", tmp_path / "out")
     assert status == 0, error
     assert len(anew) == 5 and not {*anew} & {file.name for file in kept}

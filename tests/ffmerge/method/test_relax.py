@@ -176,7 +176,7 @@ def test_shared_weights_and_corrections_are_fitted_together(family, tmp_path):
     fitting = Reconstruction(model, run, inputs, outputs)  # which are of the original
     before = {name: value.clone() for name, value in model.named_parameters()}
     groups = [group(name, (0, 2), "first") for name in towers(model)]
-    for error_before, error_after in fitting.fit(groups, 30):
+    for error_before, error_after in fitting.fit(model, groups, 30):
         assert error_after < error_before
     for tower in towers(model).values():
         shared, other = (model.get_submodule(tower.module(i, "down")) for i in (0, 2))
@@ -212,7 +212,7 @@ def low_rank_model(family: str, file):
     collect_outputs(model, [batch_of(FAMILIES[family])], GIVEN, N_TOKENS, file)
     n_removed = dict.fromkeys(towers(model), 1)
     groups = [group(name, range(len(tower)), "first") for name, tower in towers(model).items()]
-    approximate(model, groups, None, n_removed, {of: Features(file, of) for of in GIVEN})
+    approximate(model, groups, n_removed, {of: Features(file, of) for of in GIVEN})
     return model
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ffmerge.compression import select
-from ffmerge.compression.pipeline import data_of_files, files_of, size_of
+from ffmerge.compression.pipeline import read_data, size_of
 from ffmerge.compression.settings import Settings
 from ffmerge.compression.source import SourceModel, load_original, with_safetensors
 from ffmerge.compression.summary import aligned_columns
@@ -163,9 +163,9 @@ def similarities(
     with tempfile.TemporaryDirectory() as scratch:
         readable = with_safetensors(source, Path(scratch))
         model = load_original(readable, architecture=entry, partial=True).to(settings.device)
-        data = data_of_files(model, source, files_of(features), settings)
+        data = read_data(model, source, (features, None), settings)
         file = Path(scratch) / "outputs"
-        massive = select.collect(model, data.features, {OUTPUT: MAPS[OUTPUT]}, data.n_tokens, file)
+        massive = select.collect(model, data, {OUTPUT: MAPS[OUTPUT]}, file)
         return select.output_similarities(Features(file, OUTPUT)), massive
 
 

@@ -10,8 +10,10 @@ import signal
 import tempfile
 import time
 import warnings
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property, partial
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,8 +22,8 @@ import torch
 from torch import nn
 
 from ffmerge.compression import record, source
-from ffmerge.compression.batches import Data, forward, without_cache
-from ffmerge.compression.drop import best_blocks, least_influential
+from ffmerge.compression.batches import without_cache
+from ffmerge.compression.drop import blocks_of
 from ffmerge.compression.encodings import tokenizer_if_any
 from ffmerge.compression.loss import (
     CrossEntropy,
@@ -40,25 +42,18 @@ from ffmerge.compression.pipeline import (
     loaded_with_fit,
     read_data,
     read_entry,
+    selector_for,
+    warn_of_missing,
 )
 from ffmerge.compression.select import (
     COLLECTED,
-    FEATURES,
-    Aligner,
+    Collected,
     Selected,
-    all_layers,
-    by_greedy,
     by_loss,
-    by_similarity,
-    collect,
-    correlations,
     n_to_remove,
-    neurons_in,
-    output_similarities,
-    pairs_of,
     searches,
 )
-from ffmerge.compression.settings import DROP, LOW_RANK, Comparing, Tuning
+from ffmerge.compression.settings import DROP, LOW_RANK, Comparing, Settings, Tuning
 from ffmerge.compression.summary import aligned_columns, change, layers_text
 from ffmerge.compression.tune import (
     OwnTask,
@@ -71,12 +66,9 @@ from ffmerge.compression.tune import (
 from ffmerge.compression.write import check_new, check_outside, new_directory, round_to_stored
 from ffmerge.evaluation.intervals import Scored, scored_models
 from ffmerge.method.declared import check_declared
-from ffmerge.method.features import Features
 from ffmerge.method.groups import Group
 from ffmerge.method.layer_drop import changed_keys, drop_feed_forwards
-from ffmerge.method.merge import merge_in_model
-from ffmerge.method.reconstruct import INPUT, OUTPUT, Reconstruction
-from ffmerge.method.relax import NEURON, approximate, merge_relaxed, more_removed
+from ffmerge.method.relax import more_removed
 from ffmerge.method.tie import count_parameters
 from ffmerge.models.memory import check_device, give_back
 from ffmerge.models.pretrained import Fit, quiet
@@ -85,6 +77,7 @@ from ffmerge.training.processes import SIGNALS
 from ffmerge.training.trainer import train
 from provenance.csv_files import write_csv
 from provenance.progress import note
+from provenance.record import write_atomically
 
 DROP_FFS = "drop-ffs"
 ORIGINAL = "original"
@@ -253,8 +246,7 @@ def compare(
     check_new(out)
     original = source.find(model, settings.revision)
     entry = read_entry(settings.architecture)
-    files, held_out_files, tune_files = files_of(features), files_of(held_out), files_of(tune)
-    named = all_files(files, held_out, held_out_files)
+    named, tune_files = all_files(features, held_out), files_of(tune)
     check_outside(out, [original.directory, *(named or ()), *(tune_files or ())])
     outline = source.outline(original, entry)
     n_removed = n_to_remove(settings.remove, {n: len(t) for n, t in towers(outline).items()})
@@ -266,8 +258,8 @@ def compare(
         warnings.catch_warnings(record=True) as noted,
     ):
         readable = source.with_safetensors(original, Path(scratch))
-        loading = SimpleNamespace(dtype="float32", device=settings.device)
-        loaded, stored = loaded_with_fit(readable, loading, entry)
+        loaded, stored = loaded_with_fit(readable, "float32", settings.device, entry)
+        warn_of_missing(stored)
         data = read_data(loaded, original, (features, held_out), settings)
         examples, recipe = None, {}
         if tune is not None:
@@ -277,7 +269,7 @@ def compare(
                 examples = of_files(loaded, original, tune_files, None, tuning)
             recipe = recipe_for(tuning, examples.kind)
         used = [*(named or ()), *(tune_files or ())]
-        inputs = record.inputs(original, used if files is not None else None, data)
+        inputs = record.inputs(original, used if named is not None else None, data)
         identity = {"params": asdict(settings) | {"recipe": recipe}, "input": inputs}
         with kept_beside(out, identity, "comparing") as kept, without_cache(loaded):
             first = data.features[0]
@@ -286,7 +278,6 @@ def compare(
             loss = loss_for(loaded, data.held_out, Path(scratch), tokenizer, stored.missing)
             value = loss.of(loaded)
             check_finite({loss.name: torch.tensor(value)})
-            ways = Ways(loaded, data, loss, settings, n_removed, Path(scratch))
             tuner = None
             if examples is not None:
                 check_filled(loaded, data.held_out[0], original.directory)
@@ -299,15 +290,14 @@ def compare(
                     how["signals"] = (*SIGNALS, signal.SIGINT)
                     train(candidate, task, SimpleNamespace(**recipe), directory, **how)
 
-            measured = {}
-            for method, strategy in [(ORIGINAL, ""), *ways_of(settings)]:
-                if method == DROP and not ways.n_dropped:
-                    warnings.warn("layers of this model cannot be dropped", stacklevel=2)
-                    continue
-                file = kept / f"{method} {strategy}.json"
-                measured[method, strategy] = Measuring(ways, stored, file, tuner).row(
-                    method, strategy
-                )
+            n_dropped = layers_to_drop(loaded, n_removed)
+            collected = Collected(loaded, data, COLLECTED, Path(scratch))
+            ways = Ways(collected, loss, settings, n_removed, n_dropped, stored, kept, tuner)
+            asked = ways_of(settings)
+            if not n_dropped:
+                warnings.warn("layers of this model cannot be dropped", stacklevel=2)
+                asked = [(method, strategy) for method, strategy in asked if method != DROP]
+            measured = {way: ways.row(*way) for way in [(ORIGINAL, ""), *asked]}
             rows, best = _compared(measured, loss)
             with new_directory(out, 0) as directory:
                 result = Compared(
@@ -336,213 +326,132 @@ def compare(
     return result
 
 
-class Ways:
-    """Selects layers for each way, with features and alignments that all ways share.
+def layers_to_drop(model: nn.Module, n_removed: dict[str, int]) -> dict[str, int]:
+    """Layers by tower that take about as many parameters as these FF sublayers.
 
-    n_removed: FF sublayers by tower. n_dropped: layers by tower that take about as many parameters;
-    none if the model cannot lose layers. steps, search_steps: of reconstruction, for a result and
-    in a search. rank: of corrections.
+    None if the model cannot lose layers.
+    """
+    found, n_dropped = towers(model), {}
+    for name, n in n_removed.items():
+        tower = found[name]
+        removed = n * sum(model.get_parameter(of).numel() for of in tower.tensors(0).values())
+        layers = [model.get_submodule(path) for path in tower.paths]
+        mean = sum(map(count_parameters, layers)) / len(layers)
+        n_dropped[name] = min(len(layers) - 1, max(n > 0, round(removed / mean)))
+    try:
+        changed_keys(model.config.to_dict(), found, {})
+    except ValueError:  # no key counts the layers
+        return {}
+    return n_dropped
+
+
+class Ways:
+    """Measures the ways, with features and alignments that all of them share.
+
+    n_removed: FF sublayers by tower. n_dropped: layers by tower, of about as many parameters.
+    stored: the model's fit. kept: a directory for what is done. tuner: None if nothing is tuned.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        data: Data,
+        collected: Collected,
         loss: Any,
         settings: Comparing,
         n_removed: dict[str, int],
-        scratch: Path,
+        n_dropped: dict[str, int],
+        stored: Fit,
+        kept: Path,
+        tuner: Callable[[nn.Module, Path], None] | None,
     ) -> None:
-        self.model, self.data, self.loss = model, data, loss
-        self.anchor, self.n_removed, self._scratch = settings.anchor, n_removed, scratch
-        self.steps, self.search_steps = settings.reconstruct, settings.reconstruct_search
-        self.rank, self._n_corrected = settings.rank, n_removed
-        if settings.rank:
-            self._n_corrected = more_removed(model, n_removed, settings.rank)
-
-    @cached_property
-    def n_dropped(self) -> dict[str, int]:
-        """Layers to drop, by tower."""
-        found, n_dropped = towers(self.model), {}
-        for name, n in self.n_removed.items():
-            tower = found[name]
-            removed = n * _size(self.model, f"{tower.paths[0]}.", set(tower.tensors(0).values()))
-            mean = sum(_size(self.model, f"{path}.") for path in tower.paths) / len(tower)
-            n_dropped[name] = min(len(tower) - 1, max(n > 0, round(removed / mean)))
-        try:
-            changed_keys(self.model.config.to_dict(), found, {})
-        except ValueError:  # no key counts the layers
-            return {}
-        return n_dropped
-
-    @cached_property
-    def aligner(self) -> Aligner:
-        """Alignments, each solved when it is first needed."""
-        return Aligner(Features(self._file, FEATURES))
-
-    def reconstruction(self, model: nn.Module) -> Reconstruction:
-        """What fits merged sublayers of the model, or of a copy that is not merged yet."""
-        return Reconstruction(
-            model,
-            lambda: forward(model.base_model, self.data.features[0]),
-            Features(self._file, INPUT),
-            Features(self._file, OUTPUT),
-        )
-
-    def select(self, method: str, strategy: str) -> Selected:
-        """Choose the layers of a way."""
-        model, n_removed, anchor = self.model, self.n_removed, self.anchor
-        if method == ORIGINAL:
-            return Selected([], None, [])
-        if method == LOW_RANK:
-            return self.aligned(method, strategy, all_layers(model, n_removed))
-        if method == DROP and strategy == "influence":
-            return Selected(least_influential(model, self.n_dropped, self.data.features), None, [])
-        if method in (DROP, DROP_FFS):
-            n, drop = (self.n_dropped, None) if method == DROP else (n_removed, self._drop)
-            return Selected(best_blocks(model, n, self.loss, drop)[0], None, [])
-        if strategy.startswith(("window", "greedy")):
-            return self._searched(method, strategy)
-        if strategy == "correlation":
-            similarity = correlations(model, self.aligner)
-        else:
-            similarity = output_similarities(Features(self._file, OUTPUT))
-        groups = by_similarity(model, n_removed, anchor, similarity)
-        return self.aligned(method, strategy, groups)
-
-    def _searched(self, method: str, strategy: str) -> Selected:
-        """Choose a window, or groups greedily, by loss."""
-        model, anchor = self.model, self.anchor
-        n_removed = self._n_corrected if strategy == RELAXED else self.n_removed
-        windows = strategy.startswith("window")
-        fits = self.search_steps and strategy.endswith(FITTED)
-        reconstruction = self.reconstruction(model) if fits else None
-        if method == "permute" and windows:
-            candidates = (w for of in searches(model, n_removed, anchor) for w in of)
-            self._permutations([group for window in candidates for group in window])
-
-        def merge(window: list[Group]) -> None:
-            permutations = self._permutations(window) if method == "permute" else None
-            merge_in_model(model, window, permutations)
-            if reconstruction:
-                reconstruction.fit_once(window, self.search_steps)
-
-        search = by_loss if windows else by_greedy
-        groups, _ = search(model, n_removed, anchor, merge, self.loss)
-        return self.aligned(method, strategy, groups)
-
-    def aligned(self, method: str, strategy: str, groups: list[Group]) -> Selected:
-        """Groups with the alignments that their merging needs, and how they are merged."""
-        permutations = self._permutations(groups) if method == "permute" else None
-        selected = Selected(groups, permutations, [])
-        if method != LOW_RANK and strategy != RELAXED:
-            return selected
-        neurons = neurons_in(self.model)
-        inputs = {INPUT: Features(self._file, INPUT), NEURON: Features(self._file, neurons)}
-        if method == LOW_RANK:
-            merge = partial(approximate, n_removed=self.n_removed, inputs=inputs)
-        else:
-            merge = partial(merge_relaxed, rank=self.rank, inputs=inputs)
-        return replace(selected, merge=merge)
-
-    def _permutations(self, groups: list[Group]) -> Any:
-        self.aligner.align(pairs_of(groups))
-        return self.aligner.permutations()
-
-    @cached_property
-    def _file(self) -> Path:
-        """What the ways need of every layer, collected in one pass."""
-        file = self._scratch / "features.safetensors"
-        names = {FEATURES, OUTPUT, INPUT, neurons_in(self.model)}
-        maps = {name: COLLECTED[name] for name in COLLECTED if name in names}
-        collect(self.model, self.data.features, maps, self.data.n_tokens, file)
-        return file
-
-    def _drop(self, block: list[Group]) -> None:
-        drop_feed_forwards(self.model, block)
-
-
-class Measuring:
-    """Measures one way, and keeps in a file what is done. tuner: None if nothing is tuned."""
-
-    def __init__(self, ways: Ways, stored: Fit, file: Path, tuner: Any) -> None:
-        self.ways, self.stored, self.file, self.tuner = ways, stored, file, tuner
+        self._model, self._collected, self._loss = collected.model, collected, loss
+        self._settings, self._n_removed, self._n_dropped = settings, n_removed, n_dropped
+        self._stored, self._kept, self._tuner = stored, kept, tuner
 
     def row(self, method: str, strategy: str) -> dict[str, Any]:
-        """Groups, parameters and losses by phase, from the file as far as they are there."""
-        done = json.loads(self.file.read_text()) if self.file.exists() else {}
-        if "tuned" in done or ("untuned" in done and self.tuner is None):
+        """Groups, parameters and losses by phase, from a file as far as they are there."""
+        file = self._kept / f"{method} {strategy}.json"
+        done = json.loads(file.read_text()) if file.exists() else {}
+        if "tuned" in done or ("untuned" in done and self._tuner is None):
             return done
-        candidate, stored, selected = self._candidate(method, strategy, done)
+        selected = self._selected(method, strategy, done)
+        candidate, stored = self._candidate(method, selected)
         if "untuned" not in done:
             parameters = count_parameters(candidate)
             if method == DROP_FFS:
                 parameters = sum(p.numel() for p in candidate.parameters() if p.requires_grad)
             done = {
                 "groups": [group.as_json() for group in selected.groups],
-                "rank": self.ways.rank if strategy == RELAXED else 0,
+                "rank": self._settings.rank if strategy == RELAXED else 0,
                 "parameters": parameters,
                 "untuned": self._losses(candidate),
             }
-            self._keep(done)
-        if self.tuner is not None:
-            checkpoints = self.file.with_suffix("")
-            self.tuner(candidate, checkpoints)
+            write_atomically(file, json.dumps(done).encode())
+        if self._tuner is not None:
+            checkpoints = file.with_suffix("")
+            self._tuner(candidate, checkpoints)
             candidate.eval()
             round_to_stored(candidate, stored)
             done["tuned"] = self._losses(candidate)
-            self._keep(done)
+            write_atomically(file, json.dumps(done).encode())
             shutil.rmtree(checkpoints)
         del candidate
         give_back()
         return done
 
-    def _candidate(
-        self, method: str, strategy: str, done: dict[str, Any]
-    ) -> tuple[nn.Module, Fit, Selected]:
-        """A copy of the model with the way applied, its fit, and the layers chosen."""
-        fits = strategy.endswith(FITTED)
-        same = self.file.with_name(f"{method} {strategy.removesuffix(FITTED)}.json")
-        if not done and fits and not self.ways.search_steps and same.exists():
-            done = json.loads(same.read_text())  # the search is that of the row without fitting
-        if done:
-            groups = [Group(g["tower"], tuple(g["layers"]), g["anchor"]) for g in done["groups"]]
-            selected = self.ways.aligned(method, strategy, groups)
-        else:
-            note(f"{WAYS.get((method, strategy), method)}: choosing layers")
-            selected = self.ways.select(method, strategy)
-        candidate, stored = copy.deepcopy(self.ways.model), self.stored
+    def _selected(self, method: str, strategy: str, done: dict[str, Any]) -> Selected:
+        """Choose the layers of a way, unless they are known. done: its row so far."""
+        if method == ORIGINAL:
+            return Selected([])
+        plain = self._kept / f"{method} {strategy.removesuffix(FITTED)}.json"
+        if not done and not self._settings.reconstruct_search and plain.exists():
+            done = json.loads(plain.read_text())  # the search is that of the row without fitting
+        named = groups_of(done) if done else None
+        if not done:
+            note(f"{WAYS[method, strategy]}: choosing layers")
+        if method == DROP_FFS:
+            if named is None:
+                drop = partial(drop_feed_forwards, self._model)
+                blocks = blocks_of(self._model, self._n_removed)
+                named, _ = by_loss(self._model, blocks, drop, self._loss)
+            return Selected(named)
+        given = self._settings
+        options: dict[str, Any] = {"method": method, "strategy": strategy.split()[0]}
+        options |= {"remove": given.remove, "anchor": given.anchor}
+        n_removed = self._n_dropped if method == DROP else self._n_removed
+        if strategy.endswith(FITTED):
+            options["reconstruct"] = given.reconstruct
+            options["reconstruct_search"] = given.reconstruct_search
+        if strategy == RELAXED:
+            options["rank"] = given.rank
+            n_removed = more_removed(self._model, n_removed, given.rank)
+        settings = Settings(**options)
+        selector = selector_for(settings)(self._model, settings, n_removed, named)
+        return selector.select(self._collected, self._loss, lambda stage: nullcontext())
+
+    def _candidate(self, method: str, selected: Selected) -> tuple[nn.Module, Fit]:
+        """A copy of the model with a way applied, and its fit."""
+        candidate, stored = copy.deepcopy(self._model), self._stored
         if method == DROP_FFS:
             drop_feed_forwards(candidate, selected.groups)
         elif method != ORIGINAL:
-            reconstruction = self.ways.reconstruction(candidate) if fits else None
             candidate, stored = compressed(candidate, stored, method, selected)
-            if reconstruction:
-                reconstruction.fit(selected.groups, self.ways.steps)
+            if selected.reconstruction:
+                steps = self._settings.reconstruct
+                selected.reconstruction.fit(candidate, selected.groups, steps)
                 round_to_stored(candidate, stored)
-        return candidate, stored, selected
+        return candidate, stored
 
     def _losses(self, model: nn.Module) -> dict[str, list[float]]:
         """The loss by example, or a single one of all, in the columns that intervals take."""
-        loss = self.ways.loss
-        if not isinstance(loss, CrossEntropy):
-            return {"loss": [loss.of(model)]}
-        summed, n, _ = zip(*losses_by_example(model, loss.batches), strict=True)
+        if not isinstance(self._loss, CrossEntropy):
+            return {"loss": [self._loss.of(model)]}
+        summed, n, _ = zip(*losses_by_example(model, self._loss.batches), strict=True)
         return {"negative_log_likelihood": list(summed), "n_tokens": list(n)}
 
-    def _keep(self, done: dict[str, Any]) -> None:
-        partial = self.file.with_suffix(".partial")
-        partial.write_text(json.dumps(done))
-        partial.replace(self.file)
 
-
-def _size(model: nn.Module, prefix: str, only: set[str] | None = None) -> int:
-    """Parameters whose names begin so, or only some of them."""
-    return sum(
-        parameter.numel()
-        for name, parameter in model.named_parameters()
-        if name.startswith(prefix) and (only is None or name in only)
-    )
+def groups_of(done: dict[str, Any]) -> list[Group]:
+    """The layers of a row."""
+    return [Group(g["tower"], tuple(g["layers"]), g["anchor"]) for g in done["groups"]]
 
 
 def _compared(
@@ -572,8 +481,7 @@ def _compared(
                 interval = scored[name].minus(scored[first]).interval(CONFIDENCE)
             fault = None if key == first[0] else loss.fault(values[first], values[name])
             losses[phase] = Loss(values[name], values[name] - values[first], interval, fault)
-        groups = [Group(g["tower"], tuple(g["layers"]), g["anchor"]) for g in done["groups"]]
-        layers = layers_text(groups) + (f", rank {done['rank']}" if done["rank"] else "")
+        layers = layers_text(groups_of(done)) + (f", rank {done['rank']}" if done["rank"] else "")
         row = Row(WAYS.get(key, ORIGINAL), *key, layers, done["parameters"], losses)
         rows.append(row)
     best = {}

@@ -19,8 +19,8 @@ from ffmerge.compression.drop import Dropper, dropped
 from ffmerge.compression.encodings import encoding_for, tokenizer_if_any
 from ffmerge.compression.loss import Divergence, check_finite, loss_for
 from ffmerge.compression.read import Request, read_examples, read_yaml
-from ffmerge.compression.select import Selected, Selector
-from ffmerge.compression.settings import DROP, Settings
+from ffmerge.compression.select import Collected, Selected, Selector, massive_text
+from ffmerge.compression.settings import DROP, LOW_RANK, Settings
 from ffmerge.compression.source import SourceModel
 from ffmerge.compression.summary import Compressed
 from ffmerge.compression.write import (
@@ -71,8 +71,7 @@ def compress(
     check_new(out)
     original = source.find(model, settings.revision)
     entry = read_entry(settings.architecture)
-    files, held_out_files = files_of(features), files_of(held_out)
-    named = all_files(files, held_out, held_out_files)
+    named = all_files(features, held_out)
     check_outside(out, [original.directory, *(named or ())])
     _check(source.outline(original, entry), original, named, settings)
     with (
@@ -84,8 +83,9 @@ def compress(
         with clock.stage("loading"):
             readable = source.with_safetensors(original, scratch)
             settings = replace(settings, dtype=_dtype(settings.dtype, readable))
-            loaded, stored = loaded_with_fit(readable, settings, entry)
-            selector = selector_for(settings)(loaded, settings, scratch)
+            loaded, stored = loaded_with_fit(readable, settings.dtype, settings.device, entry)
+            warn_of_missing(stored)
+            selector = selector_for(settings)(loaded, settings)
         with clock.stage("data"):
             data = read_data(loaded, original, (features, held_out), settings)
         before = count_parameters(loaded), size_of(readable.weights)
@@ -100,13 +100,18 @@ def compress(
                 check_finite({loss.name: torch.tensor(loss_before)})
             note(selector.plan(data.n_tokens, clock.seconds["loss before"]))
             clock.tells = True
-            selected = selector.select(data, loss, clock.stage)
+            collected = Collected(loaded, data, selector.collected, scratch)
+            selected = selector.select(collected, loss, clock.stage)
+            if settings.method not in (DROP, LOW_RANK) and collected.massive:
+                warnings.warn(massive_text(collected.massive, settings.skip_massive), stacklevel=2)
             with clock.stage("dropping" if settings.method == DROP else "merging"):
                 loaded, stored = compressed(loaded, stored, settings.method, selected)
             errors = []
             if selected.reconstruction:
                 with clock.stage("reconstruction"):
-                    errors = selected.reconstruction.fit(selected.groups, settings.reconstruct)
+                    errors = selected.reconstruction.fit(
+                        loaded, selected.groups, settings.reconstruct
+                    )
                     round_to_stored(loaded, stored)
             with clock.stage("loss after"):
                 loss_after = loss.of(loaded)
@@ -147,17 +152,20 @@ def compress(
 
 
 def loaded_with_fit(
-    original: SourceModel, settings: Settings, entry: dict[str, Any] | None
+    readable: SourceModel, dtype: str, device: str, entry: dict[str, Any] | None
 ) -> tuple[nn.Module, Fit]:
     """Load a model, and say how its files, safetensors, fill it. entry: see `read_entry`."""
-    dtype = getattr(torch, settings.dtype)
-    loaded = source.load_original(original, dtype, entry, partial=True).to(settings.device)
-    stored = fit(loaded, original.stored, original.directory)
+    loaded = source.load_original(readable, getattr(torch, dtype), entry, partial=True).to(device)
+    stored = fit(loaded, readable.stored, readable.directory)
+    keep_stored_tensors(loaded, stored)
+    return loaded, stored
+
+
+def warn_of_missing(stored: Fit) -> None:
+    """Warn of tensors that a model's files lack."""
     if stored.missing:
         lacking = ", ".join(sorted(stored.missing))
         warnings.warn(f"the model has no {lacking}; the result has none either", stacklevel=2)
-    keep_stored_tensors(loaded, stored)
-    return loaded, stored
 
 
 def read_data(
@@ -167,10 +175,20 @@ def read_data(
     settings: Settings,
 ) -> Data:
     """Read the user's data for features and for the loss, from files or batches."""
-    features, held_out = of
-    if (files := files_of(features)) is None:
-        return from_batches(model, features, held_out, settings.n_tokens)
-    return data_of_files(model, original, files, settings, files_of(held_out))
+    files, held_out = map(files_of, of)
+    if files is None:
+        return from_batches(model, *of, settings.n_tokens)
+    encoding = encoding_for(model, original.directory, settings.max_length, settings.pack)
+    request = Request(encoding.wanted, settings.columns)
+    return from_examples(
+        model,
+        encoding,
+        read_examples(files, request),
+        settings.n_tokens,
+        settings.n_held_out,
+        settings.batch_size,
+        None if held_out is None else read_examples(held_out, request),
+    )
 
 
 def selector_for(settings: Settings) -> type[Selector] | type[Dropper]:
@@ -188,7 +206,7 @@ def compressed(
     if method == DROP:
         model, stored = dropped(model, stored, selected.groups)
     else:
-        selected.merge(model, selected.groups, selected.permutations)
+        selected.merge(model, selected.groups)
         become_tied(model, getattr(model.config, GROUPS))
     round_to_stored(model, stored)
     return model, stored
@@ -249,37 +267,15 @@ def files_of(features: UserData | None) -> list[Path] | None:
     return files
 
 
-def all_files(
-    files: list[Path] | None, held_out: UserData | None, held_out_files: list[Path] | None
-) -> list[Path] | None:
-    """All files of both parts of the data; None for batches.
+def all_files(data: UserData, held_out: UserData | None) -> list[Path] | None:
+    """All files and directories of both parts of the data; None for batches.
 
-    Raises ValueError if one part is of files and the other of batches.
+    Raises ValueError if one part is of files and the other of batches, or as `files_of` does.
     """
-    if held_out is not None and (files is None) != (held_out_files is None):
+    files, others = files_of(data), files_of(held_out)
+    if held_out is not None and (files is None) != (others is None):
         raise ValueError("held-out data have to be files if the other data are, else batches")
-    return None if files is None else [*files, *(held_out_files or ())]
-
-
-def data_of_files(
-    model: nn.Module,
-    original: SourceModel,
-    files: list[Path],
-    settings: Settings,
-    held_out: list[Path] | None = None,
-) -> Data:
-    """Read the data in a user's files, in two parts. held_out: files of the second part."""
-    encoding = encoding_for(model, original.directory, settings.max_length, settings.pack)
-    request = Request(encoding.wanted, settings.columns)
-    return from_examples(
-        model,
-        encoding,
-        read_examples(files, request),
-        settings.n_tokens,
-        settings.n_held_out,
-        settings.batch_size,
-        None if held_out is None else read_examples(held_out, request),
-    )
+    return None if files is None else [*files, *(others or ())]
 
 
 def _check(
@@ -289,7 +285,7 @@ def _check(
     size = getattr(torch, settings.dtype or "float32").itemsize
     n_bytes = size * sum(parameter.numel() for parameter in outline.parameters())
     check_room(n_bytes, f"{original.directory}: the weights that config.json describes")
-    selector_for(settings)(outline, settings, Path())
+    selector_for(settings)(outline, settings)
     if files is not None:
         encoding = encoding_for(outline, original.directory, settings.max_length)
         with warnings.catch_warnings(action="ignore"):  # they come again when the data are read

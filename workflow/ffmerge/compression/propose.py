@@ -87,7 +87,8 @@ def _are_alike(sublayers: list[dict[str, Any] | None]) -> bool:
 
 def _sublayer(layer: nn.Module) -> dict[str, Any] | None:
     """The maps of a layer's FF sublayer, by the keys of an entry; None if it has none."""
-    maps = {name: module for name, module in layer.named_modules() if _is_linear(module)}
+    modules = layer.named_modules()
+    maps = {name: module for name, module in modules if isinstance(module, nn.Linear | Conv1D)}
     outside = {name: _shape(module) for name, module in maps.items() if not ATTENTION.search(name)}
     pairs = [
         (n_in, up, down)
@@ -119,10 +120,6 @@ def _attention(maps: Mapping[str, nn.Module], d_model: int) -> str | None:
     outputs = [n for n in inside if part in n.split(".") and _shape(maps[n])[1] == d_model]
     named = [n for n in outputs if re.search(r"(o|out|c)_?(proj|lin)$|output|dense$|\.o$|proj$", n)]
     return (named or outputs or [None])[-1]
-
-
-def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear | Conv1D)
 
 
 def _shape(module: nn.Module) -> tuple[int, int]:

@@ -2,14 +2,12 @@
 
 import math
 import re
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import partial
-from itertools import combinations
-from operator import lt
+from functools import cached_property, partial
+from itertools import chain, combinations
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -39,7 +37,6 @@ from ffmerge.method.permutation import Alignment, Pair, Permutations, align_all_
 from ffmerge.method.reconstruct import INPUT, MAPS, OUTPUT, Reconstruction
 from ffmerge.method.relax import GIVEN, MOMENTS, NEURON, approximate, check_rank, merge_relaxed
 from ffmerge.method.shared_layers import SharedLayers
-from ffmerge.method.windows import best_start
 from ffmerge.models.memory import drop_cycles
 from ffmerge.models.towers import towers
 from provenance.progress import progress
@@ -64,218 +61,275 @@ Widths = dict[str, list[tuple[int, int]]]
 """Tower -> (d_model, d_ff) of each layer; layers of equal widths can be merged."""
 StageTimer = Callable[[str], AbstractContextManager[None]]
 """Times a named stage."""
+Merging = Callable[[nn.Module, Sequence[Group]], None]
+"""Merges groups in a model, in place."""
 
 
 @dataclass(frozen=True)
 class Selected:
-    """The groups to merge. permutations: by tower, None for vanilla. tried: windows, if any.
+    """The groups to merge, or to drop. merge: merges them in the model, or in a copy of it.
 
-    reconstruction: to fit the merged model, if that was asked for. merge: merges the groups in a
-    model, with corrections or without.
+    tried: windows, if any. reconstruction: to fit the merged model, if that was asked for.
     """
 
     groups: list[Group]
-    permutations: dict[str, Permutations] | None
-    tried: Tried
+    merge: Merging | None = None
+    tried: Tried = field(default_factory=list)
     reconstruction: Reconstruction | None = None
-    merge: Callable[..., None] = merge_in_model
+
+
+class Collected:
+    """What selecting and merging need of a model, each computed when it is first needed.
+
+    model: the original, which stays unchanged. names: what one pass collects, of COLLECTED.
+    scratch: a directory for that.
+    """
+
+    def __init__(self, model: nn.Module, data: Data, names: Collection[str], scratch: Path) -> None:
+        self.model, self.data, self._scratch = model, data, scratch
+        gated = all(tower.feed_forward.gate for tower in towers(model).values())
+        self._neurons = FEATURES if gated and FEATURES in names else NEURON
+        self._maps = {
+            name: values
+            for name, values in COLLECTED.items()
+            if name in names and (name != NEURON or self._neurons == NEURON)
+        }
+        self._file = scratch / "features.safetensors"
+
+    @cached_property
+    def massive(self) -> dict[str, list[int]]:
+        """The layers that make massive activations, by tower. All outputs are collected.
+
+        Raises OSError if the disk has no room for them.
+        """
+        widths = (
+            Tap(self.model, tower, layer, values).width
+            for tower in towers(self.model).values()
+            for layer in range(len(tower))
+            for values in self._maps.values()
+        )
+        check_space(self._scratch, 4 * self.data.n_tokens * sum(widths), "features")
+        return collect(self.model, self.data, self._maps, self._file)
+
+    def outputs(self, name: str) -> Features:
+        """What was collected under a name."""
+        _ = self.massive
+        return Features(self._file, self._neurons if name == NEURON else name)
+
+    @cached_property
+    def aligner(self) -> "Aligner":
+        """Alignments, each solved when it is first needed."""
+        return Aligner(self.outputs(FEATURES))
+
+    def similarity(self, strategy: str) -> dict[str, Tensor]:
+        """Similarity of all pairs of layers, (n_layers, n_layers) by tower.
+
+        By the mean correlation of aligned neurons, 0 for different widths; or by CKA of outputs.
+        """
+        if strategy == "cka":
+            return output_similarities(self.outputs(OUTPUT))
+        widths = widths_of(self.model)
+        self.aligner.align(
+            {
+                name: [(i, j) for i, j in combinations(range(len(of)), 2) if of[i] == of[j]]
+                for name, of in widths.items()
+            }
+        )
+        return {name: self.aligner.correlation(name, len(of)) for name, of in widths.items()}
+
+    @property
+    def inputs(self) -> dict[str, Features]:
+        """What each map of the FF sublayers gets, for low-rank maps."""
+        return {name: self.outputs(name) for name in (INPUT, NEURON)}
+
+    @cached_property
+    def reconstruction(self) -> Reconstruction:
+        """What fits merged sublayers."""
+        run = partial(forward, self.model.base_model, self.data.features[0])
+        return Reconstruction(self.model, run, self.outputs(INPUT), self.outputs(OUTPUT))
 
 
 class Selector:
     """Selects layers as the user's settings ask for.
 
-    scratch: a directory for features while they are needed. The model stays unchanged.
+    n_removed: FF sublayers to remove by tower, if not by the settings. named: groups, if they are
+    known already.
     Raises ValueError if the model does not have the layers asked for.
     """
 
-    def __init__(self, model: nn.Module, settings: Settings, scratch: Path) -> None:
-        self._model, self._settings, self._scratch = model, settings, scratch
-        model_towers = towers(model)
-        self._named, self._n_removed = None, {}
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: Settings,
+        n_removed: dict[str, int] | None = None,
+        named: list[Group] | None = None,
+    ) -> None:
+        self._model, self._settings = model, settings
+        self._named, self._n_removed = named, n_removed or {}
         if settings.layers is not None:
-            self._named = parse_groups(settings.layers, list(model_towers), settings.anchor)
-            check_mergeable(self._named, model_towers, lambda name: model.get_parameter(name).shape)
-        else:
-            n_layers = {name: len(tower) for name, tower in model_towers.items()}
+            self._named = parse_groups(settings.layers, list(towers(model)), settings.anchor)
+            check_mergeable(self._named, towers(model), self._shape)
+        elif n_removed is None:
+            n_layers = {name: len(tower) for name, tower in towers(model).items()}
             self._n_removed = n_to_remove(settings.remove, n_layers)
-            if settings.method == LOW_RANK:
-                return
-            if settings.strategy == "window":
-                searches(model, self._n_removed, settings.anchor)
-            elif settings.strategy == "greedy":
-                boundaries(model, self._n_removed)
-        if settings.rank:
-            fewest = [
-                groups.group(name, range(n + 1), settings.anchor)
-                for name, n in self._n_removed.items()
-                if n
-            ]
-            self._check_rank(self._named or fewest)
+        if settings.method == LOW_RANK:
+            return
+        if self._strategy == "window":
+            searches(model, self._n_removed, settings.anchor)
+        elif self._strategy == "greedy":
+            boundaries(model, self._n_removed)
+        fewest = [
+            groups.group(name, range(n + 1), settings.anchor)
+            for name, n in self._n_removed.items()
+            if n
+        ]
+        self._check_rank(self._named or fewest)
+
+    def _shape(self, name: str) -> torch.Size:
+        return self._model.get_parameter(name).shape
 
     def _check_rank(self, selected: list[Group]) -> None:
-        def shape(name: str) -> torch.Size:
-            return self._model.get_parameter(name).shape
-
-        check_rank(selected, towers(self._model), shape, self._settings.rank)
+        if self._settings.rank:
+            check_rank(selected, towers(self._model), self._shape, self._settings.rank)
 
     @property
-    def _maps(self) -> dict[str, str | None]:
+    def _strategy(self) -> str | None:
+        """How layers are chosen; None if they are known."""
+        return self._settings.strategy if self._named is None else None
+
+    @property
+    def collected(self) -> set[str]:
         """What to collect, of COLLECTED."""
-        strategy = self._settings.strategy if self._named is None else None
-        fitted = self._settings.reconstruct is not None
-        relaxed = self._settings.rank > 0 or self._settings.method == LOW_RANK
+        settings = self._settings
+        fitted, relaxed = settings.reconstruct is not None, settings.rank > 0
+        relaxed |= settings.method == LOW_RANK
         wanted = {
-            FEATURES: self._settings.method == "permute" or strategy == "correlation",
+            FEATURES: settings.method == "permute" or self._strategy == "correlation",
             INPUT: fitted or relaxed,
-            OUTPUT: fitted or strategy == "cka",
+            OUTPUT: fitted or self._strategy == "cka",
             NEURON: relaxed,
         }
-        if wanted[FEATURES] and neurons_in(self._model) == FEATURES:
-            wanted[NEURON] = False
-        return {name: COLLECTED[name] for name in COLLECTED if wanted[name]}
-
-    def _n_bytes(self, n_tokens: int) -> int:
-        """Bytes that the collected outputs take on disk."""
-        widths = (
-            Tap(self._model, tower, layer, kind).width
-            for tower in towers(self._model).values()
-            for layer in range(len(tower))
-            for kind in self._maps.values()
-        )
-        return 4 * n_tokens * sum(widths)
+        return {name for name, is_wanted in wanted.items() if is_wanted}
 
     def plan(self, n_tokens: int, seconds_per_loss: float) -> str:
         """Say how many pairs and windows there are, and roughly how long they take.
 
         seconds_per_loss: measured on the original.
         """
-        n_windows, aligned = 0, self._settings.method == "permute"
-        most = max(d_ff for of in widths_of(self._model).values() for _, d_ff in of)
+        settings, widths, n_trials = self._settings, widths_of(self._model), 0
+        most = max(d_ff for of in widths.values() for _, d_ff in of)
         moments = f"memory for second moments: {MOMENTS * 8 * most**2:,} bytes"
-        if self._settings.method == LOW_RANK:
+        if settings.method == LOW_RANK:
             return moments
+        at_most, aligned = "", settings.method == "permute"
         if self._named is not None:
             pairs = pairs_of(self._named)
-        elif self._settings.strategy == "window":
-            candidates = searches(self._model, self._n_removed, self._settings.anchor)
-            pairs = pairs_of(g for windows in candidates for window in windows for g in window)
-            n_windows = sum(map(len, candidates))
-        elif self._settings.strategy == "greedy":
+        elif settings.strategy == "window":
+            windows = list(chain(*searches(self._model, self._n_removed, settings.anchor)))
+            pairs, n_trials = pairs_of(chain(*windows)), len(windows)
+        elif settings.strategy == "greedy":
             open_ = boundaries(self._model, self._n_removed)
-            n_windows = greedy.n_trials(len(open_), sum(self._n_removed.values()))
-            pairs = pairs_of(greedy.groups_between([b], self._settings.anchor)[0] for b in open_)
+            n_trials = greedy.n_trials(len(open_), sum(self._n_removed.values()))
+            pairs = pairs_of(greedy.groups_between([b], settings.anchor)[0] for b in open_)
         else:
-            aligned = aligned or self._settings.strategy == "correlation"
-            pairs = {
-                name: set(combinations(range(len(tower)), 2))
-                for name, tower in towers(self._model).items()
-            }
-        widths = widths_of(self._model)
+            at_most, aligned = "at most ", aligned or settings.strategy == "correlation"
+            pairs = {name: set(combinations(range(len(of)), 2)) for name, of in widths.items()}
         d_ffs = [widths[name][i][1] for name, of in pairs.items() for i, _ in of if aligned]
         seconds = sum(_seconds_to_align(n_tokens, d_ff) for d_ff in d_ffs)
-        at_most = "at most " if self._named is None and not n_windows else ""
         lines = [f"pairs of layers to align: {at_most}{len(d_ffs)}, about {duration(seconds)}"]
-        if n_windows:
-            trying = duration(n_windows * seconds_per_loss)
-            what = "windows" if self._settings.strategy == "window" else "groups"
-            lines.append(f"{what} to try: {n_windows}, at most about {trying}")
-        if self._settings.rank:
-            lines.append(moments)
-        return "; ".join(lines)
+        if n_trials:
+            what = "windows" if settings.strategy == "window" else "groups"
+            trying = duration(n_trials * seconds_per_loss)
+            lines.append(f"{what} to try: {n_trials}, at most about {trying}")
+        return "; ".join([*lines, *([moments] if settings.rank else [])])
 
-    def select(self, data: Data, loss: Loss, stage: StageTimer) -> Selected:
+    def select(self, collected: Collected, loss: Loss, stage: StageTimer) -> Selected:
         """Choose the groups to merge and solve their alignments.
 
+        collected: has at least what `self.collected` names, of the same model.
         Raises OSError if the disk has no room for the features.
         """
-        check_space(self._scratch, self._n_bytes(data.n_tokens), "features")
-        file, maps, reconstruction = self._scratch / "features.safetensors", self._maps, None
+        model, settings, n_removed = self._model, self._settings, self._n_removed
         with stage("features"):
-            kept_out = collect(self._model, data.features, maps, data.n_tokens, file)
-            if kept_out and self._settings.method != LOW_RANK:
-                warnings.warn(massive_text(kept_out, self._settings.skip_massive), stacklevel=2)
-            without = kept_out if self._settings.skip_massive else {}
-            if self._settings.reconstruct is not None:
-                reconstruction = Reconstruction(
-                    self._model,
-                    lambda: forward(self._model.base_model, data.features[0]),
-                    Features(file, INPUT),
-                    Features(file, OUTPUT),
-                )
-        neurons = neurons_in(self._model) if FEATURES in maps else NEURON
-        inputs = {INPUT: Features(file, INPUT), NEURON: Features(file, neurons)}
-        if self._settings.method == LOW_RANK:
-            merging = partial(approximate, n_removed=self._n_removed, inputs=inputs)
-            return Selected(all_layers(self._model, self._n_removed), None, [], merge=merging)
-        aligner = Aligner(Features(file, FEATURES)) if FEATURES in maps else None
-        aligned = self._settings.method == "permute"
-        anchor, tried = self._settings.anchor, []
+            kept_out = collected.massive
+            reconstruction = collected.reconstruction if settings.reconstruct else None
+        without = kept_out if settings.skip_massive else {}
+        if settings.method == LOW_RANK:
+            merge = partial(approximate, n_removed=n_removed, inputs=collected.inputs)
+            return Selected(self._named or all_layers(model, n_removed), merge)
+
+        def permutations(groups: Iterable[Group]) -> dict[str, Permutations] | None:
+            return collected.aligner.permutations(groups) if settings.method == "permute" else None
+
+        candidates, selected, tried = [], self._named or [], []
         with stage("alignment"):
-            if self._named is not None:
-                selected = self._named
-            elif self._settings.strategy == "window":
-                candidates = searches(self._model, self._n_removed, anchor, without)
-                selected = [g for windows in candidates for window in windows for g in window]
-            elif self._settings.strategy == "greedy":
-                selected = []  # pairs are aligned when they are tried
-            else:
-                similarity = (
-                    correlations(self._model, aligner)
-                    if self._settings.strategy == "correlation"
-                    else output_similarities(Features(file, OUTPUT))
-                )
-                selected = by_similarity(self._model, self._n_removed, anchor, similarity, without)
-            if aligned:
-                aligner.align(pairs_of(selected))
-        permutations = aligner.permutations() if aligned else None
-        if self._named is None and self._settings.strategy in ("window", "greedy"):
+            if self._strategy == "window":
+                candidates = searches(model, n_removed, settings.anchor, without)
+            elif self._strategy in ("correlation", "cka"):
+                similarity = collected.similarity(self._strategy)
+                selected = by_similarity(model, n_removed, settings.anchor, similarity, without)
+            # greedy groups are aligned when they are tried
+            permutations([*selected, *chain(*chain(*candidates))])
+        if self._strategy in ("window", "greedy"):
+
+            def change(window: list[Group]) -> None:
+                merge_in_model(model, window, permutations(window))
+                if steps := settings.reconstruct_search:
+                    reconstruction.fit_once(model, window, steps)
+
             with stage("search"):
-
-                def merge(window: list[Group]) -> None:
-                    nonlocal permutations
-                    if aligned and self._settings.strategy == "greedy":
-                        aligner.align(pairs_of(window))
-                        permutations = aligner.permutations()
-                    merge_in_model(self._model, window, permutations)
-                    if reconstruction and (steps := self._settings.reconstruct_search):
-                        reconstruction.fit_once(window, steps)
-
-                search = by_loss if self._settings.strategy == "window" else by_greedy
-                selected, tried = search(self._model, self._n_removed, anchor, merge, loss, without)
-        merging = merge_in_model
-        if rank := self._settings.rank:
-            self._check_rank(selected)
-            merging = partial(merge_relaxed, rank=rank, inputs=inputs)
-        return Selected(selected, permutations, tried, reconstruction, merging)
+                if self._strategy == "window":
+                    selected, tried = by_loss(model, candidates, change, loss)
+                else:
+                    selected, tried = by_greedy(
+                        model, n_removed, settings.anchor, change, loss, without
+                    )
+        self._check_rank(selected)
+        merge, options = merge_in_model, {}
+        if settings.rank:
+            merge, options = merge_relaxed, {"rank": settings.rank, "inputs": collected.inputs}
+        merging = partial(merge, permutations=permutations(selected), **options)
+        return Selected(selected, merging, tried, reconstruction)
 
 
 def collect(
-    model: nn.Module,
-    batches: list[Batch],
-    maps: Mapping[str, str | None],
-    n_tokens: int,
-    file: Path,
+    model: nn.Module, data: Data, maps: Mapping[str, str | None], file: Path
 ) -> dict[str, list[int]]:
-    """Collect outputs of every layer at n_tokens positions in a file, without the model's head.
+    """Collect outputs of every layer in a file, without the model's head.
 
     maps: of COLLECTED; the first batch is computed even if there are none. Returns the layers that
     make massive activations, by tower.
     """
+    device = str(next(model.parameters()).device)
+    with (
+        inputs_for(model, data.features, "features", OSError, ValueError) as inputs,
+        measured(model.base_model) as ratios,
+    ):
+        collect_outputs(model.base_model, inputs, maps, data.n_tokens, file, device)
+    return massive(ratios)
+
+
+@contextmanager
+def inputs_for(
+    model: nn.Module, batches: Iterable[Batch], doing: str, *kept: type[Exception]
+) -> Iterator[Iterator[Batch]]:
+    """Give batches as the model takes them without its head; an error in there names the inputs.
+
+    kept: see `batches.explained`.
+    """
     base = model.base_model
+    given: Batch = {}
 
     def inputs() -> Iterator[Batch]:
-        for batch in progress(batches, desc="features"):
+        for batch in progress(batches, desc=doing):
             check_ids(base, [batch])
             given.clear()
             given.update(inputs_of(base, batch))
             yield on_device_of(base, given)
             drop_cycles()
 
-    given: Batch = {}
-    device = str(next(model.parameters()).device)
-    with explained(base, given, OSError, ValueError), measured(base) as ratios:
-        collect_outputs(base, inputs(), maps, n_tokens, file, device)
-    return massive(ratios)
+    with explained(base, given, *kept):
+        yield inputs()
 
 
 def massive_text(layers: Mapping[str, list[int]], skipped: bool = False) -> str:
@@ -352,12 +406,6 @@ def _parse_layers(item: str, text: str) -> list[int]:
     return layers
 
 
-def neurons_in(model: nn.Module) -> str:
-    """Which of COLLECTED has the neurons' values: FEATURES if all sublayers are gated."""
-    gated = all(tower.feed_forward.gate for tower in towers(model).values())
-    return FEATURES if gated else NEURON
-
-
 def all_layers(model: nn.Module, n_removed: Mapping[str, int]) -> list[Group]:
     """All layers of each tower of which something is to be removed."""
     return [
@@ -392,23 +440,20 @@ def searches(
 
 def by_loss(
     model: nn.Module,
-    n_removed: dict[str, int],
-    anchor: str,
-    merge: Callable[[list[Group]], None],
+    candidates: Iterable[Sequence[list[Group]]],
+    change: Callable[[list[Group]], nn.Module | None],
     loss: Loss,
-    without: Mapping[str, list[int]] = MappingProxyType({}),
 ) -> tuple[list[Group], Tried]:
-    """Find the window with the lowest loss (Section 3.4). Returns it and all windows tried.
+    """Find the window with the lowest loss in each search (Section 3.4), the first of equals.
 
-    merge: merges groups in the model, which is put back afterwards.
-    Raises ValueError if a search has no window with layers of equal widths.
+    candidates: the windows of each search. change: as in `tried_windows`. Returns the best windows,
+    and all that were tried.
     """
     selected: list[Group] = []
     tried: Tried = []
-    for windows in searches(model, n_removed, anchor, without):
-        trials = tried_windows(model, windows, merge, loss)
-        losses = {n: trial.loss for n, trial in enumerate(trials)}
-        selected += windows[best_start(losses, losses, better=lt)]
+    for windows in candidates:
+        trials = tried_windows(model, windows, change, loss)
+        selected += min(trials, key=lambda trial: trial.loss).window
         tried += trials
     return selected, tried
 
@@ -475,6 +520,7 @@ def boundaries(
 ) -> list[greedy.Boundary]:
     """The pairs of adjacent layers of equal widths, by the first of each.
 
+    without: as in `searches`.
     Raises ValueError if there are fewer than FF sublayers to remove.
     """
     widths = widths_of(model, without)
@@ -496,7 +542,8 @@ def by_greedy(
 ) -> tuple[list[Group], Tried]:
     """Find groups greedily by loss. Returns them, and those after each step.
 
-    All towers compete: n_removed is only summed up. merge, without: as in `by_loss`.
+    All towers compete: n_removed is only summed up. merge: merges groups in the model, which is put
+    back afterwards. without: as in `boundaries`.
     """
     open_, n = boundaries(model, n_removed, without), sum(n_removed.values())
     bar = progress(total=greedy.n_trials(len(open_), n), desc="groups")
@@ -535,18 +582,6 @@ def by_similarity(
     if not _fit(selected, widths):
         raise _too_few_of_equal_widths(widths)
     return selected
-
-
-def correlations(model: nn.Module, aligner: "Aligner") -> dict[str, Tensor]:
-    """Mean correlation of aligned neurons for all pairs of layers; 0 for different widths."""
-    widths = widths_of(model)
-    aligner.align(
-        {
-            name: [(i, j) for i, j in combinations(range(len(of)), 2) if of[i] == of[j]]
-            for name, of in widths.items()
-        }
-    )
-    return {name: aligner.correlation(name, len(of)) for name, of in widths.items()}
 
 
 def output_similarities(outputs: Features) -> dict[str, Tensor]:
@@ -610,6 +645,8 @@ class Aligner:
             for pair in sorted({(min(pair), max(pair)) for pair in wanted})
             if pair not in self.solved[tower]
         ]
+        if not todo:
+            return
         bar = progress(total=len(todo), desc="aligning pairs")
         for tower in pairs:
             of_tower = [pair for name, pair in todo if name == tower]
@@ -619,8 +656,9 @@ class Aligner:
                 bar.update()
         bar.close()
 
-    def permutations(self) -> dict[str, Permutations]:
-        """The permutations solved so far, by tower."""
+    def permutations(self, selected: Iterable[Group]) -> dict[str, Permutations]:
+        """The permutations that merging these groups needs, among others, by tower."""
+        self.align(pairs_of(selected))
         return {
             tower: Permutations({pair: solution.permutation for pair, solution in solved.items()})
             for tower, solved in self.solved.items()

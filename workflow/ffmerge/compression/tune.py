@@ -35,7 +35,7 @@ from ffmerge.method.relax import corrections
 from ffmerge.method.tie import count_parameters
 from ffmerge.models.format import IGNORED
 from ffmerge.models.memory import check_device
-from ffmerge.models.pretrained import fit
+from ffmerge.models.pretrained import Fit
 from ffmerge.models.tied_model import CODE
 from ffmerge.training.lora import add_adapters, merge_adapters
 from ffmerge.training.processes import SIGNALS, is_first
@@ -86,24 +86,23 @@ def tune(
     original = replace(original, name=name or original.name)
     teaching = settings.teacher and source.find(settings.teacher, merged=True)
     lineage = record.lineage_of(original.directory)
-    files, held_out_files = pipeline.files_of(data), pipeline.files_of(held_out)
-    write.check_outside(out, [original.directory, *(files or ()), *(held_out_files or ())])
-    named = pipeline.all_files(files, held_out, held_out_files)
+    named = pipeline.all_files(data, held_out)
+    write.check_outside(out, [original.directory, *(named or ())])
     with (
         tempfile.TemporaryDirectory(prefix="ffmerge") as scratch,
         warnings.catch_warnings(record=True) as noted,
     ):
         with clock.stage("loading"):
-            loaded, readable = _loaded(original, settings, Path(scratch, "model"))
+            loaded, stored, readable = _loaded(original, settings, Path(scratch, "model"))
             teacher = None
             if teaching:
-                teacher, _ = _loaded(teaching, settings, Path(scratch, "teacher"))
-            stored = fit(loaded, readable.stored, original.directory)
+                teacher, *_ = _loaded(teaching, settings, Path(scratch, "teacher"))
         with clock.stage("data"):
-            if files is None:
+            if named is None:
                 examples = of_batches(data, held_out)
             else:
-                examples = of_files(loaded, original, files, held_out_files, settings)
+                parts = pipeline.files_of(data), pipeline.files_of(held_out)
+                examples = of_files(loaded, original, *parts, settings)
             recipe = recipe_for(settings, examples.kind)
             inputs = record.inputs(original, named, Data(*examples.batches(), n_tokens=0))
             inputs["lineage"] = lineage.as_json()
@@ -131,7 +130,7 @@ def tune(
                     directory,
                     seed=settings.seed,
                     device=settings.device,
-                    accumulate=settings.accumulate if files else recipe["batch_size"],
+                    accumulate=settings.accumulate if named else recipe["batch_size"],
                     checkpointing=settings.checkpointing,
                     signals=(*SIGNALS, signal.SIGINT),
                 )
@@ -227,16 +226,14 @@ def check_tuning(settings: Tuning) -> None:
 
 def _loaded(
     original: SourceModel, settings: Tuning, scratch: Path
-) -> tuple[nn.Module, SourceModel]:
-    """Load a model in float32, with its files as safetensors."""
+) -> tuple[nn.Module, Fit, SourceModel]:
+    """Load a model in float32, with its fit and its files as safetensors."""
     readable = source.with_safetensors(original, scratch)
     entry = pipeline.read_entry(settings.architecture)
-    loaded = source.load_original(readable, architecture=entry, partial=True).to(settings.device)
-    stored = fit(loaded, readable.stored, original.directory)
+    loaded, stored = pipeline.loaded_with_fit(readable, "float32", settings.device, entry)
     for name in stored.missing:  # of no use to the outputs, so that no gradient reaches them
         loaded.get_parameter_or_buffer(name).requires_grad_(False)
-    write.keep_stored_tensors(loaded, stored)
-    return loaded, readable
+    return loaded, stored, readable
 
 
 def recipe_for(settings: Tuning, kind: str) -> dict[str, Any]:

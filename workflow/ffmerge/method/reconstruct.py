@@ -38,11 +38,11 @@ Activation = Callable[[Tensor], Tensor]
 
 
 class Reconstruction:
-    """Fits the merged FF sublayers of a model, in place.
+    """Fits the merged FF sublayers of the original model or of copies of it, in place.
 
     activations: φ of each tower.
-    run: a forward pass of the original model on some data. inputs, outputs: of every FF sublayer,
-    (n_tokens, d_model).
+    model: the original. run: a forward pass of it on some data. inputs, outputs: of every FF
+    sublayer of it, (n_tokens, d_model).
     Raises ValueError naming a tower whose sublayers are of another form than its entry in the table
     of architectures says.
     """
@@ -50,23 +50,25 @@ class Reconstruction:
     def __init__(
         self, model: nn.Module, run: Callable[[], object], inputs: Features, outputs: Features
     ) -> None:
-        self._model, self._inputs, self._outputs = model, inputs, outputs
+        self._inputs, self._outputs = inputs, outputs
         self.activations = activations(model, run)
         self._known: dict[Group, Sublayer] = {}
 
-    def fit_once(self, groups: Sequence[Group], steps: int) -> None:
+    def fit_once(self, model: nn.Module, groups: Sequence[Group], steps: int) -> None:
         """Fit merged groups that are tried again and again: each once, then what it gave."""
         for group in groups:
-            names = towers(self._model)[group.tower].tensors(group.layers[0])
-            shared = {role: self._model.get_parameter(name) for role, name in names.items()}
+            names = towers(model)[group.tower].tensors(group.layers[0])
+            shared = {role: model.get_parameter(name) for role, name in names.items()}
             if group in self._known:
                 for role, tensor in shared.items():
                     tensor.data.copy_(self._known[group][role])
             else:
-                self._fit(group, steps, lambda: None)
+                self._fit(model, group, steps, lambda: None)
                 self._known[group] = {role: t.detach().clone() for role, t in shared.items()}
 
-    def fit(self, groups: Sequence[Group], steps: int) -> list[tuple[float, float]]:
+    def fit(
+        self, model: nn.Module, groups: Sequence[Group], steps: int
+    ) -> list[tuple[float, float]]:
         """Take steps of Adam on the shared weights of merged groups, and on layers' corrections.
 
         The loss is the relative squared error Σ‖y - y₀‖² / Σ‖y₀‖² of each layer's outputs, summed
@@ -75,14 +77,16 @@ class Reconstruction:
         Returns the mean error of each group's layers before and after.
         """
         bar = progress(total=steps * len(groups), desc="reconstruction steps")
-        errors = [self._fit(group, steps, bar.update) for group in groups]
+        errors = [self._fit(model, group, steps, bar.update) for group in groups]
         bar.close()
         return errors
 
     @torch.enable_grad()
-    def _fit(self, group: Group, steps: int, tick: Callable[[], object]) -> tuple[float, float]:
-        tower = towers(self._model)[group.tower]
-        stored = {layer: self._parameters(tower, layer) for layer in group.layers}
+    def _fit(
+        self, model: nn.Module, group: Group, steps: int, tick: Callable[[], object]
+    ) -> tuple[float, float]:
+        tower = towers(model)[group.tower]
+        stored = {layer: _parameters(model, tower, layer) for layer in group.layers}
         copies: dict[int, tuple[float, nn.Parameter, Tensor]] = {}  # by object: layers share most
         for sublayer in stored.values():
             for role, tensor in sublayer.items():
@@ -142,22 +146,23 @@ class Reconstruction:
             total += apart / (n_tokens * d_model * (sizes[layer] or 1))
         return total / len(group.layers)
 
-    def _parameters(self, tower: Tower, layer: int) -> dict[str, nn.Parameter]:
-        """An FF sublayer by role, with `up.correction_in` and the like if it is relaxed."""
-        return {
-            f"{which}.{kind}": parameter
-            for which in tower.feed_forward.maps
-            for kind, parameter in self._model.get_submodule(
-                tower.module(layer, which)
-            ).named_parameters(recurse=False)
-        }
-
     def _rows(self, tower: str, layer: int, firsts: Sequence[int], like: Tensor) -> list[Tensor]:
         """Inputs and outputs of blocks of positions. firsts: of each block."""
         return [
             torch.cat([of.layer(tower, layer, first, BLOCK) for first in firsts]).to(like)
             for of in (self._inputs, self._outputs)
         ]
+
+
+def _parameters(model: nn.Module, tower: Tower, layer: int) -> dict[str, nn.Parameter]:
+    """An FF sublayer by role, with `up.correction_in` and the like if it is relaxed."""
+    return {
+        f"{which}.{kind}": parameter
+        for which in tower.feed_forward.maps
+        for kind, parameter in model.get_submodule(tower.module(layer, which)).named_parameters(
+            recurse=False
+        )
+    }
 
 
 def feed_forward(

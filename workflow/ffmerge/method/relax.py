@@ -77,7 +77,6 @@ def merge_relaxed(
 def approximate(
     model: nn.Module,
     groups: Sequence[Group],
-    _permutations: None,
     n_removed: Mapping[str, int],
     inputs: Mapping[str, Features],
 ) -> None:
