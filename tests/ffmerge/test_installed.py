@@ -94,6 +94,27 @@ def ffmerge(installed: dict[str, Path], *arguments: str | Path) -> subprocess.Co
     return python(installed, installed["package"] / "bin/ffmerge", *arguments)
 
 
+ONE_BY_ONE = """
+import contextlib, io, json, sys
+from ffmerge.__main__ import main
+
+printed = []
+for request in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert main(request) == 0, request
+    printed.append(said.getvalue())
+print(json.dumps(printed))
+"""
+
+
+def one_by_one(installed: dict[str, Path], *requests: tuple[str | Path, ...]) -> list[str]:
+    """Run several commands in one process, which imports once; return what each printed."""
+    asked = json.dumps([[str(word) for word in request] for request in requests])
+    ran = python(installed, "-c", ONE_BY_ONE, asked)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
 # --- the wheel ------------------------------------------------------------------------------------
 
 
@@ -160,22 +181,20 @@ def test_the_installed_tool_needs_only_its_declared_dependencies(installed, tmp_
     shown = ffmerge(installed, "inspect", model, "--json")
     assert shown.returncode == 0, shown.stderr
     [share] = [each for each in json.loads(shown.stdout)["removals"] if each["share"] == "1/3"]
-    out = tmp_path / "smaller"
+    out, tuned = tmp_path / "smaller", tmp_path / "tuned"
     request = ("--remove", "1/3", "--features", texts, "--out", out, "--n-tokens", "40", "--json")
-    made = ffmerge(installed, "compress", model, *request)
-    assert made.returncode == 0, made.stderr
-    parameters = json.loads(made.stdout)["parameters"]
+    made, _, evaluated, _ = one_by_one(
+        installed,
+        ("compress", model, *request),
+        ("tune", out, "--data", texts, "--steps", "2", "--out", tuned),
+        ("evaluate", tuned, "--against", model, "--data", texts, "--json"),
+        ("export", out, "--form", "code", "--out", tmp_path / "code"),
+    )
+    parameters = json.loads(made)["parameters"]
     assert [parameters["before"] - parameters["after"]] * 2 == share["parameters"]
-    tuning = ("--data", texts, "--steps", "2", "--out", tmp_path / "tuned")
-    tuned = ffmerge(installed, "tune", out, *tuning)
-    assert tuned.returncode == 0, tuned.stderr
-    compared = ("--against", model, "--data", texts, "--json")
-    evaluated = ffmerge(installed, "evaluate", tmp_path / "tuned", *compared)
-    assert evaluated.returncode == 0, evaluated.stderr
-    sizes = [scored["parameters"] for scored in json.loads(evaluated.stdout)["models"]]
+    sizes = [scored["parameters"] for scored in json.loads(evaluated)["models"]]
     assert sizes == [parameters["before"], parameters["after"]]
-    exported = ffmerge(installed, "export", out, "--form", "code", "--out", tmp_path / "code")
-    assert exported.returncode == 0, exported.stderr
+    assert (tmp_path / "code/modeling_ffmerge.py").is_file()
     program = (
         "import importlib.util, sys, ffmerge, ffmerge.auto; "
         "from transformers import AutoModelForCausalLM as Auto; "

@@ -90,6 +90,7 @@ def test_layers_that_cannot_be_dropped_are_refused_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_every_way_is_compared_and_a_kill_costs_one_row(made, tmp_path, capsys, monkeypatch):
     model, data, _ = made("gpt2")
     request = ("compare", model, "--remove", 1, "--features", data, "--n-tokens", 12)
