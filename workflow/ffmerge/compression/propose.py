@@ -150,15 +150,15 @@ def _count(config: Any, n_layers: int, tower: str) -> dict[str, str | None]:
     """The configuration's key for the number of layers, unless it is `num_hidden_layers`."""
     keys = [
         name
-        for name, value in _values(config)
+        for name, value in _values(config.to_dict())
         if value == n_layers and not isinstance(value, bool) and "layer" in name
     ]
     keys.sort(key=lambda name: (tower not in name, name != "num_hidden_layers", len(name)))
     return {} if keys and keys[0] == "num_hidden_layers" else {"count": keys[0] if keys else None}
 
 
-def _values(config: Any, within: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in config.to_dict().items() if hasattr(config, "to_dict") else config.items():
+def _values(config: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
         if isinstance(value, dict):
             yield from _values(value, f"{within}{name}.")
         else:

@@ -101,10 +101,11 @@ def tune(
             if named is None:
                 examples = of_batches(data, held_out)
             else:
-                parts = pipeline.files_of(data), pipeline.files_of(held_out)
-                examples = of_files(loaded, original, *parts, settings)
+                files = pipeline.files_of(data), pipeline.files_of(held_out)
+                examples = of_files(loaded, original, *files, settings)
             recipe = recipe_for(settings, examples.kind)
-            inputs = record.inputs(original, named, Data(*examples.batches(), n_tokens=0))
+            parts = Data(examples.items, examples.held_out, n_tokens=0)
+            inputs = record.inputs(original, named, parts)
             inputs["lineage"] = lineage.as_json()
             if teaching:
                 inputs["teacher"] = record.model_digests(teaching)
@@ -318,16 +319,12 @@ class Examples:
         parts = range(0, len(self.held_out), size)
         return [self.encode(self.held_out[start : start + size]) for start in parts]
 
-    def batches(self) -> tuple[list[Batch], list[Batch]]:
-        """The user's own batches, in both parts; nothing if the data are files."""
-        own = self.kind == "batches"
-        return (list(self.items), list(self.held_out)) if own else ([], [])
-
     @property
     def n_held_out(self) -> int:
-        """Number of examples in the held-out part."""
-        own, held_out = self.batches()
-        return sum(len(next(iter(b.values()))) for b in held_out) if own else len(self.held_out)
+        """Number of examples in the held-out part, of which the user's batches have several."""
+        if self.kind != "batches":
+            return len(self.held_out)
+        return sum(len(next(iter(batch.values()))) for batch in self.held_out)
 
 
 def of_files(
