@@ -92,7 +92,7 @@ def scored_starts(task: TaskBase, k: int) -> list[int]:
     if task.windows.only is None:
         return starts(task.base_model.n_layers, k)
     ratio = next(ratio for ratio, size in task.merge.k.ratios().items() if size == k)
-    return sorted(set(getattr(task.windows.only, ratio)))
+    return sorted(getattr(task.windows.only, ratio))
 
 
 def candidates(task: TaskBase) -> list[Candidate]:

@@ -276,9 +276,7 @@ def test_every_finding_of_the_paper_holds_for_the_scores_that_it_prints():
 def on_curve(at: float) -> Evidence:
     reductions = REDUCTIONS | {"p3": at}
     curve = ["d2", "base-tuned", "d1"]  # in whichever order
-    return task_evidence().loses_less_than_curve(
-        "matches_layer_drop", "p3", curve, reductions, "similar"
-    )
+    return task_evidence().loses_less_than_curve("matches_layer_drop", "p3", curve, reductions)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +310,6 @@ def test_a_curve_with_two_points_of_the_same_size_is_an_error():
             "p3",
             ["base-tuned", "d1"],
             {"base-tuned": 0, "d1": 0, "p3": 0},
-            "similar",
         )
 
 

@@ -84,14 +84,9 @@ class TaskEvidence:
         return self._evidence(claim, names, " against ".join(names), loss, margin)
 
     def loses_less_than_curve(
-        self,
-        claim: str,
-        model: str,
-        curve: Sequence[str],
-        reductions: dict[str, float],
-        margin: str,
+        self, claim: str, model: str, curve: Sequence[str], reductions: dict[str, float]
     ) -> Evidence:
-        """Test that a model loses less than a margin compared with a curve of others at its size.
+        """Test that a model loses less than the margin `similar` on a curve of others at its size.
 
         reductions: model -> parameters removed, %. The curve is linear between its models. Beyond
         its smallest model it stays constant, in favour of the curve, and `compared` says so.
@@ -113,16 +108,16 @@ class TaskEvidence:
         compared = f"{model} against {' + '.join(shares)} at {at:.1f} % removed"
         if at > sizes[-1]:
             compared += f", beyond the curve, which ends at {sizes[-1]:.1f} %"
-        return self._evidence(claim, (model, *curve), compared, loss, margin)
+        return self._evidence(claim, (model, *curve), compared, loss, "similar")
 
-    def differ_less(self, claim: str, models: Sequence[str], margin: str) -> Evidence:
-        """Test that any two of some models differ by less than a margin.
+    def differ_less(self, claim: str, models: Sequence[str]) -> Evidence:
+        """Test that any two of some models differ by less than the margin `similar`.
 
         The interval is that of the two models furthest apart.
         """
         chosen = [self.models[name] for name in models]
-        p = spread_test(chosen, self.margins[margin])
-        return self._evidence(claim, models, ", ".join(models), widest(chosen), margin, p)
+        p = spread_test(chosen, self.margins["similar"])
+        return self._evidence(claim, models, ", ".join(models), widest(chosen), "similar", p)
 
     def differ_less_than_before(
         self, claim: str, models: Sequence[str], before: Sequence[str]
@@ -150,7 +145,7 @@ class TaskEvidence:
         p: float | None = None,
     ) -> Evidence:
         """margin: of the claim; none for a claim that the value is above 0."""
-        bound = self.margins.get(margin, 0.0)
+        bound = self.margins[margin] if margin else 0.0
         return Evidence(
             claim=claim,
             task=self.label,

@@ -83,9 +83,7 @@ STATEMENTS = {
 
 
 def about_task(
-    evidence: TaskEvidence,
-    models: dict[str, Any],
-    reductions: dict[str, float],
+    evidence: TaskEvidence, models: dict[str, Any], reductions: dict[str, float]
 ) -> Iterator[Evidence]:
     """Yield the evidence of a task's models on every claim except the one about CKA.
 
@@ -108,15 +106,13 @@ def about_task(
     yield replace(third, ratio="third")
     curve = [models["base"], *models["dropped"]]
     for ratio, model in merged.items() if models["dropped"] else ():
-        on_curve = evidence.loses_less_than_curve(
-            "matches_layer_drop", model, curve, reductions, "similar"
-        )
+        on_curve = evidence.loses_less_than_curve("matches_layer_drop", model, curve, reductions)
         yield replace(on_curve, ratio=ratio)
     if len(windows) > 1:
         yield evidence.differ_less_than_before("window_matters_untuned", windows, models["untuned"])
-        yield evidence.differ_less("window_hardly_matters_tuned", windows, "similar")
+        yield evidence.differ_less("window_hardly_matters_tuned", windows)
     if "permute" in models:  # other methods have no anchor
-        yield evidence.differ_less("anchor_hardly_matters", models["anchors"], "similar")
+        yield evidence.differ_less("anchor_hardly_matters", models["anchors"])
     yield evidence.loses_less("int8_costs_nothing", models["int8"], merged["third"], "equal")
 
 

@@ -81,9 +81,8 @@ class Measured:
         if model == BASE:
             return in_row(self.layer_drops, "score", method=BASE)
         variant = Variant.parse(model)
-        file, key = self.windows, "merged"
-        if variant.method == "drop":
-            file, key = self.layer_drops, "dropped"
+        drops = variant.method == "drop"
+        file, key = (self.layer_drops, "dropped") if drops else (self.windows, "merged")
         start = Source(self.tests[model], f"/{key}/0/layers/0").value()
         return in_row(file, "score", method=variant.method, k=variant.k, start=start)
 
