@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from ffmerge.models.format import BESIDE, WEIGHTS
 from ffmerge.models.pretrained import INDEX, Fit
 from ffmerge.models.tensor_file import Stored
 from ffmerge.models.tied_model import write_code
+from ffmerge.training.processes import handled
 from provenance.job import shortage
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # Python already turns SIGINT into an exception
@@ -58,7 +58,7 @@ def new_directory(out: Path, n_bytes: int) -> Iterator[Path]:
     partial.mkdir()
     done = False
     try:
-        with locked(partial), _signals_raised(), _disk_full_errors(n_bytes):
+        with locked(partial), handled(SIGNALS, _stop), _disk_full_errors(n_bytes):
             check_space(partial, n_bytes, "weights")
             yield partial
             (partial / LOCK).unlink()
@@ -127,22 +127,8 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _signals_raised() -> Iterator[None]:
-    """Raise SystemExit on SIGNALS, so that the process cleans up."""
-
-    def stop(number: int, _: Any) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, stop) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _stop(number: int, _: Any) -> None:
+    raise SystemExit(128 + number)  # so that the process cleans up
 
 
 # --- weights, in the dtypes of the original's files -----------------------------------------------

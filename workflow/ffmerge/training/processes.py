@@ -12,7 +12,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -82,27 +83,28 @@ class Interrupted(SystemExit):
     status_of_others = 0
 
 
+@contextmanager
+def handled(
+    signals: Sequence[signal.Signals], handler: Callable[[int, Any], None]
+) -> Iterator[None]:
+    """Handle signals; outside the main thread, where Python sets no handlers, none is caught."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = {n: signal.signal(n, handler) for n in (signals if in_main_thread else ())}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
 class StopRequest:
-    """Context manager in which signals only set a flag; callers poll it.
+    """Whether a signal has come that asks to stop: `note` handles signals, others poll it."""
 
-    Outside the main thread, where Python sets no handlers, no signal is caught.
-    """
-
-    def __init__(self, signals: Sequence[signal.Signals] = SIGNALS) -> None:
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        self._signals = signals if in_main_thread else ()
+    def __init__(self) -> None:
         self.name = "a signal"  # unknown if only another process received it
         self.came = False
 
-    def __enter__(self) -> "StopRequest":
-        self._before = {number: signal.signal(number, self._note) for number in self._signals}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _: object) -> None:
+    def note(self, number: int, _: object) -> None:
         self.name, self.came = signal.Signals(number).name, True
 
     def anywhere(self, device: torch.device) -> bool:

@@ -34,7 +34,7 @@ from ffmerge.models import checkpoint
 from ffmerge.models.memory import check_device
 from ffmerge.models.workers import CONTEXT, InWorker
 from ffmerge.training import resumption
-from ffmerge.training.processes import SIGNALS, Interrupted, StopRequest, n_processes
+from ffmerge.training.processes import SIGNALS, Interrupted, StopRequest, handled, n_processes
 from ffmerge.training.schedules import Training, learning_rate_factor
 from provenance.csv_files import write_csv
 from provenance.progress import note, progress
@@ -95,7 +95,8 @@ def train(
     """
     check_device(device)  # the Trainer would take the processor instead
     set_seed(seed)
-    with StopRequest(signals) as stop:
+    stop = StopRequest()
+    with handled(signals, stop.note):
         arguments = _arguments(
             training, directory, seed, device, accumulate, checkpointing, workers
         )
