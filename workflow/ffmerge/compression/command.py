@@ -34,7 +34,7 @@ class Command:
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("model", metavar="MODEL", help=cls.model)
-        cls.add_options(parser)
+        cls.add_own_arguments(parser)
         parser.add_argument("--json", action="store_true", help="everything, for machines")
 
     @classmethod
@@ -62,7 +62,7 @@ class Compress(Command):
     """  # noqa: E501
 
     @staticmethod
-    def add_options(parser: argparse.ArgumentParser) -> None:
+    def add_own_arguments(parser: argparse.ArgumentParser) -> None:
         _add_data(parser, "--features")
         add_options(parser)
         parser.add_argument("--tune", nargs="+", metavar="DATA", help="tune the result on files")
@@ -99,7 +99,7 @@ class Compare(Command):
     """  # noqa: E501
 
     @staticmethod
-    def add_options(parser: argparse.ArgumentParser) -> None:
+    def add_own_arguments(parser: argparse.ArgumentParser) -> None:
         _add_data(parser, "--features")
         parser.add_argument("--tune", nargs="+", metavar="DATA", help="files to tune each way on")
         add_options(parser, options=Comparing)
@@ -126,7 +126,7 @@ class Tune(Command):
     """
 
     @staticmethod
-    def add_options(parser: argparse.ArgumentParser) -> None:
+    def add_own_arguments(parser: argparse.ArgumentParser) -> None:
         _add_data(parser, "--data")
         add_options(parser, options=Tuning)
 
@@ -166,7 +166,7 @@ class Evaluate(Command):
     """
 
     @staticmethod
-    def add_options(parser: argparse.ArgumentParser) -> None:
+    def add_own_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--against", metavar="ORIGINAL", help="another model, to compare with")
         parser.add_argument(
             "--data", nargs="+", required=True, metavar="DATA", help="files or folders"
@@ -196,7 +196,7 @@ class Export(Command):
     model = "a merged model's directory"
 
     @staticmethod
-    def add_options(parser: argparse.ArgumentParser) -> None:
+    def add_own_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--out", required=True, metavar="DIR", help="a new directory")
         add_options(parser, ("form",))
         parser.add_argument(
@@ -225,7 +225,7 @@ class Inspect(Command):
     OPTIONS = ("n_tokens", "batch_size", *(option.name for option in fields(Options)))
 
     @staticmethod
-    def add_options(parser: argparse.ArgumentParser) -> None:
+    def add_own_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--features", nargs="+", metavar="DATA", help="files or folders, for CKA"
         )
