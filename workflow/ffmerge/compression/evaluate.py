@@ -21,7 +21,7 @@ from ffmerge.compression.settings import Evaluation
 from ffmerge.compression.source import SourceModel
 from ffmerge.compression.summary import aligned_columns, change
 from ffmerge.evaluation.accuracy import sentence_embeddings, top1_correct
-from ffmerge.evaluation.cost import PeakMemory, measure
+from ffmerge.evaluation.cost import measure, peak_memory
 from ffmerge.evaluation.intervals import resampled_sums, score_columns
 from ffmerge.evaluation.metrics import METRICS
 from ffmerge.method.tie import count_parameters
@@ -113,7 +113,7 @@ def evaluate(
     with tempfile.TemporaryDirectory(prefix="ffmerge") as scratch:
         scorers, evaluated = [], []
         for i, original in enumerate(found):
-            with PeakMemory(settings.device) as memory:
+            with peak_memory(settings.device) as memory:
                 scorer = Scorer(original, files, settings, Path(scratch, str(i)))
                 scorer.score()
             scorers.append(scorer)

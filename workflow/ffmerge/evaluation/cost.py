@@ -7,10 +7,12 @@ a busy machine slows both down.
 import gc
 import statistics
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
@@ -40,33 +42,28 @@ def weight_bytes(model: nn.Module) -> int:
     return sum(storage.nbytes() for storage in memory.values())
 
 
-class PeakMemory:
-    """Context manager that measures the memory its body adds at its peak.
+@contextmanager
+def peak_memory(device: str = "cpu") -> Iterator[SimpleNamespace]:
+    """Measure the memory that the body adds at its peak, as `bytes` of the value given.
 
-    bytes: on the GPU, or of this process on Linux; None where nothing counts them.
+    It is that of the GPU, or of this process on Linux; None where nothing counts it.
     """
-
-    bytes: int | None = None
-
-    def __init__(self, device: str = "cpu") -> None:
-        self._device = device
-
-    def __enter__(self) -> "PeakMemory":
-        if self._device != "cpu":
-            torch.cuda.reset_peak_memory_stats(self._device)
-            self._before = torch.cuda.memory_allocated(self._device)
-            return self
-        gc.collect()
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
-            self._before = _status("VmRSS")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._device != "cpu":
-            self.bytes = torch.cuda.max_memory_allocated(self._device) - self._before
-        elif hasattr(self, "_before"):
-            self.bytes = max(0, _status("VmHWM") - self._before)
+    measured = SimpleNamespace(bytes=None)
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        yield measured
+        measured.bytes = torch.cuda.max_memory_allocated(device) - before
+        return
+    gc.collect()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    except OSError:
+        yield measured
+        return
+    before = _status("VmRSS")
+    yield measured
+    measured.bytes = max(0, _status("VmHWM") - before)
 
 
 def _status(name: str) -> int:
