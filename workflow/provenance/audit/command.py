@@ -27,24 +27,9 @@ from provenance.hashing import is_collected
 from provenance.numbers import Number, read_ledgers
 from provenance.project import find_configuration
 from provenance.record import as_text, write_atomically
-from provenance.records import Record, Records
-from provenance.reproduce.agreement import (
-    Agreement,
-    Compared,
-    Remade,
-    compare_jobs,
-    made_files,
-    remade,
-)
-from provenance.reproduce.command import (
-    MARKS,
-    add_run_arguments,
-    elsewhere,
-    folder_for,
-    plan_again,
-    run_snakemake,
-    say,
-)
+from provenance.records import Records
+from provenance.reproduce.agreement import Agreement, Compared, Remade, made_files, remade
+from provenance.reproduce.command import MARKS, add_run_arguments, make_again, say, seconds
 from provenance.text_format import WIDTH, counted, duration
 from provenance.verify.findings import natural
 
@@ -100,12 +85,7 @@ class Population:
 
     def seconds(self, jobs: Iterable[Path]) -> float:
         """Sum up the processor time of some jobs."""
-        return seconds(map(self._records.by_file.__getitem__, jobs))
-
-
-def seconds(records: Iterable[Record], key: str = "cpu_seconds") -> float:
-    """Sum up a time of jobs; by default processor time, which other work hardly changes."""
-    return sum(record.part("time").get(key) or 0 for record in records)
+        return seconds(self._records.by_file[job] for job in jobs)
 
 
 def upper_bound(failures: int, n: int, confidence: float = CONFIDENCE) -> float:
@@ -155,31 +135,25 @@ def run(options: argparse.Namespace) -> int:
     if is_collected():
         raise ValueError("this folder was collected, and an audit would execute it: use a clone")
     _, configuration = find_configuration(options.results, options.configfile)
-    old = configuration["results"]
-    records = Records(Path(old))
+    records = Records(Path(configuration["results"]))
     population = Population(records)
     if not population.made:
+        old = configuration["results"]
         raise ValueError(f"{old} has no number that a recorded job makes: nothing to draw from")
     drawn = population.draw(options.sample, options.seed)
     targets = list(dict.fromkeys(target for made, _ in drawn for target in made.targets))
     name = f"audit-{options.sample}-{options.seed}"
-    folders = (old, folder_for(name, options.folder, old, options.resume))
-    again = elsewhere(configuration, folders)
-    say(f"Drawn: {', '.join(number.id for _, number in drawn)}.")
-    new_targets = plan_again(configuration, again, targets, records, folders)
-    if options.dry_run:
-        return 0
-    if status := run_snakemake(again, new_targets, [*records.deployment(), *options.after]):
-        say(f"Snakemake ended with status {status}: nothing to compare. To go on: --resume")
-        return 1
-    new = Records(Path(folders[1]))
-    compared = compare_jobs(targets, records, new, folders)
-    report = _report(options, population, drawn, compared, new, folders)
+    told = f"Drawn: {', '.join(number.id for _, number in drawn)}."
+    again = make_again(options, configuration, records, name, targets, told)
+    if isinstance(again, int):
+        return again
+    report = _report(options, population, drawn, *again)
     lines = "\n".join(_lines(report)) + "\n"
-    write_atomically(Path(folders[1], "audit.json"), as_text(report).encode())
-    write_atomically(Path(folders[1], "audit.txt"), lines.encode())
+    folder = again[0].results
+    write_atomically(folder / "audit.json", as_text(report).encode())
+    write_atomically(folder / "audit.txt", lines.encode())
     print(as_text(report) if options.json else lines, end="")
-    say(f"The report is {folders[1]}/audit.txt; what was made again is beside it.")
+    say(f"The report is {folder}/audit.txt; what was made again is beside it.")
     return int(report["failures"] > 0)
 
 
@@ -187,8 +161,8 @@ def _report(
     options: argparse.Namespace,
     population: Population,
     drawn: Sequence[tuple[Made, Number]],
-    compared: Compared,
     new: Records,
+    compared: Compared,
     folders: tuple[str, str],
 ) -> dict[str, Any]:
     """Judge the drawn numbers. One that cannot be judged counts as not made again."""

@@ -220,7 +220,7 @@ class Graph:
             **{name: cell[name] for name in ("column", "shown", "rule", "raw", "derivation")},
             **{name: cell[name] for name in ("interval", "paper") if cell[name]},
         }
-        if report and (faults := report.faults_of(number.id)):
+        if report and (faults := report.by_number.get(number.id)):
             texts = [f"{fault.what}: {fault.why}" for fault in faults]
             described["faults"] = [self._place("faults", text, lambda t=text: t) for text in texts]
         return {**described, "state": report.state_of(number.id) if report else UNCHECKED}

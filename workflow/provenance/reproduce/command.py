@@ -17,7 +17,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from provenance.project import (
     find_configuration,
     recorded_name,
 )
-from provenance.records import Records
+from provenance.records import Record, Records
 from provenance.reproduce.agreement import (
     Compared,
     Remade,
@@ -68,64 +68,68 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Make a number again and print the comparison; return 1 if it is not as promised."""
     _, configuration = find_configuration(options.results, options.configfile, [options.cell])
-    old = configuration["results"]
-    ledgers, _ = read_ledgers(Path(old))
+    records = Records(Path(configuration["results"]))
+    ledgers, _ = read_ledgers(records.results)
     number = named(ledgers, options.cell, options.row, options.column)
-    records = Records(Path(old))
-    targets = made_files(number, records)
-    folders = (old, folder_for(number.id, options.folder, old, options.resume))
-    again = elsewhere(configuration, folders)
-    say(f"{number.id} is {number.cell['shown']}.")
-    new_targets = plan_again(configuration, again, targets, records, folders)
-    if options.dry_run:
-        return 0
-    status = run_snakemake(again, new_targets, [*records.deployment(), *options.after])
-    if status:
-        say(f"Snakemake ended with status {status}: nothing to compare. To go on: --resume")
-        return 1
-    jobs = compare_jobs(targets, records, Records(Path(folders[1])), folders)
+    targets, told = made_files(number, records), f"{number.id} is {number.cell['shown']}."
+    again = make_again(options, configuration, records, number.id, targets, told)
+    if isinstance(again, int):
+        return again
+    new, jobs, folders = again
     result = remade(number, jobs, folders)
     if options.json:
         print(json.dumps(_content(number, jobs, result), indent=2, ensure_ascii=False))
     else:
         print("\n".join(_lines(number, jobs, result)))
-    say(f"All of it is kept in {folders[1]}.")
+    say(f"All of it is kept in {new.results}.")
     return int(not (result.agreement.holds and all(agreement.holds for _, agreement in jobs)))
 
 
-def plan_again(
+def make_again(
+    options: argparse.Namespace,
     configuration: dict[str, Any],
-    again: dict[str, Any],
-    targets: Sequence[str],
     records: Records,
-    folders: tuple[str, str],
-) -> list[str]:
-    """Say what making targets again takes, and what is stale. Return the targets in the new folder.
+    name: str,
+    targets: Sequence[str],
+    told: str,
+) -> tuple[Records, Compared, tuple[str, str]] | int:
+    """Make targets again in a folder of their own, and compare the jobs.
 
-    again: the configuration that makes them there.
-    Raises ValueError in Snakemake's words if that cannot be planned.
+    name: of the folder, unless the options choose one. told: said before it begins.
+    Returns the new records, the comparison and both folders of results; or the exit status if there
+    is nothing to compare. Raises ValueError in Snakemake's words if it cannot be planned.
     """
+    old = configuration["results"]
+    folders = (old, folder_for(name, options.folder, old, options.resume))
+    again = elsewhere(configuration, folders)
+    say(told)
     new_targets = [counterpart(target, folders) for target in targets]
     ancestry = records.ancestry(*targets)
-    seconds = sum(record.part("time").get("cpu_seconds") or 0 for record in ancestry)
     try:
         n_jobs = len(dry_run(again, *new_targets))
         say(f"To make it again in {folders[1]}: {n_jobs} jobs")
         rules = tallied(record.rule for record in ancestry)
-        say(f"  ({rules}), {duration(seconds)} of processor time in the first run.")
-        _warn_if_stale(configuration, targets, records)
+        say(f"  ({rules}), {duration(seconds(ancestry))} of processor time in the first run.")
+        stale = staleness(configuration, targets, records, [])
     except RuntimeError as error:  # with Snakemake's words
         raise ValueError(error) from None
-    return new_targets
-
-
-def _warn_if_stale(configuration: dict[str, Any], targets: Sequence[str], records: Records) -> None:
-    stale = staleness(configuration, targets, records, [])
     if stale.jobs:
         say("What is on disk is not what the present code and configuration make:")
         for cause in stale.by_cause:
             say(f"  {cause.kind}: {cause.text}")
         say("  The second run is of the present ones, so it may well differ.")
+    if options.dry_run:
+        return 0
+    if status := run_snakemake(again, new_targets, [*records.deployment(), *options.after]):
+        say(f"Snakemake ended with status {status}: nothing to compare. To go on: --resume")
+        return 1
+    new = Records(Path(folders[1]))
+    return new, compare_jobs(targets, records, new, folders), folders
+
+
+def seconds(records: Iterable[Record], key: str = "cpu_seconds") -> float:
+    """Sum up a time of jobs; by default processor time, which other work hardly changes."""
+    return sum(record.part("time").get(key) or 0 for record in records)
 
 
 def say(line: str) -> None:

@@ -1,27 +1,25 @@
-"""Check records against the files on disk, and ledgers against tables and sources."""
+"""Check records against the files on disk, the workflow's jobs, and what was signed."""
 
-import csv
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from provenance.cells import DERIVATIONS, JOB, Source, shown
-from provenance.csv_files import read_csv
-from provenance.explain.causes import committed, tree_of
-from provenance.hashing import MAX_BYTES, Digests
-from provenance.ledger import slug
+from provenance.dag import PlannedJob, dry_run, paths
+from provenance.explain.causes import ABSENT, changed_sources, committed, differences, tree_of
+from provenance.hashing import Digests, digests, is_collected
 from provenance.numbers import Ledger, Number, Reach, name_of, read_ledger
-from provenance.project import PROJECT, read_mapping
+from provenance.project import PROJECT, find_configuration, read_mapping
 from provenance.records import SHAPE as RECORD
-from provenance.records import Record, Records, read_json
-from provenance.seal import SEAL
+from provenance.records import Record, Records, read_json, upwards
+from provenance.seal import SEAL, Signature, read, sealed_files, signatures
 from provenance.sources import digest_of_trees
 from provenance.verify.findings import BROKEN, MISSING, STALE, Findings
-from provenance.verify.workflow_checks import Plan, check_job
+from provenance.verify.ledger_checks import altered_numbers, check_number, check_table
 
 NOT_OUTPUTS = {"logs", "patches"}  # folders in a folder of results that hold no job's outputs
 DESCRIBED = ("rule", "wildcards", "params", "reproduces")  # in the record and on the command line
@@ -50,24 +48,59 @@ class Scope:
         """Yield every file that has to be hashed."""
         for record in self.records:
             yield from filter(self.holds, (*record.inputs, *record.outputs))
-            yield from _other_files(record)
+            yield from record.sources
+            environment = record.part("environment")
+            if lock := environment.get("lock"):
+                yield lock["path"]
+            if record.patch:
+                yield record.patch
+            if image := environment.get("image"):
+                yield _image_file(image)
         for ledger in self.ledgers:
             yield from filter(self.holds, (*ledger.about, *ledger.content["files"]))
-
-
-def _other_files(record: Record) -> Iterator[str]:
-    """Yield the files beside inputs and outputs that a record names."""
-    environment = record.part("environment")
-    lock, image = environment.get("lock"), environment.get("image")
-    yield from record.sources
-    yield from (path for path in (lock and lock["path"], record.patch) if path)
-    if image:
-        yield _image_file(image)
 
 
 def _image_file(image: str) -> str:
     """Return where an image is: where it was, or under that name in this repository."""
     return image if Path(image).exists() else str(PROJECT.image_lock.with_name(Path(image).name))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of `everything` and of the extra targets, by the configuration in `file`.
+
+    skipped: why there is no such file. fails: why there are no jobs although there is one.
+    """
+
+    file: Path | None
+    jobs: Sequence[PlannedJob] = ()
+    skipped: str = ""
+    fails: str = ""
+
+    @cached_property
+    def by_record(self) -> dict[str, PlannedJob]:
+        """Path of its record -> job."""
+        return {job.outputs["record"]: job for job in self.jobs}
+
+
+def planned(results: Path, file: Path | None, find: bool) -> Plan:
+    """Dry-run a configuration, or with `find` the one in config/ that made these results."""
+    if is_collected():
+        return Plan(None, skipped="nothing of a collected folder is executed")
+    if file is None and not find:
+        return Plan(None, skipped="nobody asked for it")
+    try:
+        configuration, content = find_configuration(results, file)
+    except (ValueError, OSError) as error:
+        if file:
+            raise
+        return Plan(None, skipped=str(error))
+    extra = [each for each in PROJECT.extra_targets if (results / each).exists()]
+    targets = [f"{content['results']}/{target}" for target in extra]
+    try:
+        return Plan(configuration, dry_run(content, "everything", *targets))
+    except RuntimeError as error:
+        return Plan(configuration, fails=str(error))
 
 
 @dataclass(frozen=True)
@@ -89,56 +122,70 @@ class Checks:
         """Check everything in the scope."""
         lock = PROJECT.image_lock
         images = read_mapping(lock) if lock.exists() else {}
-        temporary = self.plan.temporary
+        temporary = {path for job in self.plan.jobs for path in job.temporary}
         shows = {path: ledger for ledger in self.scope.ledgers for path in ledger.about}
         for record in self.scope.records:
-            self._check_record(record, images)
+            about = {"reaches": self.reach.numbers(record.file), "record": record.file}
+            self._check_record(record, images, about)
             for path in filter(self.scope.holds, record.inputs):
                 self._check_input(record, path)
             for path in filter(self.scope.holds, record.outputs):
                 self._check_output(record, path, temporary, shows.get(path))
-            check_job(record, self.plan, self.digests, self.reach, self.findings)
+            self._check_job(record, about)
         for ledger in self.scope.ledgers:
             self._check_ledger(ledger)
-            self._check_table(ledger)
+            check_table(ledger, self.findings)
         for number in self.scope.numbers:
-            self._check_number(number)
+            check_number(number, self.findings)
         self._check_unnamed_files()
         for file in self.scope.broken:
-            kind = "ledger" if file.name.endswith(".ledger.json") else "record"
-            unknown = {f"{name_of(file)}:*"}  # nothing says which numbers the ledger has
-            reaches = unknown if kind == "ledger" else self.reach.numbers(file)
-            why, expected = f"no {kind} that can be read", f"a {kind}"
-            self.findings.fault(file, why, expected, _misfit(file, kind), BROKEN, reaches)
-        if self.plan.file and self.plan.fails:
+            self._check_broken(file)
+        if self.plan.fails:
             why = "the workflow cannot be planned"
             self.findings.fault(self.plan.file, why, "a dry run", self.plan.fails)
         elif not self.plan.file:
             why = f"not compared with what it would do now: {self.plan.skipped}"
             self.findings.remark("workflow", why)
 
-    def _about(self, record: Record) -> dict[str, Any]:
-        return {"reaches": self.reach.numbers(record.file), "record": record.file}
+    def _check_broken(self, file: Path) -> None:
+        """Say what is wrong with a file that cannot be read as a ledger or record."""
+        is_ledger = file.name.endswith(".ledger.json")
+        kind, misfit = "ledger" if is_ledger else "record", ""
+        # Nothing says which numbers such a ledger has.
+        reaches = {f"{name_of(file)}:*"} if is_ledger else self.reach.numbers(file)
+        try:
+            read_ledger(file) if is_ledger else read_json(file, RECORD)
+        except ValueError as error:
+            misfit = str(error)
+        why = f"no {kind} that can be read"
+        self.findings.fault(file, why, f"a {kind}", misfit, reaches=reaches)
 
-    def _check_record(self, record: Record, images: dict[str, Any]) -> None:
+    def _check_record(self, record: Record, images: dict[str, Any], about: dict[str, Any]) -> None:
         """Check the seal of a record, its command, its environment and its patch.
 
-        images: content of containers/lock.yaml.
+        images: content of containers/lock.yaml. about: what a fault of this record reaches.
         """
-        about, fault = self._about(record), self.findings.fault
+        fault, environment = self.findings.fault, record.part("environment")
         if record.altered:
             fault(record.file, "the record is not what the job wrote", **about)
         for key, recorded, ran in _contradictions(record):
             what = f"{record.file}: {key}"
             fault(what, "the record's command says otherwise", ran, recorded, **about)
-        self._check_code(record)
-        environment = record.part("environment")
+        self._check_code(record, about)
         lock, image = environment.get("lock"), environment.get("image")
         if lock and (on_disk := self.digests.of[lock["path"]]) != lock["sha256"]:
             why = "the environment's lock was another when jobs ran"
             fault(lock["path"], why, lock["sha256"], on_disk, STALE, **about)
-        if image and environment.get("image_sha256"):
-            self._check_image(_image_file(image), environment["image_sha256"], images, about)
+        if image and (recorded := environment.get("image_sha256")):
+            file = _image_file(image)
+            if (on_disk := self.digests.of[file]) is None:
+                self.findings.remark(file, "the image that jobs ran in is not here")
+            elif on_disk != recorded:
+                fault(file, "jobs ran in another image", recorded, on_disk, STALE, **about)
+            locked = [entry.get("sha256") for entry in images.values() if isinstance(entry, dict)]
+            if recorded not in locked:
+                why = "the image that jobs ran in is none of those"
+                fault(PROJECT.image_lock, why, recorded, locked, STALE, **about)
         if not lock and not image:
             why = "some jobs ran in no locked environment and in no image"
             self.findings.remark("environment", why)
@@ -149,17 +196,17 @@ class Checks:
                 why = "the patch of the tree that jobs ran from"
                 fault(record.patch, why, recorded, on_disk, state, **about)
 
-    def _check_code(self, record: Record) -> None:
+    def _check_code(self, record: Record, about: dict[str, Any]) -> None:
         """Check that the files that ran are the code with the record's digest.
 
         Their bytes are on disk, or in the commit of a tree that was not changed.
         """
-        about, fault = self._about(record), self.findings.fault
+        fault, git = self.findings.fault, record.part("git")
         if record.sources and digest_of_trees(record.trees) != record.code_digest:
             why = "code.trees are not those of code.digest"
             fault(record.file, why, record.code_digest, digest_of_trees(record.trees), **about)
         for path, ran in record.sources.items():
-            tree, git = record.trees.get(path), record.part("git")
+            tree = record.trees.get(path)
             if self.digests.of[path] == ran:
                 now = tree_of(path)
                 if now != tree:
@@ -170,20 +217,6 @@ class Checks:
                 if content is not None and (found := sha256(content).hexdigest()) != ran:
                     why = f"its commit has another {path}, and its tree was not changed"
                     fault(record.file, why, found, ran, **about)
-
-    def _check_image(
-        self, file: str, recorded: str, images: dict[str, Any], about: dict[str, Any]
-    ) -> None:
-        if (on_disk := self.digests.of[file]) is None:
-            self.findings.remark(file, "the image that jobs ran in is not here")
-        elif on_disk != recorded:
-            self.findings.fault(
-                file, "jobs ran in another image", recorded, on_disk, STALE, **about
-            )
-        locked = [entry.get("sha256") for entry in images.values() if isinstance(entry, dict)]
-        if recorded not in locked:
-            why = "the image that jobs ran in is none of those"
-            self.findings.fault(PROJECT.image_lock, why, recorded, locked, STALE, **about)
 
     def _check_input(self, record: Record, path: str) -> None:
         """Check a file that a job read: it is what its maker wrote, or what the repository has."""
@@ -199,7 +232,7 @@ class Checks:
             self.findings.fault(path, "what jobs read is gone", read, None, MISSING, **about)
         elif on_disk != read:
             why = "not what jobs read" if not maker else f"not the record that {record} read"
-            self.findings.fault(path, why, read, on_disk, BROKEN, **about)
+            self.findings.fault(path, why, read, on_disk, **about)
         if maker is None and not self.records.is_origin(path):
             self.findings.fault(path, ORPHAN, "a record", None, MISSING, **about)
 
@@ -208,7 +241,7 @@ class Checks:
     ) -> None:
         """Check a file that a job wrote. temporary: files that Snakemake removes after use."""
         made, on_disk = record.outputs[path], self.digests.of[path]
-        reaches = _altered_numbers(ledger, path) if ledger else self.reach.numbers(path)
+        reaches = altered_numbers(ledger, path) if ledger else self.reach.numbers(path)
         about = {"reaches": reaches, "record": record.file}
         if on_disk is None and path in temporary:
             self.findings.remark(path, "removed after use, as the configuration says")
@@ -216,6 +249,41 @@ class Checks:
             self.findings.fault(path, f"what {record} wrote is gone", made, None, MISSING, **about)
         elif on_disk != made:
             self.findings.fault(path, f"not what {record} wrote", made, on_disk, **about)
+
+    def _check_job(self, record: Record, about: dict[str, Any]) -> None:
+        """Compare a record with the job of the workflow that would now write it."""
+        fault = self.findings.fault
+        if self.plan.file and not self.plan.fails:
+            job = self.plan.by_record.get(str(record.file))
+            if job is None and about["reaches"]:
+                why = "no job of the workflow makes this now"
+                fault(record.file, why, "a job", None, STALE, **about)
+            elif job is None:
+                why = "no part of `everything`, and so not compared with it"
+                self.findings.remark(record.file, why)
+            if job is None:
+                return
+            for key, old, new in _differences(record, job):
+                why = "the workflow now says otherwise"
+                fault(f"{job.rule}: {key}", why, new, old, STALE, **about)
+            if record.code_digest != job.code:
+                changes = changed_sources(record)
+                for change in changes:
+                    why = f"code that jobs ran is edited ({change.hint})"
+                    ran, on_disk = (of.get(change.file) for of in (record.sources, self.digests.of))
+                    fault(change.file, why, ran, on_disk, STALE, **about)
+                if not changes:
+                    what, why = f"{job.rule}: code", "its code is another"
+                    fault(what, why, job.code, record.code_digest, STALE, **about)
+                return
+        for path, ran in record.sources.items():
+            if (on_disk := self.digests.of[path]) == ran:
+                continue
+            if tree_of(path) == record.trees.get(path):
+                why = "edited since jobs ran it, in nothing that can change a number"
+                self.findings.remark(path, why)
+            else:
+                fault(path, "code that jobs ran is edited", ran, on_disk, STALE, **about)
 
     def _check_unnamed_files(self) -> None:
         """Report files that no record names, and the records that should name them."""
@@ -225,10 +293,10 @@ class Checks:
             silent = self.records.silent_record(path)
             if silent in self.records.by_file and Path(path).exists():
                 why, reaches = f"does not name {path} beside it", self.reach.numbers(path)
-                self.findings.fault(silent, why, path, None, BROKEN, reaches, silent)
-        made = self.plan.outputs
+                self.findings.fault(silent, why, path, reaches=reaches, record=silent)
+        made = {path for job in self.plan.jobs for path in paths(job.outputs)}
         for path in orphans if whole else ():
-            if not made or any(str(each) in made for each in (Path(path), *Path(path).parents)):
+            if not made or made.intersection(upwards(path)):
                 reaches = self.reach.numbers(path)
                 self.findings.fault(path, ORPHAN, "a record", None, MISSING, reaches)
             else:
@@ -267,7 +335,7 @@ class Checks:
                 fault(ledger.file, why, made, written, BROKEN, every)
             elif not maker and (on_disk := self.digests.of.get(path)) != written:
                 state, why = BROKEN if on_disk else MISSING, "not what its ledger is about"
-                fault(path, why, written, on_disk, state, _altered_numbers(ledger, path))
+                fault(path, why, written, on_disk, state, altered_numbers(ledger, path))
         for path in filter(self.scope.holds, ledger.content["files"]):
             read, path_maker = ledger.content["files"][path], self.records.maker(path)
             recorded = [maker.inputs.get(path)] if maker else []
@@ -277,51 +345,43 @@ class Checks:
                 state, why = BROKEN if on_disk else MISSING, f"not what {ledger.name} was made of"
                 fault(path, why, read, on_disk, state, reaches)
 
-    def _check_table(self, ledger: Ledger) -> None:
-        """Check what a table's CSV file shows against the ledger's rows, cell by cell."""
-        table = ledger.content["about"].get("table")
-        for row, column, expected, there in _differing_cells(ledger, table and table["path"]):
-            what, why = f"{table['path']}: row {row}, {column}", "not what the ledger shows"
-            reaches = _numbers_at(ledger, row, column)
-            self.findings.fault(what, why, expected, there, BROKEN, reaches)
+    def check_seal(self, signers: Path) -> list[str]:
+        """Add to the findings what nobody vouches for. Return who signed what, a line a signature.
 
-    def _check_number(self, number: Number) -> None:
-        """Check a number's text against its raw value, its row and name; that against its sources.
-
-        Raises nothing: a number that cannot be computed again is a fault.
+        signers: a file in OpenSSH's format of allowed signers. Nothing of a seal is believed before
+        one of its signatures is good.
         """
-        cell, ledger = number.cell, number.ledger
-
-        def fault(why: str, expected: Any, there: Any) -> None:
-            what = f"{ledger.file}: {number.id}"
-            self.findings.fault(what, why, expected, there, BROKEN, [number.id])
-
+        file, fault = self.records.results / SEAL, self.findings.fault
+        found = signatures(file, signers)
+        good = [signature for signature in found if signature.who]
+        every = [number.id for number in self.scope.numbers]
+        if not good:
+            for each in found or [Signature(file, None, "nobody signed these results")]:
+                fault(each.file, each.reason, "a signature", None, MISSING, every)
+            return []
+        for each in set(found) - set(good):
+            self.findings.remark(each.file, each.reason)
         try:
-            if (text := shown(cell["raw"], cell["rule"])) != cell["shown"]:
-                fault("what is shown is not the raw value, rounded", text, cell["shown"])
-            if cell["shown"] != number.row[cell["column"]]:
-                fault("the ledger's row shows something else", cell["shown"], number.row)
-            if number.id != f"{ledger.name}:{cell['row']}:{slug(cell['column'])}":
-                fault("the name is not that of its row and column", cell["column"], number.id)
-            for file in number.files:
-                if file not in ledger.content["files"]:
-                    fault("the ledger has no digest of a source", file, None)
-            if cell["derivation"] != JOB:  # only its job can compute such a number
-                raw = _recomputed(cell)
-                if raw != cell["raw"]:
-                    fault("the raw value is not what its sources give", raw, cell["raw"])
-        except Exception as error:  # a cell that somebody altered may raise anything
-            why, reason = "cannot be computed again", f"{type(error).__name__}: {error}"
-            fault(why, cell.get("raw"), reason)
+            seal = read(file.read_bytes())
+        except ValueError as error:
+            fault(file, str(error), "a seal", None, BROKEN, every)
+            return []
+        by = f"{' and '.join(dict.fromkeys(each.who for each in good))} signed on {seal.on}"
+        for path, on_disk in digests(sorted(filter(self.scope.holds, seal.files))).of.items():
+            if on_disk != seal.files[path]:
+                state, why = BROKEN if on_disk else MISSING, f"not what {by}{self._made(path)}"
+                fault(path, why, seal.files[path], on_disk, state, self.reach.numbers(path))
+        unsigned = sealed_files(self.records, self.scope.ledgers) - seal.files.keys()
+        for path in sorted(filter(self.scope.holds, unsigned)):
+            why = f"not among what {by}{self._made(path)}"
+            fault(path, why, "a digest", None, BROKEN, self.reach.numbers(path))
+        return [f"{each.who} {each.reason}, on {seal.on}: {seal.summary}" for each in good]
 
-
-def _misfit(file: Path, kind: str) -> str:
-    """Return why a file cannot be read as a ledger or record."""
-    try:
-        read_ledger(file) if kind == "ledger" else read_json(file, RECORD)
-    except ValueError as error:
-        return str(error)
-    return ""
+    def _made(self, path: str) -> str:
+        """Say when the job ended that made what is there now, by its record."""
+        record = self.records.by_file.get(Path(path)) or self.records.maker(path)
+        ended = record.part("time").get("ended") if record else None
+        return f"; the job that made what is here ended at {ended}" if ended else ""
 
 
 def _contradictions(record: Record) -> list[tuple[str, Any, Any]]:
@@ -338,45 +398,14 @@ def _contradictions(record: Record) -> list[tuple[str, Any, Any]]:
     return [(key, recorded, ran) for key, recorded, ran in pairs if recorded != ran]
 
 
-def _recomputed(cell: dict[str, Any]) -> Any:
-    sources = [Source(Path(each["file"]), each["pointer"]) for each in cell["sources"]]
-    if any(source.file.stat().st_size > MAX_BYTES for source in sources):
-        raise ValueError(f"it comes from a file of more than {MAX_BYTES:,} bytes")
-    values = [source.value() for source in sources]
-    return json.loads(json.dumps(DERIVATIONS[cell["derivation"]](values)))
-
-
-def _altered_numbers(ledger: Ledger, path: str) -> list[str]:
-    """Return the numbers that an altered file shows otherwise; all, if that cannot be told."""
-    table = ledger.content["about"].get("table", {}).get("path")
-    cells = _differing_cells(ledger, path) if path == table else []
-    numbers = [name for row, column, *_ in cells for name in _numbers_at(ledger, row, column)]
-    return numbers or [number.id for number in ledger.numbers]
-
-
-def _numbers_at(ledger: Ledger, row: int, column: str) -> Iterable[str]:
-    """Return the number in a cell; for a label, all numbers of its row."""
-    in_row = ledger.by_row[row]
-    there = [number.id for number in in_row if number.cell["column"] == column]
-    return there or [number.id for number in in_row]
-
-
-def _differing_cells(
-    ledger: Ledger, table: str | None
-) -> list[tuple[int, str, str | None, str | None]]:
-    """List row, column, the ledger's text and the table's, where they differ; [] if shapes do."""
-    columns, rows = ledger.content["columns"], ledger.content["rows"]
-    try:
-        if table and Path(table).stat().st_size > MAX_BYTES:
-            return []
-        there = [list(row.values()) for row in read_csv(Path(table))] if table else []
-    except (OSError, ValueError, csv.Error):
-        return []
-    if [len(row) for row in there] != [len(row) for row in rows]:
-        return []  # no single cell is altered: the digest of the file tells
+def _differences(record: Record, job: PlannedJob) -> list[tuple[str, object, object]]:
+    """List key, old and new value of what the workflow now says otherwise; None for absent."""
+    keys = ("wildcards", "params", "reproduces")
+    old = {key: record.content.get(key) for key in keys}
+    new = {key: getattr(job, key) for key in keys}
+    old["input"] = dict.fromkeys(record.inputs, "read")
+    new["input"] = dict.fromkeys(paths(job.inputs), "read")
     return [
-        (n, column, expected, found)
-        for n, (ours, theirs) in enumerate(zip(rows, there, strict=True), start=1)
-        for column, expected, found in zip(columns, ours, theirs, strict=False)
-        if expected != found
+        (key, *(None if value is ABSENT else value for value in values))
+        for key, *values in differences(old, new)
     ]

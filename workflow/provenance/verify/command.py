@@ -26,10 +26,8 @@ from provenance.numbers import Ledger, Number, Reach, name_of, named, read_ledge
 from provenance.project import PROJECT, add_results_argument, recorded_name
 from provenance.records import Records, is_elsewhere, split_targets
 from provenance.text_format import counted
-from provenance.verify.checks import Checks, Scope
+from provenance.verify.checks import Checks, Scope, planned
 from provenance.verify.findings import BROKEN, STALE, Counts, Findings, Report, as_text
-from provenance.verify.seal_checks import check_seal
-from provenance.verify.workflow_checks import planned
 
 FIND = Path()  # in place of a configuration: find the one that made the results
 
@@ -50,7 +48,7 @@ def verify(
     signed. In a collected folder nothing is compared, because that would execute it.
     Raises ValueError for a target that is none of these, or if there is nothing to verify.
     """
-    began, findings, signed = time.monotonic(), Findings(), []
+    began, findings = time.monotonic(), Findings()
     signers = signers and signers.resolve()
     with chdir(root):
         cells._content.cache_clear()  # files may have changed since the last call
@@ -74,9 +72,9 @@ def verify(
             n = len(omitted)
             why = f"{n} files did not come along when this was collected, and go unchecked"
             findings.remark(OMITTED, why)
-        Checks(scope, records, plan, hashed, reach, findings, collected).run()
-        if signers:
-            signed = check_seal(signers, scope, records, reach, findings)
+        checks = Checks(scope, records, plan, hashed, reach, findings, collected)
+        checks.run()
+        signed = checks.check_seal(signers) if signers else []
     numbers = frozenset(number.id for number in scope.numbers)
     counts = Counts(
         hashed.n_files,

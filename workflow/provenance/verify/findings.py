@@ -1,8 +1,10 @@
 """Collect what a verification finds: faults, remarks, and the state of each number."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -123,22 +125,21 @@ class Report:
     numbers: frozenset[str] = frozenset()
     configuration: str | None = None
     signed: Sequence[str] = ()
-    _by_number: dict[str, list[Fault]] = field(default_factory=dict, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def by_number(self) -> dict[str, list[Fault]]:
+        """Id of a number -> what is wrong with it."""
+        faults: dict[str, list[Fault]] = defaultdict(list)
         for fault in self.faults:
             for name in fault.reaches:
-                self._by_number.setdefault(name, []).append(fault)
-
-    def faults_of(self, number: str) -> list[Fault]:
-        """Return what is wrong with a number."""
-        return self._by_number.get(number, [])
+                faults[name].append(fault)
+        return faults
 
     def state_of(self, number: str) -> str:
         """Return the state of a number: the worst of its faults."""
         if number not in self.numbers:
             return UNCHECKED
-        states = {fault.state for fault in self.faults_of(number)}
+        states = {fault.state for fault in self.by_number.get(number, [])}
         return next((state for state in (BROKEN, MISSING, STALE) if state in states), HOLDS)
 
     def as_json(self) -> dict[str, Any]:
