@@ -93,23 +93,13 @@ def read_bounded(file: Path) -> bytes:
         raise ValueError(f"{file} cannot be read: {error}") from None
 
 
-class FileStates:
-    """Tell whether files are as recorded, without hashing large ones. omitted: not to be here."""
-
-    def __init__(self, omitted: Iterable[str] = ()) -> None:
-        self._known = dict.fromkeys(omitted, LEFT)  # path -> digest, or why there is none
-
-    def of(self, path: str, digest: str | None) -> str:
-        """Return SAME or ALTERED by the recorded digest, or why that cannot be told."""
-        if path not in self._known:
-            file = Path(path)
-            small = file.is_file() and file.stat().st_size <= SMALL_BYTES
-            small = small and not is_of_the_system(file)
-            self._known[path] = (
-                sha256_of(file) if small else UNREAD if file.is_file() or file.is_dir() else GONE
-            )
-        known = self._known[path]
-        return known if known in (UNREAD, GONE, LEFT) else SAME if known == digest else ALTERED
+def digest_if_small(path: str) -> str:
+    """Return the sha256 of a small file; of another UNREAD, and of what is not there GONE."""
+    file = Path(path)
+    small = file.is_file() and file.stat().st_size <= SMALL_BYTES
+    if small and not is_of_the_system(file):
+        return sha256_of(file)
+    return UNREAD if file.is_file() or file.is_dir() else GONE
 
 
 def is_collected(root: Path = Path()) -> bool:

@@ -127,7 +127,27 @@ def _add_run(chosen: Collection, files: Files, jobs: Jobs, workflow: Entity) -> 
     }
     if chosen.missing:
         common |= {"actionStatus": FAILED, "error": f"missing: {', '.join(chosen.missing)}"}
-    configuration = _configuration(chosen, files, jobs, workflow)
+    configuration = []  # the files of config/ with these results, which set all parameters
+    for each in configurations_of(chosen.records.results, files.folder):
+        file = files.entity(str(each.relative_to(files.folder)))
+        formal = _parameter(workflow, "input", "configuration", file)
+        for step, target in jobs.settings.values():
+            connect(step, formal, target)
+        configuration.append(file)
+    origins = []  # the data and models that no job made, as inputs of the workflow
+    for path, digest in chosen.records.origins(*chosen.targets).items():
+        file = files.entity(path, digest)
+        formal = _parameter(workflow, "input", path, file)
+        for step, target in jobs.readers.get(path, []):
+            connect(step, formal, target)
+        origins.append(file)
+    results = []  # the tables and figures, as outputs of the workflow
+    for path in chosen.targets:
+        record = chosen.records.maker(path)
+        if record and path in record.outputs:
+            file = files.entity(path, record.outputs[path])
+            connect(workflow, jobs.producers[path], _parameter(workflow, "output", path, file))
+            results.append(file)
     run = entity(
         crate,
         "#run",
@@ -136,8 +156,8 @@ def _add_run(chosen: Collection, files: Files, jobs: Jobs, workflow: Entity) -> 
         description="All jobs that these tables and figures come from, from the first to the last; "
         "they may have run on several days, on several machines and in several calls of Snakemake",
         instrument=workflow,
-        object=[*configuration, *_origins(chosen, files, jobs, workflow)],
-        result=_results(chosen, files, jobs, workflow),
+        object=[*configuration, *origins],
+        result=results,
         **common,
     )
     engine = {"name": "Snakemake", "url": "https://snakemake.github.io"}
@@ -164,45 +184,9 @@ def _parameter(workflow: Entity, slot: str, name: str, file: Entity) -> Entity:
     return formal
 
 
-def _configuration(chosen: Collection, files: Files, jobs: Jobs, workflow: Entity) -> list[Entity]:
-    """Return the files of config/ with these results, which set all parameters."""
-    found = configurations_of(chosen.records.results, files.folder)
-    entities = [files.entity(str(file.relative_to(files.folder))) for file in found]
-    for file in entities:
-        formal = _parameter(workflow, "input", "configuration", file)
-        for step, target in jobs.settings.values():
-            connect(step, formal, target)
-    return entities
-
-
-def _origins(chosen: Collection, files: Files, jobs: Jobs, workflow: Entity) -> list[Entity]:
-    """Return the data and models that no job made, as inputs of the workflow."""
-    entities = []
-    for path, digest in chosen.records.origins(*chosen.targets).items():
-        file = files.entity(path, digest)
-        formal = _parameter(workflow, "input", path, file)
-        for step, target in jobs.readers.get(path, []):
-            connect(step, formal, target)
-        entities.append(file)
-    return entities
-
-
-def _results(chosen: Collection, files: Files, jobs: Jobs, workflow: Entity) -> list[Entity]:
-    """Return the tables and figures, as outputs of the workflow."""
-    entities = []
-    for path in chosen.targets:
-        record = chosen.records.maker(path)
-        if record and path in record.outputs:
-            file = files.entity(path, record.outputs[path])
-            connect(workflow, jobs.producers[path], _parameter(workflow, "output", path, file))
-            entities.append(file)
-    return entities
-
-
 def _describe(crate: ROCrate, chosen: Collection, workflow: Entity, folder: Path) -> None:
     """Describe the crate as a whole."""
-    file, root = folder / PROJECT.citation, crate.root_dataset
-    cited = read_checked(file, CITATION)
+    cited, root = read_checked(folder / PROJECT.citation, CITATION), crate.root_dataset
     names = ", ".join(ledger.name for ledger in chosen.ledgers) or ", ".join(chosen.targets)
     root["name"] = f"{chosen.records.results}: {names}"
     root["description"] = (
@@ -217,10 +201,8 @@ def _describe(crate: ROCrate, chosen: Collection, workflow: Entity, folder: Path
         entity(crate, f"#author/{n}", "Organization", name=author["name"])
         for n, author in enumerate(cited.get("authors", []), start=1)
     ]
-    papers = [cited["preferred-citation"]] if "preferred-citation" in cited else []
-    root["citation"] = [
-        entity(crate, "#paper", "ScholarlyArticle", name=paper["title"]) for paper in papers
-    ]
+    if paper := cited.get("preferred-citation"):
+        root["citation"] = entity(crate, "#paper", "ScholarlyArticle", name=paper["title"])
     root["conformsTo"] = [
         entity(crate, profile, "CreativeWork", name=name, version=profile.rpartition("/")[2])
         for profile, name in PROFILES.items()
@@ -259,7 +241,7 @@ def _compact(crate: ROCrate) -> None:
     for each in crate.get_entities():
         content = each.as_jsonld()
         for name, value in list(content.items()):
-            if isinstance(value, list) and len(value) < 2:
-                content[name] = value[0] if value else None
-                if not value:
-                    del content[name]
+            if value == []:
+                del content[name]
+            elif isinstance(value, list) and len(value) == 1:
+                content[name] = value[0]

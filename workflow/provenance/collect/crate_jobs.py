@@ -177,46 +177,28 @@ class Tools:
         if script:
             tool["mainEntity"] = sources[script]
         versions = {"python": environment.get("python"), **(environment.get("packages") or {})}
-        packages = [self._package(*package) for package in versions.items() if package[1]]
+        packages = []
+        for name, version in versions.items():
+            if version:
+                known, where = {"softwareVersion": version}, f"#package/{name}/{quote(version)}"
+                package = entity(self.crate, where, "SoftwareApplication", name=name, **known)
+                packages.append(package)
         tool["softwareRequirements"] = [*sources.values(), *packages]
-        if environment.get("lock"):
-            tool["buildInstructions"] = self._lock(environment["lock"])
-            link(self.step(record), "buildInstructions", tool["buildInstructions"])
+        if lock := environment.get("lock"):
+            file = self.files.entity(lock["path"], lock["sha256"])
+            name = "Requirements of pip, with hashes"
+            link(file, "conformsTo", entity(self.crate, REQUIREMENTS, "WebPageElement", name=name))
+            tool["buildInstructions"] = file
+            link(self.step(record), "buildInstructions", file)
         link(self.workflow, "hasPart", tool)
         link(self.step(record), "workExample", tool)
         return tool
-
-    def image(self, record: Record) -> Entity | None:
-        """Return the container image that a job ran in, if any."""
-        environment = record.part("environment")
-        if not environment.get("image"):
-            return None
-        digest = environment.get("image_sha256")
-        return entity(
-            self.crate,
-            f"#image/{digest}",
-            "ContainerImage",
-            additionalType={"@id": SIF},
-            name=Path(environment["image"]).name,
-            sha256=digest,
-            description="Built from containers/ and envs/; containers/lock.yaml has its digest",
-        )
 
     def parameter(self, record: Record, slot: str, name: str, kind: str) -> Entity:
         """Return the parameter of a job's rule. slot: `input`, `output` or `params`."""
         identifier = f"#rule/{record.rule}/{slot}/{quote(name)}"
         direction = "output" if slot == "output" else "input"
         return parameter(self.tool(record), direction, identifier, name, kind)
-
-    def _lock(self, lock: dict[str, str]) -> Entity:
-        file = self.files.entity(lock["path"], lock["sha256"])
-        name = "Requirements of pip, with hashes"
-        link(file, "conformsTo", entity(self.crate, REQUIREMENTS, "WebPageElement", name=name))
-        return file
-
-    def _package(self, name: str, version: str) -> Entity:
-        identifier, known = f"#package/{name}/{quote(version)}", {"softwareVersion": version}
-        return entity(self.crate, identifier, "SoftwareApplication", name=name, **known)
 
 
 def _positions(chosen: Collection) -> dict[str, int]:
@@ -269,8 +251,18 @@ class Jobs:
             subjectOf=file,
         )
         file["about"] = action
-        if image := self.tools.image(record):
-            action["containerImage"] = image
+        environment = record.part("environment")
+        if environment.get("image"):
+            digest = environment.get("image_sha256")
+            action["containerImage"] = entity(
+                self.crate,
+                f"#image/{digest}",
+                "ContainerImage",
+                additionalType={"@id": SIF},
+                name=Path(environment["image"]).name,
+                sha256=digest,
+                description="Built from containers/ and envs/; containers/lock.yaml has its digest",
+            )
         control = entity(
             self.crate,
             f"#control/{name}",
@@ -285,9 +277,7 @@ class Jobs:
     def _inputs(self, record: Record, step: Entity) -> list[Entity]:
         entities = {}
         for name, path, digest in record.files("input"):
-            file = self.files.entity(path, digest)
-            formal = self.tools.parameter(record, "input", name, kind_of_file(file))
-            link(file, "exampleOfWork", formal)
+            file, formal = self._file(record, "input", name, path, digest)
             self.readers.setdefault(path, []).append((step, formal))
             if path in self.producers:
                 connect(step, self.producers[path], formal)
@@ -312,12 +302,19 @@ class Jobs:
     def _outputs(self, record: Record) -> list[Entity]:
         entities = []
         for name, path, digest in record.files("output"):
-            file = self.files.entity(path, digest)
-            formal = self.tools.parameter(record, "output", name, kind_of_file(file))
+            file, formal = self._file(record, "output", name, path, digest)
             self.producers[path] = formal
-            link(file, "exampleOfWork", formal)
             entities.append(file)
         return entities
+
+    def _file(
+        self, record: Record, slot: str, name: str, path: str, digest: str
+    ) -> tuple[Entity, Entity]:
+        """Return a file that a job read or wrote, and the parameter of its rule."""
+        file = self.files.entity(path, digest)
+        formal = self.tools.parameter(record, slot, name, kind_of_file(file))
+        link(file, "exampleOfWork", formal)
+        return file, formal
 
     def _usage(self, name: str, time: dict[str, Any]) -> list[Entity]:
         entities = []

@@ -17,6 +17,7 @@ from provenance.records import Mapped, Maybe, a_source_file, read_checked
 from provenance.seal import SEAL
 
 README, MOVED, DICTIONARY = "README.md", "README-workflow.md", "data-dictionary.csv"
+NUMERAL, ROW = r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", r"/\d+(?=/|$)"
 COLUMNS = (
     *("file", "title", "column", "means", "holds", "example"),
     *("shown_as", "derived_as", "read_from"),
@@ -65,31 +66,22 @@ def _columns(ledger: Ledger, path: str, folder: Path) -> Iterator[dict[str, str]
         every = ledger.content["cells"] if path == table else ()
         cells = [cell for cell in every if cell["column"] == name]
         texts = [row[name] for row in rows if row[name]]
+        sources = [source for cell in cells for source in cell["sources"]]
+        listed = {
+            "shown_as": [cell["rule"] for cell in cells],
+            "derived_as": [cell["derivation"] for cell in cells],
+            "read_from": [  # without the numbers of rows: `/*/score`
+                f"{Path(each['file']).name} {re.sub(ROW, '/*', each['pointer'])}".strip()
+                for each in sources
+            ],
+        }
+        numeric = cells or all(re.fullmatch(NUMERAL, text, re.IGNORECASE) for text in texts)
         yield {
             "column": name,
-            "holds": "numbers" if cells or all(map(_is_number, texts)) else "text",
+            "holds": "numbers" if numeric else "text",
             "example": texts[0] if texts else "",
-            "shown_as": _listed(cell["rule"] for cell in cells),
-            "derived_as": _listed(cell["derivation"] for cell in cells),
-            "read_from": _listed(
-                f"{Path(source['file']).name} {_general(source['pointer'])}".strip()
-                for cell in cells
-                for source in cell["sources"]
-            ),
+            **{key: "; ".join(dict.fromkeys(words)) for key, words in listed.items()},
         }
-
-
-def _is_number(text: str) -> bool:
-    return bool(re.fullmatch(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", text, re.IGNORECASE))
-
-
-def _general(pointer: str) -> str:
-    """Return a JSON pointer without the numbers of rows: `/*/score`."""
-    return re.sub(r"/\d+(?=/|$)", "/*", pointer)
-
-
-def _listed(words: Iterator[str]) -> str:
-    return "; ".join(dict.fromkeys(words))
 
 
 def _readme(chosen: Collection, folder: Path) -> str:
@@ -100,11 +92,14 @@ def _readme(chosen: Collection, folder: Path) -> str:
     numbers = [number.id for ledger in chosen.ledgers for number in ledger.numbers]
     shown = [path for ledger in chosen.ledgers for path in ledger.about]
     page = results / PROJECT.page
+    environments = [record.part("environment") for record in chosen.ancestry]
+    locks = {each["lock"]["path"] for each in environments if each.get("lock")}
+    locks |= {str(PROJECT.image_lock) for each in environments if each.get("image")}
     template = Path(__file__).with_name("README.md.jinja").read_text(encoding="utf-8")
     options = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     return jinja2.Template(template, undefined=jinja2.StrictUndefined, **options).render(
         results=results,
-        paper=cited.get("preferred-citation", {}).get("title"),
+        paper=(cited.get("preferred-citation") or {}).get("title"),
         n_numbers=len(numbers),
         n_shown=len(chosen.ledgers),
         n_jobs=len(chosen.ancestry),
@@ -112,7 +107,7 @@ def _readme(chosen: Collection, folder: Path) -> str:
         page=page if (folder / page).is_file() else None,
         tables=_common(shown, ".csv"),
         figures=_common(shown, ".png"),
-        locks=_locks(chosen),
+        locks=sorted(locks),
         seal=results / SEAL,
         n_left=len(omitted_files(folder)),
         commit=commits.pop() if len(commits) == 1 else None,
@@ -125,10 +120,3 @@ def _common(paths: list[str], suffix: str) -> str | None:
     """Name the files with an ending by the folder that most are in."""
     folders = sorted(str(Path(path).parent) for path in paths if path.endswith(suffix))
     return f"{max(folders, key=folders.count)}/*{suffix}" if folders else None
-
-
-def _locks(chosen: Collection) -> list[str]:
-    """List the locks that jobs ran with: of packages, or of images."""
-    environments = [record.part("environment") for record in chosen.ancestry]
-    locks = {each["lock"]["path"] for each in environments if each.get("lock")}
-    return sorted(locks | {str(PROJECT.image_lock) for each in environments if each.get("image")})

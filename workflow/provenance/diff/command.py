@@ -50,8 +50,12 @@ class Job:
 
     pair: Pair
     agreement: Agreement
-    kind: str
     parts: bool
+
+    @property
+    def kind(self) -> str:
+        """How the two runs of the job compare."""
+        return _kind(self.agreement)
 
     @property
     def causes(self) -> list[str]:
@@ -108,7 +112,7 @@ class Diff:
                 with suppress(Exception):  # a file that is not there, or was altered
                     agreement = pair.decisions()
             apart = not agreement.bits and all(each.agreement.bits for each in before)
-            jobs[pair.new.file] = Job(pair, agreement, _kind(pair, agreement), apart)
+            jobs[pair.new.file] = Job(pair, agreement, apart)
         return jobs
 
     @cached_property
@@ -147,20 +151,17 @@ class Diff:
             judged = number_agreement(number.cell, raw, self._compared, self.folders, roots)
         except TypeError as error:  # of a value that somebody altered
             judged = Agreement(None, str(error))
-        kind = {True: WITHIN, False: DIFFERENT, None: UNKNOWN}[judged.holds]
         parting = (str(job.pair.new.file) for job in self.chain(number.id) if job.parts)
-        return Compared(*known, kind, judged.reason, next(parting, None))
+        return Compared(*known, _kind(judged), judged.reason, next(parting, None))
 
 
-def _kind(pair: Pair, agreement: Agreement) -> str:
+def _kind(agreement: Agreement) -> str:
     """Name how two runs of a job compare."""
-    if agreement.holds is None:
-        return UNKNOWN
     if agreement.reason == UNJUDGED:
         return FOLLOWS
-    if not agreement.holds:
-        return DIFFERENT
-    return agreement.reason if agreement.reason in (SAME_BITS, SAME_DECISIONS) else WITHIN
+    if agreement.holds and agreement.reason in (SAME_BITS, SAME_DECISIONS):
+        return agreement.reason
+    return {True: WITHIN, False: DIFFERENT, None: UNKNOWN}[agreement.holds]
 
 
 def opened(folder: Path) -> Records:

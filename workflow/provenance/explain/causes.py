@@ -120,8 +120,7 @@ def _code(job: PlannedJob, record: Record) -> Iterator[Cause]:
     if record.code_digest == job.code:
         return
     changes = changed_sources(record)
-    for change in changes:
-        yield Cause("code", change.file, (change.hint,))
+    yield from (Cause("code", change.file, (change.hint,)) for change in changes)
     if not changes:
         yield Cause("code", f"code that {job.rule} can reach", ("none of the files that ran",))
 

@@ -12,6 +12,7 @@ A target is a file of the workflow, a rule (`main`, `everything`), or the name o
 import argparse
 import json
 import textwrap
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +25,7 @@ from provenance.explain.causes import Cause, causes, causes_on_disk
 from provenance.hashing import digests, is_collected, omitted_files
 from provenance.numbers import Ledger, Number, named, read_ledgers
 from provenance.project import add_configuration_arguments, find_configuration, recorded_name
-from provenance.records import Record, Records, is_elsewhere, split_targets
+from provenance.records import Records, is_elsewhere, split_targets, upwards
 from provenance.text_format import counted, tallied
 
 N_NAMED = 4  # numbers of a table, and details of a cause, that are named and not only counted
@@ -82,12 +83,9 @@ class Staleness:
             number
             for ledger in self.ledgers
             for number in ledger.numbers
-            if str(ledger.file) in changed or any(_within(file, stale) for file in number.files)
+            if str(ledger.file) in changed
+            or any(stale.intersection(upwards(file)) for file in number.files)
         ]
-
-
-def _within(file: str, made: set[str]) -> bool:
-    return file in made or any(str(parent) in made for parent in Path(file).parents)
 
 
 def staleness(
@@ -122,7 +120,18 @@ def staleness_on_disk(
         )
     chosen = records.ancestry(*targets) if targets else list(records.by_file.values())
     try:
-        planned = in_order([_as_recorded(record) for record in chosen])
+        planned = in_order(
+            [  # as its record has it, with the record among its outputs
+                PlannedJob(
+                    record.rule,
+                    record.part("wildcards"),
+                    {},
+                    {path: path for path in record.inputs},
+                    {path: path for path in record.outputs} | {"record": str(record.file)},
+                )
+                for record in chosen
+            ]
+        )
     except CycleError:
         raise ValueError("the records say that jobs wait for each other in a circle") from None
     read = {path for record in records.by_file.values() for path in record.inputs}
@@ -143,13 +152,6 @@ def staleness_on_disk(
     reached = sorted(Staleness(planned, of_jobs, ledgers).following(roots))
     jobs = in_order([planned[n] for n in reached])
     return Staleness(jobs, [found[str(job.outputs["record"])] for job in jobs], ledgers)
-
-
-def _as_recorded(record: Record) -> PlannedJob:
-    """Return a job as its record has it, with the record among its outputs."""
-    inputs, outputs = ({path: path for path in of} for of in (record.inputs, record.outputs))
-    outputs["record"] = str(record.file)
-    return PlannedJob(record.rule, record.part("wildcards"), {}, inputs, outputs)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -210,11 +212,14 @@ def _lines(stale: Staleness, file: Path | None, targets: list[str]) -> Iterator[
         yield from (f"    {line}" for line in cause.details[:N_NAMED])
         if len(cause.details) > N_NAMED:
             yield f"    … and {len(cause.details) - N_NAMED} more"
-        following = stale.following(roots)
+        following, tables = stale.following(roots), Counter()
+        tables.update(number.ledger.name for number in stale.numbers(roots))
         yield _wrapped("  begins with ", tallied(stale.jobs[i].rule for i in sorted(roots)))
         if len(following) > len(roots):
             yield f"  reruns      {len(following)} jobs, with all that follows"
-        yield _wrapped("  reaches     ", _per_table(stale.numbers(roots)))
+        counts = ", ".join(f"{table} ({n})" for table, n in tables.items())
+        reached = f"{tables.total()} numbers: {counts}" if tables else "no number on disk"
+        yield _wrapped("  reaches     ", reached)
         yield ""
     yield _wrapped(
         f"{counted(len(stale.jobs), 'job')} would run: ",
@@ -244,14 +249,6 @@ def _wrapped(begin: str, text: str, indent: int = 14) -> str:
     return textwrap.fill(
         text, WIDTH, initial_indent=begin, subsequent_indent=" " * indent, break_on_hyphens=False
     )
-
-
-def _per_table(numbers: list[Number]) -> str:
-    if not numbers:
-        return "no number on disk"
-    tables = [number.ledger.name for number in numbers]
-    counts = (f"{table} ({tables.count(table)})" for table in dict.fromkeys(tables))
-    return f"{len(numbers)} numbers: {', '.join(counts)}"
 
 
 def _content(stale: Staleness, file: Path | None, targets: list[str]) -> dict:

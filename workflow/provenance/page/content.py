@@ -4,7 +4,7 @@ import ast
 import base64
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def table(ledger: Ledger) -> dict[str, Any]:
     rows = [
         [
             _cell(text, cells.get((n, name))) | {"column": place}
-            for place, (name, text) in enumerate(zip(names, row, strict=False))
+            for place, (name, text) in enumerate(zip(names, row, strict=True))
         ]
         for n, row in enumerate(content["rows"], start=1)
     ]
@@ -61,19 +61,21 @@ def figure(ledger: Ledger) -> dict[str, Any]:
         return {"maps": [], "table": whole}
     panel, layers = names.index("panel"), names.index("layers")
     raw = {cell["id"]: cell["raw"] for cell in ledger.content["cells"]}
-    pairs, rest = [], []
+    maps: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    rest = []
     for row, texts in zip(whole["rows"], ledger.content["rows"], strict=True):
         pair = re.fullmatch(r"(\d+), (\d+)", texts[layers])
         if pair and row[-1]["id"] in raw:
             cell = row[-1] | _colour(raw[row[-1]["id"]])
-            pairs.append((texts[panel], int(pair[1]), cell))
+            maps[texts[panel]][int(pair[1])].append(cell)
         else:
             rest.append([_cell(text, None) | cell for text, cell in zip(texts, row, strict=True)])
-    if not pairs:
+    if not maps:
         return {"maps": [], "table": whole}
     _span(rest, layers)
     whole |= {"rows": rest, "groups": [row[0]["span"] > 0 for row in rest]}
-    return {"maps": list(_maps(pairs)), "table": whole if rest else None}
+    drawn = [{"panel": name, "rows": list(by_row.values())} for name, by_row in maps.items()]
+    return {"maps": drawn, "table": whole if rest else None}
 
 
 def against_paper(ledger: Ledger) -> dict[str, Any]:
@@ -90,7 +92,7 @@ def against_paper(ledger: Ledger) -> dict[str, Any]:
     return {"rows": rows, "verdicts": verdicts.most_common()}
 
 
-def picture(ledger: Ledger, results: Path, root: Path = Path()) -> str | None:
+def picture(ledger: Ledger, results: Path, root: Path) -> str | None:
     """Return a figure's PNG as a data URI; None if it is not there."""
     for path in ledger.about:
         file = root / path
@@ -116,12 +118,6 @@ def _span(rows: Sequence[list[dict[str, Any]]], lead: int) -> None:
             first[column]["span"] = 1 + len(others)
             for row in others:
                 row[column]["span"] = 0
-
-
-def _maps(pairs: Sequence[tuple[str, int, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
-    for panel, in_panel in groupby(pairs, lambda pair: pair[0]):
-        by_row = groupby(in_panel, lambda pair: pair[1])
-        yield {"panel": panel, "rows": [[cell for *_, cell in row] for _, row in by_row]}
 
 
 def _colour(value: float) -> dict[str, Any]:
@@ -188,7 +184,7 @@ class Graph:
         ordered = {record.file: record for record in chains}
         self._records = records
         self._places = {file: place for place, file in enumerate(ordered)}
-        self._interned: dict[str, dict[Any, int]] = {}
+        self._interned: dict[int, dict[Any, int]] = {}
         self.files: list[list[Any]] = []
         self.faults: list[str] = []
         self.environments: list[dict[str, Any]] = []
@@ -222,25 +218,25 @@ class Graph:
         }
         if report and (faults := report.by_number.get(number.id)):
             texts = [f"{fault.what}: {fault.why}" for fault in faults]
-            described["faults"] = [self._place("faults", text, lambda t=text: t) for text in texts]
+            described["faults"] = [self._place(self.faults, text, text) for text in texts]
         return {**described, "state": report.state_of(number.id) if report else UNCHECKED}
 
     def _file(self, path: str, sha256: str) -> int:
-        def made() -> list[Any]:
-            record = self._records.maker(path)
-            if record is None:
-                return [path, sha256, -1, "" if self._records.is_origin(path) else "unrecorded"]
+        record = self._records.maker(path)
+        if record:
             left = record.outputs.get(path, sha256)  # files in a directory have no digest there
-            return [path, sha256, self._places[record.file], "" if left == sha256 else "other"]
+            state = "" if left == sha256 else "other"
+        else:
+            state = "" if self._records.is_origin(path) else "unrecorded"
+        file = [path, sha256, self.maker(path), state]
+        return self._place(self.files, (path, sha256), file)
 
-        return self._place("files", (path, sha256), made)
-
-    def _place(self, kind: str, key: Any, make: Callable[[], Any]) -> int:
+    def _place(self, things: list[Any], key: Any, thing: Any) -> int:
         """Return a thing's place in the list of its kind, to which it is added if it is new."""
-        places = self._interned.setdefault(kind, {})
+        places = self._interned.setdefault(id(things), {})
         if key not in places:
             places[key] = len(places)
-            getattr(self, kind).append(make())
+            things.append(thing)
         return places[key]
 
     def _job(self, record: Record) -> dict[str, Any]:
@@ -265,8 +261,8 @@ class Graph:
             "commit": git.get("commit"),
             "dirty": git.get("dirty"),
             "patch": git.get("patch"),
-            "environment": self._place("environments", repr(environment), lambda: environment),
-            "machine": self._place("machines", repr(machine), lambda: machine),
+            "environment": self._place(self.environments, repr(environment), environment),
+            "machine": self._place(self.machines, repr(machine), machine),
             "started": time.get("started"),
             "ended": time.get("ended"),
             "seconds": time.get("seconds"),
@@ -286,7 +282,7 @@ def _params(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield name.removeprefix("task."), cut
 
 
-def _purpose(rule: str, root: Path = Path()) -> str:
+def _purpose(rule: str, root: Path) -> str:
     """Return what the jobs of a rule do, from the docstring of its script."""
     try:
         text = read_bounded(root / PROJECT.scripts / f"{rule}.py")
@@ -329,9 +325,9 @@ def run_facts(graph: Graph) -> dict[str, Any]:
 
 def rule_facts(graph: Graph) -> list[dict[str, Any]]:
     """Sum up what the jobs of each rule took; each rule after those it builds on."""
-    by_rule: dict[str, list[dict[str, Any]]] = {}
+    by_rule: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for job in graph.jobs:
-        by_rule.setdefault(job["rule"], []).append(job)
+        by_rule[job["rule"]].append(job)
     return [
         {
             "rule": rule,

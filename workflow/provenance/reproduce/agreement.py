@@ -22,7 +22,7 @@ from provenance.digest import sha256_of
 from provenance.hashing import MAX_BYTES, has_holes
 from provenance.numbers import Number, read_ledgers
 from provenance.project import PROJECT
-from provenance.records import Record, Records, is_elsewhere
+from provenance.records import Record, Records, is_elsewhere, upwards
 
 TEXTS = (".json", ".csv", ".txt")
 SAME_BITS, SAME_DECISIONS = "same bits", "same decisions"
@@ -115,34 +115,32 @@ class Pair:
             )
         }
 
-    def _counterpart(self, path: str) -> str:
-        return counterpart(path, self.folders)
-
     def _both(self, path: str) -> tuple[Path, Path]:
         """Return where an output is, in the first and in the second run."""
-        paths = zip(self.roots, self.folders, (path, self._counterpart(path)), strict=True)
+        paths = zip(self.roots, self.folders, (path, counterpart(path, self.folders)), strict=True)
         old, new = (file_in(*each) for each in paths)
         return old, new
 
     def _same_bits(self, path: str) -> bool:
-        other = self._counterpart(path)
-        if self.old.outputs[path] == self.new.outputs.get(other):
+        if self.old.outputs[path] == self.new.outputs.get(counterpart(path, self.folders)):
             return True
         if Path(path).suffix not in TEXTS or self._not_as_recorded(path):
             return False
-        return same_text(*self._both(path), self.folders)
+        old, new = self._both(path)  # which may name their folders of results
+        return _text(old) == _text(new).replace(*reversed(self.folders))
 
     def _same_inputs(self) -> bool:
         """Return whether both read the same; not counting records, which hold times."""
         return all(
-            self.new.inputs.get(self._counterpart(path)) == digest
+            self.new.inputs.get(counterpart(path, self.folders)) == digest
             for path, digest in self.old.inputs.items()
             if not path.endswith(".record.json")
         )
 
     def _not_as_recorded(self, path: str) -> str:
         """Say in which run an output is not what its record says; empty if it is in both."""
-        recorded = self.old.outputs[path], self.new.outputs.get(self._counterpart(path))
+        there = counterpart(path, self.folders)
+        recorded = self.old.outputs[path], self.new.outputs.get(there)
         for file, digest, run in zip(self._both(path), recorded, ("first", "second"), strict=True):
             if not file.is_file() or has_holes(file) or sha256_of(file) != digest:
                 return f"{path} is not there as the {run} run left it"
@@ -188,11 +186,6 @@ def _differences(name: str, old: Any, new: Any) -> Iterator[tuple[str, str]]:
             yield from _differences(key, old.get(key), new.get(key))
     elif old != new:
         yield name, f"{old} -> {new}"
-
-
-def same_text(old: Path, new: Path, folders: tuple[str, str]) -> bool:
-    """Return whether two texts differ only in the folder of results that they name."""
-    return _text(old) == _text(new).replace(*reversed(folders))
 
 
 def _text(file: Path) -> str:
@@ -321,8 +314,7 @@ def made_files(number: Number, records: Records) -> list[str]:
 
 def _output_with(file: str, maker: Record | None) -> str:
     """Return the output that a file is, or is in: Snakemake knows a directory only as a whole."""
-    within = [str(each) for each in (Path(file), *Path(file).parents)]
-    return next((path for path in within if maker and path in maker.outputs), file)
+    return next((path for path in upwards(file) if maker and path in maker.outputs), file)
 
 
 @dataclass(frozen=True)
@@ -347,17 +339,14 @@ def remade(number: Number, compared: Compared, folders: tuple[str, str]) -> Rema
             raise ValueError(f"the second run has no number {number.id}")
         after, text = again.cell["raw"], again.cell["shown"]
     else:
-        sources = ((source["file"], source["pointer"]) for source in cell["sources"])
-        values = [_source(*source, folders).value() for source in sources]
+        values = []
+        for source in cell["sources"]:
+            file = file_in(Path(), folders[1], counterpart(source["file"], folders))
+            values.append(Source(file, source["pointer"]).value())
         after = DERIVATIONS[cell["derivation"]](values)
         text = shown(after, cell["rule"])
     agreement = number_agreement(cell, after, compared, folders)
     return Remade(cell["raw"], after, cell["shown"], text, agreement)
-
-
-def _source(file: str, pointer: str, folders: tuple[str, str], root: Path = Path()) -> Source:
-    """Return a source of a number in the second run."""
-    return Source(file_in(root, folders[1], counterpart(file, folders)), pointer)
 
 
 def number_agreement(
@@ -374,8 +363,8 @@ def number_agreement(
         return Agreement(None, "another number; what it may differ by, no rule declares")
     for file, pointer in dict.fromkeys((each["file"], each["pointer"]) for each in cell["sources"]):
         try:
-            old = Source(file_in(roots[0], folders[0], file), pointer).value()
-            new = _source(file, pointer, folders, roots[1]).value()
+            both = zip(roots, folders, (file, counterpart(file, folders)), strict=True)
+            old, new = (Source(file_in(*each), pointer).value() for each in both)
         except (OSError, ValueError, RecursionError) as error:
             return Agreement(None, f"another number, and what it came from is gone: {error}")
         metric = pointer.rpartition("/")[2]

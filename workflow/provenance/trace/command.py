@@ -15,7 +15,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from provenance.hashing import ALTERED, GONE, LEFT, FileStates, omitted_files
+from provenance.hashing import (
+    ALTERED,
+    GONE,
+    LEFT,
+    SAME,
+    UNREAD,
+    digest_if_small,
+    omitted_files,
+)
 from provenance.numbers import Ledger, Number, Reach, named, read_ledgers
 from provenance.project import PROJECT, add_results_argument, configurations_of, recorded_name
 from provenance.records import Record, Records, results_of
@@ -40,7 +48,7 @@ class Chain:
 
     def __init__(self, number: Number, records: Records) -> None:
         self.number, self._all = number, records
-        self._states = FileStates(omitted_files(records.root))
+        self._known = dict.fromkeys(omitted_files(records.root), LEFT)
         self._behind = Reach(records).behind_number(number)
         self.records = records.ancestry(*number.files)
         table = records.maker(number.ledger.file)
@@ -77,24 +85,25 @@ class Chain:
                 if file["state"] in (ALTERED, GONE):
                     yield f"{file['path']} is {file['state']}"
 
+    def _checked(self, path: str, digest: str | None) -> dict[str, Any]:
+        """Return the recorded digest of a file, and whether it is as recorded, if that is known."""
+        if path not in self._known:
+            self._known[path] = digest_if_small(path)
+        known = self._known[path]
+        state = known if known in (UNREAD, GONE, LEFT) else SAME if known == digest else ALTERED
+        return {"sha256": digest, "state": state}
+
     @cached_property
     def described(self) -> dict[str, Any]:
         """The number: as shown, raw, where it stands, and in which table."""
         ledger, cell = self.number.ledger, self.number.cell
-        digests = ledger.content["files"]
+        digests, about = ledger.content["files"], ledger.about
         return {
             **{key: value for key, value in cell.items() if key != "sources"},
             "labels": self.number.row,
-            "table": [
-                {"path": path, "sha256": digest, "state": self._states.of(path, digest)}
-                for path, digest in ledger.about.items()
-            ],
+            "table": [{"path": path, **self._checked(path, of)} for path, of in about.items()],
             "sources": [
-                {
-                    **source,
-                    "sha256": digests.get(source["file"]),
-                    "state": self._states.of(source["file"], digests.get(source["file"])),
-                }
+                {**source, **self._checked(source["file"], digests.get(source["file"]))}
                 for source in cell["sources"]
             ],
         }
@@ -118,7 +127,10 @@ class Chain:
                 self._input(*file) for file in record.files("input") if file[1] in self._behind
             ],
             "n_other_inputs": len(record.inputs.keys() - self._behind),
-            "outputs": [self._file(*file) for file in record.files("output")],
+            "outputs": [
+                {"name": name, "path": path, **self._checked(path, digest)}
+                for name, path, digest in record.files("output")
+            ],
             "code": record.code_digest,
             "sources": record.sources,
             **{key: content.get(key) for key in circumstances},
@@ -129,12 +141,7 @@ class Chain:
         made = {"made_by": self._places.get(maker.file) if maker else None}
         if maker and maker.outputs.get(path, digest) != digest:
             made["maker_says"] = maker.outputs[path]
-        entry = self._file(name, path, digest)
-        return {**entry, **made, "state": entry.pop("state")}
-
-    def _file(self, name: str, path: str, digest: str) -> dict[str, Any]:
-        state = self._states.of(path, digest)
-        return {"name": name, "path": path, "sha256": digest, "state": state}
+        return {"name": name, "path": path, **self._checked(path, digest), **made}
 
     @cached_property
     def started_from(self) -> list[dict[str, Any]]:
@@ -145,20 +152,11 @@ class Chain:
                 "sha256": digest,
                 "is": PROJECT.kind_of_origin(path) if self._all.is_origin(path) else "unanswered",
                 "answered": self._all.is_origin(path),
-                "state": self._states.of(path, digest),
+                "state": self._checked(path, digest)["state"],
             }
             for path, digest in self.origins.items()
         ]
         return sorted(origins, key=lambda origin: origin["is"])
-
-    def as_json(self) -> dict[str, Any]:
-        """Return all of it as JSON."""
-        return {
-            "number": self.described,
-            "missing": self.missing,
-            "origins": self.started_from,
-            "jobs": self.jobs,
-        }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -181,22 +179,19 @@ def run(options: argparse.Namespace) -> int:
     if not ledgers or (ledger is None and ":" not in options.target):
         raise ValueError(_unanswered(options.target, results, ledgers, broken))
     if ledger and options.row is None and options.column is None:
-        print(_listed(ledger, options.json))
+        names = {"ledger": str(ledger.file), "numbers": [number.id for number in ledger.numbers]}
+        every = "\n".join(map(str, ledger.numbers))
+        print(json.dumps(names, indent=2) if options.json else every)
         return 0
     number = named(ledgers, options.target, options.row, options.column)
     chain = Chain(number, Records(results))
     if options.json:
-        print(json.dumps(chain.as_json(), indent=2, ensure_ascii=False))
+        parts = {"number": chain.described, "missing": chain.missing}
+        parts |= {"origins": chain.started_from, "jobs": chain.jobs}
+        print(json.dumps(parts, indent=2, ensure_ascii=False))
     else:
         print("\n".join(_lines(chain, options.commands)))
     return 1 if chain.missing else 0
-
-
-def _listed(ledger: Ledger, as_json: bool) -> str:
-    if as_json:
-        names = [number.id for number in ledger.numbers]
-        return json.dumps({"ledger": str(ledger.file), "numbers": names}, indent=2)
-    return "\n".join(map(str, ledger.numbers))
 
 
 def _unanswered(
@@ -218,20 +213,16 @@ def _unanswered(
         why, made = f"{results} has no ledgers, so nothing answers for any number", target
     if ":" in made:
         made = "everything"
-    return f"{why}; made again with: {_remedy(made, results)}"
-
-
-def _remedy(made: str, results: Path) -> str:
-    """Return the command that makes a file, with the configuration of its results."""
     files = configurations_of(results)
     configuration = f" --configfile {files[0]}" if files else ""
-    return f"snakemake {made} --cores all{configuration}"
+    return f"{why}; made again with: snakemake {made} --cores all{configuration}"
 
 
 def _lines(chain: Chain, commands: bool) -> Iterator[str]:
     """Format a chain: the number, what all jobs share, each job. commands: with command lines."""
     jobs = chain.jobs
-    shared = {fact: _commonest(_facts(job)[fact] for job in jobs) for fact in SHARED}
+    facts = [_facts(job) for job in jobs]
+    shared = {fact: _commonest([each[fact] for each in facts]) for fact in SHARED}
     yield from _number(chain.described)
     if chain.missing:
         yield from ["", "Missing or altered", *(f"  {each}" for each in chain.missing)]
@@ -249,8 +240,9 @@ def _lines(chain: Chain, commands: bool) -> Iterator[str]:
         yield from _job(job, shared, commands)
 
 
-def _commonest(texts: Iterator[str]) -> str:
-    return next(iter(Counter(texts).most_common(1)), ("",))[0]
+def _commonest(texts: Sequence[str]) -> str:
+    counts = Counter(texts)
+    return max(counts, key=counts.__getitem__, default="")
 
 
 def _number(number: dict[str, Any]) -> Iterator[str]:
