@@ -167,15 +167,6 @@ COMMANDS = [
 ]
 
 
-def places(value, path=()):
-    """Yield the paths of all parts of a JSON value."""
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, each in items:
-        yield (*path, key)
-        if isinstance(each, dict | list):
-            yield from places(each, (*path, key))
-
-
 def sealed(content: dict) -> str:
     """The text of a record with this content, whatever it is."""
     body = json.dumps({key: each for key, each in content.items() if key != "digest"}, indent=2)
@@ -203,7 +194,7 @@ def test_no_part_of_a_record_or_ledger_can_end_a_command_in_a_traceback(
 ):
     """The record is sealed again. Each command sees other parts with other values."""
     text, chance = file.read_text(), random.Random(command + str(file))
-    for path in list(places(json.loads(text))):
+    for path in list(small_run.places(json.loads(text))):
         value = chance.choice(VALUES)
         content = altered(text, path, value, chance.random() < 0.3)
         file.write_text(json.dumps(content) if file == LEDGER else sealed(content))
@@ -311,9 +302,7 @@ def rewritten(**changed):
 def promised_objects() -> None:
     """A repository whose configuration runs a command when git looks for a missing object."""
     Path("tool.py").write_text("rate = 1\n")
-    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
-    for command in (["init", "-q"], ["add", "tool.py"], ["commit", "-qm", "Begin"]):
-        subprocess.run([*git, *command], check=True)
+    small_run.commit("tool.py")
     for key, value in {
         "core.repositoryFormatVersion": "1",
         "core.fsmonitor": "touch executed",
@@ -337,6 +326,12 @@ def leaking_figure() -> None:
     for cell in content["cells"]:
         cell["id"] = cell["id"].replace("table1", "figure1")
     Path("results/demo/tables/figure1.ledger.json").write_text(json.dumps(content))
+
+
+def claims_of_another_form() -> None:
+    """A ledger of claims without the columns that the page shows, as of another version."""
+    text = LEDGER.read_text().replace("table1:", "claims:")
+    LEDGER.with_name("claims.ledger.json").write_text(text)
 
 
 def circle() -> None:
@@ -404,6 +399,7 @@ HOSTILE = [  # how the folder is made, a command, its exit status, and what it s
     (linked("docs/discrepancies.md", "# SECRET"), PAGE, 2, "is a link out of this folder"),
     (written("docs/discrepancies.md", b"# \xff"), PAGE, 0, "page.html: 0.0 MB"),
     (leaking_figure, PAGE, 0, "page.html: 0.0 MB"),
+    (claims_of_another_form, PAGE, 2, "a ledger of results/demo lacks what the page shows: "),
     (written("workflow/scripts/train.py", "x = " + "-" * 100_000 + "1"), PAGE, 0, "page.html"),
     (written("workflow/scripts/train.py", b"\xff\0"), PAGE, 0, "page.html"),
     (written("config/a.yaml", DOUBLING + "results: results/demo\n"), PAGE, 0, "page.html"),

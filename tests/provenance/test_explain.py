@@ -1,12 +1,12 @@
 """`ffmerge explain` names what is stale and the change that made it so."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+import small_run
 from experiment.cli import main
 from provenance.dag import PlannedJob
 from provenance.explain.causes import ABSENT, causes, differences
@@ -22,11 +22,6 @@ OUTPUTS = {"model": "results/r/vit/tuned.json", "record": "results/r/vit/tuned.r
 PARAMS = {"task": {"fine_tuning": {"learning_rate": 5e-4}}, "seed": 1, "inputs": {"train": "a"}}
 
 
-def git(*arguments: str) -> None:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
-    subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
-
-
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     """A repository with a script, an input, an output and the record of the job that made it."""
@@ -38,10 +33,6 @@ def folder(tmp_path, monkeypatch) -> Path:
     ):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).write_text(text)
-    git("init", "-q")
-    git("add", SCRIPT)
-    git("commit", "-qm", "Begin")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout
     record = {
         "rule": "fine_tune",
         "params": PARAMS,
@@ -53,7 +44,7 @@ def folder(tmp_path, monkeypatch) -> Path:
             "files": {SCRIPT: digests({"s": SCRIPT})["s"]["sha256"]},
             "trees": {SCRIPT: read_source(Path(SCRIPT)).tree},
         },
-        "git": {"commit": commit.strip(), "dirty": False},
+        "git": {"commit": small_run.commit(SCRIPT), "dirty": False},
     }
     write_record(Path(OUTPUTS["record"]), record)
     return tmp_path

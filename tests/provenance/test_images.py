@@ -372,9 +372,8 @@ def test_python_in_the_image_sees_its_own_packages_only(inside, tmp_path):
 @pytest.fixture
 def check(inside):
     """check(options …): run the check of the image inside it; return what it prints."""
-    program = (
-        f"from ffmerge import image; from pathlib import Path; print(image.check(Path('{SCRIPT}')))"
-    )
+    imports = "from provenance import image; from pathlib import Path"
+    program = f"{imports}; print(image.check(Path('{SCRIPT}')))"
 
     def run(*options: str, path: str = "workflow") -> str:
         # As a script is run, the current folder is not on the search path.

@@ -1,11 +1,11 @@
 """No file that a record or ledger names can be overwritten, wherever it is."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
+import small_run
 from experiment.cli import main
 from provenance.digest import sha256_of
 from provenance.explain.causes import committed
@@ -152,12 +152,9 @@ def test_a_value_that_would_be_an_option_or_lead_outside_is_a_fault_in_words(
 
 def test_git_takes_no_option_from_a_record(repository, tmp_path):
     Path("tool.py").write_text("rate = 1\n")
-    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
-    for command in (["init", "-q"], ["add", "tool.py"], ["commit", "-qm", "Begin"]):
-        subprocess.run([*git, *command], check=True)
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+    head = small_run.commit("tool.py")
     before = contents(tmp_path)
-    assert committed(head.strip(), "tool.py") == b"rate = 1\n"
+    assert committed(head, "tool.py") == b"rate = 1\n"
     for commit in (f"--output={tmp_path}/climb.txt", "HEAD", None):
         assert committed(commit, "tool.py") is None
     assert contents(tmp_path) == before

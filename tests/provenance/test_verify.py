@@ -5,13 +5,13 @@ import os
 import random
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
+import small_run
 from experiment.cli import main
 from provenance import cells
 from provenance.cells import Interval, Printed
@@ -453,7 +453,7 @@ def test_a_record_or_ledger_with_any_part_replaced_is_a_fault_in_words(kind, val
     """The record is sealed again, so that only its content can be wrong."""
     file = SMALL / SMALL_FILES[kind]
     text = file.read_text()
-    for path in list(places(json.loads(text))):
+    for path in list(small_run.places(json.loads(text))):
         content = json.loads(text)
         part = content
         for step in path[:-1]:
@@ -469,15 +469,6 @@ def test_a_record_or_ledger_with_any_part_replaced_is_a_fault_in_words(kind, val
             faulty = faulty_files(*targets)  # of a record, nothing contradicts some parts
             assert kind != "ledger" or str(file) in faulty, (path, targets)
     file.write_text(text)
-
-
-def places(value, path=()):
-    """Yield the paths of all parts of a JSON value."""
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, each in items:
-        yield (*path, key)
-        if isinstance(each, dict | list):
-            yield from places(each, (*path, key))
 
 
 @pytest.mark.parametrize("targets", [(), ("t:1:score",), ("results/r/tables/t.csv",)])
@@ -597,10 +588,7 @@ def one_script(one_job) -> Callable:
     """record(**code): write that of the job anew, its script in a commit, with these changes."""
     Path(TOOL).parent.mkdir(parents=True)
     Path(TOOL).write_text("rate = 20.0\n")
-    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
-    for command in (["init", "-q"], ["add", TOOL], [*identity, "commit", "-qm", "Begin"]):
-        subprocess.run(["git", *command], check=True)
-    asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+    commit = small_run.commit(TOOL)
     trees = {TOOL: read_source(Path(TOOL)).tree}
     true = {"files": {TOOL: sha256_of(Path(TOOL))}, "trees": trees}
 
@@ -609,7 +597,7 @@ def one_script(one_job) -> Callable:
         content = {key: each for key, each in read_record(file).items() if key != "digest"}
         content["code"] = {**true, "digest": digest_of_trees(trees), **code}
         content["command"] = content["command"].replace('"c"', f'"{content["code"]["digest"]}"')
-        content["git"] = {"commit": asked.stdout.strip(), "dirty": dirty}
+        content["git"] = {"commit": commit, "dirty": dirty}
         write_record(file, content)
 
     return write

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +18,7 @@ from provenance.records import (
     a_line,
     a_number,
     a_path,
-    files_in,
-    leads_out,
+    read_all,
     read_json,
 )
 
@@ -90,19 +89,19 @@ class Ledger:
     @cached_property
     def by_row(self) -> dict[int, list["Number"]]:
         """Its numbers by row, counted from 1."""
-        return self._grouped(lambda number: [number.cell["row"]])
+        rows: dict[int, list[Number]] = defaultdict(list)
+        for number in self.numbers:
+            rows[number.cell["row"]].append(number)
+        return rows
 
     @cached_property
     def by_source(self) -> dict[str, list["Number"]]:
         """Its numbers by each file that they come from."""
-        return self._grouped(lambda number: number.files)
-
-    def _grouped(self, keys: Callable[["Number"], list]) -> dict[Any, list["Number"]]:
-        groups: dict[Any, list[Number]] = defaultdict(list)
+        sources: dict[str, list[Number]] = defaultdict(list)
         for number in self.numbers:
-            for key in keys(number):
-                groups[key].append(number)
-        return groups
+            for file in number.files:
+                sources[file].append(number)
+        return sources
 
 
 @dataclass(frozen=True)
@@ -157,16 +156,18 @@ def read_ledger(file: Path) -> dict[str, Any]:
 
 def read_ledgers(results: Path, root: Path = Path()) -> tuple[list[Ledger], list[Path]]:
     """Return all ledgers in a folder of results, and the files that cannot be read as one."""
-    ledgers, broken = [], []
-    for file in files_in(root / results, "*.ledger.json"):
-        name = file.relative_to(root)
-        try:
-            if leads_out(file, root, results):
-                raise ValueError(f"{name} is a link out of this folder")
-            ledgers.append(Ledger(name, read_ledger(file)))
-        except ValueError:
-            broken.append(name)
-    return ledgers, broken
+    found, broken = read_all(results, root, "*.ledger.json", read_ledger)
+    return [Ledger(file, content) for file, content in found.items()], broken
+
+
+def ledger_called(ledgers: Iterable[Ledger], name: str) -> Ledger | None:
+    """Return the ledger with a name: its own, its path, or a path of its table or figure."""
+    return next((each for each in ledgers if str(Path(name)) in each.called), None)
+
+
+def numbers_of(ledgers: Iterable[Ledger]) -> list[Number]:
+    """Return the numbers of all tables and figures."""
+    return [number for ledger in ledgers for number in ledger.numbers]
 
 
 def named(
@@ -182,11 +183,11 @@ def named(
     if not ledgers:
         raise ValueError("there are no ledgers here, so nothing answers for any number")
     if ":" in name:
-        numbers = [number for ledger in ledgers for number in ledger.numbers]
+        numbers = numbers_of(ledgers)
         table = name.partition(":")[0]
         near = [number for number in numbers if number.ledger.name == table] or numbers
         return _only([number for number in numbers if number.id == name], near, name)
-    ledger = next((each for each in ledgers if str(Path(name)) in each.called), None)
+    ledger = ledger_called(ledgers, name)
     if ledger is None:
         known = ", ".join(ledger.name for ledger in ledgers)
         raise ValueError(f"{name} has no ledger; there are ledgers of {known}")

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import reprlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -90,11 +90,6 @@ def is_inside(path: Path, folders: Iterable[Path]) -> bool:
 def is_elsewhere(path: str, root: Path, results: Path) -> bool:
     """Return whether a path is absolute, begins with `..`, or is behind a link out of both."""
     return not a_source_file(path) or not is_inside(root / path, [root, root / results])
-
-
-def leads_out(file: Path, root: Path, results: Path) -> bool:
-    """Return whether a file is a link out of both a repository and its folder of results."""
-    return file.is_symlink() and not is_inside(file, [root, root / results])
 
 
 def a_line(value: Any) -> bool:
@@ -222,14 +217,8 @@ class Records:
 
     def __init__(self, results: Path = PROJECT.results, root: Path = Path()) -> None:
         self.results, self.root = results, root
-        self.by_file: dict[Path, Record] = {}
-        self.broken: list[Path] = []
-        for file in files_in(root / results, "*.record.json"):
-            name = file.relative_to(root)
-            if record := None if leads_out(file, root, results) else _read(file, name):
-                self.by_file[name] = record
-            else:
-                self.broken.append(name)
+        found, self.broken = read_all(results, root, "*.record.json", _read)
+        self.by_file = {file: Record(file, *read) for file, read in found.items()}
         self._makers = {path: record for record in self.by_file.values() for path in record.outputs}
         files = (*self.by_file, *self.broken)
         self._beside = {str(file).removesuffix(".record.json"): file for file in files}
@@ -307,24 +296,36 @@ def upwards(path: str | Path) -> Iterator[str]:
         text = text.rpartition("/")[0]
 
 
-def _read(file: Path, name: Path) -> Record | None:
-    """Read a record, even if its seal is broken; None if the content is not that of a record."""
-    try:
-        content = read_json(file, SHAPE)
-    except Misfit:
-        return None
+def _read(file: Path) -> tuple[dict[str, Any], bool]:
+    """Return the content of a record, and whether its seal is broken."""
+    content = read_json(file, SHAPE)
     try:
         read_record(file)
     except ValueError:
-        return Record(name, content, altered=True)
-    return Record(name, content)
+        return content, True
+    return content, False
 
 
-def files_in(results: Path, pattern: str) -> list[Path]:
-    """List the files in a folder of results, sorted. Raises ValueError if that cannot be one."""
-    if is_of_the_system(results) and results.resolve() != Path.cwd():
-        raise ValueError(f"{results} is no folder of results")
-    return sorted(results.rglob(pattern))
+def read_all(
+    results: Path, root: Path, pattern: str, read: Callable[[Path], Any]
+) -> tuple[dict[Path, Any], list[Path]]:
+    """Read the files of a run whose names fit. Return path -> what was read, and what cannot be.
+
+    A link that leads out of the repository and its results is not read.
+    Raises ValueError if the folder cannot be one of results.
+    """
+    folder, found, broken = root / results, {}, []
+    if is_of_the_system(folder) and folder.resolve() != Path.cwd():
+        raise ValueError(f"{folder} is no folder of results")
+    for file in sorted(folder.rglob(pattern)):
+        name = file.relative_to(root)
+        try:
+            if file.is_symlink() and not is_inside(file, [root, folder]):
+                raise ValueError(f"{name} is a link out of this folder")
+            found[name] = read(file)
+        except ValueError:
+            broken.append(name)
+    return found, broken
 
 
 def split_targets(targets: Iterable[str], results: Path | None) -> tuple[Path, list[str]]:
@@ -407,7 +408,13 @@ def check(value: Any, shape: Any, place: str = "") -> None:
             for n, each in enumerate(_require(value, list, place)):
                 check(each, shape[0], f"{place}{n}.")
         case tuple():
-            _check_alternatives(value, shape, place)
+            misfits = []
+            for alternative in shape:
+                try:
+                    return check(value, alternative, place)
+                except Misfit as misfit:
+                    misfits.append(misfit)
+            raise misfits[0]
         case Mapped():
             for key, each in _require(value, dict, place).items():
                 check(key, shape.keys, f"{place}{key[:60]}.")
@@ -424,16 +431,6 @@ def read_checked(file: Path, shape: Any) -> dict[str, Any]:
     except Misfit as misfit:
         raise ValueError(f"{file} cannot be read: {misfit}") from None
     return content
-
-
-def _check_alternatives(value: Any, shapes: tuple[Any, ...], place: str) -> None:
-    misfits = []
-    for shape in shapes:
-        try:
-            return check(value, shape, place)
-        except Misfit as misfit:
-            misfits.append(misfit)
-    raise misfits[0]
 
 
 def _require(value: Any, kind: Any, place: str) -> Any:

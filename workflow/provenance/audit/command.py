@@ -24,7 +24,7 @@ from textwrap import fill
 from typing import Any
 
 from provenance.hashing import is_collected
-from provenance.numbers import Number, read_ledgers
+from provenance.numbers import Number, numbers_of, read_ledgers
 from provenance.project import find_configuration
 from provenance.record import as_text, write_atomically
 from provenance.records import Records
@@ -52,7 +52,7 @@ class Population:
         self._records = records
         by_targets: dict[tuple[str, ...], list[Number]] = defaultdict(list)
         ledgers, _ = read_ledgers(records.results, records.root)
-        every = [number for ledger in ledgers for number in ledger.numbers]
+        every = numbers_of(ledgers)
         for number in every:
             with suppress(ValueError):  # no job makes it
                 by_targets[tuple(made_files(number, records))].append(number)

@@ -1,7 +1,7 @@
 """Select what belongs together: tables, figures, the records behind them, and the files to copy."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,12 +93,6 @@ class Collection:
             for path in self.outside & shown
         }
         return sorted(gone | unanswered | beyond)
-
-    def altered(self, digests: Mapping[str, str]) -> list[str]:
-        """List the files that are not what their job left or read. digests: path -> sha256."""
-        return [
-            path for path, digest in digests.items() if self.recorded.get(path, digest) != digest
-        ]
 
 
 def collection(records: Records, targets: Iterable[str] = (), weights: bool = False) -> Collection:

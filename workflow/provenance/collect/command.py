@@ -60,7 +60,10 @@ def run(options: argparse.Namespace) -> int:
     wrong = [f"missing: {name}" for name in chosen.missing]
     wrong += [f"not a record: {name}" for name in records.broken]
     wrong += [f"altered: {record.file}" for record in chosen.ancestry if record.altered]
-    wrong += [f"altered: {path}" for path in chosen.altered(digests)]
+    recorded = chosen.recorded
+    wrong += [
+        f"altered: {path}" for path in digests if recorded.get(path) not in (None, digests[path])
+    ]
     kept = [f"outside the repository, not copied: {path}" for path in sorted(chosen.outside)]
     for line in kept + wrong:
         print(printable(line), file=sys.stderr)

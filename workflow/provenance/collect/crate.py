@@ -19,7 +19,6 @@ from provenance.collect.crate_jobs import (
     COMPLETED,
     Files,
     Jobs,
-    Tools,
     connect,
     entity,
     kind_of_file,
@@ -69,7 +68,7 @@ def write_crate(chosen: Collection, folder: Path, digests: Mapping[str, str]) ->
     crate.metadata.extra_terms.update(TERMS)
     files = Files(crate, folder, digests)
     workflow = _add_workflow(files)
-    jobs = Jobs(Tools(workflow, chosen, files), files)
+    jobs = Jobs(workflow, chosen, files)
     for record in chosen.ancestry:
         jobs.add(record)
     for path in digests:
@@ -117,7 +116,6 @@ def _locked(folder: Path, package: str) -> str | None:
 
 
 def _add_run(chosen: Collection, files: Files, jobs: Jobs, workflow: Entity) -> None:
-    """Add the run of the workflow, and that of Snakemake."""
     crate, version = workflow.crate, _locked(files.folder, "snakemake")
     times = [record.part("time") for record in chosen.ancestry]
     common: dict[str, Any] = {
@@ -185,7 +183,6 @@ def _parameter(workflow: Entity, slot: str, name: str, file: Entity) -> Entity:
 
 
 def _describe(crate: ROCrate, chosen: Collection, workflow: Entity, folder: Path) -> None:
-    """Describe the crate as a whole."""
     cited, root = read_checked(folder / PROJECT.citation, CITATION), crate.root_dataset
     names = ", ".join(ledger.name for ledger in chosen.ledgers) or ", ".join(chosen.targets)
     root["name"] = f"{chosen.records.results}: {names}"
@@ -213,7 +210,6 @@ def _describe(crate: ROCrate, chosen: Collection, workflow: Entity, folder: Path
 
 
 def _licence(crate: ROCrate, name: str) -> Entity:
-    """Return a licence by its SPDX name."""
     identifier = f"https://spdx.org/licenses/{name}"
     known = {"name": name, "description": f"The licence {name} of the SPDX list"}
     return entity(crate, identifier, "CreativeWork", url={"@id": identifier}, **known)

@@ -136,8 +136,13 @@ class Files:
         )
 
 
-class Tools:
-    """The steps and tools of a workflow, each added when it is first asked for."""
+class Jobs:
+    """The actions of a run, with the rules as steps and their scripts as tools.
+
+    Steps and tools are added when they are first asked for. controls: of the steps. producers: path
+    -> the formal parameter that it came out of. readers: path -> steps and the parameters that took
+    it. settings: steps and parameters that take no file, by identifier.
+    """
 
     def __init__(self, workflow: Entity, chosen: Collection, files: Files) -> None:
         self.crate, self.workflow, self.files = workflow.crate, workflow, files
@@ -147,6 +152,124 @@ class Tools:
         self._described = {
             rule: " ".join(text.split()) for rule, text in docstrings.items() if text
         }
+        self.controls: list[Entity] = []
+        self.producers: dict[str, Entity] = {}
+        self.readers: dict[str, list[tuple[Entity, Entity]]] = {}
+        self.settings: dict[str, tuple[Entity, Entity]] = {}
+
+    def add(self, record: Record) -> None:
+        """Add the action of a job and that of its step. Jobs must come after those they need."""
+        name = str(record.file).removesuffix(".record.json")
+        time, step = record.part("time"), self.step(record)
+        file = self.files.entity(str(record.file))
+        action = entity(
+            self.crate,
+            f"#job/{name}",
+            "CreateAction",
+            name=str(record),
+            description=_description(record),
+            instrument=self.tool(record),
+            object=[*self._inputs(record, step), *self._values(record, step)],
+            result=self._outputs(record),
+            startTime=time.get("started"),
+            endTime=time.get("ended"),
+            actionStatus=COMPLETED,  # a job that fails leaves no record
+            resourceUsage=self._usage(name, time),
+            additionalProperty=self._circumstances(record),
+            subjectOf=file,
+        )
+        file["about"] = action
+        environment = record.part("environment")
+        if environment.get("image"):
+            digest = environment.get("image_sha256")
+            action["containerImage"] = entity(
+                self.crate,
+                f"#image/{digest}",
+                "ContainerImage",
+                additionalType={"@id": SIF},
+                name=Path(environment["image"]).name,
+                sha256=digest,
+                description="Built from containers/ and envs/; containers/lock.yaml has its digest",
+            )
+        control = entity(
+            self.crate,
+            f"#control/{name}",
+            "ControlAction",
+            name=f"Step {step['name']}: {record}",
+            instrument=step,
+            object=action,
+            actionStatus=COMPLETED,
+        )
+        self.controls.append(control)
+
+    def _inputs(self, record: Record, step: Entity) -> list[Entity]:
+        entities = {}
+        for name, path, digest in record.files("input"):
+            file, formal = self._file(record, "input", name, path, digest)
+            self.readers.setdefault(path, []).append((step, formal))
+            if path in self.producers:
+                connect(step, self.producers[path], formal)
+            entities[file.id] = file  # once, even if two inputs are the same file
+        return list(entities.values())
+
+    def _values(self, record: Record, step: Entity) -> list[Entity]:
+        params = dict(leaves(record.part("params")))
+        if record.content.get("seed") is not None:
+            params["seed"] = record.content["seed"]
+        entities = []
+        for name, value in params.items():
+            kind = TYPES.get(type(value), "Text")
+            formal = self.parameter(record, "params", name, kind)
+            self.settings[formal.id] = step, formal
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            identifier = f"{formal.id}/{sha256(text.encode()).hexdigest()[:12]}"
+            properties = {"exampleOfWork": formal, "name": name, "value": text}
+            entities.append(entity(self.crate, identifier, "PropertyValue", **properties))
+        return entities
+
+    def _outputs(self, record: Record) -> list[Entity]:
+        entities = []
+        for name, path, digest in record.files("output"):
+            file, formal = self._file(record, "output", name, path, digest)
+            self.producers[path] = formal
+            entities.append(file)
+        return entities
+
+    def _file(
+        self, record: Record, slot: str, name: str, path: str, digest: str
+    ) -> tuple[Entity, Entity]:
+        """Return a file that a job read or wrote, and the parameter of its rule."""
+        file = self.files.entity(path, digest)
+        formal = self.parameter(record, slot, name, kind_of_file(file))
+        link(file, "exampleOfWork", formal)
+        return file, formal
+
+    def _usage(self, name: str, time: dict[str, Any]) -> list[Entity]:
+        entities = []
+        for key, (meaning, unit) in USAGE.items():
+            if time.get(key) is not None:
+                term = {"name": key, "description": meaning}
+                quantity = entity(self.crate, f"#quantity/{key}", "DefinedTerm", **term)
+                measured = {"propertyID": quantity.id, "unitCode": unit, "value": str(time[key])}
+                where = f"#job/{name}/{key}"
+                entities.append(entity(self.crate, where, "PropertyValue", name=key, **measured))
+        return entities
+
+    def _circumstances(self, record: Record) -> list[Entity]:
+        """Return where a job ran, at which commit, and what a second run must reproduce."""
+        known = {
+            **record.part("machine"),
+            "reproduces": record.content.get("reproduces"),
+            "git commit": record.part("git").get("commit"),
+            "git patch": record.patch,
+        }
+        entities = []
+        for name, value in known.items():
+            if value is not None:
+                text = value if isinstance(value, str) else json.dumps(value)
+                where = f"#circumstance/{sha256(f'{name} {text}'.encode()).hexdigest()[:12]}"
+                entities.append(entity(self.crate, where, "PropertyValue", name=name, value=text))
+        return entities
 
     def step(self, record: Record) -> Entity:
         """Return the rule of a job."""
@@ -212,136 +335,6 @@ def _positions(chosen: Collection) -> dict[str, int]:
         return {rule: n for n, rule in enumerate(TopologicalSorter(needs).static_order(), start=1)}
     except CycleError:
         return {}
-
-
-class Jobs:
-    """The actions of a run.
-
-    controls: of the steps. producers: path -> the formal parameter that it came out of. readers:
-    path -> steps and the parameters that took it. settings: steps and parameters that take no
-    file, by identifier.
-    """
-
-    def __init__(self, tools: Tools, files: Files) -> None:
-        self.crate, self.tools, self.files = tools.crate, tools, files
-        self.controls: list[Entity] = []
-        self.producers: dict[str, Entity] = {}
-        self.readers: dict[str, list[tuple[Entity, Entity]]] = {}
-        self.settings: dict[str, tuple[Entity, Entity]] = {}
-
-    def add(self, record: Record) -> None:
-        """Add the action of a job and that of its step. Jobs must come after those they need."""
-        name = str(record.file).removesuffix(".record.json")
-        time, step = record.part("time"), self.tools.step(record)
-        file = self.files.entity(str(record.file))
-        action = entity(
-            self.crate,
-            f"#job/{name}",
-            "CreateAction",
-            name=str(record),
-            description=_description(record),
-            instrument=self.tools.tool(record),
-            object=[*self._inputs(record, step), *self._values(record, step)],
-            result=self._outputs(record),
-            startTime=time.get("started"),
-            endTime=time.get("ended"),
-            actionStatus=COMPLETED,  # a job that fails leaves no record
-            resourceUsage=self._usage(name, time),
-            additionalProperty=self._circumstances(record),
-            subjectOf=file,
-        )
-        file["about"] = action
-        environment = record.part("environment")
-        if environment.get("image"):
-            digest = environment.get("image_sha256")
-            action["containerImage"] = entity(
-                self.crate,
-                f"#image/{digest}",
-                "ContainerImage",
-                additionalType={"@id": SIF},
-                name=Path(environment["image"]).name,
-                sha256=digest,
-                description="Built from containers/ and envs/; containers/lock.yaml has its digest",
-            )
-        control = entity(
-            self.crate,
-            f"#control/{name}",
-            "ControlAction",
-            name=f"Step {step['name']}: {record}",
-            instrument=step,
-            object=action,
-            actionStatus=COMPLETED,
-        )
-        self.controls.append(control)
-
-    def _inputs(self, record: Record, step: Entity) -> list[Entity]:
-        entities = {}
-        for name, path, digest in record.files("input"):
-            file, formal = self._file(record, "input", name, path, digest)
-            self.readers.setdefault(path, []).append((step, formal))
-            if path in self.producers:
-                connect(step, self.producers[path], formal)
-            entities[file.id] = file  # once, even if two inputs are the same file
-        return list(entities.values())
-
-    def _values(self, record: Record, step: Entity) -> list[Entity]:
-        params = dict(leaves(record.part("params")))
-        if record.content.get("seed") is not None:
-            params["seed"] = record.content["seed"]
-        entities = []
-        for name, value in params.items():
-            kind = TYPES.get(type(value), "Text")
-            formal = self.tools.parameter(record, "params", name, kind)
-            self.settings[formal.id] = step, formal
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            identifier = f"{formal.id}/{sha256(text.encode()).hexdigest()[:12]}"
-            properties = {"exampleOfWork": formal, "name": name, "value": text}
-            entities.append(entity(self.crate, identifier, "PropertyValue", **properties))
-        return entities
-
-    def _outputs(self, record: Record) -> list[Entity]:
-        entities = []
-        for name, path, digest in record.files("output"):
-            file, formal = self._file(record, "output", name, path, digest)
-            self.producers[path] = formal
-            entities.append(file)
-        return entities
-
-    def _file(
-        self, record: Record, slot: str, name: str, path: str, digest: str
-    ) -> tuple[Entity, Entity]:
-        """Return a file that a job read or wrote, and the parameter of its rule."""
-        file = self.files.entity(path, digest)
-        formal = self.tools.parameter(record, slot, name, kind_of_file(file))
-        link(file, "exampleOfWork", formal)
-        return file, formal
-
-    def _usage(self, name: str, time: dict[str, Any]) -> list[Entity]:
-        entities = []
-        for key, (meaning, unit) in USAGE.items():
-            if time.get(key) is not None:
-                term = {"name": key, "description": meaning}
-                quantity = entity(self.crate, f"#quantity/{key}", "DefinedTerm", **term)
-                measured = {"propertyID": quantity.id, "unitCode": unit, "value": str(time[key])}
-                where = f"#job/{name}/{key}"
-                entities.append(entity(self.crate, where, "PropertyValue", name=key, **measured))
-        return entities
-
-    def _circumstances(self, record: Record) -> list[Entity]:
-        """Return where a job ran, at which commit, and what a second run must reproduce."""
-        known = {
-            **record.part("machine"),
-            "reproduces": record.content.get("reproduces"),
-            "git commit": record.part("git").get("commit"),
-            "git patch": record.patch,
-        }
-        entities = []
-        for name, value in known.items():
-            if value is not None:
-                text = value if isinstance(value, str) else json.dumps(value)
-                where = f"#circumstance/{sha256(f'{name} {text}'.encode()).hexdigest()[:12]}"
-                entities.append(entity(self.crate, where, "PropertyValue", name=name, value=text))
-        return entities
 
 
 def _description(record: Record) -> str:

@@ -11,7 +11,7 @@ from provenance.collect.crate import CITATION
 from provenance.csv_files import read_csv, write_csv
 from provenance.digest import sha256_of
 from provenance.hashing import omitted_files
-from provenance.numbers import Ledger
+from provenance.numbers import Ledger, numbers_of
 from provenance.project import PROJECT
 from provenance.records import Mapped, Maybe, a_source_file, read_checked
 from provenance.seal import SEAL
@@ -89,7 +89,7 @@ def _readme(chosen: Collection, folder: Path) -> str:
     parts = {name: [r.part(name) for r in chosen.ancestry] for name in ("time", "git")}
     times = [time.get(key) for time in parts["time"] for key in ("started", "ended")]
     commits = {commit for git in parts["git"] if (commit := git.get("commit"))}
-    numbers = [number.id for ledger in chosen.ledgers for number in ledger.numbers]
+    numbers = [number.id for number in numbers_of(chosen.ledgers)]
     shown = [path for ledger in chosen.ledgers for path in ledger.about]
     page = results / PROJECT.page
     environments = [record.part("environment") for record in chosen.ancestry]

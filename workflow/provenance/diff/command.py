@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from provenance.numbers import Number, Reach, read_ledgers
+from provenance.numbers import Number, Reach, numbers_of, read_ledgers
 from provenance.project import PROJECT
 from provenance.records import SHAPE, Misfit, Record, Records, a_source_file, read_json
 from provenance.reproduce.agreement import (
@@ -125,7 +125,7 @@ class Diff:
     @cached_property
     def _by_name(self) -> list[dict[str, Number]]:
         sides = [read_ledgers(each.results, each.root)[0] for each in (self.a, self.b)]
-        return [{n.id: n for ledger in ledgers for n in ledger.numbers} for ledgers in sides]
+        return [{number.id: number for number in numbers_of(ledgers)} for ledgers in sides]
 
     def chain(self, name: str) -> list[Job]:
         """Return the jobs behind a number of the second run, each after those it builds on."""

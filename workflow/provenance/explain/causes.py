@@ -74,7 +74,7 @@ def causes_on_disk(
 
     now: inputs -> their sha256, None for what is not there. gone: outputs that are not there.
     """
-    found = [Cause("code", change.file, (change.hint,)) for change in changed_sources(record)]
+    found = [Cause("code", file, (hint,)) for file, hint in changed_sources(record).items()]
     for path, read in record.inputs.items():
         if (found_now := now.get(path, read)) != read:
             is_now = f"{found_now[:12]}…" if found_now else "nothing"
@@ -120,7 +120,7 @@ def _code(job: PlannedJob, record: Record) -> Iterator[Cause]:
     if record.code_digest == job.code:
         return
     changes = changed_sources(record)
-    yield from (Cause("code", change.file, (change.hint,)) for change in changes)
+    yield from (Cause("code", file, (hint,)) for file, hint in changes.items())
     if not changes:
         yield Cause("code", f"code that {job.rule} can reach", ("none of the files that ran",))
 
@@ -154,29 +154,18 @@ def _digest(path: Path, modified: float) -> str:
     return sha256_of(path)
 
 
-@dataclass(frozen=True)
-class SourceChange:
-    """A source file whose code changed. hint: how to see it."""
+def changed_sources(record: Record) -> dict[str, str]:
+    """Return the files that ran in a job whose code has changed since -> how to see the change.
 
-    file: str
-    hint: str
-
-
-def changed_sources(record: Record) -> list[SourceChange]:
-    """List the files that ran in a job whose code has changed since; comments do not count.
-
-    If there are none, list those that the job could have imported.
+    Comments do not count. If there are none, it is those that the job could have imported.
     """
     commit = (record.part("git").get("commit") or "no commit")[:10]
     then = f", after {record.patch}" if record.patch else ""
     changed = [file for file, tree in record.trees.items() if tree_of(file) != tree]
-    return [
-        SourceChange(
-            file,
-            f"git diff {commit} -- {file}{then}" if Path(file).exists() else "is gone",
-        )
+    return {
+        file: f"git diff {commit} -- {file}{then}" if Path(file).exists() else "is gone"
         for file in [each for each in changed if each in record.sources] or changed
-    ]
+    }
 
 
 def tree_of(file: str) -> str | None:

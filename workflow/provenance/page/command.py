@@ -17,7 +17,7 @@ import jinja2
 import yaml
 
 from provenance.hashing import read_bounded
-from provenance.numbers import Ledger, read_ledgers
+from provenance.numbers import Ledger, numbers_of, read_ledgers
 from provenance.page import content
 from provenance.project import PROJECT, configurations_of, recorded_folder
 from provenance.record import write_atomically
@@ -37,11 +37,15 @@ def write_page(
 ) -> None:
     """Write the page of a run. report: of a verification, None if there was none.
 
-    Raises ValueError if there are no ledgers below `results`.
+    Raises ValueError if there are no ledgers below `results`, or one lacks what the page shows.
     """
     captions = (TEMPLATE / "captions.yaml").read_text(encoding="utf-8")
     page = gather(results, yaml.safe_load(captions), report, root)
-    write_atomically(out, render(page).encode(errors="backslashreplace"))
+    try:
+        html = render(page)
+    except jinja2.UndefinedError as error:
+        raise ValueError(f"a ledger of {results} lacks what the page shows: {error}") from None
+    write_atomically(out, html.encode(errors="backslashreplace"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,12 +70,9 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"{out} has a record of the job that made it: name another file by --out")
     if options.no_check and options.signers:
         raise ValueError("--signers is a check: leave out --no-check")
-    configuration = None if options.no_plan else FIND
-    report = (
-        None
-        if options.no_check
-        else verify(options.results, configuration=configuration, signers=options.signers)
-    )
+    report, file = None, None if options.no_plan else FIND
+    if not options.no_check:
+        report = verify(options.results, configuration=file, signers=options.signers)
     write_page(out, options.results, report)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     if report and report.faults:
@@ -98,9 +99,7 @@ def gather(
     if not ledgers:
         raise ValueError(f"{results} has no ledgers, so there is nothing to report on")
     graph = content.Graph(records, ledgers)
-    numbers = {
-        number.id: graph.number(number, report) for ledger in ledgers for number in ledger.numbers
-    }
+    numbers = {number.id: graph.number(number, report) for number in numbers_of(ledgers)}
     ledgers = sorted(ledgers, key=lambda ledger: ledger.name)
     states = Counter(number["state"] for number in numbers.values())
     configurations = [str(file.relative_to(root)) for file in configurations_of(results, root)]
@@ -153,7 +152,7 @@ def _section(
         "name": ledger.name,
         "label": re.sub(r"(\d+)$", r" \1", ledger.name).capitalize(),
         "title": caption["title"],
-        "caption": content.inline(caption["text"]),
+        "caption": content.MARKDOWN.renderInline(caption["text"]),
         "files": list(ledger.about),
         "job": graph.maker(next(iter(ledger.about), ledger.file)),
         **shown,

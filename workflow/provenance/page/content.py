@@ -88,7 +88,7 @@ def against_paper(ledger: Ledger) -> dict[str, Any]:
             for cell, text in zip(row, texts, strict=True)
         ]
         rows.append(dict(zip(names, cells, strict=True)))
-    verdicts = Counter(row["verdict"]["text"] for row in rows)
+    verdicts = Counter(row["verdict"]["text"] for row in rows if "verdict" in row)
     return {"rows": rows, "verdicts": verdicts.most_common()}
 
 
@@ -130,11 +130,6 @@ def _colour(value: float) -> dict[str, Any]:
     ]
     bright = 0.299 * parts[0] + 0.587 * parts[1] + 0.114 * parts[2] > 140
     return {"colour": "#{:02x}{:02x}{:02x}".format(*parts), "dark": bright}
-
-
-def inline(text: str) -> str:
-    """Render a few lines of Markdown without a paragraph around them."""
-    return MARKDOWN.renderInline(text)
 
 
 def sections(text: str) -> list[dict[str, Any]]:

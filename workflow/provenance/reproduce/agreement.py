@@ -20,7 +20,7 @@ from provenance.cells import DERIVATIONS, JOB, Source, shown
 from provenance.csv_files import read_csv
 from provenance.digest import sha256_of
 from provenance.hashing import MAX_BYTES, has_holes
-from provenance.numbers import Number, read_ledgers
+from provenance.numbers import Number, numbers_of, read_ledgers
 from provenance.project import PROJECT
 from provenance.records import Record, Records, is_elsewhere, upwards
 
@@ -333,8 +333,7 @@ def remade(number: Number, compared: Compared, folders: tuple[str, str]) -> Rema
     cell = number.cell
     if cell["derivation"] == JOB:
         ledgers, _ = read_ledgers(Path(folders[1]))
-        numbers = (each for ledger in ledgers for each in ledger.numbers)
-        again = next((each for each in numbers if each.id == number.id), None)
+        again = next((each for each in numbers_of(ledgers) if each.id == number.id), None)
         if again is None:
             raise ValueError(f"the second run has no number {number.id}")
         after, text = again.cell["raw"], again.cell["shown"]

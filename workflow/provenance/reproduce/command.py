@@ -17,6 +17,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -226,15 +227,14 @@ def _differences(compared: Compared) -> dict[str, int]:
 
     Machine and environment only count in jobs with other bits, which they may explain.
     """
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for pair, agreement in compared:
         if pair is None:
             continue
         other = [f"{work} of {pair.new.rule}" for work in pair.other_work()]
         if not agreement.bits:
             other += [f"{name} {change}" for name, change in pair.other_surroundings().items()]
-        for difference in other:
-            counts[difference] = counts.get(difference, 0) + 1
+        counts.update(other)
     return counts
 
 

@@ -24,7 +24,7 @@ from provenance.hashing import (
     digest_if_small,
     omitted_files,
 )
-from provenance.numbers import Ledger, Number, Reach, named, read_ledgers
+from provenance.numbers import Ledger, Number, Reach, ledger_called, named, read_ledgers
 from provenance.project import PROJECT, add_results_argument, configurations_of, recorded_name
 from provenance.records import Record, Records, results_of
 from provenance.text_format import counted, leaves, line, plain, short, wrapped
@@ -174,8 +174,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the chain, or a table's numbers; return 1 if any evidence is missing or altered."""
     results = options.results or results_of(options.target) or PROJECT.results
     ledgers, broken = read_ledgers(results)
-    path = str(Path(options.target))
-    ledger = next((each for each in ledgers if path in each.called), None)
+    ledger = ledger_called(ledgers, options.target)
     if not ledgers or (ledger is None and ":" not in options.target):
         raise ValueError(_unanswered(options.target, results, ledgers, broken))
     if ledger and options.row is None and options.column is None:

@@ -268,10 +268,10 @@ class Checks:
                 fault(f"{job.rule}: {key}", why, new, old, STALE, **about)
             if record.code_digest != job.code:
                 changes = changed_sources(record)
-                for change in changes:
-                    why = f"code that jobs ran is edited ({change.hint})"
-                    ran, on_disk = (of.get(change.file) for of in (record.sources, self.digests.of))
-                    fault(change.file, why, ran, on_disk, STALE, **about)
+                for file, hint in changes.items():
+                    why = f"code that jobs ran is edited ({hint})"
+                    ran, on_disk = record.sources.get(file), self.digests.of.get(file)
+                    fault(file, why, ran, on_disk, STALE, **about)
                 if not changes:
                     what, why = f"{job.rule}: code", "its code is another"
                     fault(what, why, job.code, record.code_digest, STALE, **about)

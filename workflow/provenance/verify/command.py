@@ -22,7 +22,16 @@ from pathlib import Path
 from provenance import cells
 from provenance.digest import sha256_of
 from provenance.hashing import OMITTED, digests, is_collected, omitted_files
-from provenance.numbers import Ledger, Number, Reach, name_of, named, read_ledgers
+from provenance.numbers import (
+    Ledger,
+    Number,
+    Reach,
+    ledger_called,
+    name_of,
+    named,
+    numbers_of,
+    read_ledgers,
+)
 from provenance.project import PROJECT, add_results_argument, recorded_name
 from provenance.records import Records, is_elsewhere, split_targets
 from provenance.text_format import counted
@@ -117,13 +126,16 @@ def chosen(
     """
     targets, unreadable = list(targets), [*broken, *records.broken]
     if not targets:
-        every = [number for ledger in ledgers for number in ledger.numbers]
-        return Scope(list(records.by_file.values()), ledgers, every, unreadable)
+        return Scope(list(records.by_file.values()), ledgers, numbers_of(ledgers), unreadable)
     numbers: dict[str, Number] = {}
     paths: set[str] = set()
     for target in targets:
         try:
-            of_target = _numbers(target, ledgers)
+            if ":" in target:
+                of_target = [named(ledgers, target)]
+            else:
+                ledger = ledger_called(ledgers, target)
+                of_target = ledger.numbers if ledger else []
         except ValueError:
             altered = _altered_ledgers(target, records, ledgers, broken)
             if not altered:
@@ -141,14 +153,6 @@ def chosen(
         [file for file in unreadable if str(file) in paths],
         frozenset(paths),
     )
-
-
-def _numbers(target: str, ledgers: Sequence[Ledger]) -> Sequence[Number]:
-    """Return the number with this id, or those of a table or figure; none for another file."""
-    if ":" in target:
-        return [named(ledgers, target)]
-    ledger = next((each for each in ledgers if str(Path(target)) in each.called), None)
-    return ledger.numbers if ledger else []
 
 
 def _altered_ledgers(
