@@ -138,7 +138,7 @@ def _inputs(job: PlannedJob, record: Record, made_before: set[str]) -> Iterator[
                 yield Cause("input", f"{path}: {recorded[path][:12]}… -> {now[:12]}…")
             elif path in job.reason:  # Snakemake keeps no digest of larger files
                 yield Cause("time", f"{path} is newer than what is made of it, and the same")
-    for path in set(recorded).difference(paths(job.inputs)):
+    for path in sorted(set(recorded).difference(paths(job.inputs))):
         yield Cause("inputs", f"{path} was read, and is not")
 
 
