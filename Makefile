@@ -32,7 +32,7 @@ rehearsal: environment ## Run every stage at the paper's size with random weight
 	@$(IN_VENV) benchmarks/rehearsal_rates.py results/rehearsal
 	@$(IN_VENV) benchmarks/compress_llama.py --scratch results/rehearsal
 
-test: lint ## Check style, workflow and every promise of the README (12 minutes on two cores)
+test: lint ## Check style, workflow and every promise of the README (10 minutes on two cores)
 	@$(IN_VENV) -m pytest -m "not long" -n 2
 
 test-all: environment ## Run the tests that take longer: dozens of kills, full size, other kernels of the processor

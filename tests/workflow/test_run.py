@@ -129,7 +129,7 @@ def test_after_everything_is_killed_the_next_run_goes_on_at_once(options, then, 
     assert notes(folder) == ["start", "start", "end"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_of_other_results_after_a_kill_leaves_no_lock_of_the_killed_one(folder):
     (folder / "config/other.yaml").write_text("results: results/other")
     first = started(folder, *OTHER)

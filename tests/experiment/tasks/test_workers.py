@@ -59,7 +59,19 @@ def with_dropout(name: str) -> torch.nn.Module:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vit", pytest.param("marian", marks=pytest.mark.long)])
+def test_workers_make_the_same_batches_in_the_same_order():
+    alone, made = (
+        list(task.batches(task.limited("validation"), 3))
+        for task in (task_of("vit", 0), task_of("vit", 2))
+    )
+    assert len(alone) == 3
+    for one, other in zip(alone, made, strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", KINDS)
 def test_training_and_scores_have_the_same_bits_with_and_without_workers(name, tmp_path):
     found = []
     for workers in (0, 2):

@@ -191,7 +191,7 @@ AUTO = "from transformers import AutoModelForCausalLM as Auto"
         long("tied", "import ffmerge", "ffmerge.load(sys.argv[1])", True, 0),
         ("tied", f"import ffmerge.auto; {AUTO}", "Auto.from_pretrained(sys.argv[1])", True, 0),
         long("code", AUTO, "Auto.from_pretrained(sys.argv[1], trust_remote_code=True)", False, 0),
-        ("code", AUTO, "Auto.from_pretrained(sys.argv[1], trust_remote_code=True)", False, 2),
+        long("code", AUTO, "Auto.from_pretrained(sys.argv[1], trust_remote_code=True)", False, 2),
         long("expanded", AUTO, "Auto.from_pretrained(sys.argv[1])", False, 0),
     ],
 )
@@ -784,7 +784,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, long(signal.SIGINT), signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, long(signal.SIGINT), long(signal.SIGKILL)])
 def test_a_signal_leaves_nothing(number, gpt2, texts, tmp_path, capsys):
     """The signal comes when the first temporary file is opened."""
     folder = tmp_path / "outputs"
