@@ -6,7 +6,6 @@ Random weights, real text, 10,000 positions: three windows aligned and tried, on
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -62,22 +61,23 @@ TOY = Size(
         "vocab_size": 4096,
         "tie_word_embeddings": True,
     },
-    n_tokens=400,
-    max_length=32,
+    n_tokens=800,
+    max_length=256,  # more than the demo's GPT-2 takes
     n_held_out=4,
 )
 
 
 def make(size: Size, directory: Path) -> int:
     """Write a model with random weights in bfloat16. Returns its number of parameters."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     torch.manual_seed(0)
     config = AutoConfig.for_model("llama", bos_token_id=0, eos_token_id=0, **size.architecture)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(directory)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(subjects.REPOSITORY / "resources/demo/models/gpt2" / name, directory)
+    tokenizer = AutoTokenizer.from_pretrained(subjects.REPOSITORY / "resources/demo/models/gpt2")
+    tokenizer.model_max_length = config.max_position_embeddings  # the demo's model takes 128 tokens
+    tokenizer.save_pretrained(directory)
     return model.num_parameters()
 
 

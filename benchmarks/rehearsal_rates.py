@@ -53,7 +53,8 @@ def measured_rates(results: Path) -> Rates:
         record = read_record(file)
         if record["rule"] in SAME_WORK:
             stage, machine = Stage.of(record), record["machine"]
-            source = f"measured; {machine['threads']} threads of {machine['cpu'] or 'a processor'}"
+            threads = f"{machine['threads']} thread{'s' * (machine['threads'] != 1)}"
+            source = f"measured; {threads} of {machine['cpu'] or 'a processor'}"
             if record["rule"] == "align_feed_forwards":
                 source = f"{source}, {steps}"
             seconds = stage.start_up_seconds + stage.seconds + stage.record_seconds

@@ -101,12 +101,12 @@ class _Selection:
                 assert self.choose(theirs) == chosen
         what = f"selection, {self.size.what}"
         return [
-            compared(f"{what}: naive / library", naive, [ours] * len(naive), ("at least", 10)),
+            compared(f"{what}: naive / library", naive, [ours] * len(naive), ("at least", 12)),
             compared(
                 f"{what}: library / forward passes and products alone",
                 [ours] * len(floor),
                 floor,
-                ("at most", 1.5),
+                ("at most", 1.4),
             ),
         ]
 
