@@ -76,7 +76,13 @@ def test_common_inputs_of_all_models_are_computed_once_for_each_task(jobs):
     assert not rules["align_other_pairs"]
 
 
-@pytest.mark.parametrize("model", ["permute-k5-first-correlation", "permute-k7-last-best"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "permute-k5-first-correlation",
+        pytest.param("permute-k7-last-best", marks=pytest.mark.long),
+    ],
+)
 def test_groups_and_further_anchors_have_all_pairs_aligned(model, tmp_path):
     target = f"results/demo/gpt2/models/{model}/compressed"
     jobs = planned(tmp_path, REPOSITORY / "config/demo.yaml", target)

@@ -39,7 +39,7 @@ def asked_for(folder: Path, devices: int) -> dict[str, dict[str, str]]:
     return {rule: dict(re.findall(r"(\w+)=([^,]+)", line)) for rule, line in found}
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_fine_tuning_asks_for_a_gpu_and_a_core_for_each_device_on_one_node(tmp_path, devices):
     resources = asked_for(tmp_path, devices)
     n = str(devices)
