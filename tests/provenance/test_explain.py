@@ -159,6 +159,9 @@ def test_a_folder_of_results_that_two_configurations_name_is_refused(folder):
     with pytest.raises(ValueError, match=r"config/a.yaml, config/b.yaml may write to results/r"):
         find_configuration(None, None, ["results/r/tables/table5.csv"])
     assert find_configuration(None, Path("config/b.yaml"))[1]["seed"] == 2
+    assert find_configuration(Path("results/r"), Path("config/b.yaml"))[1]["seed"] == 2
+    with pytest.raises(ValueError, match=r"b.yaml writes to results/r, not to results/s: name"):
+        find_configuration(Path("results/s"), Path("config/b.yaml"))
     Path("config/a.yaml").unlink()
     assert find_configuration(Path("results/r"), None)[0] == Path("config/b.yaml")
     with pytest.raises(ValueError, match=r"none of config/b.yaml may write to results/demo"):

@@ -146,13 +146,17 @@ def find_configuration(
 ) -> tuple[Path, dict[str, Any]]:
     """Return file and content of the configuration that made some targets or results.
 
-    Raises ValueError if no file in config/ writes there, if several different ones do, and for a
-    file that cannot be read.
+    Raises ValueError if no file in config/ writes there, if several different ones do, if the file
+    named writes elsewhere, and for a file that cannot be read.
     """
     if not PROJECT.snakefile.exists():
         raise ValueError("this has to run at the top of the repository, beside workflow/")
     if file:
-        return file, {"results": str(PROJECT.results)} | read_mapping(file)
+        content = {"results": str(PROJECT.results)} | read_mapping(file)
+        if results and recorded_folder(content["results"]) != results:
+            other = content["results"]
+            raise ValueError(f"{file} writes to {other}, not to {results}: name one with --results")
+        return file, content
     known = {each: read_mapping(each) for each in configuration_files()}
     known = {each: content for each, content in known.items() if {"tasks", "results"} <= {*content}}
     results = results or _innermost(targets, [Path(each["results"]) for each in known.values()])
