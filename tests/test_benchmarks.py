@@ -23,7 +23,7 @@ from timing import BEGIN, END, Measured, Sample, Table, compared, in_turns
 
 def test_the_library_selects_and_aligns_as_the_paper_reads():
     against_naive, against_floor = selection.measure(selection.TOY)
-    assert against_naive.goal == ("at least", 10) and against_floor.goal == ("at most", 1.5)
+    assert against_naive.goal == ("at least", 12) and against_floor.goal == ("at most", 1.4)
     assert against_naive.ratio > 0 and against_floor.ratio > 0
 
 
