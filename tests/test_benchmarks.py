@@ -77,7 +77,7 @@ def test_a_small_llama_is_compressed_within_the_limits_of_the_large_one(tmp_path
     summary = compress_llama.compress(size, model, tmp_path / "out")
     lines, within = compress_llama.report(size, n_parameters, summary)
     assert within and lines[-1] == "Both limits are kept."
-    assert "3 windows of 3 layers, 400 positions" in lines[0]
+    assert "3 windows of 3 layers, 800 positions" in lines[0]
     assert {"features", "alignment", "search", "writing"} <= {line.split()[0] for line in lines}
     lines, within = compress_llama.report(size, n_parameters, summary | {"memory_gb": 16.5})
     assert not within and lines[-1].startswith("broken: ")

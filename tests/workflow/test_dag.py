@@ -137,7 +137,8 @@ def test_windows_are_scored_by_search_where_the_tuned_model_is_validated_otherwi
 
 def smallest(config: dict) -> dict:
     """The configuration without the ratios, method, baseline and seeds that can be left out."""
-    del config["further_seeds"], config["further_seeds_at"]
+    config.pop("further_seeds", None)
+    config.pop("further_seeds_at", None)
     for task in config["tasks"].values():
         task["merge"] |= {"k": {"third": task["merge"]["k"]["third"]}, "methods": ["permute"]}
         del task["layer_drop"]
