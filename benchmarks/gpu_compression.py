@@ -10,10 +10,11 @@ import ffmerge
 import subjects
 from check_gpu import Findings, Setting
 from experiment.evaluation.storage import storage
-from ffmerge.method import groups, quantization
+from ffmerge.method import quantization
 from ffmerge.method.merge_on_disk import merge_on_disk
-from ffmerge.method.tie import count_parameters
+from ffmerge.method.windows import window
 from ffmerge.models import checkpoint
+from ffmerge.models.size import count_parameters
 from ffmerge.models.towers import towers
 from gpu_decisions import tolerances
 from provenance.job import prepare_torch
@@ -31,7 +32,7 @@ def int8(setting: Setting) -> Findings:
     """Compare bitsandbytes' CUDA kernels for LLM.int8() with its code for a processor."""
     findings, scratch, device = Findings(), setting.scratch, setting.device
     base = subjects.REPOSITORY / subjects.DEMO["gpt2"]["base_model"]["path"]
-    merge_on_disk(base, groups.window(["decoder"], 3, 5, "first"), None, scratch / "merged")
+    merge_on_disk(base, window(["decoder"], 3, 5, "first"), None, scratch / "merged")
     models = {}
     for side, where in (("cpu", "cpu"), ("gpu", device)):
         prepare_torch(torch.get_num_threads(), where)

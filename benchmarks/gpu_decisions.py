@@ -18,13 +18,12 @@ import subjects
 from check_gpu import Findings, Setting
 from experiment.tasks import Task
 from experiment.tasks.task import joined
-from ffmerge.method import groups
+from ffmerge.method.candidates import CandidateScorer
 from ffmerge.method.cka import cka_matrix
 from ffmerge.method.correlation import cross_correlation
 from ffmerge.method.features import SUBLAYERS, Features, collect_features, collect_outputs
 from ffmerge.method.permutation import Alignment, Pair, Permutations, align_all_pairs
-from ffmerge.method.shared_layers import SharedLayers
-from ffmerge.method.windows import pairs_in_windows, select_windows, starts
+from ffmerge.method.windows import pairs_in_windows, select_windows, starts, window
 from ffmerge.models import checkpoint
 from provenance.job import prepare_torch
 
@@ -165,14 +164,14 @@ def _outcome(name: str, task: Task, size: Size, device: str, scratch: Path) -> O
     n_layers = min(features.towers().values())
     merged = {
         (method, k, start): (
-            groups.window(permutations, start, k, "first"),
+            window(permutations, start, k, "first"),
             permutations if method == "permute" else None,
         )
         for method in METHODS
         for k in _sizes(name, size)
         for start in starts(n_layers, k)[: size.n_starts]
     }
-    of_batches = SharedLayers(model, one_pass=task.one_pass).scores(
+    of_batches = CandidateScorer(model, one_pass=task.one_pass).scores(
         [*merged.values()],
         task.to_score("validation"),
         lambda batch: task.scores(model, batch, device),

@@ -22,8 +22,8 @@ from pyarrow import parquet
 import subjects
 from check_gpu import Findings, Setting
 from experiment.config.run import Config
-from ffmerge.method import groups
 from ffmerge.method.merge_on_disk import merge_on_disk
+from ffmerge.method.windows import window
 from ffmerge.models.format import WEIGHTS
 from gpu_decisions import tolerances
 from provenance.sources import closure, code_digest
@@ -198,7 +198,7 @@ def _inputs(scratch: Path) -> dict[str, Path]:
     """Prepare the job's inputs: the demo's model and data, with the first rows of its text."""
     demo = subjects.DEMO["gpt2"]
     base = subjects.REPOSITORY / demo["base_model"]["path"]
-    merge_on_disk(base, groups.window(["decoder"], 3, 5, "first"), None, scratch / "merged")
+    merge_on_disk(base, window(["decoder"], 3, 5, "first"), None, scratch / "merged")
     table = parquet.read_table(subjects.REPOSITORY / demo["dataset"]["train"]["path"])
     parquet.write_table(table[:N_ROWS], scratch / "train.parquet")
     return {

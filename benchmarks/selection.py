@@ -11,11 +11,10 @@ from torch import Tensor
 
 import subjects
 from experiment.tasks.task import joined
-from ffmerge.method import groups
+from ffmerge.method.candidates import CandidateScorer
 from ffmerge.method.features import Features, collect_features
 from ffmerge.method.permutation import Permutations, align_all_pairs
-from ffmerge.method.shared_layers import SharedLayers
-from ffmerge.method.windows import pairs_in_windows, select_windows, starts
+from ffmerge.method.windows import pairs_in_windows, select_windows, starts, window
 from naive_selection import NaiveSelection
 from timing import Measured, Sample, compared, timed
 
@@ -119,13 +118,13 @@ class _Selection:
         permutations = Permutations({pair: found.permutation for pair, found in solved})
         merged = {
             (method, start, k): (
-                groups.window(["encoder"], start, k, "first"),
+                window(["encoder"], start, k, "first"),
                 {"encoder": permutations} if method == "permute" else None,
             )
             for method in METHODS
             for start, k in self.windows
         }
-        scores = SharedLayers(model).scores(
+        scores = CandidateScorer(model).scores(
             [*merged.values()],
             task.to_score("validation"),
             lambda batch: task.scores(model, batch, "cpu"),

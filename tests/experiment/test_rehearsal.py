@@ -84,8 +84,8 @@ def rehearsed(tmp_path_factory) -> Copy:
 def test_shapes_are_those_of_the_paper_s_models(task):
     from transformers import AutoConfig
 
-    from ffmerge.method.tie import count_parameters
     from ffmerge.models import checkpoint
+    from ffmerge.models.size import count_parameters
     from ffmerge.models.towers import towers
 
     recipe = RAW["tasks"][task]["base_model"]["from_scratch"]

@@ -37,9 +37,9 @@ from experiment.variants import (
     table4_variants,
     table5_variants,
 )
+from ffmerge.method.groups import anchor_layer
 from ffmerge.method.permutation import Permutations
 from ffmerge.method.windows import (
-    anchor_layer,
     layers_of,
     select_windows,
     start_of_role,

@@ -14,7 +14,8 @@ from itertools import combinations
 from typing import NamedTuple
 
 from experiment.config.tasks import TaskBase
-from ffmerge.method.windows import ANCHORS, pairs_in_windows, printed_starts, starts
+from ffmerge.method.groups import ANCHORS
+from ffmerge.method.windows import pairs_in_windows, printed_starts, starts
 
 BASE, TUNED_BASE = "base", "base-tuned"
 PROPOSED = ("correlation", "cka")  # roles of groups proposed from features

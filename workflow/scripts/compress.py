@@ -3,9 +3,9 @@
 import json
 
 from provenance.job import Job
-from ffmerge.method import groups
 from ffmerge.method.merge_on_disk import merge_on_disk
 from ffmerge.method.permutation import load_permutations
+from ffmerge.method.windows import of_role
 from ffmerge.models.memory import give_back_large
 
 if __name__ == "__main__":
@@ -16,7 +16,7 @@ if __name__ == "__main__":
         permutations = load_permutations(*job.input.permutations)
         merge_on_disk(
             job.input.base_model,
-            groups.of_role(selection, k, job.params.role, permutations, job.params.anchor),
+            of_role(selection, k, job.params.role, permutations, job.params.anchor),
             permutations if job.params.method == "permute" else None,
             job.output.model,
         )

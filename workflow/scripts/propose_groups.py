@@ -3,7 +3,7 @@
 import json
 
 from provenance.job import Job
-from ffmerge.method.clustering import propose
+from ffmerge.extensions.clustering import propose
 from provenance.csv_files import read_csv
 
 if __name__ == "__main__":

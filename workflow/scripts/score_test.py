@@ -6,8 +6,8 @@ from importlib import import_module
 from provenance.job import Job
 from experiment.evaluation.clusters import clusters
 from experiment.tasks import task_of
-from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models.format import DROPPED, GROUPS
+from ffmerge.models.size import count_parameters, count_sublayers
 from provenance.csv_files import write_csv
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ from provenance.job import Job
 from experiment.tasks import task_of
 from experiment.tasks.task import joined
 from experiment.variants import Candidate
-from ffmerge.method import groups
+from ffmerge.method.candidates import CandidateScorer
 from ffmerge.method.declared import check_declared, logits_or_states
 from ffmerge.method.permutation import load_permutations
-from ffmerge.method.shared_layers import SharedLayers
+from ffmerge.method.windows import window
 from ffmerge.models import checkpoint
 from provenance.csv_files import write_csv
 
@@ -21,12 +21,12 @@ if __name__ == "__main__":
         candidates = [Candidate(*c) for c in job.params.candidates]
         merged = [
             (
-                groups.window(permutations, c.start, c.k, job.params.anchor),
+                window(permutations, c.start, c.k, job.params.anchor),
                 permutations if c.method == "permute" else None,
             )
             for c in candidates
         ]
-        scores = SharedLayers(model, one_pass=task.one_pass).scores(
+        scores = CandidateScorer(model, one_pass=task.one_pass).scores(
             merged, task.to_score("validation"), lambda batch: task.scores(model, batch, device)
         )
         rows = []

@@ -17,7 +17,7 @@ import own_models
 from families import FAMILIES, batch_of
 from ffmerge.compression.loss import CrossEntropy, Divergence
 from ffmerge.compression.record import lineage_of
-from ffmerge.method.tie import count_parameters, count_sublayers
+from ffmerge.models.size import count_parameters, count_sublayers
 from ffmerge.models.towers import towers
 from ffmerge.training.processes import Interrupted
 from ffmerge.training.trainer import ResumableTrainer

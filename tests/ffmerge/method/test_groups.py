@@ -4,10 +4,31 @@ import re
 
 import pytest
 
-from ffmerge.method.groups import Group, check_groups, group, window
+from ffmerge.method.groups import Group, anchor_layer, check_groups, group
 from ffmerge.method.merge import merge_in_model
 
 N_LAYERS = {"encoder": 6, "decoder": 4}
+
+
+@pytest.mark.parametrize(
+    ("k", "anchor", "layer"),
+    [
+        (2, "first", 3),
+        (2, "middle", 3),  # the earlier of two
+        (2, "last", 4),
+        (5, "first", 3),
+        (5, "middle", 5),
+        (5, "last", 7),
+        (6, "middle", 5),
+    ],
+)
+def test_an_anchor_is_the_first_the_middle_or_the_last_layer_of_its_window(k, anchor, layer):
+    assert anchor_layer(3, k, anchor) == layer
+
+
+def test_an_unknown_anchor_is_an_error_that_names_the_allowed_ones():
+    with pytest.raises(ValueError, match="anchor 'centre': allowed are first, middle, last"):
+        anchor_layer(0, 3, "centre")
 
 
 @pytest.mark.parametrize(
@@ -15,13 +36,6 @@ N_LAYERS = {"encoder": 6, "decoder": 4}
 )
 def test_a_group_of_any_layers_is_in_their_order_and_its_anchor_one_of_them(anchor, layer):
     assert group("decoder", [9, 1, 4, 7], anchor) == Group("decoder", (1, 4, 7, 9), layer)
-
-
-def test_a_window_is_the_same_adjacent_layers_of_every_tower():
-    assert window(N_LAYERS, 1, 3, "middle") == [
-        Group("encoder", (1, 2, 3), 2),
-        Group("decoder", (1, 2, 3), 2),
-    ]
 
 
 def test_an_anchor_outside_the_group_is_an_error():

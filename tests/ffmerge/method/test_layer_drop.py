@@ -11,9 +11,9 @@ from transformers.initialization import no_init_weights
 
 from ffmerge.method import quantization
 from ffmerge.method.layer_drop import drop_on_disk, dropped_entry, new_name, without_layers
-from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models import checkpoint
 from ffmerge.models.format import DROPPED, WEIGHTS
+from ffmerge.models.size import count_parameters, count_sublayers
 from ffmerge.models.towers import Tower, towers
 from paper_models import gpt2_large, opus_mt_zh_en, vit_base
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ffmerge.method.groups import Group
+from ffmerge.method.groups import ANCHORS, Group, anchor_layer
 from ffmerge.method.merge import Sublayer, merge, merge_in_model, merged_sublayer, permute
 from ffmerge.method.permutation import Permutations, align_all_pairs
-from ffmerge.method.tie import count_sublayers
-from ffmerge.method.windows import ANCHORS, anchor_layer, layers_of
+from ffmerge.method.windows import layers_of
 from ffmerge.models.architectures import ARCHITECTURES, FeedForward, architecture_of
 from ffmerge.models.format import GROUPS
+from ffmerge.models.size import count_sublayers
 from ffmerge.models.towers import Tower, towers
 from merged_windows import merge_window
 

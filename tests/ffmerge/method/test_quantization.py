@@ -17,9 +17,9 @@ import paper_models
 from experiment.evaluation.storage import computed_ratio, inventory, storage
 from ffmerge.method import quantization
 from ffmerge.method.quantization import quantize
-from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models import checkpoint
 from ffmerge.models.format import GROUPS, INT8, WEIGHTS
+from ffmerge.models.size import count_parameters, count_sublayers
 from ffmerge.models.towers import towers
 from merged_windows import merge_window
 from provenance.sources import REPOSITORY, closure, code_digest

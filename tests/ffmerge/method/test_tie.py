@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from ffmerge.method.tie import count_parameters, count_sublayers, temporary_changes, tie
+from ffmerge.method.tie import temporary_changes, tie
 from ffmerge.models.format import GROUPS
+from ffmerge.models.size import count_parameters, count_sublayers
 from ffmerge.models.towers import towers
 from merged_windows import merge_window
 from paper_models import gpt2_large, opus_mt_zh_en, vit_base

@@ -5,9 +5,8 @@ from operator import gt, lt
 
 import pytest
 
+from ffmerge.method.groups import ANCHORS, Group, anchor_layer
 from ffmerge.method.windows import (
-    ANCHORS,
-    anchor_layer,
     best_start,
     layers_of,
     pairs_in_windows,
@@ -16,6 +15,7 @@ from ffmerge.method.windows import (
     select_windows,
     start_of_role,
     starts,
+    window,
 )
 
 SIZES = [(n, k) for n in range(2, 13) for k in range(2, n + 1)]
@@ -25,6 +25,13 @@ SIZES = [(n, k) for n in range(2, 13) for k in range(2, n + 1)]
 def test_windows_are_all_runs_of_k_layers(n_layers, k):
     runs = [list(range(i, i + k)) for i in range(n_layers) if i + k <= n_layers]
     assert [layers_of(start, k) for start in starts(n_layers, k)] == runs
+
+
+def test_a_window_is_the_same_adjacent_layers_of_every_tower():
+    assert window(["encoder", "decoder"], 1, 3, "middle") == [
+        Group("encoder", (1, 2, 3), 2),
+        Group("decoder", (1, 2, 3), 2),
+    ]
 
 
 @pytest.mark.parametrize(("n_layers", "k"), SIZES)
@@ -41,27 +48,6 @@ def test_the_printed_bound_leaves_no_window_of_all_layers():
 def test_a_window_of_no_or_of_too_many_layers_is_an_error(k):
     with pytest.raises(ValueError, match=f"k = {k}: a window has from 1 to all 12 layers"):
         starts(12, k)
-
-
-@pytest.mark.parametrize(
-    ("k", "anchor", "layer"),
-    [
-        (2, "first", 3),
-        (2, "middle", 3),  # the earlier of two
-        (2, "last", 4),
-        (5, "first", 3),
-        (5, "middle", 5),
-        (5, "last", 7),
-        (6, "middle", 5),
-    ],
-)
-def test_an_anchor_is_the_first_the_middle_or_the_last_layer_of_its_window(k, anchor, layer):
-    assert anchor_layer(3, k, anchor) == layer
-
-
-def test_an_unknown_anchor_is_an_error_that_names_the_allowed_ones():
-    with pytest.raises(ValueError, match="anchor 'centre': allowed are first, middle, last"):
-        anchor_layer(0, 3, "centre")
 
 
 def test_the_best_start_has_the_highest_or_the_lowest_score():

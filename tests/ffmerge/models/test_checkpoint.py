@@ -12,10 +12,10 @@ from ffmerge.method.groups import Group
 from ffmerge.method.merge import merge_in_model
 from ffmerge.method.merge_on_disk import merge_on_disk
 from ffmerge.method.permutation import Permutations
-from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models import checkpoint
 from ffmerge.models.architectures import ARCHITECTURES
 from ffmerge.models.format import GROUPS, WEIGHTS
+from ffmerge.models.size import count_parameters, count_sublayers
 from ffmerge.models.towers import towers
 from merged_windows import in_every_tower, merge_window
 

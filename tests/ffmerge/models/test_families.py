@@ -28,12 +28,12 @@ from ffmerge.method.layer_drop import drop_on_disk, new_name, without_layers
 from ffmerge.method.merge import Sublayer, merge_in_model, permute
 from ffmerge.method.merge_on_disk import merge_on_disk
 from ffmerge.method.permutation import Permutations, align_all_pairs, inverse
-from ffmerge.method.tie import count_parameters
 from ffmerge.models import checkpoint
 from ffmerge.models.architectures import ARCHITECTURES, Architecture
 from ffmerge.models.expanded import save_expanded
 from ffmerge.models.format import OWN_ENTRY, WEIGHTS
 from ffmerge.models.pretrained import load_whole
+from ffmerge.models.size import count_parameters
 from ffmerge.models.tied_model import become_tied, tied_model_class
 from ffmerge.models.towers import Tower, towers
 

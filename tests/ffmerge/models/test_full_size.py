@@ -15,9 +15,9 @@ from ffmerge.method.features import Features, collect_features
 from ffmerge.method.layer_drop import drop_on_disk
 from ffmerge.method.merge_on_disk import merge_on_disk
 from ffmerge.method.permutation import Permutations, align_all_pairs
-from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models import checkpoint
 from ffmerge.models.format import WEIGHTS
+from ffmerge.models.size import count_parameters, count_sublayers
 from ffmerge.models.towers import towers
 from merged_windows import in_every_tower
 from paper_models import gpt2_large, opus_mt_zh_en, vit_base

@@ -199,8 +199,8 @@ def test_a_model_that_the_table_lacks_is_converted_with_its_own_entry(tmp_path):
     import torch
     from transformers import StableLmConfig, StableLmForCausalLM
 
-    from ffmerge.method import groups
     from ffmerge.method.merge_on_disk import merge_on_disk
+    from ffmerge.method.windows import window
     from ffmerge.models import checkpoint
     from ffmerge.models.pretrained import convert
 
@@ -222,8 +222,8 @@ def test_a_model_that_the_table_lacks_is_converted_with_its_own_entry(tmp_path):
     with pytest.raises(ValueError, match="'stablelm' has no entry"):
         convert(tmp_path / "stock", 4, tmp_path / "no", tmp_path / "scratch", {})
     convert(tmp_path / "stock", 4, tmp_path / "base", tmp_path / "scratch", {}, entry)
-    window = groups.window(["decoder"], 1, 3, "first")
-    merge_on_disk(tmp_path / "base", window, None, tmp_path / "merged")
+    merged_groups = window(["decoder"], 1, 3, "first")
+    merge_on_disk(tmp_path / "base", merged_groups, None, tmp_path / "merged")
     merged = checkpoint.load(tmp_path / "merged")
     before, after = (sum(p.numel() for p in m.parameters()) for m in (model, merged))
     assert before - after == 2 * 3 * 8 * 16

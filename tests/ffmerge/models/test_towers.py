@@ -8,10 +8,10 @@ from torch import nn
 from ffmerge.method.groups import Group
 from ffmerge.method.merge import merge_in_model
 from ffmerge.method.merge_on_disk import towers_in
-from ffmerge.method.tie import count_sublayers
 from ffmerge.models import checkpoint
 from ffmerge.models.architectures import ARCHITECTURES, Architecture, FeedForward
 from ffmerge.models.format import OWN_ENTRY
+from ffmerge.models.size import count_sublayers
 from ffmerge.models.towers import attribute, locate_towers, towers
 
 GATED = {"layers": "layers.*", "gate": "mlp.gate", "up": "mlp.up", "down": "mlp.down"}

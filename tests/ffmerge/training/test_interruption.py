@@ -350,8 +350,8 @@ def test_checkpoints_depend_on_parameters_code_inputs_and_threads(inputs, tmp_pa
 @pytest.mark.long
 @pytest.mark.parametrize("kind", DROPOUTS)
 def test_two_processes_do_the_same_steps_as_one(kind, inputs, tmp_path):
-    from ffmerge.method.tie import count_sublayers
     from ffmerge.models import checkpoint
+    from ffmerge.models.size import count_sublayers
 
     tunings = []
     for devices in (1, 2):

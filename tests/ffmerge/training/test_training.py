@@ -5,7 +5,7 @@ import torch
 
 from experiment.config.settings import Training
 from ffmerge.evaluation.metrics import Evaluation
-from ffmerge.method.tie import count_parameters
+from ffmerge.models.size import count_parameters
 from provenance.sources import REPOSITORY
 
 VOCABULARY, LENGTH = 50, 8  # of the pico GPT-2

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from ffmerge.method.quantization import SCALES, linear_maps
-from ffmerge.method.tie import count_parameters
 from ffmerge.models import checkpoint
 from ffmerge.models.format import WEIGHTS
+from ffmerge.models.size import count_parameters
 from ffmerge.models.tensor_file import CODES, read_head
 
 

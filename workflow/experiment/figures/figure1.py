@@ -18,7 +18,8 @@ from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 
 import experiment.figures.style  # noqa: F401 - selects the backend
 from experiment.tables.layout import Row
-from ffmerge.method.windows import anchor_layer, layers_of
+from ffmerge.method.groups import anchor_layer
+from ffmerge.method.windows import layers_of
 from ffmerge.models.architectures import architecture_of
 from provenance import cells
 from provenance.cells import JOB, Cell, Source

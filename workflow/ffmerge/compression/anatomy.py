@@ -14,11 +14,11 @@ from ffmerge.compression.pipeline import read_data, size_of
 from ffmerge.compression.settings import Settings
 from ffmerge.compression.source import SourceModel, load_original, with_safetensors
 from ffmerge.compression.summary import aligned_columns
+from ffmerge.extensions.reconstruct import MAPS, OUTPUT
 from ffmerge.method.cka import mean_off_diagonal
 from ffmerge.method.features import Features
-from ffmerge.method.reconstruct import MAPS, OUTPUT
-from ffmerge.method.tie import count_parameters
 from ffmerge.models.pretrained import fit, quiet
+from ffmerge.models.size import count_parameters
 from ffmerge.models.towers import towers
 
 SHARES = {"1/6": "1/6", "1/3": "1/3", "1/2": "1/2", "all but one": None}

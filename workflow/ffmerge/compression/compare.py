@@ -65,13 +65,13 @@ from ffmerge.compression.tune import (
 )
 from ffmerge.compression.write import check_new, check_outside, new_directory, round_to_stored
 from ffmerge.evaluation.intervals import Scored, scored_models
+from ffmerge.extensions.relax import more_removed
 from ffmerge.method.declared import check_declared
 from ffmerge.method.groups import Group
 from ffmerge.method.layer_drop import changed_keys, drop_feed_forwards
-from ffmerge.method.relax import more_removed
-from ffmerge.method.tie import count_parameters
 from ffmerge.models.memory import check_device, give_back
 from ffmerge.models.pretrained import Fit, quiet
+from ffmerge.models.size import count_parameters
 from ffmerge.models.towers import towers
 from ffmerge.training.processes import SIGNALS
 from ffmerge.training.trainer import train

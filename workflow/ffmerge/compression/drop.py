@@ -18,8 +18,9 @@ from ffmerge.compression.select import (
 )
 from ffmerge.compression.settings import Settings
 from ffmerge.compression.write import keep_stored_tensors
-from ffmerge.method.groups import Group, check_groups, group, windows_of
+from ffmerge.method.groups import Group, check_groups, group
 from ffmerge.method.layer_drop import block_influences, changed_keys, new_name, without_layers
+from ffmerge.method.windows import windows_of
 from ffmerge.models.pretrained import Fit
 from ffmerge.models.towers import towers
 

@@ -24,9 +24,9 @@ from ffmerge.evaluation.accuracy import sentence_embeddings, top1_correct
 from ffmerge.evaluation.cost import measure, peak_memory
 from ffmerge.evaluation.intervals import resampled_sums, score_columns
 from ffmerge.evaluation.metrics import METRICS
-from ffmerge.method.tie import count_parameters
 from ffmerge.models.format import IGNORED
 from ffmerge.models.memory import check_device, give_back
+from ffmerge.models.size import count_parameters
 
 RESAMPLES, CONFIDENCE = 1000, 0.95
 EMBEDDED = 1024  # sources that are compared with all targets at a time

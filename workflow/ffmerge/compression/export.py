@@ -11,12 +11,12 @@ from ffmerge.compression.pipeline import size_of
 from ffmerge.compression.settings import FORMS
 from ffmerge.compression.source import groups_in, load, object_in
 from ffmerge.compression.summary import Exported
+from ffmerge.extensions.relax import corrections
 from ffmerge.method.groups import Group
-from ffmerge.method.relax import corrections
-from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models import tensor_file
 from ffmerge.models.format import GROUPS, INT8, WEIGHTS
 from ffmerge.models.pretrained import fit, outlined, quiet
+from ffmerge.models.size import count_parameters, count_sublayers
 from provenance.digest import sha256_of
 
 

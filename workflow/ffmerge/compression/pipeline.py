@@ -32,13 +32,13 @@ from ffmerge.compression.write import (
     round_to_stored,
     store,
 )
+from ffmerge.extensions.relax import corrections
 from ffmerge.method.declared import check_declared
-from ffmerge.method.relax import corrections
-from ffmerge.method.tie import count_parameters, count_sublayers
 from ffmerge.models.architectures import Architecture
 from ffmerge.models.format import GROUPS
 from ffmerge.models.memory import check_device, check_room, give_back, give_back_large
 from ffmerge.models.pretrained import Fit, fit, quiet
+from ffmerge.models.size import count_parameters, count_sublayers
 from ffmerge.models.tied_model import become_tied
 from provenance.progress import note
 

@@ -27,16 +27,18 @@ from ffmerge.compression.batches import (
 from ffmerge.compression.loss import Loss, Term, mean
 from ffmerge.compression.settings import LOW_RANK, Settings
 from ffmerge.compression.write import check_space
-from ffmerge.method import cka, greedy, groups
-from ffmerge.method.clustering import most_similar
+from ffmerge.extensions import greedy
+from ffmerge.extensions.clustering import most_similar
+from ffmerge.extensions.massive import massive, measured
+from ffmerge.extensions.reconstruct import INPUT, MAPS, OUTPUT, Reconstruction
+from ffmerge.extensions.relax import GIVEN, MOMENTS, NEURON, approximate, check_rank, merge_relaxed
+from ffmerge.method import cka, groups
+from ffmerge.method.candidates import CandidateScorer
 from ffmerge.method.features import Features, Tap, collect_outputs
 from ffmerge.method.groups import Group
-from ffmerge.method.massive import massive, measured
 from ffmerge.method.merge import check_mergeable, merge_in_model
 from ffmerge.method.permutation import Alignment, Pair, Permutations, align_all_pairs
-from ffmerge.method.reconstruct import INPUT, MAPS, OUTPUT, Reconstruction
-from ffmerge.method.relax import GIVEN, MOMENTS, NEURON, approximate, check_rank, merge_relaxed
-from ffmerge.method.shared_layers import SharedLayers
+from ffmerge.method.windows import candidate_windows
 from ffmerge.models.memory import drop_cycles
 from ffmerge.models.towers import towers
 from provenance.progress import progress
@@ -431,7 +433,7 @@ def searches(
     """
     widths = widths_of(model, without)
     n_layers = {name: len(of_layers) for name, of_layers in widths.items()}
-    candidates = groups.candidate_windows(n_layers, n_removed, anchor)
+    candidates = candidate_windows(n_layers, n_removed, anchor)
     fitting = [[window for window in windows if _fit(window, widths)] for windows in candidates]
     if not all(fitting):
         raise _too_few_of_equal_widths(widths)
@@ -477,7 +479,7 @@ def tried_windows(
         nonlocal changed
         changed = change(window) or model
 
-    shared = SharedLayers(model, apply)
+    shared = CandidateScorer(model, apply)
     parts, candidates = loss.parts(model), [(window, None) for window in windows]
 
     def score(part: tuple) -> Term:
@@ -547,7 +549,7 @@ def by_greedy(
     """
     open_, n = boundaries(model, n_removed, without), sum(n_removed.values())
     bar = progress(total=greedy.n_trials(len(open_), n), desc="groups")
-    shared, parts = SharedLayers(model, lambda groups, _: merge(groups)), loss.parts(model)
+    shared, parts = CandidateScorer(model, lambda groups, _: merge(groups)), loss.parts(model)
 
     def losses_without(tried: list[frozenset[greedy.Boundary]]) -> list[float]:
         candidates = [(greedy.groups_between(removed, anchor), None) for removed in tried]

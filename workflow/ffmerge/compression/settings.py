@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ffmerge.method.windows import ANCHORS
+from ffmerge.method.groups import ANCHORS
 
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16", "float64")
 DROP = "drop-layers"

@@ -31,11 +31,11 @@ from ffmerge.compression.settings import DROP, LOW_RANK, Tuning
 from ffmerge.compression.source import SourceModel
 from ffmerge.compression.summary import CompressedAndTuned, Tuned
 from ffmerge.evaluation.metrics import Metric
-from ffmerge.method.relax import corrections
-from ffmerge.method.tie import count_parameters
+from ffmerge.extensions.relax import corrections
 from ffmerge.models.format import IGNORED
 from ffmerge.models.memory import check_device
 from ffmerge.models.pretrained import Fit
+from ffmerge.models.size import count_parameters
 from ffmerge.models.tied_model import CODE
 from ffmerge.training.lora import add_adapters, merge_adapters
 from ffmerge.training.processes import SIGNALS, is_first

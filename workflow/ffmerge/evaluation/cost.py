@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
+
+from ffmerge.models.size import weight_bytes
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,6 @@ class ForwardCost:
     low: float
     high: float
     weight_bytes: int
-
-
-def weight_bytes(model: nn.Module) -> int:
-    """Bytes of memory of a model's parameters, buffers and int8 scales, each counted once."""
-    states = (getattr(module, "state", None) for module in model.modules())
-    scales = (getattr(state, "SCB", None) for state in states)  # bitsandbytes
-    tensors = chain(model.parameters(), model.buffers(), filter(torch.is_tensor, scales))
-    memory = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors}
-    return sum(storage.nbytes() for storage in memory.values())
 
 
 @contextmanager

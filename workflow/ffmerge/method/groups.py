@@ -4,7 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ffmerge.method.windows import anchor_layer, layers_of, start_of_role, starts
+ANCHORS = {"first": lambda k: 0, "middle": lambda k: (k - 1) // 2, "last": lambda k: k - 1}
+
+
+def anchor_layer(start: int, k: int, anchor: str) -> int:
+    """The layer of k adjacent ones that the others align to (Section 5.3).
+
+    The middle of an even number is the earlier of the two. Raises ValueError for another anchor.
+    """
+    if anchor not in ANCHORS:
+        raise ValueError(f"anchor {anchor!r}: allowed are {', '.join(ANCHORS)}")
+    return start + ANCHORS[anchor](k)
 
 
 @dataclass(frozen=True)
@@ -38,36 +48,6 @@ def group(tower: str, layers: Iterable[int], anchor: str) -> Group:
     return Group(tower, tuple(layers), layers[anchor_layer(0, len(layers), anchor)])
 
 
-def window(towers: Iterable[str], start: int, k: int, anchor: str) -> list[Group]:
-    """The same k adjacent layers in every tower (Section 3.4)."""
-    return [group(tower, layers_of(start, k), anchor) for tower in towers]
-
-
-def candidate_windows(
-    n_layers: Mapping[str, int], n_removed: Mapping[str, int], anchor: str
-) -> list[list[list[Group]]]:
-    """The candidates of each window search that removes n_removed sublayers (Section 3.4).
-
-    n_layers, n_removed: by tower. Towers of the same depth that lose the same number share a
-    window, as in the paper's translator, so there is one search; otherwise there is one search per
-    tower, but none for a tower that loses nothing.
-    Raises ValueError if a tower has too few layers.
-    """
-    return windows_of(n_layers, {t: n + 1 for t, n in n_removed.items() if n > 0}, anchor)
-
-
-def windows_of(
-    n_layers: Mapping[str, int], sizes: Mapping[str, int], anchor: str
-) -> list[list[list[Group]]]:
-    """The windows of each search among windows of k adjacent layers. sizes: k by tower."""
-    shared = len({(n_layers[tower], k) for tower, k in sizes.items()}) == 1
-    searches = []
-    for towers in [list(sizes)] if shared else [[tower] for tower in sizes]:
-        depth, k = n_layers[towers[0]], sizes[towers[0]]
-        searches.append([window(towers, start, k, anchor) for start in starts(depth, k)])
-    return searches
-
-
 def check_groups(groups: Sequence[Group], n_layers: Mapping[str, int]) -> None:
     """Raise ValueError, naming tower and layer, for groups that a model cannot have.
 
@@ -90,19 +70,3 @@ def check_groups(groups: Sequence[Group], n_layers: Mapping[str, int]) -> None:
 def from_layers(layers: Mapping[str, Iterable[Iterable[int]]], anchor: str) -> list[Group]:
     """Groups from lists of layers by tower, as results hold them."""
     return [group(tower, members, anchor) for tower, lists in layers.items() for members in lists]
-
-
-def of_role(
-    selection: Mapping[str, Mapping[str, Any]],
-    k: int,
-    role: str,
-    towers: Iterable[str],
-    anchor: str,
-) -> list[Group]:
-    """The groups selected for a role: a window in every tower, or groups that were proposed.
-
-    selection: k -> role -> the start of a window, or the layers of groups by tower.
-    """
-    if isinstance(proposed := selection.get(str(k), {}).get(role), Mapping):
-        return from_layers(proposed, anchor)
-    return window(towers, start_of_role(selection, k, role), k, anchor)

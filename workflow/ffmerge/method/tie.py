@@ -73,18 +73,3 @@ def temporary_changes(model: nn.Module) -> Iterator[None]:
             setattr(model.config, GROUPS, groups)
         elif hasattr(model.config, GROUPS):
             delattr(model.config, GROUPS)
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Number of distinct parameters. A tensor that several modules share counts once."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def count_sublayers(model: nn.Module) -> tuple[int, int]:
-    """Numbers of FF sublayers that a model computes and that it stores; ties count once."""
-    weights = [
-        model.get_submodule(tower.module(layer, "up")).weight
-        for tower in towers(model).values()
-        for layer in range(len(tower))
-    ]
-    return len(weights), len({id(weight) for weight in weights})

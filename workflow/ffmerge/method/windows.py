@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
+from typing import Any
 
-ANCHORS = {"first": lambda k: 0, "middle": lambda k: (k - 1) // 2, "last": lambda k: k - 1}
+from ffmerge.method.groups import Group, anchor_layer, from_layers, group
 
 
 def starts(n_layers: int, k: int) -> list[int]:
@@ -26,14 +27,34 @@ def layers_of(start: int, k: int) -> list[int]:
     return list(range(start, start + k))
 
 
-def anchor_layer(start: int, k: int, anchor: str) -> int:
-    """The layer that the others align to (Section 5.3): the window's first, middle or last.
+def window(towers: Iterable[str], start: int, k: int, anchor: str) -> list[Group]:
+    """The same k adjacent layers in every tower (Section 3.4)."""
+    return [group(tower, layers_of(start, k), anchor) for tower in towers]
 
-    The middle of an even number is the earlier of the two. Raises ValueError for another anchor.
+
+def candidate_windows(
+    n_layers: Mapping[str, int], n_removed: Mapping[str, int], anchor: str
+) -> list[list[list[Group]]]:
+    """The candidates of each window search that removes n_removed sublayers (Section 3.4).
+
+    n_layers, n_removed: by tower. Towers of the same depth that lose the same number share a
+    window, as in the paper's translator, so there is one search; otherwise there is one search per
+    tower, but none for a tower that loses nothing.
+    Raises ValueError if a tower has too few layers.
     """
-    if anchor not in ANCHORS:
-        raise ValueError(f"anchor {anchor!r}: allowed are {', '.join(ANCHORS)}")
-    return start + ANCHORS[anchor](k)
+    return windows_of(n_layers, {t: n + 1 for t, n in n_removed.items() if n > 0}, anchor)
+
+
+def windows_of(
+    n_layers: Mapping[str, int], sizes: Mapping[str, int], anchor: str
+) -> list[list[list[Group]]]:
+    """The windows of each search among windows of k adjacent layers. sizes: k by tower."""
+    shared = len({(n_layers[tower], k) for tower, k in sizes.items()}) == 1
+    searches = []
+    for towers in [list(sizes)] if shared else [[tower] for tower in sizes]:
+        depth, k = n_layers[towers[0]], sizes[towers[0]]
+        searches.append([window(towers, start, k, anchor) for start in starts(depth, k)])
+    return searches
 
 
 def pairs_in_windows(n_layers: int, merged: Iterable[tuple[int, str]]) -> list[tuple[int, int]]:
@@ -121,3 +142,19 @@ def start_of_role(selection: Mapping[str, dict], k: int, role: str) -> int:
     if n > len(windows["random"]):
         raise ValueError(f"role {role!r}: k = {k} leaves {len(windows['random'])} random windows")
     return windows["random"][n - 1]
+
+
+def of_role(
+    selection: Mapping[str, Mapping[str, Any]],
+    k: int,
+    role: str,
+    towers: Iterable[str],
+    anchor: str,
+) -> list[Group]:
+    """The groups selected for a role: a window in every tower, or groups that were proposed.
+
+    selection: k -> role -> the start of a window, or the layers of groups by tower.
+    """
+    if isinstance(proposed := selection.get(str(k), {}).get(role), Mapping):
+        return from_layers(proposed, anchor)
+    return window(towers, start_of_role(selection, k, role), k, anchor)

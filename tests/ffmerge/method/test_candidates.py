@@ -7,11 +7,10 @@ import torch
 
 from families import FAMILIES, batch_of, in_short, output_of
 from families import pico as family_model
-from ffmerge.method import shared_layers
+from ffmerge.method.candidates import CandidateScorer
 from ffmerge.method.groups import Group, group
 from ffmerge.method.merge import merge_in_model
 from ffmerge.method.permutation import Permutations
-from ffmerge.method.shared_layers import SharedLayers
 from ffmerge.method.tie import temporary_changes
 from ffmerge.models.towers import towers
 
@@ -79,7 +78,7 @@ def test_in_every_architecture_layers_before_a_window_are_computed_once(name):
 
     expected = one_by_one(model, candidates, batches, score)
     calls = calls_counted(model)
-    assert are_equal(SharedLayers(model).scores(candidates, batches, score), expected)
+    assert are_equal(CandidateScorer(model).scores(candidates, batches, score), expected)
     first = tower, layer = next(iter(calls))  # of two towers, the one that is computed before
     merging = [c for c in candidates if c[0][0].tower == tower and layer in c[0][0].layers]
     # otherwise once for each batch, and once more for the check
@@ -103,7 +102,7 @@ def batches_of(n: int) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("n_bytes", [0, 20_000, 2**30])
 def test_scores_are_the_same_however_many_batches_are_in_memory(n_bytes, gpt2, monkeypatch):
-    monkeypatch.setattr(shared_layers, "AT_A_TIME", n_bytes)
+    monkeypatch.setattr("ffmerge.method.candidates.AT_A_TIME", n_bytes)
     candidates, batches, taken = candidates_of(gpt2), batches_of(7), []
 
     def read():
@@ -117,7 +116,7 @@ def test_scores_are_the_same_however_many_batches_are_in_memory(n_bytes, gpt2, m
         found.append(batch)
         return scored(gpt2)(batch)
 
-    shared = SharedLayers(gpt2).scores(candidates, read(), score)
+    shared = CandidateScorer(gpt2).scores(candidates, read(), score)
     assert are_equal(shared, one_by_one(gpt2, candidates, batches, scored(gpt2)))
     if n_bytes == 0:  # a batch is read when all candidates are done with the one before
         assert taken == [n * len(candidates) + (n > 0) for n in range(7)]
@@ -130,7 +129,7 @@ def test_a_layer_that_writes_to_what_it_gets_changes_no_other_score(gpt2):
         layer.register_forward_pre_hook(lambda _, inputs: (inputs[0].mul_(1.25),))
     candidates, batches = candidates_of(gpt2), batches_of(2)
     expected = one_by_one(gpt2, candidates, batches, scored(gpt2))
-    shared = SharedLayers(gpt2)
+    shared = CandidateScorer(gpt2)
     assert are_equal(shared.scores(candidates, batches, scored(gpt2)), expected)
 
 
@@ -153,14 +152,14 @@ def test_where_layers_pass_values_on_aside_every_layer_is_computed(fails, gpt2):
     calls = calls_counted(gpt2)
     if fails:
         gpt2.transformer.h[4].register_forward_hook(lambda *_: aside.clear())
-    assert are_equal(SharedLayers(gpt2).scores(candidates, batches, scored(gpt2)), expected)
+    assert are_equal(CandidateScorer(gpt2).scores(candidates, batches, scored(gpt2)), expected)
     assert calls["decoder", 0] >= len(batches) * len(candidates) - 1
 
 
 def test_a_score_of_several_passes_computes_every_layer(gpt2):
     candidates, batches = candidates_of(gpt2), batches_of(2)
     calls = calls_counted(gpt2)
-    SharedLayers(gpt2, one_pass=False).scores(candidates, batches, scored(gpt2))
+    CandidateScorer(gpt2, one_pass=False).scores(candidates, batches, scored(gpt2))
     assert set(calls.values()) == {len(batches) * len(candidates)}
 
 
@@ -172,6 +171,6 @@ def test_an_error_of_a_candidate_is_raised_and_the_model_is_as_before(gpt2):
         raise ArithmeticError("not finite")
 
     with pytest.raises(ArithmeticError, match="not finite"):
-        SharedLayers(gpt2).scores(candidates_of(gpt2), batches_of(2), fails)
+        CandidateScorer(gpt2).scores(candidates_of(gpt2), batches_of(2), fails)
     assert dict(gpt2.named_parameters()) == before
     assert gpt2.transformer.h[0].forward == forward

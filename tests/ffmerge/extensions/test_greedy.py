@@ -2,7 +2,7 @@
 
 import pytest
 
-from ffmerge.method.greedy import groups_between, joined, n_trials
+from ffmerge.extensions.greedy import groups_between, joined, n_trials
 
 BOUNDARIES = [("encoder", layer) for layer in range(5)] + [("decoder", layer) for layer in range(3)]
 

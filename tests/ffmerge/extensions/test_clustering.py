@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from ffmerge.method.clustering import (
+from ffmerge.extensions.clustering import (
     ALIGNED,
     COMPARED,
     clusters,
@@ -13,7 +13,8 @@ from ffmerge.method.clustering import (
     most_similar,
     propose,
 )
-from ffmerge.method.groups import Group, candidate_windows, from_layers, of_role
+from ffmerge.method.groups import Group, from_layers
+from ffmerge.method.windows import candidate_windows, of_role
 
 
 def similarity(n_layers: int, seed: int = 0) -> torch.Tensor:

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from families import FAMILIES, batch_of, in_short, pico
+from ffmerge.extensions.reconstruct import INPUT, MAPS, OUTPUT, Reconstruction, feed_forward
 from ffmerge.method.features import Features, collect_outputs
 from ffmerge.method.groups import group
 from ffmerge.method.merge import merge_in_model
-from ffmerge.method.reconstruct import INPUT, MAPS, OUTPUT, Reconstruction, feed_forward
 from ffmerge.method.tie import temporary_changes
 from ffmerge.models.towers import towers
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ffmerge.method import groups
 from ffmerge.method.groups import Group
-from ffmerge.method.windows import start_of_role
+from ffmerge.method.windows import start_of_role, window
 
 ALIGNED = ("anchor", "layer", "correlation")  # columns of alignment.csv
 COMPARED = ("i", "j", "cka")  # columns of cka.csv
@@ -88,7 +88,7 @@ def propose(
     }
     proposals = {}
     for k in sizes:
-        chosen = {"window": groups.window(towers, start_of_role(selection, k, "best"), k, anchor)}
+        chosen = {"window": window(towers, start_of_role(selection, k, "best"), k, anchor)}
         for strategy, similarity in similarities.items():
             chosen[strategy] = most_similar(similarity, dict.fromkeys(towers, k - 1), anchor)
         proposals[str(k)] = {

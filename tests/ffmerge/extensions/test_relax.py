@@ -9,12 +9,8 @@ import torch
 import transformers
 
 from families import FAMILIES, batch_of, in_short, output_of, pico
-from ffmerge.method import quantization
-from ffmerge.method.features import Features, FeatureWriter, collect_outputs
-from ffmerge.method.groups import group
-from ffmerge.method.permutation import Permutations
-from ffmerge.method.reconstruct import MAPS, OUTPUT, Reconstruction
-from ffmerge.method.relax import (
+from ffmerge.extensions.reconstruct import MAPS, OUTPUT, Reconstruction
+from ffmerge.extensions.relax import (
     GIVEN,
     INPUT,
     approximate,
@@ -24,9 +20,13 @@ from ffmerge.method.relax import (
     more_removed,
     second_moment,
 )
-from ffmerge.method.tie import count_parameters
+from ffmerge.method import quantization
+from ffmerge.method.features import Features, FeatureWriter, collect_outputs
+from ffmerge.method.groups import group
+from ffmerge.method.permutation import Permutations
 from ffmerge.models import checkpoint
 from ffmerge.models.expanded import save_expanded, untie
+from ffmerge.models.size import count_parameters
 from ffmerge.models.tied_model import become_tied, tied_model_class
 from ffmerge.models.towers import towers
 

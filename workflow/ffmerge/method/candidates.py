@@ -29,7 +29,7 @@ Candidate = tuple[Sequence[Group], dict[str, Permutations] | None]
 """Groups to merge, and the permutations by tower; None for vanilla."""
 
 
-class SharedLayers:
+class CandidateScorer:
     """Scores candidates for merging, batch by batch.
 
     model: the base model; it stays unchanged. merge: merges a candidate in it, by default by
