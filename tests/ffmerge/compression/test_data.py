@@ -19,7 +19,7 @@ from pyarrow import parquet
 import ffmerge
 import own_models
 from families import FAMILIES, pico
-from ffmerge.compression.batches import from_examples
+from ffmerge.compression.batches import from_examples, halves
 from ffmerge.compression.encodings import Packed, Pictures, encoding_for
 from ffmerge.compression.pictures import opened
 from ffmerge.compression.read import PIECE, Request, pieces, read_examples, read_yaml
@@ -168,7 +168,7 @@ REFUSED = {  # kind of example, file -> its content, the one line
     ],
     ("text", "a.txt"): [
         (" \n\t\n \n", "the data hold 0 examples (text)"),
-        (text(), "the data hold 1 examples (text); at least two are needed"),
+        (text(), "the data hold 1 examples (text); at least 2 are needed, 1 of them held out"),
         (b"w2\n\nw3\n\xff\n", "a.txt, line 4 is not UTF-8 text"),
         ("w2".encode("utf-16"), "a.txt, line 1 is not UTF-8 text"),
         ("w2\n\nw3\n".encode("utf-16-le"), "a.txt, line 1 holds NUL, as text in UTF-16"),
@@ -371,6 +371,21 @@ def test_the_held_out_part_does_not_move_with_the_number_of_tokens(models, n_tex
     assert all(part == parts[0] for part in parts)
 
 
+@pytest.mark.parametrize("sizes", [[2], [4, 4], [5, 5, 2], [1, 7], [3, 3, 3]])
+def test_the_halves_of_batches_are_all_their_examples_in_order(sizes):
+    rows = torch.arange(sum(sizes)).split(sizes)
+    first, second = halves([{"input_ids": ids[:, None], "labels": ids} for ids in rows])
+    n = sum(sizes) // 2
+    assert torch.equal(torch.cat([batch["labels"] for batch in first]), torch.arange(n))
+    rest = torch.cat([batch["input_ids"] for batch in second])
+    assert torch.equal(rest, torch.arange(n, sum(sizes))[:, None])
+
+
+def test_one_example_alone_has_no_halves():
+    with pytest.raises(ValueError, match="one example is held out; at least two are needed"):
+        halves([{"input_ids": torch.zeros(1, 3)}])
+
+
 def test_a_file_of_ones_own_is_held_out(models, tmp_path, capsys):
     model, data = models("text"), own_models.data_for(FAMILIES["gpt2"], tmp_path / "texts")
     own, out = tmp_path / "own.txt", tmp_path / "out"
@@ -385,7 +400,9 @@ def test_a_file_of_ones_own_is_held_out(models, tmp_path, capsys):
     assert status == 2 and error == f"error: there is no file or directory {tmp_path / 'no.txt'}\n"
     own.write_text(" ")
     status, _, error = run(capsys, *arguments, own, "--out", tmp_path / "b")
-    assert status == 2 and error == "error: the held-out data hold no examples (text)\n"
+    assert status == 2 and error == (
+        "error: the held-out data hold 0 examples (text); needed: at least 1\n"
+    )
     with pytest.raises(ValueError, match="have to be files if the other data are"):
         ffmerge.compress(model, features=data, held_out=[{}], out=tmp_path / "b", remove=1)
 

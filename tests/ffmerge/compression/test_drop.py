@@ -7,8 +7,9 @@ import torch
 import transformers
 
 import ffmerge
+import own_models
 from families import FAMILIES, batch_of, pico
-from ffmerge.compression import compare
+from ffmerge.compression import compare, summary
 from ffmerge.method.groups import Group
 from ffmerge.method.layer_drop import block_influences, drop_feed_forwards, without_layers
 from ffmerge.models.towers import towers
@@ -140,13 +141,19 @@ FITTED = [("permute", s) for s in ("greedy", "window reconstructed", "greedy rec
 
 
 @pytest.mark.parametrize("fitted", [False, True])
-def test_a_comparison_finds_what_compress_finds(fitted, made, tmp_path):
+def test_a_comparison_chooses_by_one_half_and_scores_on_the_other(fitted, made, tmp_path):
+    """`compress` finds the same layers on the first half, and the same losses on the second."""
     model, data, _ = made("gpt2")
-    asked = {"features": data, "remove": 1, "n_tokens": 12}
+    halves = [tmp_path / "choosing.txt", tmp_path / "scoring.txt"]
+    for i, half in enumerate(halves):
+        half.write_text("\n\n".join(own_models.text(seed) for seed in range(100 * i, 100 * i + 5)))
+    asked = {"features": data, "remove": 1, "n_tokens": 12, "pack": False}
     more = {"reconstruct": 3} if fitted else {}
-    compared = ffmerge.compare(model, out=tmp_path / "compared", greedy=fitted, **asked, **more)
-    assert len(compared.rows) == (12 if fitted else 9)
-    losses = {(row.method, row.strategy): row.losses["untuned"].loss for row in compared.rows}
+    compared = ffmerge.compare(
+        model, out=tmp_path / "out", held_out=halves, n_held_out=5, greedy=fitted, **asked, **more
+    )
+    assert len(compared.rows) == (12 if fitted else 9) and compared.n_held_out == 5
+    rows = {(row.method, row.strategy): row for row in compared.rows}
     ways = [
         ("permute", "window"),
         ("permute", "cka"),
@@ -154,8 +161,21 @@ def test_a_comparison_finds_what_compress_finds(fitted, made, tmp_path):
         ("low-rank", "window"),
     ]
     for method, strategy in FITTED if fitted else ways:
-        out = tmp_path / f"{method} {strategy}"
-        options = {"method": method, "strategy": strategy.split()[0], "out": out}
+        row = rows[method, strategy]
+        options = {"method": method, "strategy": strategy.split()[0]}
         options |= more if strategy.endswith("reconstructed") else {}
-        result = ffmerge.compress(model, **asked, **options)
-        assert losses[method, strategy] == pytest.approx(result.losses[1], rel=1e-5)
+        on_first = compressed_with(halves[0], tmp_path / f"{row.way} 0", model, asked | options)
+        if method != "low-rank":  # which is for all layers
+            del asked["remove"]
+            assert row.layers == summary.layers_text(on_first.groups)
+            options |= {"layers": row.layers.removeprefix("decoder ").replace(", ", ",")}
+            del options["strategy"]
+        on_second = compressed_with(halves[1], tmp_path / f"{row.way} 1", model, asked | options)
+        asked["remove"] = 1
+        losses = row.losses["untuned"]
+        assert losses.loss == pytest.approx(on_second.losses[1], rel=1e-5)
+        assert losses.loss != pytest.approx(on_first.losses[1], rel=1e-5)
+
+
+def compressed_with(held_out, out, model, options):
+    return ffmerge.compress(model, held_out=held_out, out=out, **options)

@@ -1,6 +1,6 @@
 """Batches of a user's data: what a model's forward takes, and how many positions they hold.
 
-The first part of the data gives the features; the loss is taken of a part held out from it.
+The first part of the data is held out for the loss; what follows gives the features.
 """
 
 import inspect
@@ -41,7 +41,12 @@ class Data:
     @property
     def n_held_out(self) -> int:
         """Number of examples in the held-out part."""
-        return sum(len(next(iter(batch.values()))) for batch in self.held_out)
+        return n_examples(self.held_out)
+
+
+def n_examples(batches: Iterable[Batch]) -> int:
+    """Number of examples in batches."""
+    return sum(len(next(iter(batch.values()))) for batch in batches)
 
 
 def from_examples(
@@ -52,16 +57,17 @@ def from_examples(
     n_held_out: int | None,
     batch_size: int,
     held_out: Iterable[Any] | None = None,
+    n_parts: int = 1,
 ) -> Data:
     """Read as many examples as are needed, and no more.
 
     encoding: see `encodings`. n_tokens: positions for features; None for 10,000, or all there are
-    if the data hold fewer. n_held_out, held_out: as in `divided`.
+    if the data hold fewer. n_held_out, held_out, n_parts: as in `divided`.
     Raises ValueError if there is nothing to hold out, or if there are fewer positions than asked
     for.
     """
     own = None if held_out is None else encoding.encoded(held_out)
-    kept, units = divided(encoding.encoded(examples), own, n_held_out, encoding.wanted)
+    kept, units = divided(encoding.encoded(examples), own, n_held_out, encoding.wanted, n_parts)
     positions, features, n = Positions(model), [], 0
     tokenizer = getattr(encoding, "tokenizer", None)
     while n < (n_tokens or N_TOKENS) and (part := list(islice(units, batch_size))):
@@ -76,29 +82,37 @@ def from_examples(
 
 
 def divided(
-    units: Iterator[Any], held_out: Iterator[Any] | None, n_held_out: int | None, kind: str
+    units: Iterator[Any],
+    held_out: Iterator[Any] | None,
+    n_held_out: int | None,
+    kind: str,
+    n_parts: int = 1,
 ) -> tuple[list[Any], Iterator[Any]]:
     """Hold out the first units of the data, which are the same however many others are used.
 
-    held_out: units to take instead. n_held_out: their number; None for HELD_OUT. A fifth is held
-    out if the data have fewer than five times HELD_OUT, or than twice the number asked for.
+    held_out: units to take instead. n_held_out: their number, n_parts times; None for HELD_OUT. A
+    fifth is held out if the data have fewer than five times HELD_OUT, or than twice the number
+    asked for.
     Returns the units that are held out, and the others.
     Raises ValueError if there are none of either.
     """
-    wanted = n_held_out or HELD_OUT[kind]
+    wanted = n_parts * (n_held_out or HELD_OUT[kind])
     if held_out is not None:
         kept = list(islice(held_out, wanted))
-        if not kept:
-            raise ValueError(f"the held-out data hold no examples ({kind})")
+        if len(kept) < n_parts:
+            raise ValueError(
+                f"the held-out data hold {len(kept)} examples ({kind}); needed: at least {n_parts}"
+            )
         return kept, units
     enough = round(wanted / (MOST_HELD_OUT if n_held_out else SHARE_HELD_OUT))
     first = list(islice(units, enough))
-    if len(first) < 2:
+    if len(first) <= n_parts:
         raise ValueError(
-            f"the data hold {len(first)} examples ({kind}); at least two are needed, one of them "
-            f"held out{'; in a .txt, blank lines separate them' * (kind == 'text')}"
+            f"the data hold {len(first)} examples ({kind}); at least {n_parts + 1} are needed, "
+            f"{n_parts} of them held out"
+            f"{'; in a .txt, blank lines separate them' * (kind == 'text')}"
         )
-    n = wanted if len(first) == enough else max(1, round(SHARE_HELD_OUT * len(first)))
+    n = wanted if len(first) == enough else max(n_parts, round(SHARE_HELD_OUT * len(first)))
     return first[:n], chain(first[n:], units)
 
 
@@ -127,6 +141,24 @@ def own_parts(
     if not kept:
         raise ValueError("at least two batches are needed: one of them is held out for the loss")
     return kept, own
+
+
+def halves(batches: Iterable[Batch]) -> tuple[list[Batch], list[Batch]]:
+    """Divide batches in the middle of their examples.
+
+    Raises ValueError if there is one example alone.
+    """
+    batches = list(batches)
+    left, first, second = n_examples(batches) // 2, [], []
+    if not left:
+        raise ValueError("one example is held out; at least two are needed")
+    for batch in batches:
+        size = n_examples([batch])
+        n = min(left, size)
+        left -= n
+        first += [{key: value[:n] for key, value in batch.items()}] * bool(n)
+        second += [{key: value[n:] for key, value in batch.items()}] * (n < size)
+    return first, second
 
 
 def _on_cpu(batch: Batch) -> Batch:

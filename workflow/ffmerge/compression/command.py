@@ -56,8 +56,8 @@ class Compress(Command):
         ffmerge compress MODEL --layers 3-7 --features pairs.jsonl --source en --target de --out smaller
 
     MODEL is a directory that transformers can load, or the name of one on the hub. The data are
-    whatever the model takes: text (.txt, or a column of a table), pairs of texts, or images. The
-    first part of them gives the features; a part held out gives the loss that chooses the layers.
+    whatever the model takes: text (.txt, or a column of a table), pairs of texts, or images. Their
+    first part is held out for the loss that chooses the layers; what follows gives the features.
     Nothing is tuned, except with --tune DATA; `ffmerge tune` has more options for that.
     """  # noqa: E501
 
@@ -76,6 +76,8 @@ class Compress(Command):
         given = _given(options, "features", "held_out", "out")
         settings = _chosen(options, Settings)
         if options.tune is None:
+            if options.steps is not None or options.learning_rate is not None:
+                raise ValueError("--steps and --learning-rate are for a tuning: add --tune DATA")
             return compress(options.model, **given, **settings)
         from ffmerge.compression.tune import compress_and_tune
 
@@ -93,9 +95,10 @@ class Compare(Command):
         ffmerge compare MODEL --remove 1/3 --features texts/ --out compared
         ffmerge compare MODEL --remove 1/3 --features texts/ --tune texts/ --steps 100 --out compared
 
-    Every way is scored on the same held-out data, and with --tune again after the same few steps on
-    the same batches. The data are as for `compress`. DIR gets the table as CSV, a picture, and the
-    record; no model is written. After a kill, the same command goes on with the row it was at.
+    One half of the held-out data chooses the layers, the other half scores every way, and with
+    --tune again after the same few steps on the same batches. The data are as for `compress`. DIR
+    gets the table as CSV, a picture, and the record; no model is written. After a kill, the same
+    command goes on with the row it was at.
     """  # noqa: E501
 
     @staticmethod
@@ -273,7 +276,10 @@ def _add_data(parser: argparse.ArgumentParser, name: str) -> None:
     """Add the data, its held-out part, and where the result goes."""
     parser.add_argument(name, nargs="+", required=True, metavar="DATA", help="files or folders")
     parser.add_argument(
-        "--held-out", nargs="+", metavar="DATA", help=f"for the loss (the first of {name})"
+        "--held-out",
+        nargs="+",
+        metavar="DATA",
+        help=f"data for the loss (default: the first part of {name})",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="a new directory")
 

@@ -1,6 +1,8 @@
 """Compare ways to make a user's model smaller at the same size: `ffmerge.compare`.
 
-Features and alignments are computed once, and every way is tuned on the same batches.
+Features and alignments are computed once, and every way is tuned on the same batches. One half of
+the held-out data chooses layers and the steps that are kept; the other half gives the losses, so
+that what was searched has no advantage.
 """
 
 import copy
@@ -22,7 +24,7 @@ import torch
 from torch import nn
 
 from ffmerge.compression import record, source
-from ffmerge.compression.batches import without_cache
+from ffmerge.compression.batches import halves, n_examples, without_cache
 from ffmerge.compression.drop import blocks_of
 from ffmerge.compression.encodings import tokenizer_if_any
 from ffmerge.compression.loss import (
@@ -201,16 +203,18 @@ class Compared:
             head.append(tuple(cells))
         lines = [f"{self.model} -> {self.out}", "", *aligned_columns(head), ""]
         lines.append(
-            f"loss: {self.loss}, on {self.n_held_out:,} held-out examples; in brackets: "
-            f"{100 * CONFIDENCE:.0f} % bootstrap intervals over examples"
+            f"loss: {self.loss}, on {self.n_held_out:,} held-out examples, of which none chose "
+            f"layers or steps; in brackets: {100 * CONFIDENCE:.0f} % bootstrap intervals over them"
         )
         lines += [f"sequences: {self.sequences}"] if self.sequences else []
         if self.steps:
             lines.append(f"tuned: {self.steps} steps each, on the same batches")
+        *earlier, phase = phases
         for row in self.rows:
-            phase = phases[-1]
             if fault := row.losses[phase].fault:
                 lines.append(f"* NOT USABLE AS IT IS ({row.way}, {phase}): {fault}")
+        if any(row.losses[phase].fault for row in self.rows for phase in earlier):
+            lines.append(f"* not usable as it is, {earlier[0]}: compared.csv says which")
         lines += [f"note: {warning}" for warning in self.warnings]
         return "\n".join([*lines, "", self.recommendation])
 
@@ -260,11 +264,12 @@ def compare(
         readable = source.with_safetensors(original, Path(scratch))
         loaded, stored = loaded_with_fit(readable, "float32", settings.device, entry)
         warn_of_missing(stored)
-        data = read_data(loaded, original, (features, held_out), settings)
+        data = read_data(loaded, original, (features, held_out), settings, n_parts=2)
+        choosing, scoring = halves(data.held_out)
         examples, recipe = None, {}
         if tune is not None:
             if tune_files is None:
-                examples = of_batches(tune, data.held_out)
+                examples = of_batches(tune, choosing)
             else:
                 examples = of_files(loaded, original, tune_files, None, tuning)
             recipe = recipe_for(tuning, examples.kind)
@@ -275,13 +280,16 @@ def compare(
             first = data.features[0]
             check_declared(loaded, lambda: Divergence.outputs(loaded.base_model, first))
             tokenizer = tokenizer_if_any(original.directory)
-            loss = loss_for(loaded, data.held_out, Path(scratch), tokenizer, stored.missing)
-            value = loss.of(loaded)
+            loss, score = (
+                loss_for(loaded, batches, Path(scratch, name), tokenizer, stored.missing)
+                for name, batches in (("choosing", choosing), ("scoring", scoring))
+            )
+            value = score.of(loaded)
             check_finite({loss.name: torch.tensor(value)})
             tuner = None
             if examples is not None:
-                check_filled(loaded, data.held_out[0], original.directory)
-                objective = objective_of(loaded, data.held_out, tokenizer)
+                check_filled(loaded, choosing[0], original.directory)
+                objective = objective_of(loaded, choosing, tokenizer)
                 teacher = loaded if objective is None else None
 
                 def tuner(candidate: nn.Module, directory: Path) -> None:
@@ -292,19 +300,19 @@ def compare(
 
             n_dropped = layers_to_drop(loaded, n_removed)
             collected = Collected(loaded, data, COLLECTED, Path(scratch))
-            ways = Ways(collected, loss, settings, n_removed, n_dropped, stored, kept, tuner)
+            ways = Ways(collected, loss, score, settings, n_removed, n_dropped, stored, kept, tuner)
             asked = ways_of(settings)
             if not n_dropped:
                 warnings.warn("layers of this model cannot be dropped", stacklevel=2)
                 asked = [(method, strategy) for method, strategy in asked if method != DROP]
             measured = {way: ways.row(*way) for way in [(ORIGINAL, ""), *asked]}
-            rows, best = _compared(measured, loss)
+            rows, best = _compared(measured, score)
             with new_directory(out, 0) as directory:
                 result = Compared(
                     str(model),
                     out,
                     loss.name,
-                    data.n_held_out,
+                    n_examples(scoring),
                     data.sequences,
                     settings.steps if tuner else 0,
                     rows,
@@ -348,14 +356,16 @@ def layers_to_drop(model: nn.Module, n_removed: dict[str, int]) -> dict[str, int
 class Ways:
     """Measures the ways, with features and alignments that all of them share.
 
-    n_removed: FF sublayers by tower. n_dropped: layers by tower, of about as many parameters.
-    stored: the model's fit. kept: a directory for what is done. tuner: None if nothing is tuned.
+    loss: chooses layers. score: what the rows are compared by, on other data. n_removed: FF
+    sublayers by tower. n_dropped: layers by tower, of about as many parameters. stored: the model's
+    fit. kept: a directory for what is done. tuner: None if nothing is tuned.
     """
 
     def __init__(
         self,
         collected: Collected,
         loss: Any,
+        score: Any,
         settings: Comparing,
         n_removed: dict[str, int],
         n_dropped: dict[str, int],
@@ -363,7 +373,8 @@ class Ways:
         kept: Path,
         tuner: Callable[[nn.Module, Path], None] | None,
     ) -> None:
-        self._model, self._collected, self._loss = collected.model, collected, loss
+        self._model, self._collected = collected.model, collected
+        self._loss, self._score = loss, score
         self._settings, self._n_removed, self._n_dropped = settings, n_removed, n_dropped
         self._stored, self._kept, self._tuner = stored, kept, tuner
 
@@ -443,9 +454,9 @@ class Ways:
 
     def _losses(self, model: nn.Module) -> dict[str, list[float]]:
         """The loss by example, or a single one of all, in the columns that intervals take."""
-        if not isinstance(self._loss, CrossEntropy):
-            return {"loss": [self._loss.of(model)]}
-        summed, n, _ = zip(*losses_by_example(model, self._loss.batches), strict=True)
+        if not isinstance(self._score, CrossEntropy):
+            return {"loss": [self._score.of(model)]}
+        summed, n, _ = zip(*losses_by_example(model, self._score.batches), strict=True)
         return {"negative_log_likelihood": list(summed), "n_tokens": list(n)}
 
 

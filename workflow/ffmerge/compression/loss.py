@@ -223,6 +223,7 @@ class Divergence(Loss):
         self, original: nn.Module, batches: Sequence[Batch], scratch: Path, head: bool = True
     ) -> None:
         self._batches, self._files, self._head = list(batches), [], head
+        scratch.mkdir(exist_ok=True)
         for i, batch in enumerate(progress(batches, desc="original's outputs")):
             self._files.append(scratch / f"outputs{i}.safetensors")
             save_file(self._outputs(original, batch), self._files[-1])

@@ -173,8 +173,12 @@ def read_data(
     original: SourceModel,
     of: tuple[UserData, UserData | None],
     settings: Settings,
+    n_parts: int = 1,
 ) -> Data:
-    """Read the user's data for features and for the loss, from files or batches."""
+    """Read the user's data for features and for the loss, from files or batches.
+
+    n_parts: how often as many examples are held out as the settings say.
+    """
     files, held_out = map(files_of, of)
     if files is None:
         return from_batches(model, *of, settings.n_tokens)
@@ -188,6 +192,7 @@ def read_data(
         settings.n_held_out,
         settings.batch_size,
         None if held_out is None else read_examples(held_out, request),
+        n_parts,
     )
 
 

@@ -17,7 +17,7 @@ STRATEGIES = (*MERGED_BY, "influence")
 SCHEDULES = ("inverse_sqrt", "linear_to_minimum", "cosine", "constant")
 PRECISIONS = ("fp32", "fp16", "bf16")
 HELD_OUT = "examples held out for the loss (16 sequences of text, or 128 pairs or images)"
-FITTED_IN_SEARCH = "such steps for everything that a search tries, before its loss (try 10)"
+FITTED_IN_SEARCH = "steps of the same fit for each candidate, before its loss is taken (try 10)"
 FORMS = ("tied", "code", "expanded")
 MOST = 2**63 - 1  # of whole numbers
 SEEDS = {"least": 0, "most": 2**32 - 1}
@@ -32,11 +32,13 @@ def _option(default: Any, help: str, least: int = 1, most: int = MOST, **more: A
 class Options:
     """Options that every command has. The help of each field is also the command line's."""
 
-    max_length: int | None = _option(None, "tokens of a sequence (512, or what the model takes)")
+    max_length: int | None = _option(
+        None, "longest sequence, in tokens (512, or what the model takes)"
+    )
     pack: bool = _option(
         True,
-        "one text a sequence, also for decoders, whose sequences otherwise are filled with texts "
-        "and blank lines between them",
+        "give a decoder one text in each sequence, instead of sequences that are filled with "
+        "several texts and blank lines between them",
     )
     device: str = _option("cpu", "where to compute, such as cuda")
     text: str | None = _option(None, "column of texts")
@@ -84,33 +86,34 @@ class Settings(Options):
     )
     method: str = _option(
         "permute",
-        "align neurons before averaging; average without that; drop whole layers; or, without "
-        "merging, approximate every FF map by a low-rank one, to the size of such a merging",
+        "permute: align neurons, then average (the paper's); vanilla: average without aligning; "
+        f"{DROP}: leave whole layers out; {LOW_RANK}: replace every FF matrix by a product of two "
+        "smaller ones, to the size that merging would give",
         choices=METHODS,
     )
     strategy: str = _option(
         "window",
-        "how layers are chosen: by the loss of every window of adjacent ones (the paper's), by the "
-        "loss of small groups that grow one layer at a time (greedy), or by the similarity of "
-        "aligned neurons or of outputs, without trying any; those to drop, also by their block "
-        "influence (ShortGPT)",
+        "how layers are chosen. window: the adjacent ones with the lowest loss (the paper's); "
+        "greedy: small groups that grow by the layer that costs least; correlation, cka: those "
+        "with the most similar neurons or outputs, without trying any; influence: with --method "
+        f"{DROP}, those that change their input least (ShortGPT)",
         choices=STRATEGIES,
     )
     anchor: str = _option("first", "the layer that others are aligned to", choices=tuple(ANCHORS))
     skip_massive: bool = _option(
         False,
-        "leave layers out of all groups whose FF makes massive activations of the residual stream",
+        "do not merge layers whose FF makes massive activations of the residual stream",
     )
     rank: int = _option(
         0,
-        "rank of a correction that each merged layer keeps of each map to the shared weights, "
-        "beside its own biases (not in the paper; try an eighth of the hidden size)",
+        "add to each merged layer its own biases, and a correction of this rank to each shared "
+        "matrix (not in the paper; try an eighth of the hidden size)",
         least=0,
     )
     reconstruct: int | None = _option(
         None,
-        "steps that fit merged sublayers to what each layer's gave before (not in the paper; try "
-        "150)",
+        "after averaging, fit the shared weights in so many steps, so that each layer's FF gives "
+        "what it gave before (not in the paper; try 150)",
     )
     reconstruct_search: int | None = _option(None, FITTED_IN_SEARCH)
     n_tokens: int | None = _option(None, "positions for features (10,000, or all there are)")
@@ -123,8 +126,9 @@ class Settings(Options):
     )
     form: str = _option(
         "tied",
-        "what is written: the small model, which transformers loads after `import ffmerge.auto`; "
-        "the same with its code, for trust_remote_code; or one of full size that any tool loads",
+        "what is written. tied: the small model, which transformers loads after `import "
+        "ffmerge.auto`; code: the same, with its code for trust_remote_code; expanded: a model of "
+        "full size, which any tool loads",
         choices=FORMS,
     )
 
@@ -150,16 +154,18 @@ class Comparing(Options):
 
     remove: str | float = _option("1/3", "share or number of FF sublayers to remove")
     anchor: str = _option("first", "the layer that others are aligned to", choices=tuple(ANCHORS))
-    greedy: bool = _option(False, "also merge small groups that grow one layer at a time, by loss")
+    greedy: bool = _option(False, "also merge small groups that grow by the layer that costs least")
     rank: int = _option(
         0, "also merge a larger window with corrections of this rank, at the same size", least=0
     )
     reconstruct: int | None = _option(
-        None, "also fit the best window, and greedy groups, in so many steps (try 150)"
+        None,
+        "also fit the shared weights of the best window, and of greedy groups, in so many steps "
+        "(try 150)",
     )
     reconstruct_search: int | None = _option(None, FITTED_IN_SEARCH)
     n_tokens: int | None = _option(None, "positions for features (10,000, or all there are)")
-    n_held_out: int | None = _option(None, HELD_OUT)
+    n_held_out: int | None = _option(None, f"{HELD_OUT}, and as many that choose layers")
     batch_size: int = _option(2, "examples at a time, in forward passes")
     steps: int = _option(100, "optimizer steps of each model, with --tune")
     learning_rate: float | None = _option(None, "peak learning rate (5e-5)")
