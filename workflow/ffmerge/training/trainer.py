@@ -4,18 +4,21 @@
 `ResumableTrainer` adds what long trainings of tied models need. It saves tied weights, which
 `save_pretrained` refuses; validates by the task's metric; recognises a complete checkpoint after a
 kill; stops on a signal; and resumes at the same step with the same running loss. With several
-processes it takes the same steps as with one.
+processes it takes the same steps as with one, but for the order of sums and the dropout. Two cases
+differ more, both at the end of an epoch: a loss without targets is averaged over unequal shares,
+and some of fewer examples than processes are taken twice.
 """
 
 import json
 import math
 import signal
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from accelerate.data_loader import BatchSamplerShard
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
@@ -169,6 +172,12 @@ class ResumableTrainer(Trainer):
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def get_train_dataloader(self) -> DataLoader:
+        loader = super().get_train_dataloader()
+        if self.args.world_size > 1:  # torch refuses another sampler
+            loader.batch_sampler.__class__ = Shares
+        return loader
+
     def _run_epoch(
         self, model: nn.Module, epoch: int, train_dataloader: DataLoader, **kwargs: object
     ) -> None:
@@ -210,21 +219,34 @@ class ResumableTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The task's own loss, or the model's; its mean over all targets of a step.
+        """The task's own loss, or the model's; its mean over all targets of a step."""
+        loss = self._share_of_loss(model, inputs, num_items_in_batch)
+        if self.args.world_size > 1:
+            # each process waits for a gradient of every parameter, and the loss may not use all of
+            # them, such as a pooler's: those get 0
+            trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
+            loss = loss + 0 * sum(parameter.sum() for parameter in trained)
+        return loss
 
-        Each process, and each part that it takes, has the mean over its own targets, which is
-        weighted by their share.
+    def _share_of_loss(
+        self, model: nn.Module, inputs: dict[str, torch.Tensor], n_targets: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The loss of a process's part of a step: the mean over its targets, times their share.
+
+        Parts of a step without any targets have equal shares. n_targets: in the whole step.
         """
         loss, world = self.task.loss(model, inputs), self.args.world_size
         targets = inputs.get("labels" if loss is None else TARGETS)
-        one_part = world * self.args.gradient_accumulation_steps == 1
+        n_parts = world * self.args.gradient_accumulation_steps
+        one_part = n_parts == 1
         if loss is not None and (one_part or targets is None):
             return loss
         # models that are not encoder-decoders take the number of a step's labels
         if loss is None and (one_part or not self.model.config.is_encoder_decoder):
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            return super().compute_loss(model, inputs, num_items_in_batch=n_targets)
         self.loss_is_scaled_for_ga = True
-        weight = targets.ne(-100).sum() / num_items_in_batch
+        share = targets.ne(-100).sum() / n_targets.clamp(min=1)
+        weight = torch.where(n_targets > 0, share, 1 / n_parts)
         loss = model(**inputs).loss if loss is None else loss
         return loss * weight * world  # gradients are averaged
 
@@ -309,6 +331,21 @@ class ResumableTrainer(Trainer):
     def _tidy(self) -> None:
         if self.args.should_save:
             resumption.tidy(self.directory, self.last, self._best())
+
+
+class Shares(BatchSamplerShard):
+    """Each process's share of every batch, one example at least.
+
+    accelerate would fill an epoch's short last batch with examples of its first.
+    """
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self.batch_sampler:
+            start, end = (
+                len(batch) * part // self.num_processes
+                for part in (self.process_index, self.process_index + 1)
+            )
+            yield batch[start:end] or batch[:1]
 
 
 class _Watch(TrainerCallback):
