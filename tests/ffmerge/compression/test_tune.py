@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,17 +11,20 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import BatchSampler
 from transformers.pytorch_utils import Conv1D
 
 import ffmerge
 import own_models
 from families import FAMILIES, batch_of
+from ffmerge.compression import pipeline
 from ffmerge.compression.loss import CrossEntropy, Divergence
 from ffmerge.compression.record import lineage_of
+from ffmerge.compression.write import locked
 from ffmerge.models.size import count_parameters, count_sublayers
 from ffmerge.models.towers import towers
 from ffmerge.training.processes import Interrupted
-from ffmerge.training.trainer import ResumableTrainer
+from ffmerge.training.trainer import ResumableTrainer, Shares
 from own_models import run
 from provenance.record import read_record
 from provenance.sources import REPOSITORY
@@ -28,6 +32,7 @@ from provenance.sources import REPOSITORY
 WEIGHTS, RECORD = "model.safetensors", "ffmerge_record.json"
 long = partial(pytest.param, marks=pytest.mark.long)
 QUICK = {"steps": 6, "evaluate_every": 2, "batch_size": 4, "learning_rate": 1e-2}
+SHORT_LAST_BATCH = ["--no-pack", "--batch-size", "6", "--steps", "7", "--evaluate-every", "1"]
 
 
 # --- what comes out -------------------------------------------------------------------------------
@@ -99,19 +104,120 @@ def test_records_and_cards_lead_from_the_original_to_the_tuned_model(made, tmp_p
     assert "after `tune`" in (tmp_path / "e/README.md").read_text()
 
 
-def test_compress_can_tune_its_result(made, tmp_path, capsys):
+@pytest.mark.parametrize("form", ["tied", "code", "expanded"])
+def test_compress_can_tune_its_result(form, made, tmp_path, capsys):
+    from transformers import GPT2LMHeadModel
+
     model, data, _ = made("gpt2")
     request = ("compress", model, "--remove", "1/3", "--features", data, "--n-tokens", 12)
     request += ("--tune", data, "--steps", 4, "--learning-rate", "1e-2", "--out", tmp_path / "out")
-    status, printed, error = run(capsys, *request, "--json")
+    status, printed, error = run(capsys, *request, "--form", form, "--json")
     assert status == 0, error
-    loss = json.loads(printed)["tuned"]["loss"]
-    assert loss["after"] < loss["before"]
+    result = json.loads(printed)
+    loss = result["tuned"]["loss"]
+    assert loss["after"] < loss["before"] and not result["tuned"]["teacher"]
+    assert result["compressed"]["form"] == result["tuned"]["form"] == form
     lineage = lineage_of(tmp_path / "out")
     compressing = read_record(tmp_path / "out/compress_record.json")
     assert lineage.records["compress"] == compressing["digest"] and lineage.tuned
-    assert count_sublayers(ffmerge.load(tmp_path / "out")) == (3, 2)
+    loaded = ffmerge.load(tmp_path / "out")
+    assert count_sublayers(loaded) == ((3, 3) if form == "expanded" else (3, 2))
+    assert (tmp_path / "out/modeling_ffmerge.py").exists() == (form == "code")
+    size = (tmp_path / "out" / WEIGHTS).stat().st_size
+    assert result["compressed"]["bytes"]["after"] == result["tuned"]["bytes"] == size
+    if form == "expanded":  # a stock model, in which merged sublayers were tuned as one
+        stock = GPT2LMHeadModel.from_pretrained(tmp_path / "out")
+        (group,) = result["tuned"]["groups"]
+        first, second = (stock.transformer.h[layer].mlp.c_fc.weight for layer in group["layers"])
+        assert torch.equal(first, second)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", ["bert, no head", long("clip")])
+def test_compress_tunes_a_model_without_a_loss_on_the_originals_outputs(
+    name, made, tmp_path, capsys
+):
+    model, data, _ = made(name)
+    columns = ["--image", "image"] if name == "clip" else []
+    request = ("compress", model, "--remove", "1/3", "--features", data, "--n-tokens", 12)
+    request += ("--tune", data, "--steps", 2, "--out", tmp_path / "out", *columns)
+    status, printed, error = run(capsys, *request)
+    assert status == 0, error
+    line = f"teacher, whose outputs it learned: {model}"
+    assert line in printed
+    assert line.split(":")[0] in (tmp_path / "out/README.md").read_text()
+
+
+def test_what_a_tuning_cannot_read_is_said_before_the_compression(
+    made, tmp_path, capsys, monkeypatch
+):
+    model, data, _ = made("gpt2")
+    monkeypatch.setattr("ffmerge.compression.source.load_original", None)  # reads the weights
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.csv").write_text("a,b\n1,2\n")
+    for tuned_on, out, message in (
+        ("typo.txt", tmp_path / "out", "no file or directory typo.txt"),
+        (tmp_path / "data/a.csv", tmp_path / "new/out", "a.csv"),
+        (tmp_path / "data", tmp_path / "data/out", "which is an input"),
+    ):
+        request = ("compress", model, "--remove", "1/3", "--features", data, "--tune", tuned_on)
+        status, printed, error = run(capsys, *request, "--out", out)
+        assert (status, printed) == (2, "") and message in error and error.count("\n") == 1
+        assert sorted(tmp_path.rglob("*")) == [tmp_path / "data", tmp_path / "data/a.csv"]
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        *[(("compress", "--form", form), "gpt2") for form in ("tied", "code", "expanded")],
+        (("compress", "--method", "drop-layers"), "gpt2"),
+        (("tune",), "gpt2"),
+        (("tune",), "vit"),
+    ],
+)
+def test_the_configuration_has_the_cache_of_the_original(command, name, made, tmp_path, capsys):
+    model, data, small = made(name)
+    request = {
+        "compress": (model, "--remove", "1/3", "--features", data, "--n-tokens", 12),
+        "tune": (small, "--data", data, "--steps", 1, "--batch-size", 2),
+    }[command[0]]
+    status, _, error = run(capsys, *command, *request, "--out", tmp_path / "out")
+    assert status == 0, error
+    original, written = (
+        json.loads((path / "config.json").read_text()).get("use_cache")
+        for path in (model, tmp_path / "out")
+    )
+    assert written is original is ({"gpt2": True}.get(name))
+
+
+# --- names in cards -------------------------------------------------------------------------------
+
+
+def test_cards_name_the_original_as_the_user_did(made, tmp_path, capsys, monkeypatch):
+    model, data, small = made("gpt2")
+    quick = ("--steps", 1, "--n-held-out", 3)
+
+    def card(*request) -> str:
+        out = tmp_path / f"out{len([*tmp_path.iterdir()])}"
+        status, _, error = run(capsys, *request, "--out", out)
+        assert status == 0, error
+        return (out / "README.md").read_text()
+
+    compressing = ("compress", model, "--remove", "1/3", "--features", data, "--n-tokens", 12)
+    text = card(*compressing, "--tune", data, "--steps", 1)
+    assert "# model, with fewer" in text and f"original: `{model}`, by the records below" in text
+    assert f"- tuned from: `{model}, merged`" in text
+    text = card("tune", small, "--data", data, *quick)
+    assert "# model, with fewer" in text and f"original: `{model}`, by the records below" in text
+    text = card("tune", model, "--data", data, *quick)
+    assert "# model, tuned" in text and f"original: `{model}` (GPT2" in text
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = tmp_path / f"hub/snapshots/{commit}"
+    shutil.copytree(model, snapshot)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(snapshot))
+    text = card("tune", "org/name", "--data", data, *quick)
+    assert "# org/name, tuned" in text and "base_model: org/name" in text
+    assert f"original: `org/name`, revision `{commit}` (GPT2" in text
 
 
 def test_python_takes_batches_that_the_user_made(made, tmp_path):
@@ -160,8 +266,37 @@ def test_saving_memory_changes_no_step(name, option, made, tmp_path):
         assert one == pytest.approx(other, rel=1e-4)  # float32 sums in another order
 
 
+def test_a_step_without_any_masked_token_is_no_end(made, tmp_path):
+    *_, small = made("bert")
+    (tmp_path / "short.txt").write_text("\n\n".join(f"w{i}" for i in range(2, 42)))
+    (tmp_path / "long.txt").write_text("\n\n".join(own_models.text(i) for i in range(4)))
+    quick = QUICK | {"batch_size": 2, "accumulate": 2, "evaluate_every": 1}
+    given = {"data": tmp_path / "short.txt", "held_out": tmp_path / "long.txt"}
+    tuned = ffmerge.tune(small, out=tmp_path / "out", **given, **quick)
+    assert 0.0 in [point["loss"] for point in tuned.curve if "loss" in point]
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("more", [[], ["--lora", "2"]])
+@pytest.mark.parametrize("name", ["bert, no head", "clip"])
+def test_two_processes_train_a_model_that_its_loss_does_not_use_whole(name, made, tmp_path):
+    original, data, small = made(name)
+    request = ("--data", data, "--teacher", original, "--out", tmp_path / "out", "--steps", 3)
+    request += ("--batch-size", 4, "--devices", 2, *(["--image", "image"] * (name == "clip")))
+    command = [sys.executable, REPOSITORY / "workflow/experiment/cli.py", "tune", small, *request]
+    ended = subprocess.run([*map(str, command)], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_processes_share_every_batch_of_an_epoch():
+    batches = BatchSampler(range(11), batch_size=4, drop_last=False)
+    shares = [[*Shares(batches, 2, process, split_batches=True)] for process in range(2)]
+    assert shares == [[[0, 1], [4, 5], [8]], [[2, 3], [6, 7], [9, 10]]]
+    one = BatchSampler(range(5), batch_size=4, drop_last=False)  # both have to take a step
+    assert [[*Shares(one, 2, process, split_batches=True)][-1] for process in range(2)] == [[4]] * 2
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("more", [[], ["--lora", "2"], SHORT_LAST_BATCH])
 def test_two_processes_take_the_same_steps_as_one(more, made, tmp_path):
     _, data, small = made("llama")
     results = []
@@ -317,6 +452,85 @@ def test_twenty_kills_change_no_weight(more, made, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "cut"}
 
 
+def test_a_compression_with_tuning_that_is_stopped_is_not_done_again(
+    made, tmp_path, capsys, monkeypatch
+):
+    model, data, _ = made("gpt2")
+    request = ("compress", model, "--remove", "1/3", "--features", data, "--n-tokens", 12)
+    request += ("--tune", data, "--steps", 6, "--learning-rate", "1e-2", "--json", "--out")
+    status, whole, error = run(capsys, *request, tmp_path / "whole")
+    assert status == 0, error
+    before, compress = ResumableTrainer.training_step, pipeline.compress
+
+    def stopped(self, *inputs):
+        if self.state.global_step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return before(self, *inputs)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="at step 3; the next"):
+        patch.setattr(ResumableTrainer, "training_step", stopped)
+        run(capsys, *request, tmp_path / "cut")
+    compressed = []
+    monkeypatch.setattr(
+        pipeline, "compress", lambda *i, **o: (compressed.append(o["out"]), compress(*i, **o))[1]
+    )
+    capsys.readouterr()
+    status, cut, error = run(capsys, *request, tmp_path / "cut")
+    assert status == 0 and not compressed and "going on from step 3" in error, error
+    assert (tmp_path / "cut" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "cut"}
+    results = [json.loads(printed) for printed in (whole, cut)]
+    assert results[0]["tuned"]["curve"] == results[1]["tuned"]["curve"]
+    for result in results:
+        for key in ("out", "seconds", "record"):
+            del result["compressed"][key]
+    assert results[0]["compressed"] == results[1]["compressed"]
+
+
+def test_another_merged_model_of_the_same_weights_goes_on_from_the_checkpoint(
+    made, tmp_path, monkeypatch
+):
+    model, data, _ = made("gpt2")
+    for again in (False, True):
+        shutil.rmtree(tmp_path / "small", ignore_errors=True)
+        ffmerge.compress(model, features=data, out=tmp_path / "small", layers="0-1", n_tokens=12)
+        tune = partial(ffmerge.tune, tmp_path / "small", data=data, out=tmp_path / "out", **QUICK)
+        if not again:
+            with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
+                failing = _full_at_step_4(ResumableTrainer.evaluate)
+                patch.setattr(ResumableTrainer, "evaluate", failing)
+                tune()
+    (left,) = tmp_path.glob(".out.tuning-*/checkpoint-*")
+    steps, step = [], ResumableTrainer.training_step
+
+    def noting(self, *inputs):
+        steps.append(self.state.global_step)
+        return step(self, *inputs)
+
+    monkeypatch.setattr(ResumableTrainer, "training_step", noting)
+    tune()
+    assert steps[0] == int(left.name.rpartition("-")[2]) > 0
+
+
+def test_nothing_of_another_live_process_is_removed(made, tmp_path):
+    *_, data, small = made("gpt2")
+    live = tmp_path / ".out.tuning-0123"
+    live.mkdir()
+    with locked(live), pytest.raises(ValueError, match="another process is tuning into"):
+        ffmerge.tune(small, data=data, out=tmp_path / "out", **QUICK)
+    assert [path.name for path in tmp_path.iterdir()] == [live.name]
+    ffmerge.tune(small, data=data, out=tmp_path / "out", **QUICK)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_name_that_is_a_pattern_leaves_no_checkpoints(made, tmp_path):
+    *_, data, small = made("gpt2")
+    out = tmp_path / "m[2]"
+    (tmp_path / f".partial.1.{out.name}").mkdir()  # left by a process that was killed
+    ffmerge.tune(small, data=data, out=out, **QUICK)
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
 def test_checkpoints_of_other_parameters_are_not_resumed_and_are_removed(
     made, tmp_path, monkeypatch
 ):
@@ -365,6 +579,22 @@ def test_a_request_that_cannot_be_met_is_refused_in_one_line(
     assert (status, printed) == (2, "") and message in error
     assert error.startswith("error: ") and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_call_from_python_says_that_it_trains_in_one_process(made, tmp_path):
+    *_, data, small = made("gpt2")
+    with pytest.raises(ValueError, match=r"trains in one process; .* --devices 2"):
+        ffmerge.tune(small, data=data, out=tmp_path / "out", devices=2, **QUICK)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_output_goes_into_the_teachers_folder(made, tmp_path, capsys):
+    model, data, small = made("gpt2")
+    teacher = shutil.copytree(model, tmp_path / "teacher")
+    request = ("tune", small, "--data", data, "--teacher", teacher, "--out", teacher / "out")
+    status, printed, error = run(capsys, *request, "--steps", 1)
+    assert (status, printed) == (2, "") and f"inside {teacher}, which is an input" in error
+    assert error.count("\n") == 1 and not (teacher / "out").exists()
 
 
 def test_data_that_do_not_suffice_are_refused(made, tmp_path, capsys):

@@ -271,17 +271,23 @@ def check_ids(model: nn.Module, batches: Iterable[Batch], tokenizer: Any = None)
 
 @contextmanager
 def without_cache(model: nn.Module) -> Iterator[None]:
-    """Turn off the cache of keys and values, which only generation needs."""
-    config = model.config.get_text_config()
-    before = getattr(config, "use_cache", None)
-    if before is None:
-        yield
-        return
-    config.use_cache = False
+    """Turn off the cache of keys and values, which only generation needs.
+
+    At the end the configuration is as it was, also after transformers' Trainer, which gives every
+    model the setting.
+    """
+    text = model.config.get_text_config()
+    before = [(of, getattr(of, "use_cache", None)) for of in (model.config, text)]
+    if before[-1][1] is not None:
+        text.use_cache = False
     try:
         yield
     finally:
-        config.use_cache = before
+        for config, value in before:
+            if value is not None:
+                config.use_cache = value
+            elif getattr(config, "use_cache", None) is not None:
+                del config.use_cache
 
 
 def _shifted(config, labels: Tensor) -> Tensor:

@@ -75,6 +75,7 @@ def tuned_card(
         *(_losses(**losses) for losses in lineage.losses),
         f"- tuned for {result.steps:,} steps on {result.n_examples:,} examples; the weights are "
         f"those of step {result.kept:,}, the best of {n_evaluated} evaluations",
+        *([f"- teacher, whose outputs it learned: `{result.teacher}`"] if result.teacher else []),
         *([f"- {result.adapters}"] if result.adapters else []),
         _losses("tune", result.loss, *result.losses, result.n_held_out),
     ]
@@ -109,11 +110,11 @@ def _text_of_step(
 ) -> str:
     """The card of a model that was made from a merged one. done: tuned or exported."""
     repository, revision = lineage.origin.get("repository"), lineage.origin.get("revision")
-    name = repository or (lineage.base_model or Path(result.model)).name
+    name = repository or Path(lineage.name or result.model).absolute().name
     if repository:
         origin = f"`{repository}`, revision `{revision}`"
-    elif lineage.base_model:
-        origin = f"`{name}`, by the records below"
+    elif lineage.name:
+        origin = f"`{lineage.name}`" + (", by the records below" if lineage.records else "")
     else:
         origin = "named by the records below" if lineage.records else "not recorded"
     made = [

@@ -58,7 +58,8 @@ class Compress(Command):
     MODEL is a directory that transformers can load, or the name of one on the hub. The data are
     whatever the model takes: text (.txt, or a column of a table), pairs of texts, or images. Their
     first part is held out for the loss that chooses the layers; what follows gives the features.
-    Nothing is tuned, except with --tune DATA; `ffmerge tune` has more options for that.
+    Nothing is tuned, except with --tune DATA; `ffmerge tune` has more options for that. After Ctrl-C,
+    a signal or a kill, the tuning goes on where it was.
     """  # noqa: E501
 
     @staticmethod

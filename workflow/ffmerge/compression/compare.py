@@ -462,7 +462,7 @@ class Ways:
 
 def groups_of(done: dict[str, Any]) -> list[Group]:
     """The layers of a row."""
-    return [Group(g["tower"], tuple(g["layers"]), g["anchor"]) for g in done["groups"]]
+    return [Group.from_json(entry) for entry in done["groups"]]
 
 
 def _compared(

@@ -66,14 +66,7 @@ def compress(
     Raises ValueError or OSError with a message for the user; then nothing is at `out`.
     """
     settings, out, started, clock = Settings(**options), Path(out), time.time(), Stopwatch()
-    check_device(settings.device)
-    give_back_large()
-    check_new(out)
-    original = source.find(model, settings.revision)
-    entry = read_entry(settings.architecture)
-    named = all_files(features, held_out)
-    check_outside(out, [original.directory, *(named or ())])
-    _check(source.outline(original, entry), original, named, settings)
+    original, entry, named = checked(model, (features, held_out), out, settings)
     with (
         new_directory(out, size_of(original.weights)) as directory,
         warnings.catch_warnings(record=True) as noted,
@@ -104,8 +97,9 @@ def compress(
             selected = selector.select(collected, loss, clock.stage)
             if settings.method not in (DROP, LOW_RANK) and collected.massive:
                 warnings.warn(massive_text(collected.massive, settings.skip_massive), stacklevel=2)
-            with clock.stage("dropping" if settings.method == DROP else "merging"):
-                loaded, stored = compressed(loaded, stored, settings.method, selected)
+        with clock.stage("dropping" if settings.method == DROP else "merging"):
+            loaded, stored = compressed(loaded, stored, settings.method, selected)
+        with without_cache(loaded):
             errors = []
             if selected.reconstruction:
                 with clock.stage("reconstruction"):
@@ -149,6 +143,29 @@ def compress(
         text = card(result, original, inputs["model"], type(loaded).__name__)
         (directory / "README.md").write_text(text)
     return result
+
+
+def checked(
+    model: str | Path,
+    data: tuple[UserData, UserData | None],
+    out: Path,
+    settings: Settings,
+    tuned_on: UserData | None = None,
+) -> tuple[SourceModel, dict[str, Any] | None, list[Path] | None]:
+    """Check a request as far as that takes no weights, and change nothing.
+
+    data: for features, and held out. tuned_on: for a tuning that follows. Returns the original, the
+    entry of its architecture, and the files of `data`. Raises ValueError or OSError.
+    """
+    check_device(settings.device)
+    give_back_large()
+    check_new(out)
+    original = source.find(model, settings.revision)
+    entry = read_entry(settings.architecture)
+    named, more = all_files(*data), files_of(tuned_on)
+    check_outside(out, [original.directory, *(named or ()), *(more or ())])
+    _check(source.outline(original, entry), original, [*(named or ()), *(more or ())], settings)
+    return original, entry, named
 
 
 def loaded_with_fit(
@@ -284,14 +301,14 @@ def all_files(data: UserData, held_out: UserData | None) -> list[Path] | None:
 
 
 def _check(
-    outline: nn.Module, original: SourceModel, files: list[Path] | None, settings: Settings
+    outline: nn.Module, original: SourceModel, files: list[Path], settings: Settings
 ) -> None:
     """Check sizes, layers, processor, files and columns before any weights are read."""
     size = getattr(torch, settings.dtype or "float32").itemsize
     n_bytes = size * sum(parameter.numel() for parameter in outline.parameters())
     check_room(n_bytes, f"{original.directory}: the weights that config.json describes")
     selector_for(settings)(outline, settings)
-    if files is not None:
+    if files:
         encoding = encoding_for(outline, original.directory, settings.max_length)
         with warnings.catch_warnings(action="ignore"):  # they come again when the data are read
             for file in files:

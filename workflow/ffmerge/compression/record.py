@@ -111,7 +111,8 @@ class Lineage:
     records: step -> digest of its record. base_model: its directory, if it still exists. origin:
     `repository` and `revision` on a hub, or a package. method: permute or vanilla. tuned: whether
     it was fine-tuned. losses: on held-out data, of each step of the tool in turn: `step`, `of`,
-    `before`, `after`, `n_held_out`. score: `metric` and `score` on the test split.
+    `before`, `after`, `n_held_out`. score: `metric` and `score` on the test split. name: the
+    original's, as the user gave it, or of the base model's directory.
     """
 
     records: dict[str, str] = field(default_factory=dict)
@@ -121,10 +122,17 @@ class Lineage:
     tuned: bool | None = None
     losses: list[dict[str, Any]] = field(default_factory=list)
     score: dict[str, Any] | None = None
+    name: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """All of it as plain values, except where the base model is on this machine."""
         return {key: value for key, value in asdict(self).items() if key != "base_model"}
+
+
+def lineage_from(name: str, revision: str | None, **more: Any) -> Lineage:
+    """The lineage of a user's original, or of what was made from it. revision: on the hub."""
+    origin = {"repository": name, "revision": revision} if revision else {}
+    return Lineage(origin=origin, name=name, **more)
 
 
 def lineage_of(model: Path) -> Lineage:
@@ -150,10 +158,10 @@ def lineage_of(model: Path) -> Lineage:
                 losses=earlier.losses + losses,
                 score=None if step == "tune" else earlier.score,
             )
-        origin = {"repository": record["input"]["name"], "revision": record["input"]["revision"]}
-        return Lineage(
+        return lineage_from(
+            record["input"]["name"],
+            record["input"]["revision"],
             records={"compress": record["digest"]},
-            origin=origin if origin["revision"] else {},
             method=record["params"]["method"],
             tuned=False,
             losses=losses,
@@ -188,6 +196,7 @@ def _of_workflow(model: Path) -> Lineage:
         merged["params"].get("method") if merged else None,
         tuned,
         score=score,
+        name=base_model.name if base_model else None,
     )
 
 

@@ -74,10 +74,7 @@ def find(model: str | Path, revision: str | None = None, merged: bool = False) -
 
 def groups_in(config: Mapping[str, Any]) -> list[Group]:
     """The merged groups that a config.json lists."""
-    return [
-        Group(group["tower"], tuple(group["layers"]), group["anchor"])
-        for group in config.get(GROUPS, [])
-    ]
+    return [Group.from_json(entry) for entry in config.get(GROUPS, [])]
 
 
 def _check_configuration(directory: Path, merged: bool) -> None:

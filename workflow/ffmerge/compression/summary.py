@@ -5,7 +5,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-from ffmerge.compression.select import Tried
+from ffmerge.compression.select import Trial, Tried
 from ffmerge.compression.settings import DROP, LOW_RANK
 from ffmerge.method.groups import Group
 
@@ -103,6 +103,24 @@ class Compressed(Scored):
         ]
         return values
 
+    @classmethod
+    def from_record(cls, content: dict[str, Any]) -> "Compressed":
+        """The result that the record of `compress` holds. content: the whole record."""
+        values = {**content["result"], "record": content["digest"]}
+        loss = values.pop("loss")
+        values |= {"loss": loss["of"], "losses": (loss["before"], loss["after"])}
+        for name in ("sublayers", "parameters", "bytes"):
+            values[name] = values[name]["before"], values[name]["after"]
+        values |= {
+            "out": Path(values["out"]),
+            "groups": [Group.from_json(entry) for entry in values["groups"]],
+            "tried": [
+                Trial([Group.from_json(entry) for entry in of["groups"]], of["loss"], of["stopped"])
+                for of in values["tried"]
+            ],
+        }
+        return cls(**values, warnings=tuple(content["warnings"]))
+
     def lines(self) -> list[str]:
         rows = [("", "before", "after", "")]
         names = ("FF sublayers", "parameters", "bytes on disk")
@@ -130,7 +148,8 @@ class Tuned(Scored):
     """A tuned model.
 
     trained: parameters that were, fewer than all if they are of adapters. bytes: of the weights.
-    n_examples: trained on. curve: see `ffmerge.training.trainer.train`.
+    n_examples: trained on. curve: see `ffmerge.training.trainer.train`. teacher: the model whose
+    outputs it learned; empty without one.
     """
 
     parameters: int
@@ -139,6 +158,7 @@ class Tuned(Scored):
     n_examples: int
     steps: int
     curve: list[dict[str, float]]
+    teacher: str = ""
 
     @property
     def adapters(self) -> str:
@@ -177,6 +197,7 @@ class Tuned(Scored):
             f"loss: {before:.4f} before, {after:.4f} after ({self.loss}, on {self.n_held_out:,} "
             "held-out examples)",
             f"steps: {self.steps:,} on {self.n_examples:,} examples; kept: step {self.kept:,}",
+            *([f"teacher, whose outputs it learned: {self.teacher}"] if self.teacher else []),
             *([self.corrections] if self.corrections else []),
             f"distinct parameters: {self.parameters:,}; bytes on disk: {self.bytes:,}",
             *([self.adapters] if self.adapters else []),

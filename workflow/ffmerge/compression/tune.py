@@ -1,5 +1,6 @@
 """Tune a user's model, merged or not, with the trainer of the workflow: `ffmerge.tune`."""
 
+import glob
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import time
 import warnings
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -27,9 +28,9 @@ from ffmerge.compression.card import tuned_card
 from ffmerge.compression.encodings import Packed, encoding_for, tokenizer_if_any
 from ffmerge.compression.pipeline import Stopwatch, UserData
 from ffmerge.compression.read import Request, read_examples
-from ffmerge.compression.settings import DROP, LOW_RANK, Tuning
+from ffmerge.compression.settings import DROP, LOW_RANK, Settings, Tuning
 from ffmerge.compression.source import SourceModel
-from ffmerge.compression.summary import CompressedAndTuned, Tuned
+from ffmerge.compression.summary import Compressed, CompressedAndTuned, Tuned
 from ffmerge.evaluation.metrics import Metric
 from ffmerge.extensions.relax import corrections
 from ffmerge.models.format import IGNORED
@@ -38,11 +39,12 @@ from ffmerge.models.pretrained import Fit
 from ffmerge.models.size import count_parameters
 from ffmerge.models.tied_model import CODE
 from ffmerge.training.lora import add_adapters, merge_adapters
-from ffmerge.training.processes import SIGNALS, is_first
+from ffmerge.training.processes import SIGNALS, is_first, n_processes
 from ffmerge.training.resumption import COMPLETE
 from ffmerge.training.schedules import Training
 from ffmerge.training.trainer import TARGETS, train
-from provenance.progress import lines_without_terminal
+from provenance.progress import lines_without_terminal, note
+from provenance.record import read_record
 
 RECIPES = {  # by kind of example: Tables 6, 8 and 7 of the paper
     "text": {"schedule": "inverse_sqrt", "batch_size": 2, "steps": 100_000},
@@ -64,6 +66,8 @@ def tune(
     out: str | Path,
     held_out: UserData | None = None,
     name: str | None = None,
+    form: str | None = None,
+    beside: Path | None = None,
     command: str | None = None,
     teacher: str | Path | None = None,
     **options: Any,
@@ -73,9 +77,10 @@ def tune(
     model: a directory that `compress` wrote in the form `tied` or `code`, or any model that
     `compress` takes. Merged sublayers stay tied. data, held_out: as `features` and `held_out` of
     `compress`; a batch of the user's counts as one example. options: see `Tuning`. name: of the
-    model, for summary, record and card; by default `model`. command: for the record.
+    model, for summary, record and card; by default `model`. form: in which a merged model is
+    written; by default the form of `model`. command: for the record.
     After a signal or a kill, the same call goes on from the last checkpoint, which lies beside
-    `out`. Returns None in all processes of a training but the first.
+    `out`, or `beside`. Returns None in all processes of a training but the first.
     Raises ValueError or OSError with a message for the user, and Interrupted after a signal.
     """
     settings = Tuning(teacher=None if teacher is None else str(teacher), **options)
@@ -83,11 +88,14 @@ def tune(
     check_tuning(settings)
     write.check_new(out)
     original = source.find(model, settings.revision, merged=True)
-    original = replace(original, name=name or original.name)
-    teaching = settings.teacher and source.find(settings.teacher, merged=True)
     lineage = record.lineage_of(original.directory)
+    if not lineage.records and not original.groups:
+        lineage = record.lineage_from(original.name, original.revision)
+    original = replace(original, name=name or original.name)
+    teaching = source.find(settings.teacher, merged=True) if settings.teacher else None
     named = pipeline.all_files(data, held_out)
-    write.check_outside(out, [original.directory, *(named or ())])
+    directories = [original.directory, *([teaching.directory] if teaching else [])]
+    write.check_outside(out, [*directories, *(named or ())])
     with (
         tempfile.TemporaryDirectory(prefix="ffmerge") as scratch,
         warnings.catch_warnings(record=True) as noted,
@@ -106,9 +114,11 @@ def tune(
             recipe = recipe_for(settings, examples.kind)
             parts = Data(examples.items, examples.held_out, n_tokens=0)
             inputs = record.inputs(original, named, parts)
-            inputs["lineage"] = lineage.as_json()
             if teaching:
                 inputs["teacher"] = record.model_digests(teaching)
+            # without records, whose digests change when the same weights are made again
+            identity = {"params": recipe | asdict(settings), "input": dict(inputs)}
+            inputs["lineage"] = lineage.as_json()
         with without_cache(loaded), clock.stage("loss before"):
             tokenizer, batches = tokenizer_if_any(original.directory), examples.held_out_batches()
             loss.check_filled(loaded, batches[0], original.directory)
@@ -118,12 +128,15 @@ def tune(
             objective = loss.objective_of(loaded, batches, tokenizer)
             task = OwnTask(loaded, examples, objective, held_out_loss, teacher)
             before = task.held_out.of(loaded)
-        identity = {"params": recipe | asdict(settings), "input": inputs}
         n_trained = n_parameters = count_parameters(loaded)
         if settings.lora:
             n_trained = add_adapters(loaded, settings.lora, settings.seed)
-        with kept_beside(out, identity, "tuning") as directory, without_cache(loaded):
-            with clock.stage("training"), lines_without_terminal():
+        with kept_beside(beside or out, identity, "tuning") as directory:
+            with (
+                without_cache(loaded),  # until the model is written, with the original's setting
+                clock.stage("training"),
+                lines_without_terminal(),
+            ):
                 curve = train(
                     loaded,
                     task,
@@ -137,15 +150,20 @@ def tune(
                 )
             if not is_first():
                 return None
-            with clock.stage("loss after"):
+            with without_cache(loaded), clock.stage("loss after"):
                 loaded.eval()
                 if settings.lora:
                     merge_adapters(loaded)
                 write.round_to_stored(loaded, stored)
                 after = task.held_out.of(loaded)
-            form = "code" if (original.directory / CODE).exists() else "tied"
-            form = form if original.groups else "stock"
-            with write.new_directory(out, pipeline.size_of(readable.weights)) as written:
+            if not original.groups:
+                form = "stock"
+            elif form is None:
+                form = "code" if (original.directory / CODE).exists() else "tied"
+            n_bytes = pipeline.size_of(readable.weights)
+            if form == "expanded":
+                n_bytes = sum(tensor.nbytes for tensor in loaded.state_dict().values())
+            with write.new_directory(out, n_bytes) as written:
                 with clock.stage("writing"):
                     write.store(loaded, form, stored, written)
                     write.copy_processor(original.directory, written)
@@ -167,6 +185,7 @@ def tune(
                     corrections=corrections(loaded),
                     seconds=clock.seconds,
                     warnings=tuple(dict.fromkeys(str(warning.message) for warning in noted)),
+                    teacher=settings.teacher or "",
                 )
                 params = {**asdict(settings), "recipe": recipe}
                 digest = record.write(
@@ -193,27 +212,53 @@ def compress_and_tune(
 ) -> CompressedAndTuned:
     """Compress a model and tune the result, of which only the tuned one is written to `out`.
 
-    features, settings: for `compress`. data, tuning: for `tune`. held_out: for both. The merged
-    model lies in a hidden directory beside `out` until all is done; a call after a kill makes it
-    again, and goes on with the tuning where it was, if the merged model has the same bits. Raises
-    as the two do.
+    features, settings: for `compress`. data, tuning: for `tune`. held_out: for both. A model
+    without a loss of its own learns the original's outputs. Until all is done, the merged model and
+    the tuning's checkpoints lie in a hidden directory beside `out`. After a signal or a kill, the
+    same call takes that model, and goes on with the tuning where it was. Raises as the two do.
     """
-    out = Path(out)
-    write.check_new(out)
+    out, asked = Path(out), Settings(**settings)
     check_tuning(Tuning(**tuning))
-    merged = out.absolute().with_name(f".{out.name}.merged")
-    shutil.rmtree(merged, ignore_errors=True)
+    original, _, named = pipeline.checked(model, (features, held_out), out, asked, data)
+    inputs = record.inputs(original, named, Data([], [], n_tokens=0))
     given = {"held_out": held_out, "command": command}
-    compressed = pipeline.compress(model, features=features, out=merged, **given, **settings)
-    done = {DROP: "with fewer layers", LOW_RANK: "low-rank"}.get(settings["method"], "merged")
-    tuned = tune(merged, data=data, out=out, name=f"{model}, {done}", **given, **tuning)
-    shutil.copyfile(merged / record.RECORD_FILE, out / "compress_record.json")
-    shutil.rmtree(merged)
-    return CompressedAndTuned(replace(compressed, out=out), tuned)
+    with kept_beside(out, {"params": asdict(asked), "input": inputs}, "compressing") as kept:
+        merged = kept / "merged"
+        if merged.exists():
+            note("going on with the compressed model of the run before")
+            compressed = Compressed.from_record(read_record(merged / record.RECORD_FILE))
+        else:
+            # sublayers of the form `expanded` could not be tuned tied: `tune` writes it
+            form = "tied" if asked.form == "expanded" else asked.form
+            compressed = pipeline.compress(
+                model, features=features, out=merged, **given, **settings | {"form": form}
+            )
+        if "cross-entropy" not in compressed.loss:
+            teacher = original.directory if asked.revision else model
+            tuning = tuning | {"teacher": teacher}
+        done = {DROP: "with fewer layers", LOW_RANK: "low-rank"}.get(asked.method, "merged")
+        tuned = tune(
+            merged,
+            data=data,
+            out=out,
+            name=f"{model}, {done}",
+            form=asked.form,
+            beside=merged,
+            **given,
+            **tuning,
+        )
+        shutil.copyfile(merged / record.RECORD_FILE, out / "compress_record.json")
+    written = {"out": out, "form": tuned.form, "bytes": (compressed.bytes[0], tuned.bytes)}
+    return CompressedAndTuned(replace(compressed, **written), tuned)
 
 
 def check_tuning(settings: Tuning) -> None:
     """Raise ValueError if this machine cannot tune so."""
+    if settings.devices > n_processes():
+        raise ValueError(
+            f"devices {settings.devices}: a call from Python trains in one process; the command "
+            f"`ffmerge tune MODEL --devices {settings.devices} …` starts one for each device"
+        )
     check_device(settings.device)
     if settings.device not in ("cpu", "cuda"):
         raise ValueError(
@@ -271,30 +316,44 @@ def recipe_for(settings: Tuning, kind: str) -> dict[str, Any]:
 def kept_beside(out: Path, identity: dict[str, Any], doing: str) -> Iterator[Path]:
     """Give a directory beside `out` for what is done so far: checkpoints, and JSON files.
 
-    It survives errors and kills, unless there is none of these yet. At the end it is removed, with
-    those of other parameters. identity: the parameters. doing: what it is for, such as tuning.
-    Raises ValueError if another process does the same to the same place.
+    It survives errors and kills, unless there is none of these yet. A model with its record in it
+    survives signals, but not errors. At the end it is removed, with those of other parameters.
+    identity: the parameters. doing: what it is for, such as tuning.
+    Raises ValueError if another process does that for the same `out`, whatever its parameters.
     """
     identity = identity | {"threads": torch.get_num_threads()}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     out = out.absolute()
     prefix = f".{out.name}.{doing}-"
     directory = out.with_name(f"{prefix}{key[:32]}")
-    directory.mkdir(parents=True, exist_ok=True)
     if not is_first():
+        directory.mkdir(parents=True, exist_ok=True)
         yield directory
         return
-    try:
-        with write.locked(directory):
+    made = [parent for parent in out.parents if not parent.exists()]
+    kept = set(out.parent.glob(f"{glob.escape(prefix)}*"))
+    with ExitStack() as locks:
+        try:
+            for each in kept:
+                locks.enter_context(write.locked(each))
+            if directory not in kept:
+                directory.mkdir(parents=True, exist_ok=True)
+                locks.enter_context(write.locked(directory))
+        except BlockingIOError:
+            raise ValueError(f"another process is {doing} into {out}") from None
+        try:
             yield directory
-    except BlockingIOError:
-        raise ValueError(f"another process is {doing} into {out}") from None
-    except BaseException:
-        if not any(directory.rglob(COMPLETE)) and not any(directory.glob("*.json")):
-            shutil.rmtree(directory)
-        raise
-    for left in out.parent.glob(f"{prefix}*"):
-        shutil.rmtree(left)
+        except BaseException as error:
+            done = any(directory.rglob(COMPLETE)) or any(directory.glob("*.json"))
+            refused = isinstance(error, Exception)
+            if not done and (refused or not any(directory.glob(f"*/{record.RECORD_FILE}"))):
+                shutil.rmtree(directory)
+                with suppress(OSError):  # another process may have put something there
+                    for parent in made:
+                        parent.rmdir()
+            raise
+        for each in kept | {directory}:
+            shutil.rmtree(each)
 
 
 # --- examples -------------------------------------------------------------------------------------

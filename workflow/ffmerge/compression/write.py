@@ -1,6 +1,7 @@
 """Write a merged model to a new directory, which is complete or does not exist."""
 
 import fcntl
+import glob
 import json
 import os
 import shutil
@@ -111,7 +112,7 @@ def _disk_full_errors(n_bytes: int) -> Iterator[None]:
 
 
 def _remove_abandoned(out: Path) -> None:
-    for left in out.parent.glob(f".partial.*.{out.name}"):
+    for left in out.parent.glob(f".partial.*.{glob.escape(out.name)}"):
         try:
             with locked(left):
                 shutil.rmtree(left)

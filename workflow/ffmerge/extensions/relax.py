@@ -69,7 +69,7 @@ def merge_relaxed(
             if module.bias is not None:
                 module.bias = nn.Parameter(sublayer[f"{which}.bias"].clone())
     for entry in getattr(model.config, GROUPS):
-        if any(Group(entry["tower"], tuple(entry["layers"]), entry["anchor"]) == g for g in groups):
+        if Group.from_json(entry) in groups:
             entry[RANK] = rank
 
 

@@ -38,6 +38,11 @@ class Group:
         """Tower, layers and anchor, as results and configurations hold them."""
         return {"tower": self.tower, "layers": list(self.layers), "anchor": self.anchor}
 
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "Group":
+        """The group that `as_json` gave; further keys are left out."""
+        return cls(entry["tower"], tuple(entry["layers"]), entry["anchor"])
+
 
 def group(tower: str, layers: Iterable[int], anchor: str) -> Group:
     """A group of any layers of a tower, in their order, merged towards an anchor (Section 5.3).
