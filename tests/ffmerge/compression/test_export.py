@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 import ffmerge
 import own_models
@@ -59,6 +60,29 @@ def test_every_form_is_the_same_as_compress_writes(source, form, compressed, tmp
     summary = json.loads(printed)
     assert summary["record"] == read_record(tmp_path / "out/ffmerge_record.json")["digest"]
     assert summary["record"] in (tmp_path / "out/README.md").read_text()
+
+
+@pytest.mark.parametrize("others", [torch.float32, torch.float16])
+@pytest.mark.parametrize("form", FORMS)
+def test_each_tensor_keeps_its_bits_and_its_own_dtype(form, others, tmp_path):
+    model = own_models.save("gpt2", tmp_path / "model")
+    mixed = {
+        name: tensor.to(others if "attn" in name else torch.bfloat16)
+        for name, tensor in load_file(model / WEIGHTS).items()
+    }
+    fine = mixed["transformer.h.2.attn.c_attn.weight"]
+    assert not torch.equal(fine, fine.bfloat16().to(others))
+    save_file(mixed, model / WEIGHTS, {"format": "pt"})
+    data = own_models.data_for(FAMILIES["gpt2"], tmp_path / "data")
+    for out in {"tied", form}:
+        asked = {"features": data, "layers": "0-1", "n_tokens": 40, "form": out}
+        ffmerge.compress(model, out=tmp_path / out, **asked)
+    ffmerge.export(tmp_path / "tied", out=tmp_path / "out", form=form)
+    expected, exported = (load_file(tmp_path / out / WEIGHTS) for out in (form, "out"))
+    assert expected.keys() == exported.keys()
+    for name, tensor in exported.items():
+        assert tensor.dtype == expected[name].dtype == mixed[name].dtype, name
+        assert torch.equal(tensor, expected[name]), name
 
 
 def test_the_command_and_python_say_the_same(compressed, tmp_path, capsys):

@@ -3,7 +3,10 @@
 import time
 import warnings
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
+
+import torch
 
 from ffmerge.compression import record, write
 from ffmerge.compression.card import export_card
@@ -55,8 +58,12 @@ def export(
     with warnings.catch_warnings(record=True) as noted:
         tensors = tensor_file.read_head(model / WEIGHTS)
         stored = fit(outlined(model, tensors), tensors, model)
-        loaded = load(model, dtype="auto")
+        # Transformers would take the most frequent dtype and round others. 8 bits fit into any.
+        floats = {d for d in stored.dtypes.values() if d.is_floating_point and d.itemsize > 1}
+        widest = reduce(torch.promote_types, floats or {torch.float32})
+        loaded = load(model, dtype=widest)
         write.keep_stored_tensors(loaded, stored)
+        write.to_stored_dtypes(loaded, stored)
         vars(loaded.config).pop("auto_map", None)  # `store` writes it again for the form `code`
         whole = form == "expanded"
         kept = loaded.state_dict().values() if whole else loaded.parameters()

@@ -193,6 +193,14 @@ def round_to_stored(model: nn.Module, stored: Fit) -> None:
             tensor.copy_(tensor.to(kept[name].dtype))
 
 
+@torch.no_grad()
+def to_stored_dtypes(model: nn.Module, stored: Fit) -> None:
+    """Give the tensors in memory the dtypes of the file."""
+    kept = entries(model, stored)
+    for name, tensor in on_disk(model).items():
+        tensor.data = tensor.data.to(kept[name].dtype)
+
+
 def store(model: nn.Module, form: str, stored: Fit, directory: Path) -> None:
     """Write configuration and weights, one tensor at a time.
 
@@ -204,9 +212,7 @@ def store(model: nn.Module, form: str, stored: Fit, directory: Path) -> None:
     computing = [dtype for dtype in floats if dtype.itemsize > 1] or [torch.float32]
     model.config.dtype = max(computing, key=computing.count)
     if form == "expanded":
-        with torch.no_grad():
-            for name, tensor in on_disk(model).items():
-                tensor.data = tensor.data.to(kept[name].dtype)
+        to_stored_dtypes(model, stored)
         save_expanded(model, directory)
         return
     checkpoint.save_configuration(model, directory)
