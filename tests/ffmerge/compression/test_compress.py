@@ -711,6 +711,17 @@ def test_nothing_is_ever_overwritten(gpt2, texts, tmp_path, capsys):
     assert "exists already" in refused(capsys, tmp_path, gpt2, texts)
 
 
+def test_a_run_that_fails_says_why_though_another_one_writes_beside_it(tmp_path):
+    runs = tmp_path / "new/runs"
+    with pytest.raises(ValueError, match=r"^the cause$"), write.new_directory(runs / "a", 0):
+        (runs / "b").mkdir()
+        raise ValueError("the cause")
+    assert [path.name for path in runs.iterdir()] == ["b"]
+    with pytest.raises(ValueError, match=r"^the cause$"), write.new_directory(runs / "c/d", 0):
+        raise ValueError("the cause")
+    assert [path.name for path in runs.iterdir()] == ["b"]
+
+
 @pytest.mark.parametrize(
     "name, content, message",
     [

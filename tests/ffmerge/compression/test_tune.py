@@ -606,6 +606,25 @@ def test_data_that_do_not_suffice_are_refused(made, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_a_tuning_goes_on_only_with_the_same_files_in_the_same_parts(made, tmp_path, monkeypatch):
+    small = made("gpt2")[2]
+    files = [tmp_path / f"{i}.txt" for i in range(3)]
+    for i, file in enumerate(files):
+        file.write_text("\n\n".join(own_models.text(seed) for seed in range(10 * i, 10 * i + 8)))
+    kept = []
+
+    def stopped(model, task, training, directory, **options):
+        kept.append(directory.name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ffmerge.compression.tune.train", stopped)
+    parts = [(files, None), (files[::-1], None), (files[:2], files[2:]), (files[:1], files[1:])]
+    for given, held_out in [*parts, parts[0]]:
+        with pytest.raises(KeyboardInterrupt):
+            ffmerge.tune(small, data=given, held_out=held_out, out=tmp_path / "out", **QUICK)
+    assert len(set(kept)) == len(parts) and kept[0] == kept[-1]
+
+
 # --- warnings -------------------------------------------------------------------------------------
 
 

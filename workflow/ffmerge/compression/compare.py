@@ -60,6 +60,7 @@ from ffmerge.compression.summary import aligned_columns, change, layers_text
 from ffmerge.compression.tune import (
     OwnTask,
     check_tuning,
+    in_order,
     kept_beside,
     of_batches,
     of_files,
@@ -273,9 +274,11 @@ def compare(
             else:
                 examples = of_files(loaded, original, tune_files, None, tuning)
             recipe = recipe_for(tuning, examples.kind)
-        used = [*(named or ()), *(tune_files or ())]
-        inputs = record.inputs(original, used if named is not None else None, data)
+        inputs = record.inputs(original, named, data)
+        if examples is not None:
+            inputs["tune"] = record.data_digests(tune_files, examples.items)
         identity = {"params": asdict(settings) | {"recipe": recipe}, "input": inputs}
+        identity["files"] = in_order(features, held_out, tune)
         with kept_beside(out, identity, "comparing") as kept, without_cache(loaded):
             first = data.features[0]
             check_declared(loaded, lambda: Divergence.outputs(loaded.base_model, first))

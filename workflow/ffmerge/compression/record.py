@@ -23,16 +23,19 @@ RECORD_FILE = "ffmerge_record.json"
 
 def inputs(source: SourceModel, files: Sequence[Path] | None, data: Data) -> dict[str, Any]:
     """Digests of the inputs: the model's files and the data. files: None for batches."""
-    if files is None:
-        digests = {"batches": digest_of_batches([*data.features, *data.held_out])}
-    else:
-        digests = {str(file): sha256_of(file) for file in files}
     return {
         "name": source.name,
         "revision": source.revision,
         "model": model_digests(source),
-        "data": digests,
+        "data": data_digests(files, data.features, data.held_out),
     }
+
+
+def data_digests(files: Sequence[Path] | None, *batches: Sequence[Batch]) -> dict[str, str]:
+    """Digests of files of data, by name; if they are None, of all parts of the user's batches."""
+    if files is None:
+        return {"batches": digest_of_batches(batches)}
+    return {str(file): sha256_of(file) for file in files}
 
 
 def model_digests(source: SourceModel) -> dict[str, str]:
@@ -53,8 +56,8 @@ def write(
     """Write the record of a directory's content, and return its digest.
 
     inputs: with digests. result: plain values. started: seconds since the epoch. command: None if
-    called from Python. step: compress, tune or export. The record leaves out the model card, which
-    holds the record's digest.
+    called from Python. step: compress, compare, tune or export. The record leaves out the model
+    card, which holds the record's digest.
     """
     state, patch = job_record.git_state()
     if state and "patch" in state:
@@ -87,14 +90,24 @@ def write(
     return read_record(directory / RECORD_FILE)["digest"]
 
 
-def digest_of_batches(batches: Sequence[Batch]) -> str:
-    """sha256 over the tensors of batches."""
+def digest_of_batches(parts: Sequence[Sequence[Batch]]) -> str:
+    """sha256 over the tensors of batches, and where each part begins."""
     whole = hashlib.sha256()
-    for batch in batches:
-        for key, value in sorted(batch.items()):
+    for batches in parts:
+        whole.update(f"{len(batches)} batches\n".encode())
+        for key, value in (item for batch in batches for item in sorted(batch.items())):
             whole.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
             whole.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return whole.hexdigest()
+
+
+def finite(value: Any) -> Any:
+    """Replace the numbers that JSON lacks, NaN and infinities, by None in plain values."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _iso(seconds: float) -> str:

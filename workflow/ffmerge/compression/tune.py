@@ -11,7 +11,7 @@ import time
 import warnings
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -118,6 +118,7 @@ def tune(
                 inputs["teacher"] = record.model_digests(teaching)
             # without records, whose digests change when the same weights are made again
             identity = {"params": recipe | asdict(settings), "input": dict(inputs)}
+            identity["files"] = in_order(data, held_out)
             inputs["lineage"] = lineage.as_json()
         with without_cache(loaded), clock.stage("loss before"):
             tokenizer, batches = tokenizer_if_any(original.directory), examples.held_out_batches()
@@ -222,7 +223,9 @@ def compress_and_tune(
     original, _, named = pipeline.checked(model, (features, held_out), out, asked, data)
     inputs = record.inputs(original, named, Data([], [], n_tokens=0))
     given = {"held_out": held_out, "command": command}
-    with kept_beside(out, {"params": asdict(asked), "input": inputs}, "compressing") as kept:
+    identity = {"params": asdict(asked), "input": inputs}
+    identity["files"] = in_order(features, held_out, data)
+    with kept_beside(out, identity, "compressing") as kept:
         merged = kept / "merged"
         if merged.exists():
             note("going on with the compressed model of the run before")
@@ -312,6 +315,11 @@ def recipe_for(settings: Tuning, kind: str) -> dict[str, Any]:
     return asdict(training)
 
 
+def in_order(*data: UserData | None) -> list[list[str]]:
+    """The names of the files of each part of the data; the first examples are held out."""
+    return [list(map(str, pipeline.files_of(part) or ())) for part in data]
+
+
 @contextmanager
 def kept_beside(out: Path, identity: dict[str, Any], doing: str) -> Iterator[Path]:
     """Give a directory beside `out` for what is done so far: checkpoints, and JSON files.
@@ -330,14 +338,13 @@ def kept_beside(out: Path, identity: dict[str, Any], doing: str) -> Iterator[Pat
         directory.mkdir(parents=True, exist_ok=True)
         yield directory
         return
-    made = [parent for parent in out.parents if not parent.exists()]
     kept = set(out.parent.glob(f"{glob.escape(prefix)}*"))
-    with ExitStack() as locks:
+    with write.folder_of(out), ExitStack() as locks:
         try:
             for each in kept:
                 locks.enter_context(write.locked(each))
             if directory not in kept:
-                directory.mkdir(parents=True, exist_ok=True)
+                directory.mkdir()
                 locks.enter_context(write.locked(directory))
         except BlockingIOError:
             raise ValueError(f"another process is {doing} into {out}") from None
@@ -348,9 +355,6 @@ def kept_beside(out: Path, identity: dict[str, Any], doing: str) -> Iterator[Pat
             refused = isinstance(error, Exception)
             if not done and (refused or not any(directory.glob(f"*/{record.RECORD_FILE}"))):
                 shutil.rmtree(directory)
-                with suppress(OSError):  # another process may have put something there
-                    for parent in made:
-                        parent.rmdir()
             raise
         for each in kept | {directory}:
             shutil.rmtree(each)

@@ -8,7 +8,7 @@ import shutil
 import signal
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,25 +52,34 @@ def new_directory(out: Path, n_bytes: int) -> Iterator[Path]:
     """
     check_new(out)
     out = out.absolute()
+    partial = out.with_name(f".partial.{os.getpid()}.{out.name}")
+    with folder_of(out):
+        _remove_abandoned(out)
+        partial.mkdir()
+        try:
+            with locked(partial), handled(SIGNALS, _stop), _disk_full_errors(n_bytes):
+                check_space(partial, n_bytes, "weights")
+                yield partial
+                (partial / LOCK).unlink()
+                check_new(out)
+                os.rename(partial, out)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def folder_of(out: Path) -> Iterator[None]:
+    """Make the folder that `out` is in; remove it again after an error if it is new and empty."""
     made = [parent for parent in out.parents if not parent.exists()]
     out.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(out)
-    partial = out.with_name(f".partial.{os.getpid()}.{out.name}")
-    partial.mkdir()
-    done = False
     try:
-        with locked(partial), handled(SIGNALS, _stop), _disk_full_errors(n_bytes):
-            check_space(partial, n_bytes, "weights")
-            yield partial
-            (partial / LOCK).unlink()
-            check_new(out)
-            os.rename(partial, out)
-            done = True
-    finally:
-        if not done:
-            shutil.rmtree(partial, ignore_errors=True)
+        yield
+    except BaseException:
+        with suppress(OSError):  # it has what another process put there
             for parent in made:
                 parent.rmdir()
+        raise
 
 
 def check_new(out: Path) -> None:
