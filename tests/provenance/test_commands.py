@@ -84,6 +84,8 @@ def said(capsys, *arguments: str) -> tuple[int, str]:
         ("reproduce table1:1:none --json -- --cores 1", 2, "is not one of the numbers"),
         ("reproduce --configfile none.yaml " + NUMBER + " -- -n", 2, "none.yaml cannot be read"),
         ("report --results /etc --no-check --out x.html", 2, "/etc has no ledgers"),
+        ("report --results results/demo --out results", 2, "results cannot be a file"),
+        ("report --results results/demo --out " + TABLE + "/a", 2, "/a cannot be a file"),
     ],
 )
 def test_arguments_are_understood_or_refused_in_one_line(arguments, status, line, run, capsys):

@@ -32,6 +32,7 @@ from ffmerge.compression.select import (
     parse_groups,
     searches,
 )
+from ffmerge.compression.settings import Settings
 from ffmerge.compression.summary import windows_table
 from ffmerge.method.groups import Group
 from ffmerge.method.merge import merge_in_model
@@ -439,6 +440,14 @@ def test_every_tower_loses_the_same_share(asked, layers, removed):
 def test_a_share_that_a_model_does_not_have_is_refused(asked):
     with pytest.raises(ValueError, match="--remove"):
         n_to_remove(asked, {"decoder": 12})
+
+
+@pytest.mark.parametrize(
+    "more", [{"layers": "0-1"}, *({"remove": 1, "method": m} for m in ("drop-layers", "low-rank"))]
+)
+def test_massive_layers_are_left_out_of_nothing_but_a_search_for_groups(more):
+    with pytest.raises(ValueError, match="--skip-massive is for a search"):
+        Settings(skip_massive=True, **more)
 
 
 def test_the_layers_option_is_parsed():
@@ -932,6 +941,23 @@ def test_a_picture_shows_how_similar_sublayers_are(gpt2, texts, tmp_path, capsys
     assert picture.read_bytes()[:4] == b"\x89PNG"
     status, *_ = run(capsys, "inspect", gpt2, "--features", texts, "--out", picture)
     assert status == 2  # it is there already
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        ("plots/a.png", "there is no folder"),
+        ("a.doc", "name a .png, .pdf or .svg"),
+        ("a", "name a .png, .pdf or .svg"),
+        ("texts/a.txt/b.png", "there is no folder"),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_refused_before_any_work(
+    picture, message, texts, tmp_path, capsys
+):
+    inspect = ("inspect", tmp_path / "no model", "--features", texts, "--out", tmp_path / picture)
+    status, printed, error = run(capsys, *inspect)
+    assert (status, printed) == (2, "") and message in error and error.count("\n") == 1, error
 
 
 # --- bars -----------------------------------------------------------------------------------------

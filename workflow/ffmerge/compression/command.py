@@ -243,17 +243,15 @@ class Inspect(Command):
     def result(options: argparse.Namespace) -> Any:
         if (options.features is None) != (options.out is None):
             raise ValueError("a picture needs both --features DATA and --out FILE")
-        if options.features:
-            import matplotlib  # noqa: F401 (if it is missing, say so before the work)
         from ffmerge.compression import anatomy, source
         from ffmerge.compression.pipeline import read_entry
         from ffmerge.compression.propose import as_yaml
-        from ffmerge.compression.write import check_new, check_outside
+        from ffmerge.compression.write import check_outside
         from ffmerge.models.memory import check_device
 
         check_device(options.device)
         if options.out:
-            check_new(options.out)
+            _check_picture(options.out)
         original = source.find(options.model, options.revision)
         if options.out:
             inputs = [original.directory, *map(Path, options.features)]
@@ -271,6 +269,19 @@ class Inspect(Command):
             anatomy.draw(cka, found.model_class, options.out)
             found.cka = {tower: matrix.tolist() for tower, matrix in cka.items()}
         return found
+
+
+def _check_picture(file: Path) -> None:
+    """Raise ValueError or OSError unless a picture can be written to a file."""
+    from matplotlib.figure import Figure
+
+    from ffmerge.compression.write import check_new
+
+    check_new(file)
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {file.parent}: make it, or change --out")
+    if file.suffix[1:].lower() not in Figure().canvas.get_supported_filetypes():
+        raise ValueError(f"{file}: name a .png, .pdf or .svg, which says what kind it is")
 
 
 def _add_data(parser: argparse.ArgumentParser, name: str) -> None:

@@ -137,6 +137,10 @@ class Settings(Options):
         if (self.remove is None) == (self.layers is None):
             raise ValueError("say what to remove: either --remove 1/3, or --layers 3-7")
         _check_reconstruction(self)
+        if self.skip_massive and (self.layers or self.method in (DROP, LOW_RANK)):
+            raise ValueError(
+                "--skip-massive is for a search of layers to merge; here is none: leave it out"
+            )
         for option in ("reconstruct", "rank"):
             if getattr(self, option) and self.method in (DROP, LOW_RANK):
                 raise ValueError(

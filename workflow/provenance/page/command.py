@@ -68,6 +68,9 @@ def run(options: argparse.Namespace) -> int:
     out = options.out or page
     if out == page and out.with_suffix(".record.json").exists():
         raise ValueError(f"{out} has a record of the job that made it: name another file by --out")
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if out.is_dir() or not folder.is_dir():
+        raise ValueError(f"{out} cannot be a file: name another one by --out")
     if options.no_check and options.signers:
         raise ValueError("--signers is a check: leave out --no-check")
     report, file = None, None if options.no_plan else FIND
