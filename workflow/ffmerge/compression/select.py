@@ -471,7 +471,7 @@ def tried_windows(
     change: merges or drops a window in the model, which is put back afterwards; or returns another
     model, of which every layer is computed. After the first part of the data, the best window so
     far is computed on all of them. Any other one stops when its loss so far, as a share of the
-    whole, exceeds the lowest loss: no part's loss is negative.
+    whole, exceeds the lowest loss of those that are done: no part's loss is negative.
     """
     changed = model
 

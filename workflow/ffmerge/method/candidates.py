@@ -58,7 +58,8 @@ class CandidateScorer:
     ) -> list[list[Score]]:
         """Score each candidate on the batches, in their order. score: of the model as it is then.
 
-        is_open: whether to go on with a candidate, from its index and its scores so far.
+        is_open: whether to go on with a candidate, from its index and its scores so far. It is
+        asked once more when a candidate has all its scores.
         As many batches are in memory as fit into AT_A_TIME with the outputs that are kept.
         """
         found: list[list[Score]] = [[] for _ in candidates]
@@ -73,7 +74,7 @@ class CandidateScorer:
                 with temporary_changes(self._model):
                     self._merge(*candidates[i])
                     n = 0
-                    while n < len(chunk) and is_open(i, found[i]):
+                    while is_open(i, found[i]) and n < len(chunk):
                         found[i].append(self._score(candidates[i][0], chunk[n], kept[n], score))
                         if i == remaining[0]:  # the others take the same batches
                             size += sum(t.nbytes for t in _tensors([chunk[n], kept[n]]))
