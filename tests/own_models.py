@@ -107,3 +107,24 @@ def with_text(file: Path, scratch: Path) -> None:
     ]
     (scratch / "one.png").unlink()
     parquet.write_table(pa.Table.from_pylist(rows), file)
+
+
+def overflowing():
+    """A GPT-2 of which a neuron overflows only if the first two FFs are merged as they are."""
+    import torch
+
+    model = pico(FAMILIES["gpt2"])
+    first, second = (model.transformer.h[i].mlp for i in range(2))
+    with torch.no_grad():
+        first.c_fc.bias[0], first.c_proj.weight[0] = 300, 0
+        second.c_fc.bias[0], second.c_proj.weight[0] = -100, 3e38
+    return model
+
+
+def strict_json(text: str):
+    """Parse JSON, which has no NaN and no infinities."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)

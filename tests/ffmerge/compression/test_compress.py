@@ -21,8 +21,9 @@ from families import FAMILIES, batch_of, output_of, pico
 from ffmerge.compression import source, write
 from ffmerge.compression.batches import from_examples
 from ffmerge.compression.encodings import encoding_for
-from ffmerge.compression.loss import Divergence, check_finite, loss_for
+from ffmerge.compression.loss import Divergence, Loss, check_finite, loss_for
 from ffmerge.compression.propose import proposed
+from ffmerge.compression.record import finite
 from ffmerge.compression.select import (
     Aligner,
     Trial,
@@ -33,7 +34,7 @@ from ffmerge.compression.select import (
     searches,
 )
 from ffmerge.compression.settings import Settings
-from ffmerge.compression.summary import windows_table
+from ffmerge.compression.summary import Compressed, windows_table
 from ffmerge.method.groups import Group
 from ffmerge.method.merge import merge_in_model
 from ffmerge.method.tie import temporary_changes
@@ -41,7 +42,7 @@ from ffmerge.models import checkpoint
 from ffmerge.models.architectures import ARCHITECTURES
 from ffmerge.models.tensor_file import read_head
 from ffmerge.models.towers import towers
-from own_models import run
+from own_models import run, strict_json
 from provenance.digest import sha256_of
 from provenance.record import read_record
 
@@ -529,11 +530,7 @@ def test_a_search_finds_what_all_losses_say_and_stops_those_that_are_worse(as_di
 
 
 def test_a_window_without_a_finite_loss_is_not_chosen(tmp_path):
-    model, family = pico(FAMILIES["gpt2"]), FAMILIES["gpt2"]
-    first, second = (model.transformer.h[i].mlp for i in range(2))
-    with torch.no_grad():  # a neuron that is large in one, but overflows only if that is merged
-        first.c_fc.bias[0], first.c_proj.weight[0] = 300, 0
-        second.c_fc.bias[0], second.c_proj.weight[0] = -100, 3e38
+    model, family = own_models.overflowing(), FAMILIES["gpt2"]
     loss = loss_for(model, [batch_of(family, seed) for seed in range(3)], tmp_path)
     assert math.isfinite(loss.of(model))
     merge = partial(merge_in_model, model, permutations=None)
@@ -543,13 +540,82 @@ def test_a_window_without_a_finite_loss_is_not_chosen(tmp_path):
     assert selected == good.window and math.isfinite(good.loss)
 
 
+def test_a_loss_that_is_not_finite_is_told_in_words_and_in_the_record(texts, tmp_path, capsys):
+    model = tmp_path / "model"
+    own_models.overflowing().save_pretrained(model)
+    own_models.tokenizer(model)
+    given = ["--method", "vanilla", "--remove", 1]
+    status, printed, error = compress_gpt2(capsys, model, texts, tmp_path / "a", *given)
+    assert status == 0, error
+    for text in (printed, (tmp_path / "a/README.md").read_text()):
+        assert re.search(r"^decoder 0-1 +not finite$", text, re.MULTILINE)
+    tried = strict_json((tmp_path / "a/ffmerge_record.json").read_text())["result"]["tried"]
+    assert (tried[0]["loss"], tried[0]["fault"]) == (None, "not finite")
+    assert tried[1]["loss"] > 0 and "fault" not in tried[1]
+
+    given[2:] = ["--layers", "0-1"]
+    status, printed, error = compress_gpt2(capsys, model, texts, tmp_path / "b", *given)
+    assert status == 0, error
+    export = ["export", tmp_path / "b", "--out", tmp_path / "c"]
+    assert run(capsys, *export)[0] == 0
+    cards = [(tmp_path / name / "README.md").read_text() for name in "bc"]
+    for text in (printed, cards[0]):
+        assert "NOT USABLE AS IT IS: its loss is not finite" in " ".join(text.split())
+    assert all(" before, not finite after `compress`" in card for card in cards)
+    status, printed, _ = compress_gpt2(capsys, model, texts, tmp_path / "d", *given, "--json")
+    written = strict_json((tmp_path / "d/ffmerge_record.json").read_text())["result"]
+    for name in "ad":
+        content = read_record(tmp_path / name / "ffmerge_record.json")
+        again = Compressed.from_record(content).as_json()
+        assert finite(again)["loss"] == content["result"]["loss"]
+        assert finite(again)["tried"] == content["result"]["tried"]
+    for result in (strict_json(printed), written):
+        assert result["loss"]["after"] is None and result["loss"]["before"] > 0
+    status, printed, error = run(capsys, "evaluate", tmp_path / "b", "--data", texts, "--json")
+    assert status == 0 and strict_json(printed)["models"][0]["scores"]["loss"][0] is None, error
+    printed = run(capsys, "evaluate", tmp_path / "b", "--data", texts)[1]
+    assert re.search(r"^loss +not finite$", printed, re.MULTILINE)
+
+
+class Told(Loss):
+    """A loss whose terms are given: table[first layer of the window][part]."""
+
+    def __init__(self, table: dict[int, list[float]]) -> None:
+        self.table, self.asked, self.window = table, [], None
+
+    def parts(self, model):
+        return range(len(self.table[0]))
+
+    def term(self, model, part):
+        self.asked.append((self.window, part))
+        return self.table[self.window][part], 1
+
+
+def test_a_window_is_given_up_as_soon_as_it_is_worse_than_any_that_is_done(pico):
+    model = pico("gpt2", n_layers=4)
+    (windows,) = searches(model, {"decoder": 1}, "first")
+    # The first part is best for 0-1, which is then worse than 2-3, so that 2-3 ends 1-2.
+    loss = Told({0: [1.0, 6.0, 6.0], 1: [3.0, 4.0, 9.0], 2: [2.0, 2.0, 2.0]})
+
+    def change(window):
+        loss.window = window[0].layers[0]
+
+    selected, tried = by_loss(model, [windows], change, loss)
+    assert selected == windows[2]
+    assert [trial.loss for trial in tried] == [13 / 3, 7 / 3, 2.0]
+    assert [trial.stopped for trial in tried] == [False, True, False]
+    assert (1, 2) not in loss.asked
+
+
 def test_what_a_stopped_windows_loss_exceeds_is_told():
     windows = [[Group("decoder", (i, i + 1), i)] for i in range(2)]
     table = windows_table([Trial(windows[0], 2.5, True), Trial(windows[1], 1.25)], windows[1])
-    assert [line.split() for line in table[1:]] == [
+    assert [line.split() for line in table[1:3]] == [
         ["decoder", "0-1", ">", "2.5000"],
         ["decoder", "1-2", "1.2500", "chosen"],
     ]
+    assert table[3:] == ["> x: given up; its loss is at least x, and that of another one is lower"]
+    assert len(windows_table([Trial(windows[1], 1.25)], windows[1])) == 2
 
 
 # --- the loss -------------------------------------------------------------------------------------

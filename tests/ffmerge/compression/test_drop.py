@@ -13,7 +13,8 @@ from ffmerge.compression import compare, summary
 from ffmerge.method.groups import Group
 from ffmerge.method.layer_drop import block_influences, drop_feed_forwards, without_layers
 from ffmerge.models.towers import towers
-from own_models import run
+from own_models import run, strict_json
+from provenance.digest import sha256_of
 from provenance.record import read_record
 
 
@@ -131,10 +132,65 @@ def test_every_way_is_compared_and_a_kill_costs_one_row(made, tmp_path, capsys, 
     assert result["best"]["untuned"][0] == min(untuned, key=untuned.get)
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written >= {"compared.csv", "compared.png", "compared.svg", "ffmerge_record.json"}
-    assert read_record(tmp_path / "out/ffmerge_record.json")["step"] == "compare"
+    record = read_record(tmp_path / "out/ffmerge_record.json")
+    assert record["step"] == "compare"
+    assert record["input"]["data"] == record["input"]["tune"] == {str(data): sha256_of(data)}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     whole = json.loads(run(capsys, *request, "--out", tmp_path / "whole")[1])
     assert whole["rows"] == result["rows"]
+
+
+def test_a_comparison_goes_on_only_with_the_same_data(made, tmp_path, monkeypatch):
+    model, data, _ = made("gpt2")
+    other = tmp_path / "other.txt"
+    other.write_text("\n\n".join(own_models.text(seed) for seed in range(50, 80)))
+    batches = [batch_of(FAMILIES["gpt2"], seed) for seed in range(8)]
+    kept = []
+
+    def stopped(self, *way):
+        kept.append(self._kept.name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare.Ways, "row", stopped)
+    given = [
+        {"features": data, "tune": batches[:2]},
+        {"features": data, "tune": batches[2:4]},
+        {"features": data, "tune": data},
+        {"features": data, "tune": other},
+        {"features": data, "held_out": other, "tune": data},
+        {"features": [data, other], "tune": data},
+        {"features": [other, data], "tune": data},
+        {"features": batches[:6], "tune": batches[6:]},
+        {"features": batches[:6], "tune": batches[5:]},
+        {"features": batches[:6], "tune": data},
+        {"features": batches[:6], "tune": other},
+        {"features": batches[:4], "held_out": batches[4:6], "tune": other},
+        {"features": batches[:3], "held_out": batches[3:6], "tune": other},
+    ]
+    for of in [*given, given[0]]:
+        with pytest.raises(KeyboardInterrupt):
+            ffmerge.compare(model, out=tmp_path / "new/out", remove=1, n_tokens=12, **of)
+    assert len(set(kept)) == len(given) and kept[0] == kept[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]  # and no empty folder
+
+
+def test_a_way_whose_loss_is_not_finite_is_the_last_one_and_said_in_words(made, tmp_path):
+    _, data, _ = made("gpt2")
+    own_models.overflowing().save_pretrained(tmp_path / "model")
+    own_models.tokenizer(tmp_path / "model")
+    asked = {"features": data, "remove": 2, "n_tokens": 12}
+    compared = ffmerge.compare(tmp_path / "model", out=tmp_path / "out", **asked)
+    file = tmp_path / "out/ffmerge_record.json"
+    result = strict_json(file.read_text())["result"]
+    losses = {row["way"]: row["losses"]["untuned"] for row in result["rows"]}
+    way = "merged unaligned, best window"
+    assert losses[way]["loss"] is losses[way]["difference"] is losses[way]["interval"] is None
+    finite = {other: loss["loss"] for other, loss in losses.items() if loss["loss"] is not None}
+    del finite["original"]
+    assert result["best"]["untuned"][0] == min(finite, key=finite.get)
+    assert way not in result["best"]["untuned"]
+    text = str(compared)
+    assert f"({way}, untuned): its loss is not finite" in text and "  not finite*" in text
 
 
 FITTED = [("permute", s) for s in ("greedy", "window reconstructed", "greedy reconstructed")]

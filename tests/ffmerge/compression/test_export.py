@@ -1,6 +1,7 @@
 """Export a merged model in another form: the same weights, with tokenizer, card and record."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -57,6 +58,9 @@ def test_every_form_is_the_same_as_compress_writes(source, form, compressed, tmp
     assert different <= {"config.json"}
     configs = [json.loads((out / "config.json").read_text()) for out in outs]
     assert configs[0] == configs[1]
+    cards = [(out / "README.md").read_text() for out in outs]
+    (ours, n), other = (re.search(r"stored: (\d+) of (\d+)", card).groups() for card in cards)
+    assert (ours, n) == other and (ours == n) == (form == "expanded")
     summary = json.loads(printed)
     assert summary["record"] == read_record(tmp_path / "out/ffmerge_record.json")["digest"]
     assert summary["record"] in (tmp_path / "out/README.md").read_text()

@@ -634,6 +634,7 @@ def test_a_tuning_goes_on_only_with_the_same_files_in_the_same_parts(made, tmp_p
         (2.0, 2.9, None),
         (2.0, 3.1, "rose by 1.10 nats"),
         (3.5, 4.0, "no better than that of a guess among 50 classes"),
+        *((2.0, after, "is not finite") for after in (float("nan"), float("inf"))),
     ],
 )
 def test_a_loss_that_nobody_can_use_is_said_in_words(before, after, words):
@@ -651,6 +652,7 @@ def test_a_loss_that_nobody_can_use_is_said_in_words(before, after, words):
         (False, 0.4, None),
         (False, 0.6, "60 % of the original's outputs are lost"),
         (False, 1.2, "nothing is left"),
+        *((is_kl, float("nan"), "is not finite") for is_kl in (True, False)),
     ],
 )
 def test_outputs_that_are_mostly_gone_are_said_in_words(is_kl, after, words):

@@ -43,8 +43,8 @@ def card(
         *_digests(digests),
         *_groups(result, result.method),
         *(f"- {line}" for line in summary.fitted(result.groups, result.reconstruction)),
-        f"- FF sublayers stored: {result.sublayers[1]} of {result.sublayers[0]}",
-        f"- parameters: {result.parameters[1]:,} of {result.parameters[0]:,}",
+        f"- {summary.stored_text(result)}",
+        f"- distinct parameters: {result.parameters[1]:,} of {result.parameters[0]:,}",
         _losses("compress", result.loss, *result.losses, result.n_held_out),
     ]
     tried = []
@@ -92,7 +92,7 @@ def export_card(
     """
     facts = [
         *_groups(result, lineage.method),
-        f"- {result.stored}",
+        f"- {summary.stored_text(result)}",
         f"- distinct parameters: {result.parameters:,}",
         *(_losses(**losses) for losses in lineage.losses),
         *([f"- {result.tested}"] if result.tested else []),
@@ -193,11 +193,9 @@ def _digests(digests: dict[str, str]) -> list[str]:
     return [f"  - `{name}` `{digest}`" for name, digest in digests.items()]
 
 
-def _losses(step: str, of: str, before: float, after: float, n_held_out: int) -> str:
-    return (
-        f"- {of}: {before:.4f} before, {after:.4f} after `{step}`, on {n_held_out:,} held-out "
-        "examples of its data"
-    )
+def _losses(step: str, of: str, before: float | None, after: float | None, n_held_out: int) -> str:
+    losses = f"{summary.loss_text(before)} before, {summary.loss_text(after)} after `{step}`"
+    return f"- {of}: {losses}, on {n_held_out:,} held-out examples of its data"
 
 
 def _groups(result: summary.Result, method: str | None) -> list[str]:

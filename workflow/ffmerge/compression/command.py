@@ -40,12 +40,13 @@ class Command:
     @classmethod
     def run(cls, options: argparse.Namespace) -> int:
         _check_address_space()
+        from ffmerge.compression.record import finite
         from ffmerge.models.pretrained import show_bars_on_a_terminal_only
 
         show_bars_on_a_terminal_only()
         result = cls.result(options)
         if result is not None:
-            print(json.dumps(result.as_json(), indent=2) if options.json else result)
+            print(json.dumps(finite(result.as_json()), indent=2) if options.json else result)
         return 0
 
 

@@ -7,6 +7,7 @@ that what was searched has no advantage.
 
 import copy
 import json
+import math
 import shutil
 import signal
 import tempfile
@@ -35,6 +36,7 @@ from ffmerge.compression.loss import (
     loss_for,
     losses_by_example,
     objective_of,
+    or_infinite,
 )
 from ffmerge.compression.pipeline import (
     UserData,
@@ -56,7 +58,7 @@ from ffmerge.compression.select import (
     searches,
 )
 from ffmerge.compression.settings import DROP, LOW_RANK, Comparing, Settings, Tuning
-from ffmerge.compression.summary import aligned_columns, change, layers_text
+from ffmerge.compression.summary import aligned_columns, change, layers_text, loss_text
 from ffmerge.compression.tune import (
     OwnTask,
     check_tuning,
@@ -163,8 +165,8 @@ class Compared:
             row = next(row for row in self.rows if row.way == first)
             when = "untuned" if phase == "untuned" else f"after {self.steps} steps"
             as_good = f"; not measurably worse: {'; '.join(others)}" if others else ""
-            loss = row.losses[phase].loss
-            parts.append(f"{when}, {first} ({row.layers}; loss {loss:.4f}{as_good})")
+            loss = loss_text(row.losses[phase].loss)
+            parts.append(f"{when}, {first} ({row.layers}; loss {loss}{as_good})")
         return f"Best at this size, as measured: {', and '.join(parts)}."
 
     def as_json(self) -> dict[str, Any]:
@@ -196,11 +198,11 @@ class Compared:
             cells = [row.way, row.layers, f"{row.parameters:,}", saved]
             for phase in phases:
                 loss = row.losses[phase]
-                cells.append(f"{loss.loss:.4f}{'*' if loss.fault else ''}")
+                cells.append(loss_text(loss.loss) + "*" * bool(loss.fault))
                 low, high = loss.interval or (0, 0)
                 span = f" [{low:+.3f}, {high:+.3f}]" if loss.interval else ""
-                same = row.way == ORIGINAL and phase == "untuned"
-                cells.append("" if same else f"{loss.difference:+.3f}{span}")
+                is_told = math.isfinite(loss.loss) and (row.way, phase) != (ORIGINAL, "untuned")
+                cells.append(f"{loss.difference:+.3f}{span}" if is_told else "")
             head.append(tuple(cells))
         lines = [f"{self.model} -> {self.out}", "", *aligned_columns(head), ""]
         lines.append(
@@ -340,7 +342,7 @@ def compare(
 def layers_to_drop(model: nn.Module, n_removed: dict[str, int]) -> dict[str, int]:
     """Layers by tower that take about as many parameters as these FF sublayers.
 
-    None if the model cannot lose layers.
+    Empty if the model cannot lose layers.
     """
     found, n_dropped = towers(model), {}
     for name, n in n_removed.items():
@@ -482,7 +484,11 @@ def _compared(
     first = ((ORIGINAL, ""), "untuned")
     scored: dict[Any, Scored] = {}
     if "n_tokens" in columns[first]:
-        tests = {name: {"metric": "loss", "score": value} for name, value in values.items()}
+        tests = {
+            name: {"metric": "loss", "score": value}
+            for name, value in values.items()
+            if math.isfinite(value)
+        }
         scored = scored_models(tests, columns, RESAMPLES, SEED)
     rows = []
     for key, done in measured.items():
@@ -491,7 +497,7 @@ def _compared(
             if (name := (key, phase)) not in values:
                 continue
             interval = None
-            if scored and name != first:
+            if name in scored and name != first:
                 interval = scored[name].minus(scored[first]).interval(CONFIDENCE)
             fault = None if key == first[0] else loss.fault(values[first], values[name])
             losses[phase] = Loss(values[name], values[name] - values[first], interval, fault)
@@ -504,7 +510,7 @@ def _compared(
         as_good = [
             WAYS[key]
             for key in order[1:]
-            if scored
+            if (key, phase) in scored
             and scored[key, phase].minus(scored[order[0], phase]).interval(CONFIDENCE)[0] <= 0
         ]
         best[phase] = [WAYS[order[0]], *as_good]
@@ -513,8 +519,8 @@ def _compared(
 
 def _mean(columns: dict[str, list[float]]) -> float:
     if "loss" in columns:
-        return columns["loss"][0]
-    return sum(columns["negative_log_likelihood"]) / sum(columns["n_tokens"])
+        return or_infinite(columns["loss"][0])
+    return or_infinite(sum(columns["negative_log_likelihood"]) / sum(columns["n_tokens"]))
 
 
 def draw(result: Compared, directory: Path) -> None:

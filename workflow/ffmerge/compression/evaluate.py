@@ -19,7 +19,7 @@ from ffmerge.compression.pipeline import files_of, read_entry, size_of
 from ffmerge.compression.read import Request, read_examples, read_yaml
 from ffmerge.compression.settings import Evaluation
 from ffmerge.compression.source import SourceModel
-from ffmerge.compression.summary import aligned_columns, change
+from ffmerge.compression.summary import NOT_FINITE, aligned_columns, change
 from ffmerge.evaluation.accuracy import sentence_embeddings, top1_correct
 from ffmerge.evaluation.cost import measure, peak_memory
 from ffmerge.evaluation.intervals import resampled_sums, score_columns
@@ -306,7 +306,9 @@ def _interval(values: Any) -> Interval:
 
 
 def _with_interval(value: float, interval: Interval | None, sign: str = "") -> str:
-    digits = 4 if math.isfinite(value) and abs(value) < 10 else 2
+    if not math.isfinite(value):
+        return NOT_FINITE
+    digits = 4 if abs(value) < 10 else 2
     text = f"{value:{sign}.{digits}f}"
     if interval is None:
         return text

@@ -136,6 +136,11 @@ def mean(terms: Iterable[Term]) -> float:
     return total / size
 
 
+def or_infinite(loss: float | None) -> float:
+    """Take a loss that is not finite, NaN or in a record None, as the worst of all."""
+    return math.inf if loss is None or not math.isfinite(loss) else loss
+
+
 class Loss:
     """A loss that is computed part by part. Lower is better."""
 
@@ -143,6 +148,15 @@ class Loss:
     def of(self, model: nn.Module) -> float:
         """Compute the loss of a model."""
         return mean(self.term(model, part) for part in self.parts(model))
+
+    def fault(self, before: float, after: float) -> str | None:
+        """Say why a model of this loss cannot be used as it is; None if it can.
+
+        before, after: losses of the original and of the model.
+        """
+        if not math.isfinite(after):
+            return "its loss is not finite: numbers overflow in it"
+        return self._fault(before, after)
 
 
 class CrossEntropy(Loss):
@@ -174,11 +188,7 @@ class CrossEntropy(Loss):
         drop_cycles()
         return total, int((targets != IGNORED).sum())
 
-    def fault(self, before: float, after: float) -> str | None:
-        """Say why a model of this loss cannot be used as it is; None if it can.
-
-        before, after: losses of the original and of the model.
-        """
+    def _fault(self, before: float, after: float) -> str | None:
         guess = math.log(self.n_classes)
         if after >= guess:
             return (
@@ -245,8 +255,7 @@ class Divergence(Loss):
         drop_cycles()
         return apart.item(), size.item()
 
-    def fault(self, before: float, after: float) -> str | None:
-        """Say why a model at this distance cannot be used as it is; None if it can."""
+    def _fault(self, before: float, after: float) -> str | None:
         if self._is_kl and after > RISE:
             return (
                 f"its predictions are {after:.2f} nats away from the original's: what the original "

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -73,7 +74,7 @@ def write(
         "params": params,
         "input": inputs,
         "output": {name: sha256_of(file) for name, file in files.items()},
-        "result": {key: result[key] for key in result if key not in ("record", "warnings")},
+        "result": finite({key: result[key] for key in result if key not in ("record", "warnings")}),
         "code": {"files": job_record.source_digests(Path(__file__))},
         "git": state,
         "environment": job_record.environment(),

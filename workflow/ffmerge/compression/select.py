@@ -24,7 +24,7 @@ from ffmerge.compression.batches import (
     inputs_of,
     on_device_of,
 )
-from ffmerge.compression.loss import Loss, Term, mean
+from ffmerge.compression.loss import Loss, Term, mean, or_infinite
 from ffmerge.compression.settings import LOW_RANK, Settings
 from ffmerge.compression.write import check_space
 from ffmerge.extensions import greedy
@@ -50,7 +50,8 @@ COLLECTED = {FEATURES: None, **MAPS, **GIVEN}  # see features.collect_outputs
 class Trial(NamedTuple):
     """A window that was tried, one group per tower. stopped: whether its loss is at least `loss`.
 
-    That is, its loss on the first part of the data was already above that of another window.
+    That is, its loss on the first part of the data was already above that of another window. A loss
+    that is not finite is infinite here.
     """
 
     window: list[Group]
@@ -381,8 +382,8 @@ def n_to_remove(
 def parse_groups(text: str, names: list[str], anchor: str, least: int = 2) -> list[Group]:
     """Parse the groups of --layers: `3-7`, `2-4,8-10`, `1+4+7`, `encoder:2-4,decoder:0-2`.
 
-    names: the model's towers; a group without a tower's name applies to all of them. least: layers
-    of a group.
+    names: the model's towers. A group without a tower's name is of the tower named before it, or of
+    all towers if none is. least: layers of a group.
     Raises ValueError for text of another form.
     """
     parsed = []
@@ -486,9 +487,9 @@ def tried_windows(
         return loss.term(changed, part)
 
     terms = shared.scores(candidates, parts[:1], score)
-    first = min(range(len(windows)), key=lambda i: _or_infinite(terms[i][0][0]))
+    first = min(range(len(windows)), key=lambda i: or_infinite(terms[i][0][0]))
     terms[first] += shared.scores([candidates[first]], parts[1:], score)[0]
-    lowest, size = _or_infinite(mean(terms[first])), sum(n for _, n in terms[first])
+    lowest, size = or_infinite(mean(terms[first])), sum(n for _, n in terms[first])
 
     def so_far(of: list[Term]) -> float:
         return mean([*((total, 0) for total, _ in of), (0.0, size)])
@@ -497,22 +498,18 @@ def tried_windows(
         nonlocal lowest
         of = terms[others[n]] + new
         if len(of) == len(parts):
-            lowest = min(lowest, _or_infinite(mean(of)))
+            lowest = min(lowest, or_infinite(mean(of)))
         return so_far(of) <= lowest
 
     others = [i for i in range(len(windows)) if i != first]
     more = shared.scores([candidates[i] for i in others], parts[1:], score, is_open)
     for i, new in zip(others, more, strict=True):
         terms[i] += new
-    losses = [_or_infinite(mean(of) if len(of) == len(parts) else so_far(of)) for of in terms]
+    losses = [or_infinite(mean(of) if len(of) == len(parts) else so_far(of)) for of in terms]
     return [
         Trial(window, value, len(of) < len(parts) and math.isfinite(value))
         for window, value, of in zip(windows, losses, terms, strict=True)
     ]
-
-
-def _or_infinite(loss: float) -> float:
-    return loss if math.isfinite(loss) else math.inf
 
 
 def boundaries(
@@ -555,7 +552,7 @@ def by_greedy(
         candidates = [(greedy.groups_between(removed, anchor), None) for removed in tried]
         terms = shared.scores(candidates, parts, lambda part: loss.term(model, part))
         bar.update(len(tried))
-        return [_or_infinite(mean(of)) for of in terms]
+        return [or_infinite(mean(of)) for of in terms]
 
     steps = greedy.joined(open_, n, losses_without)
     bar.close()

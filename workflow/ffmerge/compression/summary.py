@@ -1,10 +1,12 @@
 """Results of a compression, tuning or export, printed for people and as JSON for machines."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
+from ffmerge.compression.loss import or_infinite
 from ffmerge.compression.select import Trial, Tried
 from ffmerge.compression.settings import DROP, LOW_RANK
 from ffmerge.method.groups import Group
@@ -12,6 +14,7 @@ from ffmerge.method.groups import Group
 BYTES_TRAINED = 12  # of a parameter in training: its gradient and AdamW's two moments
 DONE_TO = {DROP: "dropped", LOW_RANK: "low-rank"}
 """Method -> what was done to layers that were not merged."""
+NOT_FINITE = "not finite"  # in place of a loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +102,7 @@ class Compressed(Scored):
             values[name] = dict(zip(("before", "after"), values[name], strict=True))
         values["tried"] = [
             {"groups": [g.as_json() for g in window], "loss": loss, "stopped": stopped}
+            | ({} if math.isfinite(loss) else {"fault": NOT_FINITE})
             for window, loss, stopped in self.tried
         ]
         return values
@@ -108,25 +112,33 @@ class Compressed(Scored):
         """The result that the record of `compress` holds. content: the whole record."""
         values = {**content["result"], "record": content["digest"]}
         loss = values.pop("loss")
-        values |= {"loss": loss["of"], "losses": (loss["before"], loss["after"])}
+        values |= {"loss": loss["of"], "losses": (loss["before"], or_infinite(loss["after"]))}
         for name in ("sublayers", "parameters", "bytes"):
             values[name] = values[name]["before"], values[name]["after"]
         values |= {
             "out": Path(values["out"]),
             "groups": [Group.from_json(entry) for entry in values["groups"]],
             "tried": [
-                Trial([Group.from_json(entry) for entry in of["groups"]], of["loss"], of["stopped"])
+                Trial(
+                    [Group.from_json(entry) for entry in of["groups"]],
+                    or_infinite(of["loss"]),
+                    of["stopped"],
+                )
                 for of in values["tried"]
+            ],
+            "reconstruction": [
+                (before, or_infinite(after)) for before, after in values["reconstruction"]
             ],
         }
         return cls(**values, warnings=tuple(content["warnings"]))
 
     def lines(self) -> list[str]:
         rows = [("", "before", "after", "")]
-        names = ("FF sublayers", "parameters", "bytes on disk")
+        distinct = "distinct " * (self.form == "expanded")  # in the file they are not shared
+        names = (f"{distinct}FF sublayers", f"{distinct}parameters", "bytes on disk")
         for name, pair in zip(names, (self.sublayers, self.parameters, self.bytes), strict=True):
             rows.append((name, *(f"{n:,}" for n in pair), change(*pair)))
-        rows.append(("loss", *(f"{loss:.4f}" for loss in self.losses), ""))
+        rows.append(("loss", *map(loss_text, self.losses), ""))
         return [
             f"{DONE_TO.get(self.method, 'merged')}: {layers_text(self.groups)}",
             "",
@@ -181,7 +193,7 @@ class Tuned(Scored):
     def verdict(self) -> str:
         """What to say if the tuning was in vain."""
         before, after = self.losses
-        if after < before:
+        if or_infinite(after) < or_infinite(before):
             return ""
         return (
             "TUNING DID NOT HELP: the loss on held-out examples did not fall. Try a lower "
@@ -194,8 +206,8 @@ class Tuned(Scored):
     def lines(self) -> list[str]:
         before, after = self.losses
         return [
-            f"loss: {before:.4f} before, {after:.4f} after ({self.loss}, on {self.n_held_out:,} "
-            "held-out examples)",
+            f"loss: {loss_text(before)} before, {loss_text(after)} after ({self.loss}, on "
+            f"{self.n_held_out:,} held-out examples)",
             f"steps: {self.steps:,} on {self.n_examples:,} examples; kept: step {self.kept:,}",
             *([f"teacher, whose outputs it learned: {self.teacher}"] if self.teacher else []),
             *([self.corrections] if self.corrections else []),
@@ -256,11 +268,23 @@ class Exported(Result):
     def lines(self) -> list[str]:
         return [
             f"{DONE_TO.get(self.method, 'merged')}: {layers_text(self.groups)}",
-            self.stored,
+            stored_text(self),
             *([self.corrections] if self.corrections else []),
             f"distinct parameters: {self.parameters:,}; bytes on disk: {self.bytes:,}",
             *([self.tested] if self.tested else []),
         ]
+
+
+def stored_text(result: Compressed | Exported) -> str:
+    """A line on the FF sublayers in the file, in which those of the form `expanded` are whole."""
+    n, distinct = result.sublayers
+    stored = n if result.form == "expanded" else distinct
+    return f"FF sublayers stored: {stored} of {n}"
+
+
+def loss_text(loss: float | None) -> str:
+    """A loss for people; None, as in a record, is one that is not finite."""
+    return NOT_FINITE if or_infinite(loss) == math.inf else f"{loss:.4f}"
 
 
 def fitted(groups: list[Group], errors: list[tuple[float, float]]) -> list[str]:
@@ -285,8 +309,11 @@ def windows_table(tried: Tried, chosen: list[Group]) -> list[str]:
     for window, loss, stopped in tried:
         is_step = any(set(window) < set(other) for other, *_ in tried)
         mark = "chosen" if all(group in chosen for group in window) and not is_step else ""
-        rows.append((layers_text(window), f"{'> ' * stopped}{loss:.4f}", mark))
-    return aligned_columns(rows)
+        rows.append((layers_text(window), f"{'> ' * stopped}{loss_text(loss)}", mark))
+    lines = aligned_columns(rows)
+    if any(trial.stopped for trial in tried):
+        lines.append("> x: given up; its loss is at least x, and that of another one is lower")
+    return lines
 
 
 def aligned_columns(rows: list[tuple[str, ...]]) -> list[str]:
