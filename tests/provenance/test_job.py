@@ -11,7 +11,7 @@ import pytest
 
 from provenance.digest import sha256_of
 from provenance.job import shortage
-from provenance.record import read_record
+from provenance.record import machine, read_record
 from provenance.sources import WORKFLOW, closure, code_digest, digest_of_trees
 from workflow_copy import Copy
 
@@ -186,3 +186,18 @@ def test_an_error_of_any_library_that_means_no_room_is_one_line(act, said):
         act()
     line = shortage(error.value)
     assert line == said or (line.startswith(said) and "\n" not in line)
+
+
+def test_a_record_names_the_gpus_that_had_tensors(monkeypatch):
+    import torch
+
+    used = {None: 0, 0: 0, 1: 7}
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device=None: used[device])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: f"GPU {device}")
+    assert machine(1)["gpu"] == "GPU 1"
+    used[0] = 1
+    assert machine(1)["gpu"] == "GPU 0, GPU 1"
+    used[0] = used[1] = 0
+    assert machine(1)["gpu"] is None

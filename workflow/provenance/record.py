@@ -123,14 +123,16 @@ def environment(image: dict[str, str] | None = None) -> dict[str, Any]:
 def machine(threads: int) -> dict[str, Any]:
     """Describe host, processor and its kernels, and the SLURM job with its node.
 
-    gpu: the one on which this process had tensors; None if it computed on the processor.
+    gpu: those on which this process had tensors; None if it computed on the processor.
     """
     torch = sys.modules.get("torch")
-    used = torch is not None and torch.cuda.is_initialized() and torch.cuda.max_memory_allocated()
+    cuda = torch.cuda if torch is not None and torch.cuda.is_initialized() else None
+    there = range(cuda.device_count()) if cuda else ()
+    used = [cuda.get_device_name(i) for i in there if cuda.max_memory_allocated(i)]
     return {
         "host": platform.node(),
         "cpu": _processor(),
-        "gpu": torch.cuda.get_device_name() if used else None,
+        "gpu": ", ".join(used) or None,
         "threads": threads,
         "arithmetic": arithmetic(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),

@@ -1,6 +1,5 @@
 """The metrics, and the result of an evaluation."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -18,10 +17,6 @@ class Metric:
     def better(self, a: float, b: float) -> bool:
         """Whether score a is strictly better than score b."""
         return a > b if self.higher_is_better else a < b
-
-    def best(self, scores: Iterable[float]) -> float:
-        """The best of some scores."""
-        return max(scores) if self.higher_is_better else min(scores)
 
 
 ACCURACY = Metric("accuracy", "Accuracy (%) ↑", "top-1 accuracy (%)", "%", True, 1)
