@@ -204,6 +204,17 @@ def test_the_score_is_reproducible_and_the_same_at_every_batch_size(task, encode
         assert other.loss == pytest.approx(first.loss, abs=1e-4)
 
 
+def test_a_query_finds_its_passage_although_others_have_the_same_text(task, encoder, tmp_path):
+    once = task().evaluate(encoder, "test").per_example["correct"]
+    folder = tmp_path / "twice"
+    folder.mkdir()
+    pq.write_table(pa.table({"text": PARAGRAPHS * 2}), folder / "text.parquet")
+    own = task(batch_size=5)
+    own.data = dict.fromkeys(own.data, folder)
+    assert own.evaluate(encoder, "test").per_example["correct"] == once * 2
+    assert 0 < sum(once) < len(once)
+
+
 class _Words(torch.nn.Module):
     """An encoder that knows nothing but which tokens a text has: it finds passages all the same."""
 

@@ -17,7 +17,13 @@ from torch.utils.data import Dataset
 from experiment.config.settings import Training
 from experiment.evaluation.retrieval import QueryPassage, inverse_cloze
 from experiment.tasks.task import ROW, Batch, Columns, Task, longest_first
-from ffmerge.evaluation.accuracy import accuracy, sentence_embeddings, top1_correct
+from ffmerge.evaluation.accuracy import (
+    accuracy,
+    numbers_of,
+    sentence_embeddings,
+    texts_of,
+    top1_correct,
+)
 from ffmerge.evaluation.metrics import Evaluation
 from provenance.progress import progress
 
@@ -96,15 +102,17 @@ class SentenceRetrieval(Task):
     def scores(self, model: nn.Module, batch: tuple[list[int], Batch], device: str) -> Columns:
         chosen, tensors = batch
         inputs = {name: tensor.to(device) for name, tensor in tensors.items()}
-        return {ROW: chosen, "embedding": [*self._embedded(model, inputs)]}
+        texts = texts_of(tensors["input_ids"], tensors["attention_mask"])
+        return {ROW: chosen, "embedding": [*self._embedded(model, inputs)], "text": texts}
 
     def evaluation(self, split: str, columns: Columns) -> Evaluation:
         size = getattr(self.settings, split).batch_size
         queries, passages = torch.stack(columns["embedding"]).chunk(2)
+        equal = numbers_of(columns["text"][len(queries) :]).to(queries.device)
         correct, losses = [], []
         for own in torch.arange(len(queries), device=queries.device).split(size):
             similarities = queries[own] @ passages.T  # (batch_size, n_passages)
-            correct += top1_correct(similarities, own).tolist()
+            correct += top1_correct(similarities, own, equal).tolist()
             losses += contrastive_losses(similarities, own, self.settings.temperature).tolist()
         return Evaluation(
             score=accuracy(correct),

@@ -1,5 +1,6 @@
 """Top-1 accuracy of predicted classes (Section 4.2) or retrieved passages."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -7,15 +8,30 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 
-def top1_correct(logits: Tensor, labels: Tensor) -> Tensor:
+def top1_correct(logits: Tensor, labels: Tensor, equal: Tensor | None = None) -> Tensor:
     """Compare each example's highest logit with its label.
 
-    logits: (n_examples, n_classes); labels: (n_examples,). Returns (n_examples,) of 0 and 1.
+    logits: (n_examples, n_classes); labels: (n_examples,). equal: (n_classes,) a number of each
+    class, the same for those that are as right as each other. Returns (n_examples,) of 0 and 1.
     Raises ValueError if a logit is not finite.
     """
     if not torch.isfinite(logits).all():
         raise ValueError("the model returned logits that are not finite")
-    return (logits.argmax(dim=-1) == labels).long()
+    best = logits.argmax(dim=-1)
+    if equal is not None:
+        best, labels = equal[best], equal[labels]
+    return (best == labels).long()
+
+
+def numbers_of(texts: Iterable[tuple[int, ...]]) -> Tensor:
+    """Number texts, (n_texts,): equal ones get the same number."""
+    numbers: dict[tuple[int, ...], int] = {}
+    return torch.tensor([numbers.setdefault(text, len(numbers)) for text in texts])
+
+
+def texts_of(ids: Tensor, mask: Tensor) -> list[tuple[int, ...]]:
+    """Token ids of each text without padding. ids, mask: (n_texts, length)."""
+    return [tuple(row[own.bool()].tolist()) for row, own in zip(ids.cpu(), mask.cpu(), strict=True)]
 
 
 def accuracy(correct: list[int]) -> float:
