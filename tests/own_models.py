@@ -128,3 +128,15 @@ def strict_json(text: str):
         raise AssertionError(f"{name} is no JSON")
 
     return json.loads(text, parse_constant=refuse)
+
+
+def labelled(file: Path, labels: list[int | None], first: int = 0) -> Path:
+    """Write a table of images, of the seeds from `first` on, with these labels."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    scratch = file.with_suffix(".png")
+    images = [image(scratch, first + i).read_bytes() for i in range(len(labels))]
+    scratch.unlink()
+    parquet.write_table(pa.table({"image": images, "label": labels}), file)
+    return file

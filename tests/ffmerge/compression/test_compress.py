@@ -9,6 +9,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -664,10 +665,29 @@ def test_folders_that_are_named_after_the_models_labels_are_labels(tmp_path):
     arguments = {"features": tmp_path / "images", "remove": 1, "n_tokens": 20}
     result = ffmerge.compress(model, out=tmp_path / "a", **arguments)
     assert result.loss.startswith("cross-entropy of the labels")
-    (tmp_path / "images/LABEL_0").rename(tmp_path / "images/cats")
-    result = ffmerge.compress(model, out=tmp_path / "b", n_held_out=10, **arguments)
-    assert result.loss.startswith("KL divergence")
-    assert "has no label 'cats'" in str(result)
+    for folders, loss in ([0], "cross-entropy of the labels"), ([1, 2, 3, 4], "KL divergence"):
+        for i in folders:  # the model has none of these names
+            (tmp_path / f"images/LABEL_{i}").rename(tmp_path / f"images/cat{i}")
+        out = tmp_path / loss
+        result = ffmerge.compress(model, out=out, n_held_out=10, **arguments)
+        assert result.loss.startswith(loss) and "has no label 'cat" in str(result)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "marian", "bert"])
+def test_a_batch_is_never_computed_whole_if_its_logits_are_too_many(name, tmp_path, monkeypatch):
+    """Neither for the loss, nor to see beforehand whether it can be computed."""
+    model, batch = pico(FAMILIES[name]), batch_of(FAMILIES[name])
+    monkeypatch.setattr("ffmerge.compression.loss.N_LOGITS", 1)
+    if "decoder_input_ids" in batch:
+        batch["labels"] = batch["decoder_input_ids"]
+    sizes = set()
+    model.register_forward_pre_hook(
+        lambda _, unnamed, named: sizes.add(len(named["input_ids"])), with_kwargs=True
+    )
+    tokenizer = SimpleNamespace(mask_token_id=3, all_special_ids=[])
+    loss = loss_for(model, [batch], tmp_path, tokenizer)
+    assert loss.name.startswith("cross-entropy") and math.isfinite(loss.of(model))
+    assert sizes == {1} and len(batch["input_ids"]) > 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -1031,6 +1051,7 @@ def test_a_picture_that_cannot_be_written_is_refused_before_any_work(
 MEMORY = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 import torch
 from scipy.optimize import linear_sum_assignment
 from transformers import GPT2LMHeadModel

@@ -460,7 +460,7 @@ def test_labels_are_numbers_or_names_in_whatever_form_a_table_has_them(models, t
     image_rows(label=[2.0, None, float("nan")])(tmp_path / "b.parquet")
     assert [each["label"] for each in read(tmp_path / "b.parquet", "images")] == [2, None, None]
     encoding = Pictures(None, config)
-    with pytest.warns(UserWarning, match="a: the model has no label 'cat'; images") as warned:
+    with pytest.warns(UserWarning, match="a: the model has no label 'cat'; this image") as warned:
         assert encoding.label({"label": "cat", "place": "a"}) is None
         assert encoding.label({"label": 10**30, "place": "b"}) is None
     assert len(warned) == 1

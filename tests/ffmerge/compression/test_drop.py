@@ -1,6 +1,7 @@
 """Drop layers of a user's model, and compare the ways to make it smaller."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -235,3 +236,19 @@ def test_a_comparison_chooses_by_one_half_and_scores_on_the_other(fitted, made, 
 
 def compressed_with(held_out, out, model, options):
     return ffmerge.compress(model, held_out=held_out, out=out, **options)
+
+
+@pytest.mark.parametrize("half", [[None, None, 77, None], [None, 1, 2, 77]])
+def test_a_comparison_takes_images_of_which_some_have_no_label(half, made, tmp_path):
+    model, *_ = made("vit")
+    data = own_models.labelled(tmp_path / "a.parquet", [*half, 0, None, 1, None, *range(3)] * 2)
+    asked = {"features": data, "remove": 1, "n_tokens": 12, "n_held_out": 4}
+    if 1 not in half:
+        with pytest.raises(ValueError, match="only one half of the held-out data has labels"):
+            ffmerge.compare(model, out=tmp_path / "out", **asked)
+        return
+    compared = ffmerge.compare(model, out=tmp_path / "out", **asked)
+    assert compared.loss == "cross-entropy of the labels (nats)"
+    for row in compared.rows[1:]:
+        loss = row.losses["untuned"]
+        assert all(map(math.isfinite, (loss.loss, *loss.interval)))

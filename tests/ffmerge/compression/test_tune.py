@@ -251,6 +251,23 @@ def test_a_teacher_is_learned_from_beside_the_data(made, tmp_path):
     assert with_it.losses[1] != without.losses[1] < without.losses[0]
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_images_without_a_label_change_no_weight(accumulate, made, tmp_path):
+    model, *_ = made("vit")
+    names = ("none", "held out")
+    labels = ([None, 77, None, None, 99, None, None, None], [2, None, 0, None, None, 1])
+    files = [tmp_path / f"{name}.parquet" for name in names]
+    for file, of in zip(files, labels, strict=True):
+        own_models.labelled(file, of)
+    none, held_out = files
+    options = {"held_out": held_out, **QUICK, "accumulate": accumulate}
+    idle = ffmerge.tune(model, data=none, out=tmp_path / "a", **options)
+    assert idle.loss == "cross-entropy of the labels (nats)"
+    assert idle.losses[0] == idle.losses[1]
+    tuned = ffmerge.tune(model, data=[none, held_out], out=tmp_path / "b", **options)
+    assert tuned.losses[0] == idle.losses[0] > tuned.losses[1]
+
+
 @pytest.mark.parametrize(
     ("name", "option"),
     # parts draw other dropouts than the whole, and LLaMA has none

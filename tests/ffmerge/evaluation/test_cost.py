@@ -93,3 +93,27 @@ def test_half_the_layers_cost_half_of_what_the_layers_do(pico, random_batch, mon
     half_the_layers = (costs["base"].seconds - head) / 2
     assert costs["half"].seconds == half_the_layers + head
     assert costs["half"].ratio == costs["half"].seconds / costs["base"].seconds
+
+
+def test_a_pass_has_ended_on_the_models_own_gpu_before_the_clock_is_read(clocked, monkeypatch):
+    models, passes = clocked(a=[1] * 3, b=[1] * 3)
+    for i, model in enumerate(models.values()):
+        model.device = torch.device(f"cuda:{i}")
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: passes.append(f"{device}"))
+    measure(models, BATCH, rounds=2)
+    assert passes == ["a", "cuda:0", "b", "cuda:1"] * 3
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+def test_memory_that_was_freed_before_counts_where_it_is_used_again():
+    def blocks():
+        return [b"x" * (100_000 + i) for i in range(300)]  # of the C library's heap
+
+    freed, last = blocks(), b"x" * 100_000  # which keeps the heap from shrinking
+    del freed
+    with cost.peak_memory() as memory:
+        held = blocks()
+    assert memory.bytes is None or memory.bytes > 0.9 * sum(map(len, held))
+    assert last

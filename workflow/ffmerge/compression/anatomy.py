@@ -162,7 +162,7 @@ def similarities(
     """
     with tempfile.TemporaryDirectory() as scratch:
         readable = with_safetensors(source, Path(scratch))
-        model = load_original(readable, architecture=entry, partial=True).to(settings.device)
+        model = load_original(readable, architecture=entry).to(settings.device)
         data = read_data(model, source, (features, None), settings)
         file = Path(scratch) / "outputs"
         massive = select.collect(model, data, {OUTPUT: MAPS[OUTPUT]}, file)

@@ -5,7 +5,7 @@ The first part of the data is held out for the loss; what follows gives the feat
 
 import inspect
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -252,14 +252,17 @@ def explained(model: nn.Module, inputs: Batch, *passed: type[Exception]) -> Iter
         ) from None
 
 
-def check_ids(model: nn.Module, batches: Iterable[Batch], tokenizer: Any = None) -> None:
+def check_ids(model: nn.Module, batches: Sequence[Batch], tokenizer: Any = None) -> None:
     """Raise ValueError naming a token whose id has no row in the model's embeddings."""
-    try:
-        n_rows = model.get_input_embeddings().weight.shape[0]
-    except (NotImplementedError, AttributeError):  # of images or sound
-        return
-    for batch in batches:
-        for key in ("input_ids", "decoder_input_ids"):
+    embedding = {"input_ids": model}
+    if model.config.is_encoder_decoder:  # the decoder's may be others
+        embedding |= dict.fromkeys(("decoder_input_ids", "labels"), model.get_decoder())
+    for key, module in embedding.items():
+        try:
+            n_rows = module.get_input_embeddings().weight.shape[0]
+        except (NotImplementedError, AttributeError):  # of images or sound
+            continue
+        for batch in batches:
             if key in batch and batch[key].numel() and (most := int(batch[key].max())) >= n_rows:
                 token = f"{tokenizer.convert_ids_to_tokens(most)!r} with " if tokenizer else ""
                 raise ValueError(

@@ -289,6 +289,11 @@ def compare(
                 loss_for(loaded, batches, Path(scratch, name), tokenizer, stored.missing)
                 for name, batches in (("choosing", choosing), ("scoring", scoring))
             )
+            if loss.name != score.name:
+                raise ValueError(
+                    "only one half of the held-out data has labels, or what else its loss needs: "
+                    "hold out more, --n-held-out"
+                )
             value = score.of(loaded)
             check_finite({loss.name: torch.tensor(value)})
             tuner = None
@@ -461,7 +466,8 @@ class Ways:
         """The loss by example, or a single one of all, in the columns that intervals take."""
         if not isinstance(self._score, CrossEntropy):
             return {"loss": [self._score.of(model)]}
-        summed, n, _ = zip(*losses_by_example(model, self._score.batches), strict=True)
+        scored = losses_by_example(model, self._score.batches)
+        summed, n = zip(*((total, n) for total, n, _ in scored if n), strict=True)
         return {"negative_log_likelihood": list(summed), "n_tokens": list(n)}
 
 

@@ -226,7 +226,7 @@ class Retrieved(Pairs):
 
 
 class Pictures:
-    """Images, with labels if every image has one that the model knows.
+    """Images, with labels if any has one that the model knows; the others have IGNORED.
 
     Images are opened in their batch: those encoded ahead are only names or bytes.
     """
@@ -244,7 +244,10 @@ class Pictures:
     def batch(self, encoded: Sequence[Example]) -> Batch:
         batch = {"pixel_values": pixels_of(self.processor, encoded, self.config)}
         labels = [self.label(example) for example in encoded]
-        return batch if None in labels else {**batch, "labels": torch.tensor(labels)}
+        if any(label is not None for label in labels):
+            known = [IGNORED if label is None else label for label in labels]
+            batch["labels"] = torch.tensor(known)
+        return batch
 
     def label(self, example: Example) -> int | None:
         """The model's number of a label; None, with a warning, if the model has no such label."""
@@ -258,8 +261,8 @@ class Pictures:
         if value is not None and not self._told:
             self._told = True
             warnings.warn(
-                f"{example['place']}: the model has no label {value!r}; images beside it, and "
-                "beside others like it, are used without labels, too",
+                f"{example['place']}: the model has no label {value!r}; this image, and others "
+                "like it, count as images without a label",
                 stacklevel=2,
             )
         return None

@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,30 @@ import torch
 from torch import Tensor, nn
 
 from ffmerge.compression import loss, source
-from ffmerge.compression.batches import Batch, inputs_of, on_device_of, without_cache
-from ffmerge.compression.encodings import Paragraphs, Retrieved, encoding_for, tokenizer_if_any
+from ffmerge.compression.batches import (
+    Batch,
+    check_ids,
+    inputs_of,
+    n_examples,
+    on_device_of,
+    without_cache,
+)
+from ffmerge.compression.encodings import (
+    Paragraphs,
+    Pictures,
+    Retrieved,
+    encoding_for,
+    tokenizer_if_any,
+)
 from ffmerge.compression.pipeline import files_of, read_entry, size_of
-from ffmerge.compression.read import Request, read_examples, read_yaml
+from ffmerge.compression.read import Example, Request, read_examples, read_yaml
 from ffmerge.compression.settings import Evaluation
 from ffmerge.compression.source import SourceModel
 from ffmerge.compression.summary import NOT_FINITE, aligned_columns, change
-from ffmerge.evaluation.accuracy import sentence_embeddings, top1_correct
+from ffmerge.evaluation.accuracy import numbers_of, sentence_embeddings, texts_of, top1_correct
 from ffmerge.evaluation.cost import measure, peak_memory
 from ffmerge.evaluation.intervals import resampled_sums, score_columns
 from ffmerge.evaluation.metrics import METRICS
-from ffmerge.models.format import IGNORED
 from ffmerge.models.memory import check_device, give_back
 from ffmerge.models.size import count_parameters
 
@@ -108,9 +120,13 @@ def evaluate(
     check_device(settings.device)
     if files is None:
         raise ValueError("data: name files or directories")
-    names = [model] if against is None else [against, model]
-    found = [source.find(name, settings.revision, merged=True) for name in names]
+    if settings.against_revision and against is None:
+        raise ValueError("against_revision: name the model that it is of, --against")
+    found = [source.find(model, settings.revision, merged=True)]
+    if against is not None:
+        found.insert(0, source.find(against, settings.against_revision, merged=True))
     with tempfile.TemporaryDirectory(prefix="ffmerge") as scratch:
+        _warm_up(found[0], files, settings)
         scorers, evaluated = [], []
         for i, original in enumerate(found):
             with peak_memory(settings.device) as memory:
@@ -135,6 +151,13 @@ def evaluate(
         return _timed(result, scorers)
 
 
+def _warm_up(original: SourceModel, files: list[Path], settings: Evaluation) -> None:
+    """Score a few examples, so that what is loaded once counts in no model's memory."""
+    n = min(settings.n_examples or settings.batch_size, settings.batch_size)
+    with tempfile.TemporaryDirectory(prefix="ffmerge") as scratch:
+        Scorer(original, files, replace(settings, n_examples=n), Path(scratch)).score()
+
+
 class Scorer:
     """A model with its scores by example.
 
@@ -146,7 +169,7 @@ class Scorer:
     ) -> None:
         readable = source.with_safetensors(original, scratch)
         entry = read_entry(settings.architecture)
-        loaded = source.load_original(readable, architecture=entry, partial=True)
+        loaded = source.load_original(readable, architecture=entry)
         self.model = loaded.to(settings.device)
         self.tokenizer = tokenizer_if_any(original.directory)
         self.encoding = encoding_for(
@@ -161,18 +184,32 @@ class Scorer:
         if self.first is None:
             raise ValueError(f"the data hold no examples ({self.encoding.wanted})")
         loss.check_filled(self.model, self.first, original.directory)
-        self.objective = loss.objective_of(self.model, [self.first], self.tokenizer)
+        self.objective = loss.objective_of(self.model, [self._labelled()], self.tokenizer)
         scored = self.objective is not None and self.pooling is None
         self.name = f"{self.objective.name} (nats)" if scored else ""
         self.n_examples = 0
 
+    def _examples(self) -> Iterator[Example]:
+        return read_examples(self.files, Request(self.encoding.wanted, self.settings.columns))
+
+    def _units(self) -> Iterator[Any]:
+        return islice(self.encoding.encoded(self._examples()), self.settings.n_examples)
+
+    def _labelled(self) -> Batch:
+        """Find an image with a label, by which the data have labels, or else the first batch."""
+        if type(self.encoding) is Pictures:
+            for unit in self._units():
+                if self.encoding.label(unit) is not None:
+                    return self.encoding.batch([unit])
+        return self.first
+
     def batches(self) -> Iterator[Batch]:
         """The data in batches; they are read again each time."""
-        settings = self.settings
-        examples = read_examples(self.files, Request(self.encoding.wanted, settings.columns))
-        encoded = islice(self.encoding.encoded(examples), settings.n_examples)
-        while part := list(islice(encoded, settings.batch_size)):
-            yield self.encoding.batch(part)
+        units = self._units()
+        while part := list(islice(units, self.settings.batch_size)):
+            batch = self.encoding.batch(part)
+            check_ids(self.model, [batch], self.tokenizer)
+            yield batch
 
     def score(self) -> None:
         """Compute loss and metric of every example."""
@@ -183,8 +220,11 @@ class Scorer:
         with without_cache(self.model):
             pairs = self.objective.with_targets(self.batches(), loss.SEED)
             names = ("negative_log_likelihood", "n_tokens", "correct")
-            values = zip(*loss.losses_by_example(self.model, pairs), strict=True)
-            by_example: dict[str, Sequence[Any]] = dict(zip(names, values, strict=True))
+            values = [*loss.losses_by_example(self.model, pairs)]
+        if self.encoding.wanted == "images":
+            values = [each for each in values if each[1]]  # with a label
+        columns = zip(*values, strict=True)
+        by_example: dict[str, Sequence[Any]] = dict(zip(names, columns, strict=True))
         self.n_examples = len(by_example["correct"])
         columns, perplexity = score_columns("perplexity", by_example)
         self.columns["loss"] = columns, lambda sums: numpy.log(perplexity(sums))
@@ -204,34 +244,35 @@ class Scorer:
     def _retrieved(self) -> list[int]:
         """Whether each source finds its own target among all, by the cosine of embeddings."""
         sides: tuple[list[Tensor], list[Tensor]] = ([], [])
+        texts: list[tuple[int, ...]] = []
         for batch in self.batches():
             inputs = on_device_of(self.model, batch)
             hidden = self.model.base_model(**inputs).last_hidden_state
             embedded = sentence_embeddings(hidden, inputs["attention_mask"], self.pooling)
             for side, embeddings in zip(sides, embedded.chunk(2), strict=True):
                 side.append(embeddings)
+            ids, mask = (batch[key].chunk(2)[1] for key in ("input_ids", "attention_mask"))
+            texts += texts_of(ids, mask)
         sources, targets = map(torch.cat, sides)
+        equal = numbers_of(texts).to(targets.device)
         self.n_examples, correct = len(sources), []
         for own in torch.arange(len(sources), device=sources.device).split(EMBEDDED):
-            correct += top1_correct(sources[own] @ targets.T, own).tolist()
+            correct += top1_correct(sources[own] @ targets.T, own, equal).tolist()
         return correct
 
     @torch.inference_mode()
     def _translated(self) -> dict[str, list[int]]:
         from ffmerge.evaluation.bleu import sentence_counts
 
-        texts: tuple[list[str], list[str]] = ([], [])
+        hypotheses: list[str] = []
         for batch in self.batches():
             inputs = on_device_of(self.model, {k: v for k, v in batch.items() if k != "labels"})
-            labels = batch["labels"].masked_fill(
-                batch["labels"] == IGNORED, self.tokenizer.pad_token_id
-            )
             generated = self.model.generate(
                 **inputs, max_length=self.encoding.length, do_sample=False
             )
-            for kept, ids in zip(texts, (generated, labels), strict=True):
-                kept += self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return sentence_counts(*texts)
+            hypotheses += self.tokenizer.batch_decode(generated, skip_special_tokens=True)
+        used = (each["target"] for each in self._examples() for _ in self.encoding.encoded([each]))
+        return sentence_counts(hypotheses, [*islice(used, len(hypotheses))])
 
 
 def _pooling(directory: Path) -> str:
@@ -270,12 +311,15 @@ def _distance(result: Comparison, scorers: list[Scorer], scratch: Path) -> None:
             f"{name} has no loss of its own on these data: name an original, --against"
         )
     original, model = scorers
-    batches = list(original.batches())
-    distance = loss.loss_for(original.model, batches, scratch, original.tokenizer)
-    away = distance.of(model.model)
+    distance = loss.loss_for(original.model, [original.first], scratch, original.tokenizer)
+    terms, n = [], 0
+    for batch in original.batches():
+        terms.append(distance.between(original.model, model.model, batch))
+        n += n_examples([batch])
+    away = loss.mean(terms)
     result.loss = distance.name
     if original.pooling is None:
-        result.n_examples = sum(len(next(iter(batch.values()))) for batch in batches)
+        result.n_examples = n
     for evaluated, value in zip(result.models, (0.0, away), strict=True):
         evaluated.scores["loss"] = value, None
     result.differences["loss"] = away, None

@@ -18,14 +18,21 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers.models.auto import modeling_auto as auto
 
-from ffmerge.compression.batches import Batch, check_ids, forward, inputs_of, on_device_of
+from ffmerge.compression.batches import (
+    Batch,
+    check_ids,
+    forward,
+    inputs_of,
+    n_examples,
+    on_device_of,
+)
 from ffmerge.models.format import IGNORED
 from ffmerge.models.memory import drop_cycles
 from provenance.progress import progress
 
 MASKED = 0.15  # share of tokens that a masked language model predicts, as in BERT's training
 SEED = 0
-N_LOGITS = 2**24  # computed at a time: they are the largest tensor in memory
+N_LOGITS = 2**24  # computed at a time, unless one example has more
 ROWS = 16  # positions whose loss is computed at a time
 OBJECTIVES = (  # classes of models with labels -> what the cross-entropy is of
     (auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, "the target's tokens"),
@@ -53,10 +60,10 @@ def loss_for(
     Raises ValueError if the model without its head cannot compute them either.
     """
     try:
-        check_finite(Divergence.outputs(model, batches[0]))
+        _check_outputs(model, batches[0])
     except ValueError as error:
         try:
-            check_finite(Divergence.outputs(model.base_model, batches[0]))
+            _check_outputs(model.base_model, batches[0])
         except ValueError as reason:
             lacking = ", ".join(sorted(missing))
             cause = f"; the files lack {lacking}, which it needs" if lacking else ""
@@ -79,7 +86,7 @@ def check_filled(model: nn.Module, batch: Batch, directory: Path) -> None:
     missing = [name for name, tensor in model.state_dict().items() if tensor.isnan().any()]
     if missing:
         try:
-            check_finite(Divergence.outputs(model, batch))
+            _check_outputs(model, batch)
         except ValueError:
             raise ValueError(
                 f"{directory} does not fill {type(model).__name__}: missing {', '.join(missing)}, "
@@ -103,15 +110,12 @@ def objective_of(
 ) -> Objective | None:
     """Find a model's own objective, if the data have what it needs.
 
-    batches: as for `loss_for`. tokenizer: for a masked language model.
+    batches: as for `loss_for`; labels of one are enough. tokenizer: for a masked language model.
     """
-    labelled = all("labels" in batch for batch in batches)
+    labelled = any("labels" in batch for batch in batches)
     for names, target in OBJECTIVES if labelled else ():
         if _is_one_of(model, names):
-            return Objective(
-                f"cross-entropy of {target}",
-                lambda batches, seed: ((batch, batch["labels"]) for batch in batches),
-            )
+            return Objective(f"cross-entropy of {target}", _labels)
     with_ids = all("input_ids" in batch for batch in batches)
     if with_ids and _is_one_of(model, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
         return Objective("cross-entropy of the next token", _next_tokens)
@@ -212,7 +216,7 @@ def losses_by_example(
     batches: with targets, as `Objective.with_targets` gives them.
     """
     for batch, targets in _small(batches, model):
-        logits = model(**on_device_of(model, inputs_of(model, batch))).logits
+        logits = forward(model, batch).logits
         right = (logits.argmax(dim=-1).cpu() == targets).reshape(len(targets), -1).sum(dim=1)
         for i, n_correct in enumerate(right.tolist()):
             own = targets[i : i + 1]
@@ -251,9 +255,12 @@ class Divergence(Loss):
     def term(self, model: nn.Module, part: tuple[Batch, Path]) -> Term:
         """The distance on a batch, and what to divide it by."""
         batch, file = part
-        apart, size = distance(self._outputs(model, batch), load_file(file), self._is_kl)
-        drop_cycles()
-        return apart.item(), size.item()
+        return self._term(model, batch, load_file(file))
+
+    @torch.inference_mode()
+    def between(self, original: nn.Module, model: nn.Module, batch: Batch) -> Term:
+        """The term of a batch that is not one of `parts`, for which the original is needed."""
+        return self._term(model, batch, self._outputs(original, batch))
 
     def _fault(self, before: float, after: float) -> str | None:
         if self._is_kl and after > RISE:
@@ -269,6 +276,11 @@ class Divergence(Loss):
                 "share of their size)"
             )
         return None
+
+    def _term(self, model: nn.Module, batch: Batch, originals: dict[str, Tensor]) -> Term:
+        apart, size = distance(self._outputs(model, batch), originals, self._is_kl)
+        drop_cycles()
+        return apart.item(), size.item()
 
     def _outputs(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         return self.outputs(model if self._head else model.base_model, batch)
@@ -301,7 +313,8 @@ def outputs_of(output: Any, inputs: Batch) -> dict[str, Tensor]:
         values = output[name].float()
         mask = next((m for m in masks if m.shape == values.shape[:-1]), None)
         rows = values.flatten(0, max(0, values.ndim - 2))
-        outputs[name] = values[mask.bool()] if mask is not None else rows
+        padded = mask is not None and not mask.all()
+        outputs[name] = values[mask.bool()] if padded else rows  # an index makes a copy
     return outputs
 
 
@@ -331,6 +344,12 @@ def check_finite(outputs: dict[str, Tensor]) -> None:
     extremes = {name: values.aminmax() for name, values in outputs.items() if values.numel()}
     if bad := [name for name, pair in extremes.items() if not all(map(torch.isfinite, pair))]:
         raise ValueError(f"what the model computes is not finite: {', '.join(bad)}")
+
+
+def _check_outputs(model: nn.Module, batch: Batch) -> None:
+    """Raise ValueError if a model cannot compute a batch, or naming outputs that are not finite."""
+    for part, _ in _small([(batch, _positions(batch))], model):
+        check_finite(Divergence.outputs(model, part))
 
 
 def check_targets(targets: Tensor, logits: Tensor) -> None:
@@ -378,6 +397,19 @@ def _is_one_of(model: nn.Module, names: dict[str, Any]) -> bool:
     return type(model).__name__ in set(known)
 
 
+def _labels(batches: Iterable[Batch], seed: int) -> Iterable[tuple[Batch, Tensor]]:
+    """Each batch with its labels; a batch without any gets IGNORED at every position."""
+    for batch in batches:
+        none = torch.full(_positions(batch).shape, IGNORED)
+        yield batch, batch.get("labels", none)
+
+
+def _positions(batch: Batch) -> Tensor:
+    """A tensor with a value for each target that a batch can have."""
+    words = (batch[key] for key in ("labels", "decoder_input_ids", "input_ids") if key in batch)
+    return next(words, torch.empty(n_examples([batch])))
+
+
 def _next_tokens(batches: Iterable[Batch], seed: int) -> Iterable[tuple[Batch, Tensor]]:
     for batch in batches:
         labels = batch.get("labels", batch["input_ids"])
@@ -404,10 +436,15 @@ def _masked(batches: Iterable[Batch], seed: int, tokenizer: Any) -> Iterable[tup
 def _small(
     batches: Iterable[tuple[Batch, Tensor]], model: nn.Module
 ) -> Iterable[tuple[Batch, Tensor]]:
-    """Split into batches of as many examples as N_LOGITS allows, at least one."""
+    """Split into batches of as many examples as N_LOGITS allows, at least one.
+
+    A batch is left whole if a value in it has rows that are not examples, such as parts of images.
+    """
     n_words = getattr(model.config.get_text_config(), "vocab_size", 1)
     for batch, targets in batches:
-        size = max(1, N_LOGITS // (n_words * targets[0].numel()))
+        size = max(1, N_LOGITS // max(1, n_words * targets[0].numel()))
+        if any(len(value) != len(targets) for value in batch.values()):
+            size = len(targets)
         for start in range(0, len(targets), size):
             part = slice(start, start + size)
             yield {key: value[part] for key, value in batch.items()}, targets[part]

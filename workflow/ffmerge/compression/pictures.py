@@ -33,7 +33,7 @@ def opened(image: Path | bytes, place: str, n_channels: int = 3) -> "Image":
         raise ValueError(f"{place} cannot be read as an image: {reason}") from None
 
 
-def as_taken(picture: "Image", n_channels: int = 3) -> "Image":
+def as_taken(picture: "Image", n_channels: int) -> "Image":
     """Turn a picture as its EXIF says, scale 16 bits to 8, and give it a model's channels.
 
     Raises ValueError for another number of channels, and for 32 bits, whose range no format says.

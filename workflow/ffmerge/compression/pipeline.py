@@ -172,7 +172,7 @@ def loaded_with_fit(
     readable: SourceModel, dtype: str, device: str, entry: dict[str, Any] | None
 ) -> tuple[nn.Module, Fit]:
     """Load a model, and say how its files, safetensors, fill it. entry: see `read_entry`."""
-    loaded = source.load_original(readable, getattr(torch, dtype), entry, partial=True).to(device)
+    loaded = source.load_original(readable, getattr(torch, dtype), entry).to(device)
     stored = fit(loaded, readable.stored, readable.directory)
     keep_stored_tensors(loaded, stored)
     return loaded, stored

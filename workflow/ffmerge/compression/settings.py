@@ -46,7 +46,7 @@ class Options:
     target: str | None = _option(None, "column of target texts")
     image: str | None = _option(None, "column of images")
     label: str | None = _option(None, "column of labels")
-    revision: str | None = _option(None, "commit, tag or branch of a model from the hub")
+    revision: str | None = _option(None, "commit, tag or branch of MODEL, if it is from the hub")
     architecture: str | None = _option(
         None, "YAML file with the entry of a model that is not in the table of architectures"
     )
@@ -230,6 +230,9 @@ class Tuning(Options):
 class Evaluation(Options):
     """Options of an evaluation."""
 
+    against_revision: str | None = _option(
+        None, "commit, tag or branch of ORIGINAL, if it is from the hub"
+    )
     n_examples: int | None = _option(None, "examples to score, from the first on (all)")
     batch_size: int = _option(2, "examples at a time")
 

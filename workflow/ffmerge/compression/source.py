@@ -177,18 +177,17 @@ def load_original(
     source: SourceModel,
     dtype: torch.dtype = torch.float32,
     architecture: Mapping[str, Any] | None = None,
-    partial: bool = False,
 ) -> nn.Module:
     """Load the model in evaluation mode, with parameters of `dtype`.
 
-    A merged model is loaded tied. architecture: an entry for a model that is not in the table of
-    architectures. partial: whether tensors that the files lack are NaN.
+    A merged model is loaded tied. Tensors that the files lack are NaN. architecture: an entry for a
+    model that is not in the table of architectures.
     Raises ValueError naming a tensor that is not finite, or like `pretrained.load_whole`.
     """
     _check_finite(source.weights)
     directory = source.weights[0].parent
     try:
-        return pretrained.load_whole(directory, dtype, architecture, partial)
+        return pretrained.load_whole(directory, dtype, architecture, partial=True)
     except ValueError as error:  # of pickled weights: name the directory that the user knows
         raise ValueError(str(error).replace(str(directory), str(source.directory))) from None
 

@@ -82,7 +82,7 @@ class Compressed(Scored):
     bytes: tuple[int, int]
     fault: str | None
     tried: Tried
-    n_tokens: int | None
+    n_tokens: int
     reconstruction: list[tuple[float, float]]
 
     @property

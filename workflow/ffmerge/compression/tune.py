@@ -23,7 +23,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ffmerge.compression import loss, pipeline, record, source, write
-from ffmerge.compression.batches import Batch, Data, divided, inputs_of, own_parts, without_cache
+from ffmerge.compression.batches import (
+    Batch,
+    Data,
+    check_ids,
+    divided,
+    inputs_of,
+    own_parts,
+    without_cache,
+)
 from ffmerge.compression.card import tuned_card
 from ffmerge.compression.encodings import Packed, encoding_for, tokenizer_if_any
 from ffmerge.compression.pipeline import Stopwatch, UserData
@@ -368,6 +376,7 @@ class Examples:
     """Examples to train on, and a held-out part. encode: makes a batch of some examples.
 
     kind: of example, a key of RECIPES. sequences: how texts become sequences, if there is a choice.
+    tokenizer: of texts, to name tokens.
     """
 
     items: Sequence[Any]
@@ -375,6 +384,7 @@ class Examples:
     encode: Callable[[Sequence[Any]], Batch]
     kind: str
     sequences: str = ""
+    tokenizer: Any = None
 
     def held_out_batches(self) -> list[Batch]:
         """The held-out part in small batches."""
@@ -419,7 +429,8 @@ def of_files(
     def encode(some: Sequence[Any]) -> Batch:
         return encoding.batch([*map(list, some)] if packed else [*encoding.encoded(some)])
 
-    return Examples(items, kept, encode, encoding.wanted, encoding.sequences)
+    tokenizer = getattr(encoding, "tokenizer", None)
+    return Examples(items, kept, encode, encoding.wanted, encoding.sequences, tokenizer)
 
 
 def of_batches(data: Iterable[Batch], held_out: Iterable[Batch] | None) -> Examples:
@@ -465,6 +476,7 @@ class OwnTask:
     def collate(self, examples: Sequence[Any]) -> Batch:
         """A batch with `targets`, one for each position of the logits."""
         batch = self.examples.encode(examples)
+        check_ids(self.model, [batch], self.examples.tokenizer)
         if self.objective is None:
             return inputs_of(self.model, batch)
         seed = int(next(iter(batch.values())).long().sum())  # masks depend on the examples alone

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
+from ffmerge.models.memory import give_back
 from ffmerge.models.size import weight_bytes
 
 
@@ -41,13 +42,14 @@ def peak_memory(device: str = "cpu") -> Iterator[SimpleNamespace]:
     It is that of the GPU, or of this process on Linux; None where nothing counts it.
     """
     measured = SimpleNamespace(bytes=None)
+    gc.collect()
+    give_back()  # or the body would reuse what others have freed, and that would not count
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         yield measured
         measured.bytes = torch.cuda.max_memory_allocated(device) - before
         return
-    gc.collect()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
     except OSError:
@@ -79,7 +81,7 @@ def measure(
             begin = time.perf_counter()
             model(**batch)
             if model.device.type == "cuda":
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(model.device)
             seconds[name].append(time.perf_counter() - begin)
     base = next(iter(seconds.values()))[1:]
     costs = {}
