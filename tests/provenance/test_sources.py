@@ -42,21 +42,21 @@ def names(files) -> set[str]:
 @pytest.mark.parametrize(
     "statement",
     [
-        "import ffmerge.method.windows",
-        "import ffmerge.method.windows as w",
-        "from ffmerge.method import windows",
-        "from ffmerge.method.windows import starts",
-        "def f():\n    from ffmerge.method.windows import starts",
+        "import ffmerge.method.groups",
+        "import ffmerge.method.groups as g",
+        "from ffmerge.method import groups",
+        "from ffmerge.method.groups import group",
+        "def f():\n    from ffmerge.method.groups import group",
     ],
 )
 def test_every_kind_of_import_leads_to_the_module_and_to_its_packages(modules, statement):
-    assert modules(statement) == {"ffmerge", "ffmerge.method", "ffmerge.method.windows"}
+    assert modules(statement) == {"ffmerge", "ffmerge.method", "ffmerge.method.groups"}
 
 
 def test_a_script_reaches_what_its_imports_import_and_nothing_else(modules):
     reached = modules("import json, torch\nfrom ffmerge.method.merge import merge_in_model")
     method = {name.removeprefix("ffmerge.method.") for name in reached if ".method." in name}
-    assert method == {"correlation", "groups", "merge", "permutation", "tie", "windows"}
+    assert method == {"correlation", "groups", "merge", "permutation", "tie"}
     models = {name.split(".")[2] for name in reached if ".models." in name}
     assert models == {"architectures", "format", "towers"}
     assert {name.split(".")[0] for name in reached} == {"ffmerge"}
