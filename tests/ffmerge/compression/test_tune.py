@@ -504,6 +504,28 @@ def test_a_compression_with_tuning_that_is_stopped_is_not_done_again(
     assert results[0]["compressed"] == results[1]["compressed"]
 
 
+def test_what_was_compressed_survives_an_interrupt_but_not_a_refusal(
+    made, tmp_path, capsys, monkeypatch
+):
+    model, data, _ = made("gpt2")
+    request = ("compress", model, "--remove", "1/3", "--features", data, "--n-tokens", 12)
+    request += ("--steps", 1, "--out", tmp_path / "new/out", "--tune")
+    (tmp_path / "a.txt").write_text("w3 w4")
+    status, _, error = run(capsys, *request, tmp_path / "a.txt")
+    assert status == 2 and "the data hold 1 examples" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ffmerge.compression.loss.check_filled", interrupted)  # before the training
+        assert run(capsys, *request, data)[0] == 130
+    status, _, error = run(capsys, *request, data)
+    assert status == 0 and "going on with the compressed model" in error
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["out"]
+
+
 def test_another_merged_model_of_the_same_weights_goes_on_from_the_checkpoint(
     made, tmp_path, monkeypatch
 ):
