@@ -79,7 +79,7 @@ class FeatureSettings(Strict):
         description="values by which neurons are compared: `pre_activation`, the input of the "
         "activation function (in a gated sublayer, the gate's output); `up`, the output of W_in; "
         "`neuron`, the input of W_out. Unset: `pre_activation`, as in the paper, or in a gated "
-        "sublayer `neuron`, which aligns better (docs/own_model.md)",
+        "sublayer `neuron`, which aligns better (docs/beyond_the_paper.md)",
     )
     shuffle: FromZero | None = Field(
         None,

@@ -104,6 +104,7 @@ WAYS = {  # (method, strategy) -> in words
     (LOW_RANK, "window"): "FFs low-rank",
 }
 PHASES = ("untuned", "tuned")
+TICKS = (-1, -0.2, -0.1, -0.05, 0, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 100)  # of the picture
 
 
 def ways_of(settings: Comparing) -> list[tuple[str, str]]:
@@ -530,39 +531,51 @@ def _mean(columns: dict[str, list[float]]) -> float:
 
 
 def draw(result: Compared, directory: Path) -> None:
-    """Draw the losses against the parameters kept, as `compared.png` and `.svg`.
+    """Draw how far each row's loss is from the original's, as `compared.png` and `.svg`.
 
-    Points of the same size are side by side. Error bars: intervals of the difference from the
-    original. A point without a filling is untuned.
+    A line for each way, with the parameters that it keeps: all are of about one size. Error bars:
+    intervals of the difference. An open circle is untuned. The axis is linear near 0, then
+    logarithmic: some ways ruin a model.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
 
-    original, *rows = result.rows
-    figure = Figure(figsize=(8.5, 4.2), layout="constrained")
+    original = result.rows[0]
+    figure = Figure(figsize=(8.5, 1.4 + 0.32 * len(result.rows)), layout="constrained")
     axis = figure.subplots()
-    shown = {"untuned": "--", "tuned": ":"}
-    for phase, loss in original.losses.items():
-        label = ORIGINAL if phase == "untuned" else f"{ORIGINAL}, tuned"
-        axis.axhline(loss.loss, color="#444444", linestyle=shown[phase], linewidth=1, label=label)
-    sizes = [100 * row.parameters / original.parameters for row in rows]
-    apart = 0.03 * max(1.0, max(sizes) - min(sizes))
-    for i, (row, size) in enumerate(zip(rows, sizes, strict=True)):
-        same = [j for j, other in enumerate(sizes) if abs(other - size) < apart]
-        x = size + apart * (same.index(i) - (len(same) - 1) / 2)
-        color, marker = f"C{i}", "os^vDPX<>*hp"[i]
-        for phase, loss in row.losses.items():
+    phases = list(original.losses)
+    for phase in phases:
+        style = {"color": "C0" if phase == "tuned" else "#444444", "linestyle": "none"}
+        style |= {"marker": "o", "capsize": 2, "linewidth": 0.8}
+        style["markerfacecolor"] = "C0" if phase == "tuned" else "white"
+        label = f"after {result.steps} steps" if phase == "tuned" else phase
+        for y, row in enumerate(result.rows):
+            loss = row.losses[phase]
+            if (row.way == ORIGINAL and phase == "untuned") or not math.isfinite(loss.difference):
+                continue
             bars = None
             if loss.interval:
                 low, high = (bound - loss.difference for bound in loss.interval)
                 bars = [[max(0.0, -low)], [max(0.0, high)]]
-            last = phase == list(row.losses)[-1]
-            style = {"color": color, "marker": marker, "capsize": 2, "linewidth": 0.8}
-            style["markerfacecolor"] = color if phase == "tuned" else "white"
-            axis.errorbar([x], [loss.loss], bars, label=row.way if last else None, **style)
-    axis.set_xlabel("parameters kept (%)")
-    axis.set_ylabel(result.loss)
-    tuned = f"filled: after {result.steps} steps; open: untuned" if result.steps else ""
-    figure.legend(loc="outside right center", frameon=False, fontsize=8, title=tuned)
+            above = 0.12 * (1 if phase == "tuned" else -1) * (len(phases) - 1)
+            axis.errorbar([loss.difference], [y + above], None, bars, label=label, **style)
+            label = None
+    axis.axvline(0, color="#444444", linewidth=0.8)
+    axis.set_xscale("symlog", linthresh=0.05)
+    low, high = axis.dataLim.intervalx * 1.2
+    axis.set_xlim(low := min(low, -0.01), high := max(high, 0.05))
+    axis.set_xticks([x for x in TICKS if low <= x <= high])
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_locator(NullLocator())
+    kept = [f"{100 * row.parameters / original.parameters:.1f} %" for row in result.rows]
+    names = [f"{row.way}  {share}" for row, share in zip(result.rows, kept, strict=True)]
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.grid(axis="x", linewidth=0.3)
+    axis.set_xlabel(f"loss minus the original's: {result.loss}")
+    axis.set_title("parameters kept", loc="left", fontsize=9, x=0, ha="right")
+    if len(phases) > 1:
+        figure.legend(loc="outside upper right", ncols=len(phases), frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(directory / "compared.png", dpi=150, metadata={"Software": None})
     figure.savefig(directory / "compared.svg", metadata={"Date": None})

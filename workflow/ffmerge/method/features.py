@@ -26,7 +26,7 @@ Aligned = Literal["pre_activation", "up", "neuron"]
 the output of W_in, or of the gate in a gated sublayer. `up`: the output of W_in. `neuron`: the
 input of W_out, that is φ(W_in x), or φ(gate)·up."""
 PLAIN: Aligned = "pre_activation"
-GATED: Aligned = "neuron"  # measured: docs/own_model.md
+GATED: Aligned = "neuron"  # measured: docs/beyond_the_paper.md
 
 
 class Features:
