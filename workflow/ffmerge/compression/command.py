@@ -251,12 +251,11 @@ class Inspect(Command):
         from ffmerge.models.memory import check_device
 
         check_device(options.device)
-        if options.out:
-            _check_picture(options.out)
         original = source.find(options.model, options.revision)
         if options.out:
             inputs = [original.directory, *map(Path, options.features)]
             check_outside(options.out, [path for path in inputs if path.is_dir()])
+            _check_picture(options.out)
         entry = read_entry(options.architecture)
         model = source.outline(original, entry, known=not options.propose)
         if options.propose:
