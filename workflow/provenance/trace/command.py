@@ -32,6 +32,7 @@ from provenance.text_format import counted, leaves, line, plain, short, wrapped
 MAX_PARAMS_LINES = 6  # --json has all
 SHARED = {"git": "commit", "environment": "environment", "machine": "host"}
 """Keys of facts that most jobs of a chain have in common -> their labels in the text."""
+TEMPORARY = " (as expected, if the configuration names it under `temporary`)"
 DERIVED = {
     "value": "the value that stands there",
     "values": "the values that stand there",
@@ -82,8 +83,11 @@ class Chain:
                 yield f"{record.file} is not what {record} wrote"
         for job in self.jobs:
             for file in [*job["inputs"], *job["outputs"]]:
-                if file["state"] in (ALTERED, GONE):
-                    yield f"{file['path']} is {file['state']}"
+                if file["state"] == ALTERED:
+                    yield f"{file['path']} is {ALTERED}"
+                elif file["state"] == GONE:
+                    removed = self._all.maker(file["path"]) is not None
+                    yield f"{file['path']} is {GONE}" + TEMPORARY * removed
 
     def _checked(self, path: str, digest: str | None) -> dict[str, Any]:
         """Return the recorded digest of a file, and whether it is as recorded, if that is known."""
