@@ -30,6 +30,7 @@ if __name__ == "__main__":
         if job.params.after_import:
             code.write_text(job.params.after_import)
         job.output.score.write_text(str(score()))
+        job.output.score.chmod(0o600)  # as safetensors does
 '''
 PLANNED = "def score():\n    return 20.0\n"
 EDITED = "def score():\n    return 99.9\n"
@@ -97,6 +98,7 @@ def test_a_job_runs_the_code_that_it_was_planned_with_or_fails_in_one_line(edits
         return
     assert ran.returncode == 0, ran.stderr
     assert (folder / "score").read_text() == "20.0"
+    assert (folder / "score").stat().st_mode == (folder / "act.py").stat().st_mode  # of a new file
     code = read_record(folder / "score.record.json")["code"]
     assert digest_of_trees(code["trees"]) == code["digest"]
     if "start" not in edits:

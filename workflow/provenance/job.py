@@ -220,7 +220,7 @@ class Job:
                     raise ValueError(f"output {name}: the job did not write {path}")
                 if path.is_dir():
                     shutil.rmtree(path)
-                os.replace(partial, path)
+                record.publish(partial, path)
         content = self._record()
         patch = (self._git or {}).get("patch")
         if patch and not Path(patch).exists():

@@ -185,6 +185,18 @@ def write_atomically(file: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def publish(partial: Path, path: Path) -> None:
+    """Give a finished file or directory its name, and its files the permissions of new files.
+
+    safetensors writes files that only their owner can read, whatever the umask.
+    """
+    os.umask(umask := os.umask(0))
+    for file in partial.rglob("*") if partial.is_dir() else [partial]:
+        if file.is_file() and not file.is_symlink():
+            file.chmod(0o666 & ~umask)
+    os.replace(partial, path)
+
+
 def write_record(file: Path, record: dict[str, Any]) -> None:
     """Write a record atomically, as readable JSON that begins with the digest of the rest."""
     digest = sha256(as_text(record).encode()).hexdigest()

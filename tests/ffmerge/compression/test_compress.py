@@ -144,6 +144,8 @@ def test_positions_that_a_file_has_rounded_stay_as_they_are(form, tmp_path):
     out = tmp_path / "out"
     ffmerge.compress(model, features=data, out=out, remove="1/3", n_tokens=40, form=form)
     exact = pico(FAMILIES["marian"]).state_dict()[positions]
+    new = (data / "pairs.jsonl").stat().st_mode  # others may read what is written, as any new file
+    assert {file.stat().st_mode for file in out.iterdir()} == {new}
     for directory in (model, out):
         loaded = ffmerge.load(directory).state_dict()[positions]
         assert torch.equal(loaded, load_file(directory / WEIGHTS)[positions])

@@ -24,6 +24,7 @@ from ffmerge.models.tensor_file import Stored
 from ffmerge.models.tied_model import write_code
 from ffmerge.training.processes import handled
 from provenance.job import shortage
+from provenance.record import publish
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # Python already turns SIGINT into an exception
 LOCK = ".lock"  # held by the process that writes the directory
@@ -62,7 +63,7 @@ def new_directory(out: Path, n_bytes: int) -> Iterator[Path]:
                 yield partial
                 (partial / LOCK).unlink()
                 check_new(out)
-                os.rename(partial, out)
+                publish(partial, out)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
