@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from experiment.claims.evidence import bound_test, holm, one_sided, spread_test, widest
+from experiment.claims.evidence import bound_test, holm, one_sided, range_test, spread_test, widest
 from ffmerge.evaluation.intervals import Scored, scored_models
 
 
@@ -101,6 +101,28 @@ def test_models_that_are_alike_hardly_ever_spread_above_a_bound():
     for _ in range(300):
         models = scored(*(3 + generator.normal(0, 1, size=(4, 50))))
         found += spread_test(models, bound=0.001) < 0.05
+    assert found <= 0.06 * 300
+
+
+def test_a_range_is_smaller_after_it_if_the_errors_do_not_explain_it():
+    generator = np.random.default_rng(0)
+
+    def apart(scores, error: float) -> list[Scored]:
+        return [made(score, generator.normal(0, error, 400)) for score in scores]
+
+    assert range_test(apart((1.0, 4.0, 2.0), 1.0), apart((1.0, 1.1, 2.0), 1.0)) < 1e-6
+    assert range_test(apart((1.0, 1.1, 2.0), 1.0), apart((1.0, 4.0, 2.0), 1.0)) < 1e-6  # larger
+    assert range_test(apart((1.0, 4.0, 2.0), 20.0), apart((1.0, 1.1, 2.0), 1.0)) > 0.3
+
+
+@pytest.mark.parametrize("error_after", [0.0001, 1.0])
+def test_the_range_of_models_that_are_alike_hardly_ever_shrinks(error_after):
+    """Before it, the pair furthest apart is chosen among six, all of them by chance."""
+    generator, found = np.random.default_rng(0), 0
+    for _ in range(300):
+        before = scored(*(3 + generator.normal(0, 1, size=(4, 50))))
+        after = scored(*(3 + generator.normal(0, error_after, size=(4, 50))))
+        found += range_test(before, after) < 0.05
     assert found <= 0.06 * 300
 
 

@@ -124,11 +124,14 @@ class TaskEvidence:
     ) -> Evidence:
         """Test that the largest difference between some models is smaller than it was before.
 
-        The pair furthest apart before may be another one than after.
+        The pair furthest apart before may be another one than after. The interval is that of these
+        pairs.
         """
-        was, now = (widest([self.models[name] for name in names]) for names in (before, models))
+        earlier, later = ([self.models[name] for name in names] for names in (before, models))
+        was, now = widest(earlier), widest(later)
         compared = f"{', '.join(models)}: {was.score:.3g} before tuning, {now.score:.3g} after it"
-        return self._evidence(claim, (*models, *before), compared, was.minus(now))
+        p = range_test(earlier, later)
+        return self._evidence(claim, (*models, *before), compared, was.minus(now), p=p)
 
     def _gain(self, better: str, worse: str) -> Scored:
         if not self.higher_is_better:
@@ -192,6 +195,21 @@ def spread_test(models: Sequence[Scored], bound: float) -> float:
     below = max(one_sided(difference, bound)[0] for difference in differences)
     above = len(differences) / 2 * one_sided(widest(models), bound)[1]
     return min(1.0, 2 * min(below, above))
+
+
+def range_test(models: Sequence[Scored], others: Sequence[Scored]) -> float:
+    """p-value of the largest differences between some models and between others being unequal.
+
+    One is larger if its pair furthest apart differs by more than every pair of the other
+    (intersection-union test), at a p-value multiplied by the number of pairs that it is one of.
+    """
+
+    def larger(chosen: Sequence[Scored], than: Sequence[Scored]) -> float:
+        gains = [widest(chosen).minus(a.minus(b)) for a, b in permutations(than, 2)]
+        n_pairs = len(chosen) * (len(chosen) - 1) / 2
+        return n_pairs * max(one_sided(gain, 0.0)[1] for gain in gains)
+
+    return min(1.0, 2 * min(larger(models, others), larger(others, models)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
