@@ -106,6 +106,28 @@ def test_a_job_runs_the_code_that_it_was_planned_with_or_fails_in_one_line(edits
         assert digest == planned
 
 
+REMOVE_CHECKPOINTS = "__import__('shutil').rmtree(job.checkpoints.parent)"
+INTERRUPT = """import signal, sys
+        def interrupt(event, arguments):
+            if event == "os.rename" and str(arguments[1]).endswith(".record.json"):
+                signal.raise_signal(signal.SIGINT)
+        sys.addaudithook(interrupt)"""
+
+
+def test_a_finished_job_stays_if_another_one_removes_the_folder_of_checkpoints(folder):
+    (folder / "act.py").write_text(f"{SCRIPT}        {REMOVE_CHECKPOINTS}\n")
+    ran = act(folder)
+    assert ran.returncode == 0, ran.stderr
+    assert (folder / "score").exists() and read_record(folder / "score.record.json")
+
+
+def test_a_job_that_is_interrupted_while_it_writes_its_record_leaves_no_output(folder):
+    (folder / "act.py").write_text(f"{SCRIPT}        {INTERRUPT}\n")
+    ran = act(folder)
+    assert (ran.returncode, ran.stderr) == (1, f"error: act {folder}: KeyboardInterrupt\n")
+    assert not list(folder.glob("*score*"))
+
+
 def pipe(path: Path) -> None:
     os.mkfifo(path)
 

@@ -556,6 +556,16 @@ def test_an_image_that_is_not_here_is_no_fault_as_long_as_the_lock_names_it(one_
     assert found() == {"containers/lock.yaml": STALE}
 
 
+@pytest.mark.parametrize("kind", ["a.record.json", "t.ledger.json"])
+def test_what_a_job_that_runs_or_was_killed_left_half_written_is_not_read(kind, one_job):
+    hidden = (Path("results/r/.partial.1/x"), Path("results/r"))
+    for folder in hidden:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f".partial.7.{kind}").write_text("half of")
+    (hidden[0] / kind).write_text("half of")
+    assert found() == {}
+
+
 def test_a_file_without_a_record_and_a_record_without_sense_are_faults(one_job):
     Path("results/r/b.json").write_text("{}")
     Path("results/r/c.record.json").write_text("half of")

@@ -197,9 +197,11 @@ class Job:
         if error is None and self.writes:
             try:
                 self._finish()
-            except Exception as failure:  # such as a disk that is full
+            except BaseException as failure:  # such as a disk that is full, or Ctrl-C
                 _each(_remove, [*self._files["output"].values(), self._record_file])
                 error = failure
+            else:
+                self._remove_checkpoints()
         if error is not None:
             if self.writes:
                 _each(_remove, vars(self.output).values())
@@ -226,17 +228,20 @@ class Job:
         if patch and not Path(patch).exists():
             record.write_atomically(Path(patch), self._patch)
         record.write_record(self._record_file, content)
-        if "checkpoints" in vars(self):
-            self._remove_checkpoints()
         gc.freeze()  # so that Python's end does not look for garbage either
 
     def _remove_checkpoints(self) -> None:
-        """Remove this job's checkpoints, including those of runs with other parameters."""
-        for directory in self.checkpoints.parent.iterdir():
-            if directory.name[:-32] == self._checkpoint_prefix:  # the rest is the key
-                shutil.rmtree(directory)
-        if not any(self.checkpoints.parent.iterdir()):  # no other job's
-            self.checkpoints.parent.rmdir()
+        """Remove this job's checkpoints, including those of runs with other parameters.
+
+        What cannot be removed stays: the job has succeeded, and other jobs use the same folder.
+        """
+        if "checkpoints" not in vars(self):
+            return
+        with suppress(OSError):
+            for directory in self.checkpoints.parent.iterdir():
+                if directory.name[:-32] == self._checkpoint_prefix:  # the rest is the key
+                    shutil.rmtree(directory, ignore_errors=True)
+            self.checkpoints.parent.rmdir()  # fails while it holds another job's
 
     def _record(self) -> dict[str, Any]:
         description, begun = self._description, time.perf_counter()

@@ -311,7 +311,8 @@ def read_all(
 ) -> tuple[dict[Path, Any], list[Path]]:
     """Read the files of a run whose names fit. Return path -> what was read, and what cannot be.
 
-    A link that leads out of the repository and its results is not read.
+    A link that leads out of the repository and its results is not read. Hidden files are left out:
+    a job that runs or was killed may leave them half-written.
     Raises ValueError if the folder cannot be one of results.
     """
     folder, found, broken = root / results, {}, []
@@ -319,6 +320,8 @@ def read_all(
         raise ValueError(f"{folder} is no folder of results")
     for file in sorted(folder.rglob(pattern)):
         name = file.relative_to(root)
+        if any(part.startswith(".") for part in file.relative_to(folder).parts):
+            continue
         try:
             if file.is_symlink() and not is_inside(file, [root, folder]):
                 raise ValueError(f"{name} is a link out of this folder")
