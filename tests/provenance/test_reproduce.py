@@ -59,6 +59,18 @@ def test_a_text_that_names_its_folder_of_results_is_the_same(pair):
     assert pair("bits", old, new).agreement().bits
 
 
+@pytest.mark.parametrize("folder", ["out", "results", "results/r/x", ".cache/a", "x-a", "1"])
+def test_a_folder_of_results_may_be_called_like_a_part_of_a_word(folder, pair, monkeypatch):
+    monkeypatch.setitem(globals(), "FOLDERS", ("results/r", folder))
+    old = (
+        '{"about": ["results/r/a-out", "/x/results/r/b"], "in": "results/r", "x-a": "fall out: 1"}'
+    )
+    there = old.replace("results/r", folder)
+    assert pair("bits", old, there, file="t.json").agreement().bits
+    other = there.replace("about", "abut")
+    assert not pair("bits", old, other, file="t.json").agreement().holds
+
+
 def test_other_bytes_break_a_promise_of_bits(pair):
     agreement = pair("bits", "{}", "[]").agreement()
     assert agreement == Agreement(False, "other bits in results/r/file.json")
