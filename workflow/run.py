@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -66,8 +67,10 @@ def remove_locks_of_killed_run(arguments: str, default: Path = DEFAULT) -> None:
         print(f"What it wrote to cannot be told ({error}); if it is locked: snakemake --unlock")
         return
     for lock in STATE.glob("locks/*.lock"):
-        if results in lock.read_text():
-            lock.unlink()
+        with suppress(FileNotFoundError):  # a run that ends removes its own
+            paths = map(os.path.normpath, lock.read_text().splitlines())
+            if any(path.startswith(results) for path in paths):
+                lock.unlink()
 
 
 def main() -> int:

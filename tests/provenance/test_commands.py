@@ -242,6 +242,16 @@ def test_a_second_run_in_the_folder_of_a_reproduction_is_refused(run):
 
 
 @pytest.mark.slow
+def test_only_snakemake_s_locks_on_the_folder_itself_are_removed(run):
+    locks = Path(".snakemake/locks")
+    locks.mkdir(parents=True)
+    (locks / "0.output.lock").write_text("results/demo/a\nresults/demo/again/b\n")
+    (locks / "1.output.lock").write_text("a\n./demo/a\n")
+    run_snakemake({"results": "demo"}, [], ["--version"])
+    assert [file.name for file in locks.iterdir()] == ["0.output.lock"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("locale", [{"PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, {}])
 @pytest.mark.parametrize("command", [f"trace {NUMBER}", "verify --no-plan", "trace 数字"])
 def test_a_locale_that_is_not_utf_8_is_no_obstacle(locale, command, tmp_path):

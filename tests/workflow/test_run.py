@@ -175,3 +175,15 @@ def test_results_that_cannot_be_told_are_said_to_and_nothing_is_unlocked(
         (folder / "config/killed.yaml").write_text(content)
     run_module.remove_locks_of_killed_run("main --configfile=config/killed.yaml")
     assert lock.exists() and "snakemake --unlock" in capsys.readouterr().out
+
+
+def test_locks_of_a_run_whose_results_only_end_like_those_of_the_killed_one_stay(
+    folder, monkeypatch
+):
+    monkeypatch.chdir(folder)
+    locks = folder / ".snakemake/locks"
+    locks.mkdir(parents=True)
+    (locks / "0.output.lock").write_text("results/demo/a\n")
+    (locks / "1.output.lock").write_text("a\n./demo/a\n")
+    run_module.remove_locks_of_killed_run("main --config results=demo")
+    assert [file.name for file in locks.iterdir()] == ["0.output.lock"]

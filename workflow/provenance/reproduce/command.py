@@ -19,6 +19,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -185,8 +186,10 @@ def run_snakemake(
             "they have ended, or choose another folder (--in)"
         ) from None
     for lock in LOCKS.glob("*.lock"):
-        if f"{folder.as_posix()}/" in lock.read_text():
-            lock.unlink()
+        with suppress(FileNotFoundError):  # a run that ends removes its own
+            paths = map(os.path.normpath, lock.read_text().splitlines())
+            if any(path.startswith(f"{folder.as_posix()}/") for path in paths):
+                lock.unlink()
     file = folder / "configuration.json"
     file.write_text(json.dumps(configuration, indent=2))
     command = [sys.executable, "-m", "snakemake", *targets, "--configfile", str(file)]
