@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import ffmerge
 import own_models
-from families import FAMILIES, batch_of, output_of, pico
+from families import FAMILIES, FF, batch_of, output_of, pico
 from ffmerge.compression import source, write
 from ffmerge.compression.batches import from_examples
 from ffmerge.compression.encodings import encoding_for
@@ -487,6 +488,16 @@ def test_layers_merge_only_within_equal_widths_and_the_error_says_so(tmp_path, c
     assert "different widths cannot be merged: in the encoder, d_ff is 16 in [0, 1, 2]" in error
     result = ffmerge.compress(model, features=data, out=tmp_path / "out", remove=1, n_tokens=20)
     assert result.sublayers[0] - result.sublayers[1] == 1
+
+
+@pytest.mark.parametrize(("asked", "left"), [({"remove": 1}, 4), ({"layers": "0-1,2-4"}, 2)])
+def test_layers_of_a_later_stage_merge_too(asked, left, tmp_path):
+    swin = FAMILIES["swin"]
+    stages = replace(swin, settings=swin.settings | {"depths": [2, 3]}, towers={"encoder": FF(16)})
+    model = own_models.save(stages, tmp_path / "model")
+    data = own_models.data_for(stages, tmp_path / "data")
+    options = {"features": data, "n_tokens": 20, "out": tmp_path / "out"}
+    assert ffmerge.compress(model, **asked, **options).sublayers == (5, left)
 
 
 # --- the search -----------------------------------------------------------------------------------

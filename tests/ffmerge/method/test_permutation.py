@@ -311,6 +311,14 @@ def test_the_anchor_is_aligned_to_itself_by_the_identity():
     assert torch.equal(permutations.towards(1, 1), torch.arange(8))
 
 
+def test_the_identity_is_as_wide_as_the_anchors_own_layer():
+    permutations = Permutations({(0, 1): torch.arange(8), (2, 3): torch.arange(16)})
+    for layer, d_ff in ((1, 8), (2, 16), (3, 16)):
+        assert torch.equal(permutations.towards(layer, layer), torch.arange(d_ff))
+    with pytest.raises(KeyError, match="layer 4"):
+        permutations.towards(4, 4)
+
+
 def test_a_pair_that_was_not_solved_is_an_error_that_names_it():
     permutations = Permutations({(0, 1): torch.arange(8)})
     for anchor, layer in ((0, 2), (2, 0)):

@@ -166,10 +166,12 @@ class Permutations:
     def towards(self, anchor: int, layer: int) -> Tensor:
         """π that aligns `layer` to `anchor`, (d_ff,); the identity for the anchor itself.
 
-        Raises KeyError naming the pair if it was not solved.
+        Raises KeyError naming the pair, or the anchor of no pair, if it was not solved.
         """
-        if anchor == layer:
-            d_ff = len(next(iter(self.solved.values())))
+        if anchor == layer:  # layers of other stages can have another d_ff
+            d_ff = next((len(p) for pair, p in self.solved.items() if anchor in pair), None)
+            if d_ff is None:
+                raise KeyError(f"no permutation was solved for layer {anchor}")
             return torch.arange(d_ff)
         pair = (min(anchor, layer), max(anchor, layer))
         if pair not in self.solved:
