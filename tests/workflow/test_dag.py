@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from provenance.dag import dry_run
+from provenance.digest import sha256_of
 from workflow_copy import COPIED, REPOSITORY, Copy
 
 JOB = (  # rule, and wildcards if it has any
@@ -133,6 +134,50 @@ def test_windows_are_scored_by_search_where_the_tuned_model_is_validated_otherwi
     tuning = used["fine_tune"]
     assert (tuning["validation"]["stride"], tuning["validation"]["join"]) == (1023, "nothing")
     assert tuning["join"] == used["tokenize_text"]["join"] == "nothing"
+
+
+@pytest.fixture(scope="module")
+def params_of_pico() -> dict[tuple[str, str], dict]:
+    """Rule and task -> the parameters of its job in a pico run whose tasks differ."""
+    pico = yaml.safe_load((REPOSITORY / "config/pico.yaml").read_text())
+    pico["tasks"]["vit"]["merge"]["methods"] = ["vanilla"]
+    for task in pico["tasks"].values():
+        train = task["dataset"]["train"]
+        train["sha256"] = sha256_of(REPOSITORY / train["path"])
+    pico["tasks"]["vit"]["features"]["aligned"] = "up"
+    pico["tasks"]["marian"]["fine_tuning"]["select_by"] = "loss"
+    tables = [f"results/pico/tables/{name}.csv" for name in ("table1", "strategies")]
+    figures = [f"results/pico/{task}/cka.csv" for task in pico["tasks"]]
+    jobs = dry_run(pico, *tables, *figures)
+    return {(job.rule, job.wildcards.get("task", "")): job.params for job in jobs}
+
+
+def test_groups_are_scored_by_the_method_that_selects(params_of_pico):
+    methods = {task: params_of_pico["score_groups", task]["method"] for task in ("gpt2", "vit")}
+    assert methods == {"gpt2": "permute", "vit": "vanilla"}
+
+
+def test_a_base_model_is_trained_again_for_other_content_of_its_train_split(params_of_pico):
+    images = sha256_of(REPOSITORY / "resources/demo/data/images/validation.parquet")
+    assert params_of_pico["train_base_model", "vit"]["inputs"]["train"] == images
+    # its recipe has other data
+    assert "train" not in params_of_pico["train_base_model", "marian"]["inputs"]
+
+
+def test_only_what_reads_them_depends_on_the_values_aligned_and_the_number_of_positions(
+    params_of_pico,
+):
+    rules = {"collect_features": {"aligned", "n_tokens"}, "collect_outputs": {"n_tokens"}}
+    for rule, read in (rules | {"measure_cost": set()}).items():
+        given = params_of_pico[rule, "vit"]["task"]["features"]
+        assert given.keys() & {"aligned", "n_tokens"} == read
+        assert given.keys() >= {"batch_size", "shuffle"}
+
+
+def test_table_1_knows_which_validation_decides(params_of_pico):
+    tasks = params_of_pico["make_table1", ""]["tasks"]
+    found = {name: task["select_by"] for name, task in tasks.items()}
+    assert found == {"gpt2": "score", "vit": "score", "marian": "loss"}
 
 
 def smallest(config: dict) -> dict:

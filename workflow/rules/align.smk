@@ -78,7 +78,7 @@ rule collect_outputs:
         **job(
             "collect_outputs",
             lambda w: {
-                "task": part(w.task, "features"),
+                "task": part_for_features(w.task, "aligned"),
                 "n_layers": TASKS[w.task].base_model.n_layers,
                 "device": CONFIG.device,
                 "inputs": pinned(w.task, "validation"),

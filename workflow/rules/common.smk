@@ -167,6 +167,12 @@ def part(task, *keys):
     return settings.model_dump(mode="json", include={"kind", *present, *keys})
 
 
+def part_for_features(task, *unread):
+    """The same for jobs that take batches as features do; unread: keys of `features` left out."""
+    found = part(task, "features")
+    return found | {"features": {k: v for k, v in found["features"].items() if k not in unread}}
+
+
 def part_for_search(task):
     """The same for scoring windows: as `validation`, where `search` does not say otherwise."""
     search = getattr(TASKS[task], "search", None)

@@ -88,6 +88,11 @@ def training_data(wildcards):
     return f"{{results}}/{{task}}/dataset/{RECIPE}" if made else file.path
 
 
+def own_train_split(task):
+    """The train split, if a base model is trained on it: a recipe pins data of its own itself."""
+    return ["train"] if TASKS[task].base_model.from_scratch.train is None else []
+
+
 def windows(task, dropped=False):
     """The windows of sublayers to merge, or of layers to drop, by the part in which a job scores them."""
     if not dropped:

@@ -230,7 +230,7 @@ rule train_base_model:
                 ),
                 "seed": CONFIG.seed,
                 "device": CONFIG.device,
-                "inputs": pinned(w.task, "validation"),
+                "inputs": pinned(w.task, "validation", *own_train_split(w.task)),
             },
             reproduces={"score": 1.0, "validation_loss": 0.05},
         ),

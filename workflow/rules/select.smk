@@ -161,6 +161,7 @@ rule score_groups:
             "score_groups",
             lambda w: {
                 "task": part_for_search(w.task),
+                "method": variants.selecting_method(TASKS[w.task]),
                 "anchor": TASKS[w.task].merge.anchor,
                 "device": CONFIG.device,
                 "inputs": pinned(w.task, "validation"),

@@ -22,6 +22,7 @@ rule make_table1:
                     name: {
                         "label": task.label,
                         "models": list(map(str, variants.table1_variants(task))),
+                        "select_by": task.fine_tuning.select_by,
                     }
                     for name, task in TASKS.items()
                 }

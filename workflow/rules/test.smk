@@ -60,7 +60,7 @@ rule measure_cost:
         **job(
             "measure_cost",
             lambda w: {
-                "task": part(w.task, "features"),
+                "task": part_for_features(w.task, "aligned", "n_tokens"),
                 "loaders": {model: loader(model) for model in measured(w.task)},
                 "rounds": 9,
                 "device": CONFIG.device,

@@ -16,7 +16,8 @@ if __name__ == "__main__":
         device = job.params.device
         task = task_of(job)
         model = checkpoint.load(job.input.base_model, device)
-        permutations = load_permutations(*job.input.permutations)
+        aligned = job.params.method == "permute"
+        permutations = load_permutations(*job.input.permutations) if aligned else None
         proposals = json.loads(job.input.groups.read_text())
         candidates = [(k, name) for k, strategies in proposals.items() for name in strategies]
         rows = []

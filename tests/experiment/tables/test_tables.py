@@ -217,9 +217,14 @@ TUNED = {MAIN: 71.5, "drop-k4-best": 68.0}
 
 @pytest.fixture
 def measured(tmp_path) -> Callable[..., Measured]:
-    """measured(label, metric, tuned): files with the measurements of a task's models."""
+    """measured(label, metric, tuned, select_by): files with the measurements of a task's models.
 
-    def made(label: str = "GPT-2", metric: str = "perplexity", tuned=TUNED) -> Measured:
+    While tuning, the best score is that of step 2, and the best loss that of step 3.
+    """
+
+    def made(
+        label: str = "GPT-2", metric: str = "perplexity", tuned=TUNED, select_by: str = "score"
+    ) -> Measured:
         folder = tmp_path / label
         merged = [{"tower": "decoder", "layers": [3, 4, 5, 6, 7]}]
         dropped = [{"tower": "decoder", "layers": [6, 7, 8, 9]}]
@@ -235,12 +240,13 @@ def measured(tmp_path) -> Callable[..., Measured]:
         for model, score in tuned.items():
             curves[model] = folder / model / "learning_curve.csv"
             worse = score + (1 if metric == "perplexity" else -1)
-            scores = f"1,0.5,,\n1,,,{worse}\n2,,,{score}\n3,,,{worse}\n"
-            curves[model].write_text(f"step,loss,learning_rate,score\n{scores}")
+            scores = f"1,0.5,,,\n1,,,{worse},3\n2,,,{score},2\n3,,,{worse},1\n"
+            curves[model].write_text(f"step,loss,learning_rate,score,validation_loss\n{scores}")
         files = {"cost.csv": COST, "windows.csv": WINDOWS, "layer_drops.csv": LAYER_DROPS}
         for name, content in files.items():
             (folder / name).write_text(content)
-        return Measured(label, MODELS, *(folder / name for name in files), tests, curves)
+        paths = (folder / name for name in files)
+        return Measured(label, MODELS, *paths, tests, curves, select_by)
 
     return made
 
@@ -283,6 +289,12 @@ def test_table_1_has_the_measurements_of_each_method(measured):
     ]
     assert {row["Training Required"] for row in rows if row["Method"] == "Quantization"} == {"no"}
     assert len({tuple(row) for row in rows}) == 1  # the same columns in all
+
+
+@pytest.mark.parametrize(("metric", "change"), [("perplexity", 2.5), ("accuracy", 0.5)])
+def test_a_tuned_score_is_that_of_the_weights_kept_for_their_loss(metric, change, measured):
+    task = measured(metric=metric, select_by="loss")
+    assert task.numbers(MAIN)["Score Tuned"].raw == change
 
 
 def test_no_change_has_no_minus_sign(measured):

@@ -33,7 +33,8 @@ class Measured:
 
     label: of the task; models: names of variants. cost: cost.csv; windows, layer_drops: validation
     scores before fine-tuning. tests: model -> test.json; curves: fine-tuned model ->
-    learning_curve.csv, including the base model's if it was tuned.
+    learning_curve.csv, including the base model's if it was tuned. select_by: `score` or `loss`,
+    whose best validation decides which weights are kept.
     """
 
     label: str
@@ -43,6 +44,7 @@ class Measured:
     layer_drops: Path
     tests: dict[str, Path]
     curves: dict[str, Path]
+    select_by: str
 
     @property
     def metric(self) -> Metric:
@@ -87,12 +89,15 @@ class Measured:
         return in_row(file, "score", method=variant.method, k=variant.k, start=start)
 
     def _tuned(self, model: str) -> Source:
-        """The best validation score while tuning; the untuned one of a base model never tuned."""
+        """The validation score of the weights kept; the untuned one of a base model never tuned."""
         if model == BASE and TUNED_BASE not in self.curves:
             return self._untuned(BASE)
         curve = self.curves[TUNED_BASE if model == BASE else model]
-        scores = pandas.read_csv(curve)["score"]  # empty in the rows of training steps
-        best = scores.idxmax() if self.metric.higher_is_better else scores.idxmin()
+        points = pandas.read_csv(curve)  # validations are empty in the rows of training steps
+        if self.select_by == "score" and self.metric.higher_is_better:
+            best = points["score"].idxmax()
+        else:
+            best = points["score" if self.select_by == "score" else "validation_loss"].idxmin()
         return Source(curve, f"/{best}/score")
 
 
@@ -101,7 +106,9 @@ def measured_tasks(job: Job) -> list[Measured]:
     tests, curves = by_model(job.input.tests), by_model(job.input.curves)
     files = zip(job.input.costs, job.input.windows, job.input.layer_drops, strict=True)
     return [
-        Measured(task["label"], task["models"], *paths, tests[name], curves[name])
+        Measured(
+            task["label"], task["models"], *paths, tests[name], curves[name], task["select_by"]
+        )
         for (name, task), paths in zip(job.params.tasks.items(), files, strict=True)
     ]
 
