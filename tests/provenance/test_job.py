@@ -1,5 +1,6 @@
 """A job runs the code that it was planned with on inputs that are there, or says why not."""
 
+import hashlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from provenance import record
 from provenance.digest import sha256_of
 from provenance.job import shortage
 from provenance.record import machine, read_record
@@ -126,6 +128,33 @@ def test_a_job_that_is_interrupted_while_it_writes_its_record_leaves_no_output(f
     ran = act(folder)
     assert (ran.returncode, ran.stderr) == (1, f"error: act {folder}: KeyboardInterrupt\n")
     assert not list(folder.glob("*score*"))
+
+
+def test_the_patch_of_a_changed_tree_gives_its_bytes_again(tmp_path, monkeypatch):
+    tree, clone = tmp_path / "tree", tmp_path / "clone"
+
+    def git(*arguments: str, **options) -> None:
+        identity = ["-c", "user.name=A", "-c", "user.email=a@b"]
+        subprocess.run(["git", *identity, *arguments], check=True, cwd=tree, **options)
+
+    tree.mkdir()
+    git("init", "-q")
+    names = ("lines.txt", "latin.txt", "image.png")
+    for name in names:
+        (tree / name).write_bytes(b"before\r\n")
+    git("add", ".")
+    git("commit", "-qm", "All")
+    git("clone", "-q", ".", str(clone))
+    for key, value in (("color.ui", "always"), ("diff.external", "true"), ("diff.noprefix", "1")):
+        git("config", key, value)
+    for name, content in zip(names, (b"a\r\nb\n", b"\xe9t\xe9\n", bytes(range(256))), strict=True):
+        (tree / name).write_bytes(content)
+    monkeypatch.setattr(record, "REPOSITORY", tree)
+    state, patch = record.git_state(Path("patches"))
+    assert state["patch"] == f"patches/{hashlib.sha256(patch).hexdigest()}.patch"
+    git("-C", str(clone), "apply", input=patch)
+    for name in names:
+        assert (clone / name).read_bytes() == (tree / name).read_bytes()
 
 
 def pipe(path: Path) -> None:

@@ -18,6 +18,10 @@ from provenance.sources import REPOSITORY, WORKFLOW
 # Environment variables that choose the processor kernels of MKL, torch and oneDNN
 ARITHMETIC = ("MKL_CBWR", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
 
+# Options of git's diff for a patch that can be applied, whatever the user's configuration
+PLAIN = ("--binary", "--no-ext-diff", "--no-textconv", "--no-color")
+PLAIN += ("--src-prefix=a/", "--dst-prefix=b/")
+
 FORMAT = 1  # of the record; raised when a field changes its meaning
 
 
@@ -56,30 +60,26 @@ def git_state(patches: Path = Path()) -> tuple[dict[str, Any] | None, bytes]:
     checkout of this project, such as where the package is installed inside another repository.
     """
     top = _git("rev-parse", "--show-toplevel")
-    if top is None or Path(top.removesuffix("\n")).resolve() != REPOSITORY.resolve():
+    if top is None or Path(os.fsdecode(top.removesuffix(b"\n"))).resolve() != REPOSITORY.resolve():
         return None, b""
     commit = _git("rev-parse", "HEAD")
     status = _git("status", "--porcelain", "--untracked-files=no")
     if commit is None or status is None:
         return None, b""
-    state: dict[str, Any] = {"commit": commit.strip(), "dirty": bool(status.strip())}
-    patch = (_git("diff", "HEAD") or "").encode() if state["dirty"] else b""
+    state: dict[str, Any] = {"commit": commit.strip().decode(), "dirty": bool(status.strip())}
+    patch = b""
     if state["dirty"]:
+        patch = _git("diff", "HEAD", *PLAIN) or b""
         state["patch"] = str(patches / f"{sha256(patch).hexdigest()}.patch")
     return state, patch
 
 
-def _git(*arguments: str) -> str | None:
+def _git(*arguments: str) -> bytes | None:
     # A clone may belong to another user, such as a group's; this job runs its code anyway.
-    trusting = ["git", "-c", "safe.directory=*", "-C", str(REPOSITORY)]
+    # Without locks: the user may be at work with git.
+    trusting = ["git", "--no-optional-locks", "-c", "safe.directory=*", "-C", str(REPOSITORY)]
     try:
-        return subprocess.run(
-            [*trusting, *arguments],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=True,
-        ).stdout
+        return subprocess.run([*trusting, *arguments], capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
 
