@@ -37,6 +37,7 @@ from ffmerge.compression.select import (
 )
 from ffmerge.compression.settings import Settings
 from ffmerge.compression.summary import Compressed, windows_table
+from ffmerge.extensions.massive import measured
 from ffmerge.method.groups import Group
 from ffmerge.method.merge import merge_in_model
 from ffmerge.method.tie import temporary_changes
@@ -400,6 +401,25 @@ def test_layers_that_make_massive_activations_are_named_and_left_out(texts, tmp_
         capsys, "inspect", tmp_path / "model", "--features", texts, "--out", tmp_path / "a.png"
     )
     assert status == 0 and "FF of decoder 1" in printed
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bart"])
+def test_padding_makes_no_massive_activations(name):
+    model = pico(FAMILIES[name]).base_model
+    tokens = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
+    padded = torch.cat([tokens, torch.full((2, 12), own_models.PAD)], dim=1)
+    found = []
+    for ids in (tokens, padded):
+        batch = {
+            "input_ids": ids,
+            "attention_mask": (torch.arange(ids.shape[1]) < 4).expand_as(ids),
+        }
+        if name == "bart":
+            batch |= {f"decoder_{key}": value for key, value in batch.items()}
+        with torch.no_grad(), measured(model) as ratios:
+            model(**batch)
+        found.append([ratio for of_tower in ratios.values() for ratio in of_tower])
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
 
 
 def test_the_record_has_the_digest_of_every_file_and_the_card_names_the_record(

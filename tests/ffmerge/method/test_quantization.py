@@ -13,8 +13,10 @@ from torch import nn
 from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 
+import families
 import paper_models
 from experiment.evaluation.storage import computed_ratio, inventory, storage
+from families import FAMILIES
 from ffmerge.method import quantization
 from ffmerge.method.quantization import quantize
 from ffmerge.models import checkpoint
@@ -180,6 +182,21 @@ def test_a_model_that_computes_in_float16_as_on_a_gpu_gives_nearly_the_same(
     found = logits(model, random_batch(model_type)).float()
     # 10 bits of mantissa through 4 layers, and occasionally another int8 step of 1/127
     assert (found - expected).norm() < 0.03 * expected.norm()
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3_text", "m2m_100"])
+def test_rotary_frequencies_stay_float32_where_float16_is_computed(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(quantization, "_dtype", lambda device: torch.float16)
+    model, batch = families.pico(FAMILIES[name]), families.batch_of(FAMILIES[name])
+    before = {k: buffer.clone() for k, buffer in model.named_buffers() if "inv_freq" in k}
+    assert bool(before) == (name != "m2m_100")  # its table of positions is added to float16
+    loaded = quantization.load(saved(model, tmp_path / "m"))  # and `model` is quantized
+    for quantized in (model, loaded):
+        after = dict(quantized.named_buffers())
+        for k, frequencies in before.items():
+            assert after[k].dtype == torch.float32 and torch.equal(after[k], frequencies)
+        with torch.no_grad():
+            assert quantized(**batch).logits.dtype == torch.float16
 
 
 @pytest.mark.parametrize(

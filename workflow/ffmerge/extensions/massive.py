@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ffmerge.method.features import token_mask
 from ffmerge.models.towers import towers
 
 MASSIVE = 10.0  # on SmolLM2-135M its layers 2, 11 and 28 have 10.9, 185 and 21, others at most 8.6
@@ -20,29 +21,36 @@ MASSIVE = 10.0  # on SmolLM2-135M its layers 2, 11 and 28 have 10.9, 185 and 21,
 Ratios = dict[str, list[float]]
 """Tower -> of each layer, the largest norm of an FF output by the typical norm.
 
-The typical norm is the median over the positions of a batch, of the FF's outputs or of the residual
-stream before the layer, whichever is larger.
+The typical norm is the median over the tokens of a batch, of the FF's outputs or of the residual
+stream before the layer, whichever is larger. Padding counts for neither norm.
 """
 
 
 @contextmanager
 def measured(model: nn.Module) -> Iterator[Ratios]:
-    """Measure the forward passes inside."""
+    """Measure the forward passes inside, of this very module, with named inputs."""
     model_towers = towers(model)
     ratios = {name: [0.0] * len(tower) for name, tower in model_towers.items()}
     typical: dict[tuple[str, int], Tensor] = {}
+    masks: dict[str, Tensor | None] = {}
+
+    def beginning(_module: nn.Module, _given: tuple, batch: dict[str, Tensor]) -> None:
+        masks.update({name: token_mask(tower, batch) for name, tower in model_towers.items()})
 
     def entering(key: tuple[str, int], _module: nn.Module, given: tuple, named: dict) -> None:
         stream = next((v for v in (*given, *named.values()) if isinstance(v, Tensor)), None)
-        typical[key] = torch.zeros(()) if stream is None else _norms(stream).median()
+        typical[key] = torch.zeros(()) if stream is None else _norms(stream, masks[key[0]]).median()
 
     def leaving(key: tuple[str, int], _module: nn.Module, _given: Any, output: Tensor) -> None:
-        norms, (name, layer) = _norms(output), key
+        name, layer = key
+        norms = _norms(output, masks[name])
+        if not len(norms):
+            return
         unit = max(norms.median().item(), typical[key].item())
         if unit:
             ratios[name][layer] = max(ratios[name][layer], norms.max().item() / unit)
 
-    hooks = []
+    hooks = [model.register_forward_pre_hook(beginning, with_kwargs=True)]
     for name, tower in model_towers.items():
         for layer, path in enumerate(tower.paths):
             of_layer, down = (
@@ -69,5 +77,12 @@ def massive(ratios: Ratios) -> dict[str, list[int]]:
     return {name: layers for name, layers in found.items() if layers}
 
 
-def _norms(values: Tensor) -> Tensor:
-    return values.float().norm(dim=-1)
+def _norms(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Norms at the positions that carry tokens; at all if the mask is not of these positions."""
+    norms = values.float().norm(dim=-1)
+    if mask is None:
+        return norms.flatten()
+    if norms.ndim == mask.ndim:
+        norms = norms[:, : mask.shape[1]]  # the rest is padding by the model itself
+    norms = norms.flatten()
+    return norms[mask.flatten().bool()] if len(norms) == mask.numel() else norms
