@@ -74,6 +74,16 @@ def act(folder: Path, before: str = "", after: str = "", start: str = "", **chan
     )
 
 
+def test_a_job_removes_what_a_killed_one_left_of_its_files_and_nothing_else(folder):
+    left = ".partial.12.score", ".partial.3.score.record.json", ".partial.4..partial.score"
+    others = ".partial.12.a.score", ".partial.12.score.txt", "partial.12.score"
+    for name in (*left, *others):
+        (folder / name).write_text("half")
+    assert act(folder).returncode == 0
+    assert not any((folder / name).exists() for name in left)
+    assert all((folder / name).exists() for name in others)
+
+
 @pytest.mark.parametrize(
     ("edits", "error"),
     [

@@ -189,6 +189,8 @@ class Job:
         _each(
             lambda path: path.parent.mkdir(parents=True, exist_ok=True), vars(self.output).values()
         )
+        if self.writes:
+            _each(record.remove_partial, [*self._files["output"].values(), self._record_file])
         self._record_seconds = time.perf_counter() - begun
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> bool:

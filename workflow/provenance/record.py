@@ -185,6 +185,14 @@ def write_atomically(file: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def remove_partial(file: Path) -> None:
+    """Remove what `write_atomically` of a killed process left of a file. No other may be at it."""
+    left = re.compile(rf"\.partial\.\d+\.(\.partial\.)?{re.escape(file.name)}")
+    for path in file.parent.glob("*"):
+        if left.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
 def publish(partial: Path, path: Path) -> None:
     """Give a finished file or directory its name, and its files the permissions of new files.
 
