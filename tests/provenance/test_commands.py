@@ -14,6 +14,9 @@ import pytest
 
 import small_run
 from experiment.cli import main
+from provenance.numbers import read_ledgers
+from provenance.record import write_record
+from provenance.records import Records
 from provenance.reproduce.command import run_snakemake
 from provenance.sources import WORKFLOW
 
@@ -229,6 +232,31 @@ def test_a_flipped_byte_in_a_key_is_a_fault(run, capsys):
                 status, text = said(capsys, "verify", "--no-plan")
                 assert status == 1 and str(file) in text, key
         file.write_bytes(content)
+
+
+def test_results_in_a_folder_of_results_do_not_count_as_its_own(run, capsys):
+    small_run.write(run, "results")
+    for results in ("results", "results/demo"):
+        assert said(capsys, "verify", "--no-plan", results)[0] == 0
+        status, text = said(capsys, "trace", NUMBER, "--results", results)
+        assert status == 0 and f"{results}/m/test.json" in text, text
+    for file in (Path(TABLE), LEDGER, RECORD):
+        file.write_text("half of")
+    Path("results/demo/m/more.csv").touch()
+    records, (ledgers, broken) = Records(Path("results")), read_ledgers(Path("results"))
+    assert (len(records.by_file), len(ledgers), records.broken, broken) == (4, 1, [], [])
+    assert said(capsys, "verify", "--no-plan", "results")[0] == 0
+    assert said(capsys, "verify", "--no-plan", "results/demo")[0] == 1
+    Path("results/m/more.csv").touch()
+    status, text = said(capsys, "verify", "--no-plan", "results")
+    assert status == 1 and "results/m/more.csv" in text and "results/demo" not in text
+    for file, inner in (("tables/table1", "tables"), ("m/test", "m")):  # as a forger would
+        content = json.loads(Path(f"results/{file}.record.json").read_text())
+        content["wildcards"]["results"] = f"results/{inner}"
+        del content["digest"]
+        write_record(Path(f"results/{file}.record.json"), content)
+    assert len(Records(Path("results")).by_file) == 4
+    assert len(read_ledgers(Path("results"))[0]) == 1
 
 
 def test_a_second_run_in_the_folder_of_a_reproduction_is_refused(run):

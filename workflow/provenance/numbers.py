@@ -18,6 +18,7 @@ from provenance.records import (
     a_line,
     a_number,
     a_path,
+    is_nested,
     read_all,
     read_json,
 )
@@ -155,9 +156,14 @@ def read_ledger(file: Path) -> dict[str, Any]:
 
 
 def read_ledgers(results: Path, root: Path = Path()) -> tuple[list[Ledger], list[Path]]:
-    """Return all ledgers in a folder of results, and the files that cannot be read as one."""
+    """Return the ledgers of a folder of results, and the files that cannot be read as one.
+
+    Without those of other results in this folder.
+    """
     found, broken = read_all(results, root, "*.ledger.json", read_ledger)
-    return [Ledger(file, content) for file, content in found.items()], broken
+    own = {file for file in (*found, *broken) if not is_nested(file, results, root)}
+    ledgers = [Ledger(file, content) for file, content in found.items() if file in own]
+    return ledgers, [file for file in broken if file in own]
 
 
 def ledger_called(ledgers: Iterable[Ledger], name: str) -> Ledger | None:

@@ -26,6 +26,7 @@ from provenance.record import read_record
 MAX_NESTING = 100  # of a record or ledger
 MAX_VALUES = 300_000  # in a record or ledger; the demo's have up to 38,481
 MAX_RECORD_VALUES = 20_000  # the demo's have up to 711
+SHOWN = ("tables", "figures")  # in a folder of results
 PATH_BYTES, NAME_BYTES = 1000, 255  # more than any file's path and name have
 
 
@@ -220,8 +221,24 @@ class Records:
         found, self.broken = read_all(results, root, "*.record.json", _read)
         self.by_file = {file: Record(file, *read) for file, read in found.items()}
         self._makers = {path: record for record in self.by_file.values() for path in record.outputs}
+        self.made = self._makers.keys()  # including the outputs of nested results
         files = (*self.by_file, *self.broken)
         self._beside = {str(file).removesuffix(".record.json"): file for file in files}
+        self._leave_out_nested()
+
+    def _leave_out_nested(self) -> None:
+        """Keep records of other results in these, such as results/demo in results, if read here."""
+        own = {
+            file: record
+            for file, record in self.by_file.items()
+            if not _is_within(file, record.part("wildcards").get("results"), self.results)
+        }
+        if len(own) == len(self.by_file):
+            return
+        made = [path for record in own.values() for path in record.outputs]
+        kept = {*own, *(record.file for record in self.ancestry(*made))}
+        self.by_file = {file: record for file, record in self.by_file.items() if file in kept}
+        self.broken = [each for each in self.broken if not is_nested(each, self.results, self.root)]
 
     def maker(self, path: str | Path) -> Record | None:
         """Return the record of the job that made a file, or the directory that it is in.
@@ -331,6 +348,26 @@ def read_all(
     return found, broken
 
 
+def is_nested(file: Path, results: Path, root: Path = Path()) -> bool:
+    """Return whether a file is in other results in these, by the record beside or above it."""
+    beside = file.with_name(f"{file.name.partition('.')[0]}.record.json")
+    try:
+        inner = read_json(root / beside, {"wildcards": {"results": a_path}})["wildcards"]["results"]
+    except Misfit:
+        inner = results_of(str(file.parent), root)
+    return _is_within(file, inner, results)
+
+
+def _is_within(file: Path, inner: str | Path | None, results: Path) -> bool:
+    """Return whether a file is in a folder of results that is itself in others.
+
+    No record can say so of a table or figure of these: it would not be checked any more.
+    """
+    folder = Path(inner or results)
+    nested = folder != results and folder.is_relative_to(results)
+    return nested and folder.name not in SHOWN and file.is_relative_to(folder)
+
+
 def split_targets(targets: Iterable[str], results: Path | None) -> tuple[Path, list[str]]:
     """Return the folder of results that targets are in, and the targets that are not the folder."""
     targets = list(targets)
@@ -356,7 +393,7 @@ def results_of(target: str, root: Path = Path()) -> Path | None:
                 )
                 if path.is_relative_to(results):
                     return results
-    above = (parent.parent for parent in path.parents if parent.name in ("tables", "figures"))
+    above = (parent.parent for parent in path.parents if parent.name in SHOWN)
     return next(above, None)
 
 

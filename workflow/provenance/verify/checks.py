@@ -15,7 +15,7 @@ from provenance.hashing import Digests, digests, is_collected
 from provenance.numbers import Ledger, Number, Reach, name_of, read_ledger
 from provenance.project import PROJECT, find_configuration, read_mapping
 from provenance.records import SHAPE as RECORD
-from provenance.records import Record, Records, read_json, upwards
+from provenance.records import Record, Records, is_nested, read_json, upwards
 from provenance.seal import SEAL, Signature, read, sealed_files, signatures
 from provenance.sources import digest_of_trees
 from provenance.verify.findings import BROKEN, MISSING, STALE, Findings
@@ -309,7 +309,7 @@ class Checks:
         their own, as results/demo is in results.
         """
         results, known = self.records.results, {*self.records.by_file, *self.records.broken}
-        made = {path for record in self.records.by_file.values() for path in record.outputs}
+        made = self.records.made
         others = {tables.parent for tables in results.glob("*/tables") if tables.is_dir()}
         for path in sorted(results.rglob("*")):
             parts = path.relative_to(results).parts
@@ -318,7 +318,9 @@ class Checks:
                 continue
             if any(part.startswith(".") for part in parts) or NOT_OUTPUTS.intersection(parts):
                 continue
-            if not any(folder in others or str(folder) in made for folder in path.parents):
+            if any(folder in others or str(folder) in made for folder in path.parents):
+                continue
+            if not is_nested(path, results):
                 yield str(path)
 
     def _check_ledger(self, ledger: Ledger) -> None:
