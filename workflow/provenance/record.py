@@ -188,7 +188,7 @@ def write_atomically(file: Path, content: bytes) -> None:
 def remove_partial(file: Path) -> None:
     """Remove what `write_atomically` of a killed process left of a file. No other may be at it."""
     left = re.compile(rf"\.partial\.\d+\.(\.partial\.)?{re.escape(file.name)}")
-    for path in file.parent.glob("*"):
+    for path in list(file.parent.iterdir()) if file.parent.is_dir() else []:
         if left.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
