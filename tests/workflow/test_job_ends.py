@@ -20,6 +20,7 @@ from experiment.config.run import validated
 from ffmerge.compression.propose import proposed
 from ffmerge.models import checkpoint
 from provenance import sources
+from provenance.csv_files import read_csv
 from provenance.job import Job
 from provenance.sources import REPOSITORY
 
@@ -105,6 +106,62 @@ DECLARED = {  # model type -> a model, the neurons of what is proposed, whether 
 }
 
 
+def scoring_job(folder: Path, rule: str, model, width: int, params: dict) -> list[str]:
+    """Write the inputs of a job that scores merges of two layers; its script and arguments."""
+    checkpoint.save(model, folder / "model")
+    own_models.tokenizer(folder / "model")
+    rows = {"text": [own_models.text(i) for i in range(40)]}
+    parquet.write_table(pa.table(rows), folder / "validation.parquet")
+    order = torch.randperm(width, generator=torch.Generator().manual_seed(0)).int()
+    save_file({"decoder.0.1": order}, folder / "permutations")
+    (folder / "groups").write_text(json.dumps({"2": {"window": {"decoder": [[0, 1]]}}}))
+    pico = yaml.safe_load((REPOSITORY / "config/pico.yaml").read_text())["tasks"]["gpt2"]
+    task = validated({"tasks": {"gpt2": pico}, "results": "results/pico"}).tasks["gpt2"]
+    settings = task.model_dump(mode="json", include={"kind", "pack", "features", "validation"})
+    settings |= {"context": 8, "join": "blank_lines"}
+    settings["validation"] |= {"context": 8, "stride": 4}
+    script = REPOSITORY / f"workflow/scripts/{rule}.py"
+    job = {
+        **{"rule": rule, "wildcards": {"results": str(folder), "task": "gpt2"}},
+        "params": {"task": settings, "anchor": "first", "device": "cpu", **params},
+        **{"reproduces": "bits", "imports": [f"experiment.tasks.{task.kind}"]},
+    }
+    job["code"] = sources.code_digest(sources.closure(script, job["imports"]))
+    permutations = str(folder / "permutations")
+    files = {
+        "input": {
+            "base_model": str(folder / "model"),
+            "validation": str(folder / "validation.parquet"),
+            "permutations": permutations if rule == "score_windows" else [permutations],
+            **({"groups": str(folder / "groups")} if rule == "score_groups" else {}),
+        },
+        "output": {"scores": str(folder / "s.csv"), "record": str(folder / "s.record.json")},
+    }
+    return [str(script), json.dumps(job), json.dumps(files), "--log", str(folder / "log")]
+
+
+@pytest.mark.slow  # three jobs start
+def test_groups_score_as_the_window_of_the_same_layers_and_method_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    make, width, _ = DECLARED["gpt2"]
+    torch.manual_seed(0)
+    model, losses = make(), {}
+    methods = ("permute", "vanilla")
+    for rule, asked in {
+        "score_windows": [{"candidates": [[method, 2, 0] for method in methods]}],
+        "score_groups": [{"method": method} for method in methods],
+    }.items():
+        for i, params in enumerate(asked):
+            folder = tmp_path / f"{rule}{i}"
+            folder.mkdir()
+            words = scoring_job(folder, rule, model, width, params)
+            subprocess.run([sys.executable, *words], check=True)
+            scores = read_csv(folder / "s.csv")
+            losses.setdefault(rule, []).extend(float(row["loss"]) for row in scores)
+    assert losses["score_groups"] == pytest.approx(losses["score_windows"], rel=1e-6)
+    assert losses["score_windows"][0] != pytest.approx(losses["score_windows"][1], rel=1e-5)
+
+
 @pytest.mark.slow  # a job starts
 @pytest.mark.parametrize("model_type", [pytest.param("gpt2", marks=pytest.mark.long), "mamba"])
 def test_a_declared_architecture_is_permuted_before_a_window_is_scored(
@@ -113,38 +170,10 @@ def test_a_declared_architecture_is_permuted_before_a_window_is_scored(
     make, width, is_sublayer = DECLARED[model_type]
     model = make()
     model.config.ffmerge_architecture = proposed(model)
-    checkpoint.save(model, tmp_path / "model")
-    own_models.tokenizer(tmp_path / "model")
-    rows = {"text": [own_models.text(i) for i in range(40)]}
-    parquet.write_table(pa.table(rows), tmp_path / "validation.parquet")
-    order = torch.randperm(width, generator=torch.Generator().manual_seed(0)).int()
-    save_file({"decoder.0.1": order}, tmp_path / "permutations")
-    pico = yaml.safe_load((REPOSITORY / "config/pico.yaml").read_text())["tasks"]["gpt2"]
+    windows = {"candidates": [["permute", 2, 0], ["vanilla", 2, 0]]}
     monkeypatch.chdir(REPOSITORY)
-    task = validated({"tasks": {"gpt2": pico}, "results": "results/pico"}).tasks["gpt2"]
-    settings = task.model_dump(mode="json", include={"kind", "pack", "features", "validation"})
-    settings |= {"context": 8, "join": "blank_lines"}
-    settings["validation"] |= {"context": 8, "stride": 4}
-    script = REPOSITORY / "workflow/scripts/score_windows.py"
-    job = {
-        **{"rule": "score_windows", "wildcards": {"results": str(tmp_path), "task": "gpt2"}},
-        "params": {
-            **{"task": settings, "anchor": "first", "device": "cpu"},
-            "candidates": [["permute", 2, 0], ["vanilla", 2, 0]],
-        },
-        **{"reproduces": "bits", "imports": [f"experiment.tasks.{task.kind}"]},
-    }
-    job["code"] = sources.code_digest(sources.closure(script, job["imports"]))
-    files = {
-        "input": {
-            "base_model": str(tmp_path / "model"),
-            "validation": str(tmp_path / "validation.parquet"),
-            "permutations": str(tmp_path / "permutations"),
-        },
-        "output": {"scores": str(tmp_path / "s.csv"), "record": str(tmp_path / "s.record.json")},
-    }
-    words = [sys.executable, str(script), json.dumps(job), json.dumps(files)]
-    ended = subprocess.run([*words, "--log", str(tmp_path / "log")], capture_output=True, text=True)
+    words = scoring_job(tmp_path, "score_windows", model, width, windows)
+    ended = subprocess.run([sys.executable, *words], capture_output=True, text=True)
     if is_sublayer:
         assert ended.returncode == 0, ended.stderr
         assert (tmp_path / "s.csv").read_text().count("\n") == 3
